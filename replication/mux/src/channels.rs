@@ -1,0 +1,533 @@
+//! Both sides' channel numbers, and which of ours belongs to which of theirs.
+//!
+//! Each side numbers its own channels from 1 and reuses a number once both sides are done with it.
+//! A channel is open when both sides opened one of the same [`Name`]; those waiting for their other
+//! half are paired first come, first served.
+//!
+//! Knows the life of a channel. Does not know frames.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::error::{MuxError, PeerMisbehaved};
+use crate::limits::{
+    NAME_LEN_MAX, OFFERED_BYTES_MAX, OFFERED_OVERHEAD, OFFERS_MAX, REMOTE_CHANNELS_MAX,
+};
+
+/// A channel of one [`Mux`](crate::Mux), from our `open` or `accept` until it is closed.
+/// Unlike the number on the wire it never comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelId {
+    number: u32,
+    generation: u32,
+}
+
+impl ChannelId {
+    /// Our number of the channel, as frames carry it.
+    pub(crate) fn number(self) -> u32 {
+        self.number
+    }
+}
+
+/// A channel that the peer opened and we did not answer yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OfferId {
+    number: u32,
+    serial: u64,
+}
+
+impl OfferId {
+    /// The peer's number of the channel.
+    pub(crate) fn number(self) -> u32 {
+        self.number
+    }
+}
+
+/// What channels are paired by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Name {
+    pub(crate) protocol: String,
+    /// Empty stands for none.
+    pub(crate) id: Bytes,
+}
+
+impl Name {
+    pub(crate) fn new(protocol: &str, id: &[u8]) -> Self {
+        Self {
+            protocol: protocol.to_owned(),
+            id: Bytes::copy_from_slice(id),
+        }
+    }
+
+    /// The length to complain about, if there is one.
+    pub(crate) fn excessive_len(protocol: &str, id: &[u8]) -> Option<usize> {
+        let len = protocol.len().max(id.len());
+        (len > NAME_LEN_MAX).then_some(len)
+    }
+}
+
+/// The peer's half of a channel that waits for ours.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub(crate) name: Name,
+    pub(crate) handshake: Bytes,
+    /// Messages sent ahead of our answer: kind and payload.
+    pub(crate) ahead: Vec<(u64, Bytes)>,
+    serial: u64,
+    cost: usize,
+}
+
+/// What became of the peer's `open`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum RemoteOpened {
+    /// It met a channel of ours.
+    Paired(ChannelId),
+    /// It waits for us.
+    Offered(OfferId),
+    /// It met one that we closed meanwhile; the peer knows or will learn that.
+    Abandoned,
+}
+
+/// What became of the peer's `close`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum RemoteClosed {
+    /// An open channel is closed.
+    Closed(ChannelId),
+    /// An offer was taken back: a reject gives the number back to the peer.
+    Withdrawn,
+    /// We closed it ourselves meanwhile.
+    Unknown,
+}
+
+/// The tables. Slot `i` of either holds channel number `i + 1`.
+#[derive(Debug, Default)]
+pub(crate) struct Channels {
+    locals: Vec<Local>,
+    /// Numbers of free locals; the last freed is used first.
+    free: Vec<u32>,
+    remotes: Vec<Remote>,
+    waiting: HashMap<Name, Waiting>,
+    offers: usize,
+    offers_seen: u64,
+    offered_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Local {
+    generation: u32,
+    state: LocalState,
+}
+
+#[derive(Debug)]
+enum LocalState {
+    Free,
+    /// We opened it; the peer did not answer yet.
+    Asking(Name),
+    /// As `Asking`, but closed by us: the number is the peer's until it answers.
+    Abandoned(Name),
+    Open {
+        remote: u32,
+    },
+}
+
+#[derive(Debug)]
+enum Remote {
+    Free,
+    Offered(Offer),
+    Open(ChannelId),
+}
+
+/// Numbers of channels that wait for their other half. One of the two queues is always empty.
+#[derive(Debug, Default)]
+struct Waiting {
+    ours: VecDeque<u32>,
+    theirs: VecDeque<u32>,
+}
+
+impl Channels {
+    /// Opens a channel of ours. Returns the offer it answers, if there was one.
+    pub(crate) fn open(&mut self, name: Name) -> (ChannelId, Option<Offer>) {
+        let waiting = self.waiting.entry(name.clone()).or_default();
+        if let Some(remote) = waiting.theirs.pop_front() {
+            let offer = self.take_offer(remote);
+            self.forget_if_idle(&name);
+            return (self.occupy_for(remote), offer);
+        }
+        let channel = self.occupy(LocalState::Asking(name.clone()));
+        self.waiting
+            .entry(name)
+            .or_default()
+            .ours
+            .push_back(channel.number);
+        (channel, None)
+    }
+
+    /// Opens our half of an offered channel.
+    pub(crate) fn accept(&mut self, offer: OfferId) -> Result<(ChannelId, Offer), MuxError> {
+        let taken = self.withdraw(offer)?;
+        Ok((self.occupy_for(offer.number), taken))
+    }
+
+    /// Removes an offer, to be answered with accept or reject.
+    pub(crate) fn withdraw(&mut self, offer: OfferId) -> Result<Offer, MuxError> {
+        match self.remote(offer.number) {
+            Some(Remote::Offered(found)) if found.serial == offer.serial => {}
+            _ => return Err(MuxError::OfferGone),
+        }
+        let taken = self.take_offer(offer.number).ok_or(MuxError::OfferGone)?;
+        self.remove_waiting(&taken.name, |waiting| &mut waiting.theirs, offer.number);
+        Ok(taken)
+    }
+
+    /// Closes a channel of ours, open or not yet.
+    pub(crate) fn close(&mut self, channel: ChannelId) -> Result<(), MuxError> {
+        self.check(channel)?;
+        let Some(local) = self.local_mut(channel.number) else {
+            return Err(MuxError::ChannelClosed);
+        };
+        match std::mem::replace(&mut local.state, LocalState::Free) {
+            LocalState::Asking(name) => local.state = LocalState::Abandoned(name),
+            LocalState::Open { remote } => {
+                self.set_remote(remote, Remote::Free);
+                self.release(channel.number);
+            }
+            LocalState::Free | LocalState::Abandoned(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Whether messages may be sent on `channel`.
+    pub(crate) fn check(&self, channel: ChannelId) -> Result<(), MuxError> {
+        let usable = self.local(channel.number).is_some_and(|local| {
+            local.generation == channel.generation
+                && matches!(local.state, LocalState::Asking(_) | LocalState::Open { .. })
+        });
+        if usable {
+            Ok(())
+        } else {
+            Err(MuxError::ChannelClosed)
+        }
+    }
+
+    /// The peer opened a channel under its `number`.
+    pub(crate) fn remote_open(
+        &mut self,
+        number: u64,
+        name: Name,
+        handshake: &[u8],
+    ) -> Result<RemoteOpened, PeerMisbehaved> {
+        let number = self.next_remote_number(number)?;
+        let ours = self
+            .waiting
+            .get_mut(&name)
+            .and_then(|waiting| waiting.ours.pop_front());
+        let Some(local) = ours else {
+            return self
+                .offer(number, name, handshake)
+                .map(RemoteOpened::Offered);
+        };
+        self.forget_if_idle(&name);
+        let Some(slot) = self.local_mut(local) else {
+            return Ok(RemoteOpened::Abandoned);
+        };
+        if !matches!(slot.state, LocalState::Asking(_)) {
+            self.release(local);
+            return Ok(RemoteOpened::Abandoned);
+        }
+        slot.state = LocalState::Open { remote: number };
+        let channel = ChannelId {
+            number: local,
+            generation: slot.generation,
+        };
+        self.set_remote(number, Remote::Open(channel));
+        Ok(RemoteOpened::Paired(channel))
+    }
+
+    /// The peer rejected our channel. Returns it, unless we closed it meanwhile.
+    pub(crate) fn remote_reject(
+        &mut self,
+        number: u64,
+    ) -> Result<Option<ChannelId>, PeerMisbehaved> {
+        let wrong = PeerMisbehaved::RejectedWrongChannel { channel: number };
+        let local = u32::try_from(number).map_err(|_| wrong.clone())?;
+        let slot = self.local(local).ok_or(wrong.clone())?;
+        let channel = ChannelId {
+            number: local,
+            generation: slot.generation,
+        };
+        let (name, rejected) = match &slot.state {
+            LocalState::Asking(name) => (name.clone(), Some(channel)),
+            LocalState::Abandoned(name) => (name.clone(), None),
+            LocalState::Free | LocalState::Open { .. } => return Err(wrong),
+        };
+        self.remove_waiting(&name, |waiting| &mut waiting.ours, local);
+        self.release(local);
+        Ok(rejected)
+    }
+
+    /// The peer closed the channel it calls `number`.
+    pub(crate) fn remote_close(&mut self, number: u64) -> RemoteClosed {
+        let Ok(number) = u32::try_from(number) else {
+            return RemoteClosed::Unknown;
+        };
+        match self.remote(number) {
+            Some(Remote::Open(channel)) => {
+                let channel = *channel;
+                self.set_remote(number, Remote::Free);
+                self.release(channel.number);
+                RemoteClosed::Closed(channel)
+            }
+            Some(Remote::Offered(offer)) => {
+                let id = OfferId {
+                    number,
+                    serial: offer.serial,
+                };
+                match self.withdraw(id) {
+                    Ok(_) => RemoteClosed::Withdrawn,
+                    Err(_) => RemoteClosed::Unknown,
+                }
+            }
+            Some(Remote::Free) | None => RemoteClosed::Unknown,
+        }
+    }
+
+    /// A message came on the channel the peer calls `number`. Returns the channel and the message
+    /// if it is open; keeps the message if it is on offer; drops it if it is closed.
+    pub(crate) fn remote_message(
+        &mut self,
+        number: u64,
+        kind: u64,
+        payload: Bytes,
+    ) -> Result<Option<(ChannelId, Bytes)>, PeerMisbehaved> {
+        let slot = usize::try_from(number)
+            .ok()
+            .and_then(|number| number.checked_sub(1));
+        match slot.and_then(|slot| self.remotes.get_mut(slot)) {
+            Some(Remote::Open(channel)) => Ok(Some((*channel, payload))),
+            Some(Remote::Offered(offer)) => {
+                let cost = OFFERED_OVERHEAD + payload.len();
+                reserve(&mut self.offered_bytes, cost)?;
+                offer.cost += cost;
+                // Copied, so that what is kept costs what it is counted for, not its whole frame.
+                offer.ahead.push((kind, Bytes::copy_from_slice(&payload)));
+                Ok(None)
+            }
+            Some(Remote::Free) | None => Ok(None),
+        }
+    }
+
+    /// The peer may use a free slot or the one past the end.
+    fn next_remote_number(&mut self, number: u64) -> Result<u32, PeerMisbehaved> {
+        let wrong = PeerMisbehaved::OpenedWrongChannel { channel: number };
+        let Ok(number) = u32::try_from(number) else {
+            return Err(wrong);
+        };
+        if number as usize == self.remotes.len() + 1 {
+            if self.remotes.len() == REMOTE_CHANNELS_MAX {
+                return Err(PeerMisbehaved::TooManyChannels);
+            }
+            self.remotes.push(Remote::Free);
+        }
+        match self.remote(number) {
+            Some(Remote::Free) => Ok(number),
+            _ => Err(wrong),
+        }
+    }
+
+    fn offer(
+        &mut self,
+        number: u32,
+        name: Name,
+        handshake: &[u8],
+    ) -> Result<OfferId, PeerMisbehaved> {
+        if self.offers == OFFERS_MAX {
+            return Err(PeerMisbehaved::TooMuchAhead);
+        }
+        let cost = OFFERED_OVERHEAD + handshake.len();
+        reserve(&mut self.offered_bytes, cost)?;
+        self.offers += 1;
+        self.offers_seen += 1;
+        let serial = self.offers_seen;
+        self.waiting
+            .entry(name.clone())
+            .or_default()
+            .theirs
+            .push_back(number);
+        let handshake = Bytes::copy_from_slice(handshake);
+        self.set_remote(
+            number,
+            Remote::Offered(Offer {
+                name,
+                handshake,
+                ahead: Vec::new(),
+                serial,
+                cost,
+            }),
+        );
+        Ok(OfferId { number, serial })
+    }
+
+    fn take_offer(&mut self, number: u32) -> Option<Offer> {
+        let slot = self.remotes.get_mut((number as usize).checked_sub(1)?)?;
+        match std::mem::replace(slot, Remote::Free) {
+            Remote::Offered(offer) => {
+                self.offers -= 1;
+                self.offered_bytes -= offer.cost;
+                Some(offer)
+            }
+            other => {
+                *slot = other;
+                None
+            }
+        }
+    }
+
+    fn occupy_for(&mut self, remote: u32) -> ChannelId {
+        let channel = self.occupy(LocalState::Open { remote });
+        self.set_remote(remote, Remote::Open(channel));
+        channel
+    }
+
+    fn occupy(&mut self, state: LocalState) -> ChannelId {
+        let reused = self.free.pop().and_then(|number| {
+            let local = self.local_mut(number)?;
+            Some((number, local))
+        });
+        if let Some((number, local)) = reused {
+            local.state = state;
+            return ChannelId {
+                number,
+                generation: local.generation,
+            };
+        }
+        self.locals.push(Local {
+            generation: 0,
+            state,
+        });
+        ChannelId {
+            number: u32::try_from(self.locals.len()).expect("memory ends before 2^32 channels"),
+            generation: 0,
+        }
+    }
+
+    fn release(&mut self, number: u32) {
+        if let Some(local) = self.local_mut(number) {
+            local.state = LocalState::Free;
+            local.generation += 1;
+            self.free.push(number);
+        }
+    }
+
+    fn local(&self, number: u32) -> Option<&Local> {
+        self.locals.get((number as usize).checked_sub(1)?)
+    }
+
+    fn local_mut(&mut self, number: u32) -> Option<&mut Local> {
+        self.locals.get_mut((number as usize).checked_sub(1)?)
+    }
+
+    fn remote(&self, number: u32) -> Option<&Remote> {
+        self.remotes.get((number as usize).checked_sub(1)?)
+    }
+
+    fn set_remote(&mut self, number: u32, state: Remote) {
+        let slot = (number as usize)
+            .checked_sub(1)
+            .and_then(|slot| self.remotes.get_mut(slot));
+        if let Some(slot) = slot {
+            *slot = state;
+        }
+    }
+
+    fn remove_waiting(
+        &mut self,
+        name: &Name,
+        queue: fn(&mut Waiting) -> &mut VecDeque<u32>,
+        number: u32,
+    ) {
+        if let Some(waiting) = self.waiting.get_mut(name) {
+            queue(waiting).retain(|waiting| *waiting != number);
+        }
+        self.forget_if_idle(name);
+    }
+
+    fn forget_if_idle(&mut self, name: &Name) {
+        if self
+            .waiting
+            .get(name)
+            .is_some_and(|waiting| waiting.ours.is_empty() && waiting.theirs.is_empty())
+        {
+            self.waiting.remove(name);
+        }
+    }
+}
+
+fn reserve(used: &mut usize, cost: usize) -> Result<(), PeerMisbehaved> {
+    if cost > OFFERED_BYTES_MAX - *used {
+        return Err(PeerMisbehaved::TooMuchAhead);
+    }
+    *used += cost;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> Name {
+        Name::new("p", b"")
+    }
+
+    #[test]
+    fn the_number_freed_last_is_reused_first() {
+        let mut channels = Channels::default();
+        let opened: Vec<_> = (1..=3u64)
+            .map(|number| {
+                let channel = channels.open(name()).0;
+                channels.remote_open(number, name(), b"").unwrap();
+                channel
+            })
+            .collect();
+        channels.close(opened[0]).unwrap();
+        channels.close(opened[2]).unwrap();
+        let again = channels.open(name()).0;
+        assert_eq!(again.number(), 3);
+        assert_ne!(again, opened[2], "an id does not come back");
+        assert_eq!(channels.check(opened[2]), Err(MuxError::ChannelClosed));
+        assert_eq!(channels.open(name()).0.number(), 1);
+        assert_eq!(channels.open(name()).0.number(), 4);
+    }
+
+    #[test]
+    fn a_number_closed_before_the_answer_stays_taken_until_it_comes() {
+        for answer in ["open", "reject"] {
+            let mut channels = Channels::default();
+            let first = channels.open(name()).0;
+            channels.close(first).unwrap();
+            assert_eq!(channels.open(Name::new("other", b"")).0.number(), 2);
+            if answer == "open" {
+                assert_eq!(
+                    channels.remote_open(1, name(), b""),
+                    Ok(RemoteOpened::Abandoned)
+                );
+            } else {
+                assert_eq!(channels.remote_reject(1), Ok(None));
+            }
+            assert_eq!(channels.open(name()).0.number(), 1);
+        }
+    }
+
+    #[test]
+    fn the_waiting_table_forgets_what_nobody_waits_for() {
+        let mut channels = Channels::default();
+        let OfferId { .. } = match channels.remote_open(1, name(), b"").unwrap() {
+            RemoteOpened::Offered(offer) => channels.withdraw(offer).map(|_| offer).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        let _ = channels.open(name());
+        channels.remote_open(1, name(), b"").unwrap();
+        assert!(channels.waiting.is_empty());
+        assert_eq!((channels.offers, channels.offered_bytes), (0, 0));
+    }
+}
