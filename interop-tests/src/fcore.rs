@@ -1,0 +1,272 @@
+//! The command line under test: builds `fcore` once, runs it with `--json`, reads its events.
+//! Knows `--store`, `--json` and exit codes. Does not know the commands.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::PATIENCE;
+use crate::process::{Next, Process, deadline};
+
+/// `fcore` with a store of its own, and no discovery beside the peers it is given.
+#[derive(Debug, Clone)]
+pub struct Fcore {
+    store: PathBuf,
+}
+
+/// A running `fcore`. Dropping it kills the process.
+pub struct Run {
+    process: Process,
+    events: Vec<Value>,
+    /// Events before this one have been waited for.
+    seen: usize,
+}
+
+/// What a run of `fcore` left.
+#[derive(Debug)]
+pub struct Finished {
+    /// The exit code; none when a signal ended it.
+    pub code: Option<i32>,
+    /// All JSON events, from stdout and stderr.
+    pub events: Vec<Value>,
+    /// Everything on stdout, events included.
+    pub stdout: Vec<u8>,
+    /// Everything on stderr, as text.
+    pub stderr: String,
+}
+
+impl Fcore {
+    /// `fcore` keeping its store in `store`.
+    pub fn new(store: impl Into<PathBuf>) -> Self {
+        Self {
+            store: store.into(),
+        }
+    }
+
+    /// The folder of its store.
+    pub fn store(&self) -> &Path {
+        &self.store
+    }
+
+    /// The command as the harness runs it, for tests that wire the streams themselves.
+    pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .arg("--store")
+            .arg(&self.store)
+            .args(ALWAYS)
+            .args(arguments);
+        command.env_remove("FCORE_STORE").env("NO_COLOR", "1");
+        command
+    }
+
+    /// Starts `fcore` and leaves it running.
+    #[track_caller]
+    pub fn start<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Run {
+        let arguments: Vec<OsString> = arguments
+            .into_iter()
+            .map(|argument| argument.as_ref().to_owned())
+            .collect();
+        let name = format!("fcore {}", arguments.join(OsStr::new(" ")).display());
+        Run {
+            process: Process::start(name, &mut self.command(&arguments)),
+            events: Vec::new(),
+            seen: 0,
+        }
+    }
+
+    /// Runs `fcore` to its end, with nothing on stdin.
+    #[track_caller]
+    pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Finished {
+        self.start(arguments).finish()
+    }
+
+    /// Runs `fcore` to its end, with `input` on stdin.
+    #[track_caller]
+    pub fn run_with<A: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+        input: impl Into<Vec<u8>>,
+    ) -> Finished {
+        let mut run = self.start(arguments);
+        run.process.feed(input.into());
+        run.finish()
+    }
+}
+
+impl Run {
+    /// Waits for the next event of this name after those waited for already.
+    #[track_caller]
+    pub fn wait_event(&mut self, name: &str) -> Value {
+        self.wait_for(name, |event| event["event"] == name)
+    }
+
+    /// Waits for the next event that `matches`; `what` is for the message if none comes.
+    #[track_caller]
+    pub fn wait_for(&mut self, what: &str, matches: impl Fn(&Value) -> bool) -> Value {
+        let deadline = deadline(PATIENCE);
+        loop {
+            while let Some(event) = self.events.get(self.seen) {
+                self.seen += 1;
+                if matches(event) {
+                    return event.clone();
+                }
+            }
+            match self.process.next_json(deadline) {
+                Next::Json(event) => self.events.push(event),
+                Next::End => self
+                    .process
+                    .fail(&format!("ended while the test waited for {what}")),
+                Next::Timeout => self.process.fail(&format!("no {what} within {PATIENCE:?}")),
+            }
+        }
+    }
+
+    /// The TCP port of `--listen`, from the `ready` event.
+    #[track_caller]
+    pub fn wait_ready(&mut self) -> (u16, Value) {
+        let ready = self.wait_event("ready");
+        let listen = ready["listen"]
+            .as_str()
+            .and_then(|address| address.rsplit_once(':'));
+        match listen.and_then(|(_, port)| port.parse().ok()) {
+            Some(port) => (port, ready),
+            None => self
+                .process
+                .fail(&format!("`ready` names no TCP address: {ready}")),
+        }
+    }
+
+    /// Closes its stdin and waits for its end.
+    #[track_caller]
+    pub fn finish(self) -> Finished {
+        self.finish_within(PATIENCE)
+    }
+
+    /// The same, with a deadline of the test's own.
+    #[track_caller]
+    pub fn finish_within(mut self, patience: Duration) -> Finished {
+        self.process.feed(Vec::new());
+        let deadline = deadline(patience);
+        loop {
+            match self.process.next_json(deadline) {
+                Next::Json(event) => self.events.push(event),
+                Next::Timeout => self
+                    .process
+                    .fail(&format!("still running after {patience:?}")),
+                Next::End => break,
+            }
+        }
+        Finished {
+            code: self.process.wait().code(),
+            events: self.events,
+            stdout: self.process.stdout().to_vec(),
+            stderr: String::from_utf8_lossy(self.process.stderr()).into_owned(),
+        }
+    }
+
+    /// Ctrl-C, then waits for the end.
+    #[track_caller]
+    pub fn interrupt(self) -> Finished {
+        self.process.signal(Signal::SIGINT);
+        self.finish()
+    }
+
+    /// SIGTERM, then waits for the end.
+    #[track_caller]
+    pub fn terminate(self) -> Finished {
+        self.process.signal(Signal::SIGTERM);
+        self.finish()
+    }
+
+    /// SIGKILL: the process ends wherever it is.
+    pub fn kill(mut self) {
+        self.process.kill();
+    }
+}
+
+impl Finished {
+    /// Asserts the exit code, showing what `fcore` said if it differs.
+    #[track_caller]
+    pub fn expect_code(self, code: i32) -> Self {
+        assert_eq!(
+            self.code,
+            Some(code),
+            "unexpected exit code\n--- stdout\n{}\n--- stderr\n{}",
+            String::from_utf8_lossy(&self.stdout),
+            self.stderr
+        );
+        self
+    }
+
+    /// The first event of this name.
+    #[track_caller]
+    pub fn event(&self, name: &str) -> &Value {
+        let event = self.events.iter().find(|event| event["event"] == name);
+        event.unwrap_or_else(|| panic!("no `{name}` among {:#?}", self.events))
+    }
+}
+
+/// What every run is given: tests must reach their own peers only.
+const ALWAYS: [&str; 3] = ["--json", "--no-dht", "--no-lan"];
+
+/// The binary, built by the same profile as the running test unless `FCORE_BIN` names one.
+///
+/// Cargo hands a test the binaries of its own package only. A nested `cargo build` is safe (cargo
+/// lets go of its lock before tests run), fresh, and works in a new clone. `--workspace` makes it
+/// resolve features as `cargo test --workspace` does, so it mostly finds everything built.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| match std::env::var_os("FCORE_BIN") {
+        Some(path) => path.into(),
+        None => build(),
+    })
+}
+
+fn build() -> PathBuf {
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args([
+            "build",
+            "--workspace",
+            "--bin",
+            "fcore",
+            "--message-format",
+            "json-render-diagnostics",
+        ])
+        .args(["--profile", &running_profile()])
+        .current_dir(crate::home())
+        .output()
+        .expect("cargo runs: it started this test");
+    assert!(
+        output.status.success(),
+        "fcore does not build\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let messages = output.stdout.split(|byte| *byte == b'\n');
+    let mut executables = messages.filter_map(|line| {
+        let message: Value = serde_json::from_slice(line).ok()?;
+        message["executable"].as_str().map(PathBuf::from)
+    });
+    executables
+        .next_back()
+        .expect("cargo names the executable it built")
+}
+
+/// The profile this test was built with: tests lie in `target/PROFILE/deps/`.
+fn running_profile() -> String {
+    let test = std::env::current_exe().expect("the running test has a path");
+    let folder = test
+        .ancestors()
+        .nth(2)
+        .and_then(Path::file_name)
+        .map(OsStr::to_string_lossy);
+    match folder.as_deref() {
+        Some("debug") | None => "dev".to_owned(),
+        Some(profile) => profile.to_owned(),
+    }
+}
