@@ -1,0 +1,1 @@
+//! bee-index (skeleton)

@@ -1,0 +1,2 @@
+//! fcore
+fn main() {}
