@@ -1,0 +1,342 @@
+//! Two ends over an in-memory pipe, on virtual time, and ends that do not play by the rules.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ferrocore_primitives::sign::KeyPair;
+use ferrocore_secret_stream::{
+    HANDSHAKE_TIMEOUT, HandshakeError, KEEP_ALIVE, Options, Receiver, Role, SecretStream, Sender,
+    StreamError,
+};
+use proptest::prelude::*;
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf,
+    duplex,
+};
+use tokio::time::Instant;
+
+type Stream = SecretStream<DuplexStream>;
+type Ends = (
+    Sender<WriteHalf<DuplexStream>>,
+    Receiver<ReadHalf<DuplexStream>>,
+);
+
+async fn start(io: DuplexStream, role: Role, options: Options) -> Result<Stream, StreamError> {
+    SecretStream::handshake(io, role, &KeyPair::generate(), options).await
+}
+
+/// Both ends over a pipe that holds `pipe_len` bytes, the initiator's first.
+async fn pair(pipe_len: usize, options: Options) -> (Stream, Stream) {
+    let (a, b) = duplex(pipe_len);
+    tokio::try_join!(
+        start(a, Role::Initiator, options),
+        start(b, Role::Responder, options)
+    )
+    .unwrap()
+}
+
+async fn split_pair(pipe_len: usize, options: Options) -> (Ends, Ends) {
+    let (a, b) = pair(pipe_len, options).await;
+    (a.split(), b.split())
+}
+
+/// The error of a handshake, as `role`, with a peer that `act` plays.
+async fn error_of<F: Future>(role: Role, act: impl FnOnce(DuplexStream) -> F) -> StreamError {
+    let (ours, theirs) = duplex(1 << 16);
+    let (result, _) = tokio::join!(start(ours, role, Options::default()), act(theirs));
+    result.unwrap_err()
+}
+
+/// A stream that reads and writes one byte at a time.
+struct OneByte(DuplexStream);
+
+impl AsyncRead for OneByte {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut byte = [0];
+        let mut small = ReadBuf::new(&mut byte);
+        ready!(Pin::new(&mut self.0).poll_read(cx, &mut small))?;
+        buf.put_slice(small.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for OneByte {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, &buf[..1])
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_ends_know_each_other() {
+    let keys = [KeyPair::generate(), KeyPair::generate()];
+    let (a, b) = duplex(1024);
+    let (a, b) = tokio::try_join!(
+        SecretStream::handshake(a, Role::Initiator, &keys[0], Options::default()),
+        SecretStream::handshake(b, Role::Responder, &keys[1], Options::default()),
+    )
+    .unwrap();
+    assert_eq!(a.remote_public_key(), keys[1].public_key());
+    assert_eq!(b.remote_public_key(), keys[0].public_key());
+    assert_eq!(a.handshake_hash(), b.handshake_hash());
+    assert!(a.is_initiator() && !b.is_initiator());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_byte_at_a_time_is_enough() {
+    // Every read and every write moves one byte: no step may assume more.
+    let (a, b) = duplex(1024);
+    let keys = KeyPair::generate();
+    let (a, b) = tokio::try_join!(
+        SecretStream::handshake(OneByte(a), Role::Initiator, &keys, Options::default()),
+        SecretStream::handshake(OneByte(b), Role::Responder, &keys, Options::default()),
+    )
+    .unwrap();
+    let ((mut sender, _a), (_b, mut receiver)) = (a.split(), b.split());
+    sender.send(&[b"hello, ", b"world ."]).await.unwrap();
+    sender.close().await.unwrap();
+    assert_eq!(receiver.recv().await.unwrap().unwrap(), "hello, world .");
+    assert_eq!(receiver.recv().await.unwrap(), None);
+    assert_eq!(receiver.recv().await.unwrap(), None, "it stays ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_wait_for_a_flush_or_a_full_buffer() {
+    let ((mut sender, _a), (_b, mut receiver)) = split_pair(1 << 20, Options::default()).await;
+    let wait = Duration::from_secs(1);
+    sender.send(&[b"message"]).await.unwrap();
+    let early = tokio::time::timeout(wait, receiver.recv()).await;
+    assert!(early.is_err(), "still in the buffer");
+    sender.flush().await.unwrap();
+    assert_eq!(receiver.recv().await.unwrap().unwrap(), "message");
+
+    let block = Bytes::from(vec![1; 100_000]);
+    for _ in 0..4 {
+        sender.send(&[&block]).await.unwrap();
+    }
+    assert_eq!(receiver.recv().await.unwrap().unwrap(), block);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelled_calls_lose_nothing() {
+    // Every call is dropped at its first wait, over a pipe that makes it wait all the time.
+    let ((mut sender, _a), (_b, mut receiver)) = split_pair(64, Options::default()).await;
+    let message = Bytes::from(vec![7; 1000]);
+    sender.send(&[&message]).await.unwrap();
+    let mut flushed = false;
+    let mut received = None;
+    while received.is_none() {
+        tokio::select! {
+            biased;
+            result = sender.flush(), if !flushed => { result.unwrap(); flushed = true; }
+            () = tokio::task::yield_now() => {}
+        }
+        tokio::select! {
+            biased;
+            result = receiver.recv() => received = result.unwrap(),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    assert_eq!(received.unwrap(), message);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_sender_keeps_the_stream_alive() {
+    let options = Options {
+        idle_timeout: Some(2 * KEEP_ALIVE),
+        ..Options::default()
+    };
+    let ((mut sender, _a), (_b, mut receiver)) = split_pair(1 << 16, options).await;
+    let kept = async {
+        tokio::select! {
+            result = receiver.recv() => panic!("{result:?}"),
+            result = sender.keep_alive() => panic!("{result:?}"),
+            () = tokio::time::sleep(100 * KEEP_ALIVE) => {}
+        }
+    };
+    kept.await;
+    // Without keepalives the receiver gives up, exactly at its timeout after the last one.
+    let start = Instant::now();
+    let error = receiver.recv().await.unwrap_err();
+    assert!(matches!(error, StreamError::IdleTimeout));
+    assert!(start.elapsed() <= 2 * KEEP_ALIVE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keepalive_is_an_empty_message_after_the_interval() {
+    let (a, b) = pair(1 << 16, Options::default()).await;
+    // The initiator's end without decryption. The responder's header is still on its way to it.
+    let mut raw = None;
+    a.split_with(|io| (raw = Some(io), ()));
+    let mut raw = raw.unwrap();
+    raw.read_exact(&mut [0; 3 + 56]).await.unwrap();
+
+    let (mut sender, _receiver) = b.split();
+    let start = Instant::now();
+    for n in 1..4 {
+        let mut frame = [0; 3 + 17];
+        tokio::select! {
+            result = sender.keep_alive() => panic!("{result:?}"),
+            result = raw.read_exact(&mut frame) => { result.unwrap(); }
+        }
+        assert_eq!(frame[..3], [17, 0, 0]);
+        assert_eq!(start.elapsed(), n * KEEP_ALIVE);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_inside_a_frame_is_an_error() {
+    let (a, b) = pair(1 << 16, Options::default()).await;
+    let mut raw = None;
+    a.split_with(|io| (raw = Some(io), ()));
+    let (_sender, mut receiver) = b.split();
+    raw.take().unwrap().write_all(&[17, 0]).await.unwrap();
+    let error = receiver.recv().await.unwrap_err();
+    assert!(matches!(error, StreamError::UnexpectedEnd));
+}
+
+#[tokio::test(start_paused = true)]
+async fn changed_bytes_on_the_wire_end_the_stream() {
+    let (a, b) = pair(1 << 16, Options::default()).await;
+    let mut raw = None;
+    a.split_with(|io| (raw = Some(io), ()));
+    let mut raw = raw.unwrap();
+    let (_sender, mut receiver) = b.split();
+    raw.write_all(&[20, 0, 0]).await.unwrap();
+    raw.write_all(&[7; 20]).await.unwrap();
+    let error = receiver.recv().await.unwrap_err();
+    assert!(matches!(error, StreamError::Forged));
+}
+
+#[tokio::test(start_paused = true)]
+async fn garbage_is_no_handshake() {
+    // An HTTP client on our port: its first bytes announce a frame far too long.
+    let http = async |mut io: DuplexStream| io.write_all(b"GET / HTTP/1.1").await.unwrap();
+    let error = error_of(Role::Responder, http).await;
+    assert!(matches!(error, StreamError::FrameTooLong { max: 512, .. }));
+
+    let zeros = async |mut io: DuplexStream| io.write_all(&[0; 600]).await.unwrap();
+    let error = error_of(Role::Responder, zeros).await;
+    let expected = HandshakeError::Truncated;
+    assert!(matches!(error, StreamError::Handshake(e) if e == expected));
+
+    // A key of small order in the responder's place.
+    let weak = async |mut io: DuplexStream| {
+        io.write_all(&[96, 0, 0, 1]).await.unwrap();
+        io.write_all(&[0; 95]).await.unwrap();
+        io.read_exact(&mut [0; 3 + 32]).await.unwrap();
+    };
+    let error = error_of(Role::Initiator, weak).await;
+    let expected = HandshakeError::UnusableKey;
+    assert!(matches!(error, StreamError::Handshake(e) if e == expected));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_truncated_handshake_is_an_error() {
+    for len in [0, 2, 3, 30] {
+        let cut = async |mut io: DuplexStream| {
+            let message = [&[32, 0, 0][..], &[9; 32]].concat();
+            io.write_all(&message[..len]).await.unwrap();
+        };
+        let error = error_of(Role::Responder, cut).await;
+        assert!(matches!(error, StreamError::UnexpectedEnd), "after {len}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_handshake_ends_at_its_deadline() {
+    for role in [Role::Initiator, Role::Responder] {
+        let start = Instant::now();
+        // A byte now and then must not put the deadline off.
+        let trickle = async |mut io: DuplexStream| {
+            for byte in [96, 0, 0, 1, 1, 1, 1, 1] {
+                if io.write_all(&[byte]).await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(HANDSHAKE_TIMEOUT / 4).await;
+            }
+        };
+        let error = error_of(role, trickle).await;
+        assert!(matches!(error, StreamError::HandshakeTimeout));
+        assert!(start.elapsed() >= HANDSHAKE_TIMEOUT);
+        assert!(start.elapsed() < 2 * HANDSHAKE_TIMEOUT);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_header_that_never_comes_is_a_handshake_timeout() {
+    // The responder finishes Noise, so its key is proven, and then falls silent.
+    let start = Instant::now();
+    let (a, _b) = pair(1 << 16, Options::default()).await;
+    let (silent, _open) = duplex(1);
+    let (_sender, mut receiver) = a.split_with(|_| ((), silent));
+    let mut error = receiver.recv().await.unwrap_err();
+    assert!(matches!(error, StreamError::HandshakeTimeout));
+    assert_eq!(start.elapsed(), HANDSHAKE_TIMEOUT);
+    error = receiver.recv().await.unwrap_err();
+    assert!(matches!(error, StreamError::HandshakeTimeout));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Messages of any sizes, in any number of segments and flushes, arrive whole and in order in both
+    /// directions at once, through a pipe of any capacity.
+    #[test]
+    fn messages_of_any_size_arrive(
+        lens in prop::collection::vec(prop_oneof![4 => 1..300usize, 1 => 1..400_000usize], 1..20),
+        cut in 0.0..1.0f64,
+        flush_every in 1..8usize,
+        pipe_len in prop_oneof![64..200usize, 1000..1_000_000usize],
+    ) {
+        let messages: Vec<Vec<u8>> = (0u8..).zip(&lens).map(|(fill, len)| vec![fill; *len]).collect();
+        let send = async |mut sender: Sender<WriteHalf<DuplexStream>>| {
+            for (n, message) in messages.iter().enumerate() {
+                let (head, tail) = message.split_at((message.len() as f64 * cut) as usize);
+                sender.send(&[head, tail]).await.unwrap();
+                if n % flush_every == 0 {
+                    sender.flush().await.unwrap();
+                }
+            }
+            sender.flush().await.unwrap();
+            sender
+        };
+        let recv = async |mut receiver: Receiver<ReadHalf<DuplexStream>>| {
+            for message in &messages {
+                let received = receiver.recv().await.unwrap().unwrap();
+                assert!(received == message);
+            }
+            receiver
+        };
+        runtime().block_on(async {
+            let ((a_send, a_recv), (b_send, b_recv)) = split_pair(pipe_len, Options::default()).await;
+            tokio::join!(send(a_send), recv(b_recv), send(b_send), recv(a_recv))
+        });
+    }
+}
