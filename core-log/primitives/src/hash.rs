@@ -100,13 +100,20 @@ pub fn tree(roots: impl Iterator<Item = (u64, u64, Hash)>) -> Hash {
 /// Hashes short blocks from copies that stand behind their headers.
 fn hash_copied(blocks: &[&[u8]], hashes: &mut Vec<Hash>) {
     let params = params();
-    let inputs: Vec<Vec<u8>> = blocks
+    let copies_len = blocks.iter().map(|b| LEAF_HEADER_LEN + b.len()).sum();
+    let mut copies = Vec::with_capacity(copies_len);
+    for block in blocks {
+        copies.extend_from_slice(&leaf_header(block));
+        copies.extend_from_slice(block);
+    }
+    let mut rest = copies.as_slice();
+    let mut jobs: Vec<_> = blocks
         .iter()
-        .map(|block| [&leaf_header(block), *block].concat())
-        .collect();
-    let mut jobs: Vec<_> = inputs
-        .iter()
-        .map(|input| HashManyJob::new(&params, input))
+        .map(|block| {
+            let (input, next) = rest.split_at(LEAF_HEADER_LEN + block.len());
+            rest = next;
+            HashManyJob::new(&params, input)
+        })
         .collect();
     hash_many(&mut jobs);
     hashes.extend(jobs.iter().map(|job| from_blake2b(&job.to_hash())));
