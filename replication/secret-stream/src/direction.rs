@@ -100,6 +100,7 @@ impl Outgoing {
 pub struct Incoming {
     framer: Framer,
     state: State,
+    message_len_max: usize,
 }
 
 enum State {
@@ -120,7 +121,20 @@ impl Incoming {
             expected_id: stream_id(keys, !keys.is_initiator),
             rx: keys.rx.clone(),
         };
-        Self { framer, state }
+        Self {
+            framer,
+            state,
+            message_len_max: MESSAGE_LEN_MAX,
+        }
+    }
+
+    /// Refuses messages of more than `len` bytes from now on: [`MESSAGE_LEN_MAX`] at first. Lower it while
+    /// the peer has not proven to be worth the memory.
+    pub fn set_message_len_max(&mut self, len: usize) {
+        self.message_len_max = len.min(MESSAGE_LEN_MAX);
+        if self.is_open() {
+            self.allow_messages();
+        }
     }
 
     /// Where to append what was read; see [`Framer::space`].
@@ -158,13 +172,18 @@ impl Incoming {
         }
     }
 
+    fn allow_messages(&mut self) {
+        self.framer
+            .set_frame_len_max(self.message_len_max + OVERHEAD);
+    }
+
     /// Works through frames up to the first that holds a message.
     fn read_frames(&mut self) -> Result<Option<Bytes>, StreamError> {
         while let Some(frame) = self.framer.next_frame()? {
             match &mut self.state {
                 State::Header { expected_id, rx } => {
                     self.state = State::Open(open_header(&frame, expected_id, rx)?);
-                    self.framer.set_frame_len_max(FRAME_LEN_MAX);
+                    self.allow_messages();
                 }
                 State::Open(pull) => {
                     let message = open_message(frame, pull)?;
@@ -274,6 +293,29 @@ mod tests {
         deliver(&mut outgoing, &mut incoming);
         assert!(incoming.next_message().unwrap().unwrap() == longest);
         assert!(outgoing.buffer.capacity() <= 2 * OUTGOING_KEEP_LEN);
+    }
+
+    #[test]
+    fn messages_are_limited_as_asked() {
+        let (mut outgoing, mut incoming) = pair();
+        incoming.set_message_len_max(10);
+        outgoing.push(&[[1; 10]]).unwrap();
+        deliver(&mut outgoing, &mut incoming);
+        assert_eq!(
+            incoming.next_message().unwrap().unwrap(),
+            [1; 10].as_slice()
+        );
+        incoming.set_message_len_max(12);
+        for len in [12, 13] {
+            outgoing.push(&[vec![1; len]]).unwrap();
+        }
+        deliver(&mut outgoing, &mut incoming);
+        assert_eq!(incoming.next_message().unwrap().unwrap().len(), 12);
+        let error = incoming.next_message().unwrap_err();
+        assert!(matches!(
+            error,
+            StreamError::FrameTooLong { len: 30, max: 29 }
+        ));
     }
 
     #[test]

@@ -273,6 +273,11 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
         }
     }
 
+    /// Refuses messages of more than `len` bytes from now on; see [`Incoming::set_message_len_max`].
+    pub fn set_message_len_max(&mut self, len: usize) {
+        self.incoming.set_message_len_max(len);
+    }
+
     /// Reads what there is, within the deadline that holds now.
     async fn read(&mut self) -> Result<usize, StreamError> {
         let (deadline, missed) = match self.incoming.is_open() {
