@@ -1,0 +1,48 @@
+//! What can go wrong with a bee.
+
+use ferrocore_log::CoreError;
+use thiserror::Error;
+
+use crate::protobuf::Malformed;
+
+/// Why an operation on a bee failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BeeError {
+    /// Block 0 is not the header of a bee: the core holds something else. Nothing was written.
+    #[error("the core is not a bee")]
+    NotABee,
+    /// A block of the bee is not what a bee's writer makes. Blocks are verified, so whoever signs
+    /// the core wrote it so; older versions may still be readable by a checkout.
+    #[error("block {seq} of the bee is corrupt: {reason}")]
+    Corrupt {
+        /// Index of the block in the core.
+        seq: u64,
+        /// What is wrong with it.
+        reason: Malformed,
+    },
+    /// No tree ends at this version: it lies within a batch. Check out the version before or
+    /// after the batch.
+    #[error("version {version} of the bee lies within a batch")]
+    WithinBatch {
+        /// The version asked for.
+        version: u64,
+    },
+    /// The core was truncated or reorganised during the read. Read again.
+    #[error("the core was truncated while the bee was being read")]
+    Truncated,
+    /// A checkout cannot be written to, nor can a bee whose core is not writable.
+    #[error("the bee is read-only")]
+    ReadOnly,
+    /// The core grew or was truncated beside this bee while a batch was open; nothing of the
+    /// batch was written. Write through clones of one bee only, and make the batch again.
+    #[error("the core changed while a batch was open")]
+    Conflict,
+    /// An earlier operation of this batch failed or was cancelled halfway; nothing of it was
+    /// written. Make the batch again.
+    #[error("an earlier operation of the batch did not complete")]
+    BrokenBatch,
+    /// Reading or writing the core failed.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+}
