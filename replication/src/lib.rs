@@ -1,1 +1,44 @@
-//! replication (skeleton)
+//! Replication of hypercores: the `hypercore/alpha` protocol over any encrypted stream.
+//!
+//! [`Connection`] is the protocol without IO: frames in, frames out, time passed in. [`Session`] is a
+//! tokio task that moves its frames over a [`SecretStream`](ferrocore_secret_stream::SecretStream) and
+//! opens the cores that a peer asks for in a [`Corestore`](ferrocore_log::Corestore).
+//!
+//! What is wanted of a core, and by whom it is being fetched, is the core's own business
+//! ([`ferrocore_log::supply`]): every channel is one supplier among others. What a peer sends reaches
+//! storage only as a proof that the core has verified.
+//!
+//! | module | concept |
+//! |---|---|
+//! | [`messages`] | bytes of the ten messages |
+//! | [`capability`] | proof that a peer knows a core's key |
+//! | [`connection`] | all channels of one stream |
+//! | `channel` | one core on one stream: the parts below, composed |
+//! | `peer` | what the other side has and wants |
+//! | `announcer` | what it is told unasked |
+//! | `uploads` | what it asked |
+//! | `downloads`, `requests`, `promises` | what it is asked |
+//! | [`session`] | the driver |
+#![deny(clippy::unwrap_used, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
+
+mod announcer;
+pub mod capability;
+mod channel;
+pub mod connection;
+mod downloads;
+pub mod limits;
+pub mod messages;
+pub mod misbehaviour;
+mod peer;
+mod promises;
+mod requests;
+pub mod session;
+pub mod stats;
+mod uploads;
+mod wire;
+
+pub use connection::Connection;
+pub use misbehaviour::PeerMisbehaved;
+pub use session::{Session, SessionError};
+pub use stats::Stats;

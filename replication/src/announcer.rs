@@ -1,0 +1,98 @@
+//! What we tell a peer about a core without being asked: our state and our blocks.
+//!
+//! Knows when something is worth a message. Does not know requests.
+
+use std::ops::Range;
+
+use ferrocore_log::Core;
+
+use crate::limits::LAST_BLOCKS;
+use crate::messages::{self, Message, Sync};
+use crate::peer::Peer;
+use crate::wire::Wire;
+
+/// What one peer was told.
+#[derive(Debug, Default)]
+pub(crate) struct Announcer {
+    /// The contiguous length it was told when that was the whole log.
+    complete_told: u64,
+    /// Whether it was told that we can prove an upgrade from its length.
+    can_upgrade_told: bool,
+}
+
+impl Announcer {
+    /// Tells a peer that just opened the channel everything.
+    pub(crate) fn introduce(&mut self, core: &Core, peer: &Peer, wire: &mut Wire<'_>) {
+        self.sync(core, peer, wire);
+        let (length, contiguous) = (core.length(), core.contiguous_length());
+        if contiguous > 0 {
+            send_range(wire, 0..contiguous);
+        }
+        if contiguous == length {
+            self.complete_told = length;
+        }
+    }
+
+    /// Tells our state, and with it that we know the peer's: it asks for an upgrade only once it
+    /// hears its own length from us.
+    pub(crate) fn sync(&mut self, core: &Core, peer: &Peer, wire: &mut Wire<'_>) {
+        let is_same_fork = core.fork() == peer.sync.fork;
+        self.can_upgrade_told = is_same_fork && can_upgrade_from(core, peer.sync.length);
+        wire.send(&Message::Sync(Sync {
+            fork: core.fork(),
+            length: core.length(),
+            remote_length: if is_same_fork { peer.sync.length } else { 0 },
+            can_upgrade: self.can_upgrade_told,
+            uploading: true,
+            // Always true: we follow every core as it grows, and a peer may close a channel
+            // whose other side wants nothing.
+            downloading: true,
+            has_manifest: core.manifest().is_some() && !core.is_compat(),
+            allow_push: false,
+        }));
+    }
+
+    /// Tells our state if nodes that came meanwhile let us prove what we could not before.
+    pub(crate) fn sync_if_upgradable(&mut self, core: &Core, peer: &Peer, wire: &mut Wire<'_>) {
+        let is_behind = peer.sync.fork == core.fork() && peer.sync.length < core.length();
+        if is_behind && !self.can_upgrade_told && can_upgrade_from(core, peer.sync.length) {
+            self.sync(core, peer, wire);
+        }
+    }
+
+    /// Tells that `blocks` are here now, if the peer cares: all of them once the log is complete,
+    /// else those near its end and those that it asked about.
+    pub(crate) fn have(
+        &mut self,
+        core: &Core,
+        peer: &Peer,
+        blocks: Range<u64>,
+        wire: &mut Wire<'_>,
+    ) {
+        let length = core.length();
+        if core.contiguous_length() == length {
+            if self.complete_told < length {
+                self.complete_told = length;
+                send_range(wire, 0..length);
+            }
+            return;
+        }
+        let is_recent = blocks.end + LAST_BLOCKS >= length;
+        if (is_recent || peer.wants.overlap(&blocks)) && !peer.blocks.has_all(blocks.clone()) {
+            send_range(wire, blocks);
+        }
+    }
+}
+
+fn send_range(wire: &mut Wire<'_>, blocks: Range<u64>) {
+    wire.send(&Message::Range(messages::Range {
+        drop: false,
+        start: blocks.start,
+        length: blocks.end - blocks.start,
+    }));
+}
+
+/// As [`Core::can_upgrade_from`]; what cannot be read cannot be proven.
+fn can_upgrade_from(core: &Core, length: u64) -> bool {
+    core.can_upgrade_from(length).unwrap_or(false)
+}

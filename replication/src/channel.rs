@@ -1,0 +1,234 @@
+//! One core on one connection: both roles, composed of their parts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ferrocore_log::Core;
+use ferrocore_log::core::Finding;
+use ferrocore_log::events::{Event, Events};
+use ferrocore_log::supply::Wake;
+use ferrocore_primitives::time::Time;
+
+use crate::announcer::Announcer;
+use crate::downloads::Downloads;
+use crate::limits::{INVALID_REQUESTS_MAX, UPLOAD_BUFFER_TARGET};
+use crate::messages::{Message, NoData, Reason, Request, Sync};
+use crate::misbehaviour::PeerMisbehaved;
+use crate::peer::Peer;
+use crate::stats::Stats;
+use crate::uploads::{self, Answer, Question, Uploads};
+use crate::wire::Wire;
+
+/// A core that both sides may replicate.
+#[derive(Debug)]
+pub(crate) struct CoreChannel {
+    core: Core,
+    events: Events,
+    peer: Peer,
+    announcer: Announcer,
+    downloads: Downloads,
+    uploads: Uploads,
+    /// Keeps readers waiting until the peer has answered.
+    finding: Option<Finding>,
+    /// Set when the core has news for us.
+    is_woken: Arc<AtomicBool>,
+    invalid_requests: u32,
+    stats: Stats,
+}
+
+impl CoreChannel {
+    pub(crate) fn new(core: Core, now: Time) -> Self {
+        Self {
+            events: core.events(),
+            finding: Some(core.finding()),
+            core,
+            peer: Peer::default(),
+            announcer: Announcer::default(),
+            downloads: Downloads::new(now),
+            uploads: Uploads::default(),
+            is_woken: Arc::default(),
+            invalid_requests: 0,
+            stats: Stats::default(),
+        }
+    }
+
+    /// The peer opened its half, too. `notify` is called whenever the core has news.
+    pub(crate) fn handle_opened(&mut self, wire: &mut Wire<'_>, notify: &Wake) {
+        let (is_woken, notify) = (Arc::clone(&self.is_woken), Arc::clone(notify));
+        let wake: Wake = Arc::new(move || {
+            if !is_woken.swap(true, Ordering::AcqRel) {
+                notify();
+            }
+        });
+        self.downloads.start(&self.core, wake);
+        self.finding = None;
+        self.announcer.introduce(&self.core, &self.peer, wire);
+    }
+
+    /// Takes in one message. What follows from it is done by [`settle`](Self::settle).
+    pub(crate) fn handle(
+        &mut self,
+        message: Message,
+        wire: &mut Wire<'_>,
+        now: Time,
+    ) -> Result<(), PeerMisbehaved> {
+        match message {
+            Message::Sync(sync) => self.handle_sync(sync, wire),
+            Message::Request(request) => {
+                self.stats.requests_received += 1;
+                self.uploads.push(Question::Request(request));
+            }
+            Message::Cancel(cancel) => self.uploads.cancel(cancel.request),
+            Message::Data(data) => {
+                self.downloads
+                    .handle_data(&self.core, data, now, &mut self.stats)
+            }
+            Message::NoData(no_data) => {
+                self.downloads
+                    .handle_no_data(&self.core, &mut self.peer, no_data, now)?;
+            }
+            Message::Want(want) => {
+                if self.peer.wants.add(want) {
+                    self.uploads.push(Question::Want(want));
+                }
+            }
+            Message::Unwant(want) => self.peer.wants.remove(want),
+            Message::Bitfield(bitfield) => {
+                self.peer.blocks.handle_bitfield(&bitfield);
+                self.downloads.handle_available(&self.core, bitfield.start);
+            }
+            Message::Range(range) => {
+                self.peer.blocks.handle_range(range);
+                self.downloads.handle_available(&self.core, range.start);
+            }
+            Message::Extension(_) => {} // nobody has registered for one
+        }
+        Ok(())
+    }
+
+    /// Commits what has come, tells what is new, and asks for more: after a burst of messages, or
+    /// when the core has news. `budget` bounds the new requests.
+    pub(crate) fn settle(
+        &mut self,
+        wire: &mut Wire<'_>,
+        budget: usize,
+        now: Time,
+    ) -> Result<(), PeerMisbehaved> {
+        let committed = self.downloads.commit(&self.core, &mut self.stats);
+        self.is_woken.store(false, Ordering::Release);
+        self.announce(wire);
+        committed?;
+        let (core, peer) = (&self.core, &self.peer);
+        self.downloads
+            .schedule(core, peer, wire, budget, now, &mut self.stats);
+        Ok(())
+    }
+
+    /// Answers questions while there is room in the output.
+    pub(crate) fn upload(&mut self, wire: &mut Wire<'_>) -> Result<(), PeerMisbehaved> {
+        while wire.buffered_bytes() < UPLOAD_BUFFER_TARGET {
+            match self.uploads.pop() {
+                None => break,
+                Some(Question::Request(request)) => self.answer(&request, wire)?,
+                Some(Question::Want(want)) => {
+                    if let Some(message) = uploads::tell(&self.core, want) {
+                        wire.send(&message);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up requests that are overdue.
+    pub(crate) fn handle_timeout(&mut self, wire: &mut Wire<'_>, now: Time) {
+        self.downloads
+            .handle_timeout(&self.core, &mut self.peer, wire, now, &mut self.stats);
+    }
+
+    /// Asks this peer for nothing more.
+    pub(crate) fn stop_asking(&mut self) {
+        self.downloads.stop();
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Whether the core has news that [`settle`](Self::settle) has not seen.
+    pub(crate) fn is_woken(&self) -> bool {
+        self.is_woken.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.downloads.next_deadline()
+    }
+
+    /// Requests of ours in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.downloads.in_flight()
+    }
+
+    /// Questions of the peer's that wait.
+    pub(crate) fn questions(&self) -> usize {
+        self.uploads.len()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn handle_sync(&mut self, sync: Sync, wire: &mut Wire<'_>) {
+        self.peer.sync = sync;
+        self.peer.is_synced = true;
+        self.downloads.handle_sync(&self.core, &self.peer);
+        if sync.fork == self.core.fork() && sync.length < self.core.length() {
+            self.announcer.sync(&self.core, &self.peer, wire);
+        }
+    }
+
+    fn announce(&mut self, wire: &mut Wire<'_>) {
+        let (core, peer) = (&self.core, &self.peer);
+        while let Some(event) = self.events.try_next() {
+            match event {
+                Event::Append { length } => {
+                    self.announcer.sync(core, peer, wire);
+                    self.announcer.have(core, peer, length..length, wire);
+                    self.downloads.handle_sync(core, peer);
+                }
+                Event::Have(blocks) => self.announcer.have(core, peer, blocks, wire),
+                Event::Manifest => self.announcer.sync(core, peer, wire),
+                Event::Lagged => self.announcer.introduce(core, peer, wire),
+                _ => {}
+            }
+        }
+        self.announcer.sync_if_upgradable(core, peer, wire);
+    }
+
+    fn answer(&mut self, request: &Request, wire: &mut Wire<'_>) -> Result<(), PeerMisbehaved> {
+        let Answer {
+            message,
+            is_invalid,
+        } = uploads::answer(&self.core, request);
+        self.invalid_requests += u32::from(is_invalid);
+        if self.invalid_requests == INVALID_REQUESTS_MAX {
+            return Err(PeerMisbehaved::TooManyInvalidRequests);
+        }
+        if let Err(error) = wire.try_send(&message) {
+            tracing::warn!(core = %self.core.key(), %error, "cannot send a block");
+            let reason = Reason::NotAvailable;
+            wire.send(&Message::NoData(NoData {
+                request: request.id,
+                reason,
+            }));
+            return Ok(());
+        }
+        if let Message::Data(data) = &message
+            && let Some(block) = &data.proof.block
+        {
+            self.stats.blocks_uploaded += 1;
+            self.stats.bytes_uploaded += block.value.len() as u64;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,447 @@
+//! Replication over one stream, without IO: frames in, frames out.
+//!
+//! Knows the channels of all cores on one connection. Does not know sockets, clocks or stores.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+use ferrocore_log::Core;
+use ferrocore_log::supply::Wake;
+use ferrocore_mux::{ChannelId, Event as MuxEvent, Frame, Mux, OfferId};
+use ferrocore_primitives::encoding::{Decode, Encode};
+use ferrocore_primitives::keys::DiscoveryKey;
+use ferrocore_primitives::time::Time;
+
+use crate::capability::{capability, is_same};
+use crate::channel::CoreChannel;
+use crate::limits::{
+    CHANNELS_MAX, IN_FLIGHT_MAX, OUTPUT_MAX, STRIKES_MAX, UPLOAD_BUFFER_TARGET, UPLOADS_MAX,
+};
+use crate::messages::{Handshake, Message};
+use crate::misbehaviour::{PeerMisbehaved, Verdict};
+use crate::stats::Stats;
+use crate::wire::Wire;
+
+/// The protocol's name on the wire.
+pub const PROTOCOL: &str = "hypercore/alpha";
+
+/// One side of one connection.
+///
+/// - Input: [`handle_frame`](Self::handle_frame) when [`wants_frame`](Self::wants_frame);
+///   [`handle_wake`](Self::handle_wake) after `wake` was called; [`handle_timeout`](Self::handle_timeout)
+///   at [`next_timeout`](Self::next_timeout).
+/// - Then [`poll_event`](Self::poll_event) until it returns `None`, answering what it asks with
+///   [`accept`](Self::accept) or [`reject`](Self::reject).
+/// - Then [`poll_transmit`](Self::poll_transmit) until it returns `None`; if a frame is not used up
+///   yet (`!wants_frame()`), poll events again.
+///
+/// Cores are read and written on the way: a block asked for is read when its frame is made, a block
+/// that came is on its way to storage when `poll_event` returns.
+pub struct Connection {
+    mux: Mux,
+    scratch: Vec<u8>,
+    is_initiator: bool,
+    handshake_hash: [u8; 64],
+    wake: Wake,
+    channels: HashMap<ChannelId, CoreChannel>,
+    by_core: HashMap<DiscoveryKey, ChannelId>,
+    /// Channels with messages that were not settled.
+    touched: Vec<ChannelId>,
+    /// Channels with questions of the peer, in the order they are served.
+    asked: VecDeque<ChannelId>,
+    /// Questions of the peer on all channels.
+    questions: usize,
+    /// Requests of ours on all channels.
+    in_flight: usize,
+    /// Whether a frame was given that is not used up.
+    has_input: bool,
+    is_proven: bool,
+    strikes: u32,
+    /// What closed channels have carried.
+    closed_stats: Stats,
+}
+
+/// What a connection asks of its owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The peer wants to replicate a core. Accept with it, or reject.
+    CoreWanted {
+        /// What to answer with.
+        offer: OfferId,
+        /// Names the core.
+        discovery_key: DiscoveryKey,
+        /// The peer's opening bytes, checked on accepting.
+        handshake: Bytes,
+    },
+}
+
+impl Connection {
+    /// A fresh connection. `handshake_hash` is that of the stream's Noise handshake; `wake` is called,
+    /// from any thread, when a core has news for the peer.
+    pub fn new(is_initiator: bool, handshake_hash: [u8; 64], wake: Wake) -> Self {
+        Self {
+            mux: Mux::new(),
+            scratch: Vec::new(),
+            is_initiator,
+            handshake_hash,
+            wake,
+            channels: HashMap::new(),
+            by_core: HashMap::new(),
+            touched: Vec::new(),
+            asked: VecDeque::new(),
+            questions: 0,
+            in_flight: 0,
+            has_input: false,
+            is_proven: false,
+            strikes: 0,
+            closed_stats: Stats::default(),
+        }
+    }
+
+    /// Offers `core` to the peer. Nothing happens if it is on the connection already.
+    pub fn attach(&mut self, core: &Core, now: Time) {
+        if self.by_core.contains_key(&core.discovery_key()) {
+            return;
+        }
+        let id = core.discovery_key();
+        let opened = self
+            .mux
+            .open(PROTOCOL, Some(id.as_bytes()), &self.handshake_for(core));
+        if let Ok(channel) = opened {
+            self.insert(channel, core, now);
+        }
+    }
+
+    /// Takes the peer's offer of a core.
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved::BadCapability`] if the peer does not know the core's key.
+    pub fn accept(
+        &mut self,
+        offer: OfferId,
+        handshake: &[u8],
+        core: &Core,
+        now: Time,
+    ) -> Result<(), PeerMisbehaved> {
+        self.check_capability(handshake, core)?;
+        if self.by_core.contains_key(&core.discovery_key()) {
+            self.mux.reject(offer);
+            return Ok(());
+        }
+        if self.channels.len() >= CHANNELS_MAX {
+            return Err(PeerMisbehaved::TooManyChannels);
+        }
+        // The peer may have taken the offer back.
+        if let Ok(channel) = self.mux.accept(offer, &self.handshake_for(core)) {
+            self.insert(channel, core, now);
+        }
+        Ok(())
+    }
+
+    /// Refuses the peer's offer of a core.
+    pub fn reject(&mut self, offer: OfferId) {
+        self.mux.reject(offer);
+    }
+
+    /// Closes the channel of a core, if there is one.
+    pub fn detach(&mut self, core: &DiscoveryKey) {
+        if let Some(channel) = self.by_core.get(core).copied() {
+            self.mux.close(channel);
+            self.remove(channel);
+        }
+    }
+
+    /// Takes in a frame.
+    pub fn handle_frame(&mut self, frame: Bytes) {
+        self.has_input = true;
+        self.mux.handle_frame(frame);
+    }
+
+    /// Looks at the cores that have news.
+    pub fn handle_wake(&mut self) {
+        let woken = self
+            .channels
+            .iter()
+            .filter(|(_, channel)| channel.is_woken());
+        self.touched.extend(woken.map(|(id, _)| *id));
+    }
+
+    /// Gives up requests that are overdue.
+    pub fn handle_timeout(&mut self, now: Time) {
+        let is_due = |channel: &CoreChannel| {
+            channel
+                .next_deadline()
+                .is_some_and(|deadline| deadline <= now)
+        };
+        let due: Vec<_> = self
+            .channels
+            .iter()
+            .filter(|(_, c)| is_due(c))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            self.with(id, |channel, wire| channel.handle_timeout(wire, now));
+            self.touched.push(id);
+        }
+    }
+
+    /// What the owner has to decide, or `None` when the input is used up or too much output waits.
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved`] if the connection is to be closed.
+    pub fn poll_event(&mut self, now: Time) -> Result<Option<Event>, PeerMisbehaved> {
+        while !self.is_clogged() {
+            let Some(event) = self.mux.poll_event()? else {
+                self.has_input = false;
+                break;
+            };
+            if let Some(event) = self.handle_event(event, now)? {
+                return Ok(Some(event));
+            }
+        }
+        self.settle(now)?;
+        Ok(None)
+    }
+
+    /// The next frame to write, or `None`.
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved::TooManyInvalidRequests`] if the connection is to be closed.
+    pub fn poll_transmit(&mut self) -> Result<Option<Frame>, PeerMisbehaved> {
+        self.upload()?;
+        Ok(self.mux.poll_transmit())
+    }
+
+    /// Whether the last frame is used up and another one may be read. False while the peer leaves
+    /// too many of our answers unread.
+    pub fn wants_frame(&self) -> bool {
+        !self.has_input
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), at the latest.
+    pub fn next_timeout(&self) -> Option<Time> {
+        self.channels
+            .values()
+            .filter_map(CoreChannel::next_deadline)
+            .min()
+    }
+
+    /// Whether a core is on the connection, accepted by the peer or not yet.
+    pub fn has(&self, core: &DiscoveryKey) -> bool {
+        self.by_core.contains_key(core)
+    }
+
+    /// Whether the peer has shown that it knows the key of some core.
+    pub fn is_proven(&self) -> bool {
+        self.is_proven
+    }
+
+    /// What the connection has carried.
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.closed_stats;
+        self.channels
+            .values()
+            .for_each(|channel| stats += channel.stats());
+        stats
+    }
+
+    fn handle_event(
+        &mut self,
+        event: MuxEvent,
+        now: Time,
+    ) -> Result<Option<Event>, PeerMisbehaved> {
+        match event {
+            MuxEvent::RemoteOpen {
+                offer,
+                protocol,
+                id,
+                handshake,
+            } => {
+                return Ok(self.consider(offer, &protocol, id, handshake));
+            }
+            MuxEvent::Opened { channel, handshake } => self.handle_opened(channel, &handshake)?,
+            MuxEvent::Message {
+                channel,
+                kind,
+                payload,
+            } => self.handle_message(channel, kind, &payload, now)?,
+            MuxEvent::Closed { channel } | MuxEvent::Rejected { channel } => self.remove(channel),
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// Passes on an offer that may be one of a core.
+    fn consider(
+        &mut self,
+        offer: OfferId,
+        protocol: &str,
+        id: Option<Bytes>,
+        handshake: Bytes,
+    ) -> Option<Event> {
+        let id: Option<[u8; 32]> = id.and_then(|id| id.as_ref().try_into().ok());
+        match id.map(DiscoveryKey::from) {
+            Some(discovery_key) if protocol == PROTOCOL && !self.has(&discovery_key) => {
+                Some(Event::CoreWanted {
+                    offer,
+                    discovery_key,
+                    handshake,
+                })
+            }
+            _ => {
+                self.mux.reject(offer);
+                None
+            }
+        }
+    }
+
+    fn handle_opened(&mut self, id: ChannelId, handshake: &[u8]) -> Result<(), PeerMisbehaved> {
+        let Some(channel) = self.channels.get(&id) else {
+            return Ok(());
+        };
+        self.check_capability(handshake, channel.core())?;
+        self.is_proven = true;
+        let wake = self.wake.clone();
+        self.with(id, |channel, wire| channel.handle_opened(wire, &wake));
+        self.touched.push(id);
+        Ok(())
+    }
+
+    fn handle_message(
+        &mut self,
+        id: ChannelId,
+        kind: u64,
+        payload: &Bytes,
+        now: Time,
+    ) -> Result<(), PeerMisbehaved> {
+        let message = Message::decode(kind, payload);
+        let message = message.map_err(|source| PeerMisbehaved::Malformed { kind, source })?;
+        let Some(message) = message else {
+            return Ok(()); // of a later version
+        };
+        let handled = self.with(id, |channel, wire| channel.handle(message, wire, now));
+        if self.touched.last() != Some(&id) {
+            self.touched.push(id);
+        }
+        self.judge(id, handled.unwrap_or(Ok(())))
+    }
+
+    /// Commits, tells and asks on every channel that something happened on.
+    fn settle(&mut self, now: Time) -> Result<(), PeerMisbehaved> {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        for id in touched {
+            let budget = IN_FLIGHT_MAX.saturating_sub(self.in_flight);
+            let settled = self.with(id, |channel, wire| channel.settle(wire, budget, now));
+            self.judge(id, settled.unwrap_or(Ok(())))?;
+        }
+        Ok(())
+    }
+
+    /// Answers the peer's questions, one channel after the other, while there is room.
+    fn upload(&mut self) -> Result<(), PeerMisbehaved> {
+        while self.mux.buffered_bytes() < UPLOAD_BUFFER_TARGET {
+            let Some(id) = self.asked.pop_front() else {
+                break;
+            };
+            let uploaded = self.with(id, |channel, wire| channel.upload(wire));
+            self.judge(id, uploaded.unwrap_or(Ok(())))?;
+            if self
+                .channels
+                .get(&id)
+                .is_some_and(|channel| channel.questions() > 0)
+            {
+                self.asked.push_back(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `work` on a channel and keeps the connection's sums up to date.
+    fn with<T>(
+        &mut self,
+        id: ChannelId,
+        work: impl FnOnce(&mut CoreChannel, &mut Wire<'_>) -> T,
+    ) -> Option<T> {
+        let channel = self.channels.get_mut(&id)?;
+        let (in_flight, questions) = (channel.in_flight(), channel.questions());
+        let done = work(
+            channel,
+            &mut Wire::new(&mut self.mux, id, &mut self.scratch),
+        );
+        self.in_flight = self.in_flight - in_flight + channel.in_flight();
+        self.questions = self.questions - questions + channel.questions();
+        if questions == 0 && channel.questions() > 0 {
+            self.asked.push_back(id);
+        }
+        Some(done)
+    }
+
+    /// Acts on a peer's misbehaviour on one channel.
+    fn judge(
+        &mut self,
+        id: ChannelId,
+        result: Result<(), PeerMisbehaved>,
+    ) -> Result<(), PeerMisbehaved> {
+        let Err(misbehaved) = result else {
+            return Ok(());
+        };
+        tracing::warn!(%misbehaved, "a peer misbehaved");
+        match misbehaved.verdict() {
+            Verdict::CloseConnection => return Err(misbehaved),
+            Verdict::CloseChannel => {
+                self.mux.close(id);
+                self.remove(id);
+                self.strikes += 1;
+            }
+            Verdict::StopAsking => {
+                self.with(id, |channel, _| channel.stop_asking());
+            }
+        }
+        if self.strikes == STRIKES_MAX {
+            return Err(PeerMisbehaved::TooManyStrikes);
+        }
+        Ok(())
+    }
+
+    /// Whether the peer left so much unread that nothing more is taken from it.
+    fn is_clogged(&self) -> bool {
+        self.questions >= UPLOADS_MAX || self.mux.buffered_bytes() >= OUTPUT_MAX
+    }
+
+    fn insert(&mut self, id: ChannelId, core: &Core, now: Time) {
+        self.by_core.insert(core.discovery_key(), id);
+        self.channels
+            .insert(id, CoreChannel::new(core.clone(), now));
+    }
+
+    fn remove(&mut self, id: ChannelId) {
+        if let Some(channel) = self.channels.remove(&id) {
+            self.by_core.remove(&channel.core().discovery_key());
+            self.in_flight -= channel.in_flight();
+            self.questions -= channel.questions();
+            self.closed_stats += channel.stats();
+        }
+    }
+
+    fn handshake_for(&self, core: &Core) -> Vec<u8> {
+        let capability = capability(self.is_initiator, &core.key(), &self.handshake_hash);
+        Handshake {
+            seeks: true,
+            capability,
+        }
+        .to_vec()
+    }
+
+    fn check_capability(&self, handshake: &[u8], core: &Core) -> Result<(), PeerMisbehaved> {
+        let shown = Handshake::from_slice(handshake).map_err(PeerMisbehaved::MalformedHandshake)?;
+        let expected = capability(!self.is_initiator, &core.key(), &self.handshake_hash);
+        if is_same(&shown.capability, &expected) {
+            Ok(())
+        } else {
+            Err(PeerMisbehaved::BadCapability)
+        }
+    }
+}

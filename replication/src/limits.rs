@@ -1,0 +1,85 @@
+//! The bounds this crate keeps, in one place.
+
+use std::time::Duration;
+
+use ferrocore_mux::limits::FRAME_LEN_MAX;
+
+/// A request is given up when the peer has answered nothing for this long since it was sent.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A request is given up this long after it was sent, even if others are being answered.
+pub const REQUEST_TIMEOUT_TOTAL: Duration = Duration::from_secs(300);
+
+/// Requests in flight on a fresh channel: what a JavaScript peer keeps in flight over TCP.
+pub const WINDOW_START: usize = 48;
+
+/// Fewest requests in flight that timeouts can shrink a channel to.
+pub const WINDOW_MIN: usize = 4;
+
+/// Most requests in flight on one channel.
+pub const WINDOW_MAX: usize = 2048;
+
+/// Bytes of blocks that the requests in flight on one channel may bring, judged by the core's mean
+/// block; at least [`WINDOW_MIN`] requests are sent whatever their size.
+pub const WINDOW_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Most requests in flight on all channels of a connection.
+pub const IN_FLIGHT_MAX: usize = 4096;
+
+/// Requests and wants of a peer that wait for an answer. Beyond that nothing more is read from it.
+pub const UPLOADS_MAX: usize = 8192;
+
+/// Answers are made while fewer bytes than this wait to be written.
+pub const UPLOAD_BUFFER_TARGET: usize = 512 * 1024;
+
+/// When more bytes than this wait to be written, nothing more is read from the peer: it makes us
+/// talk and does not listen.
+pub const OUTPUT_MAX: usize = FRAME_LEN_MAX + 4 * 1024 * 1024;
+
+/// Requests that make no sense, on one channel, before the connection is closed.
+pub const INVALID_REQUESTS_MAX: u32 = 64;
+
+/// Blocks that a peer announced and then would not give before it is asked for no more.
+pub const DENIALS_MAX: usize = 32;
+
+/// Channels closed for bad proofs before the connection is.
+pub const STRIKES_MAX: u32 = 8;
+
+/// Channels on one connection.
+pub const CHANNELS_MAX: usize = 16_384;
+
+/// Blocks that one Want asks about, and its alignment; version 10 knows no other size.
+pub const WANT_BLOCKS: u64 = 1 << 21;
+
+/// Batches of [`WANT_BLOCKS`] that we ask one peer about.
+pub const WANTS_MAX: usize = 512;
+
+/// Ranges that a peer may ask about before it is taken to want everything.
+pub const REMOTE_WANTS_MAX: usize = 512;
+
+/// Pages of 32,768 bits that are kept of what a peer has, 4 KiB each; what it says about more
+/// blocks is forgotten. Its contiguous length costs nothing.
+pub const BITFIELD_PAGES_MAX: usize = 512;
+
+/// A block this close to the end of a core is announced to everybody.
+pub const LAST_BLOCKS: u64 = 256;
+
+/// The longest frame read from a peer that has not shown yet that it knows a core's key.
+pub const UNPROVEN_FRAME_LEN_MAX: usize = 1024 * 1024;
+
+/// Frames between a session and its writing task.
+pub const FRAMES_QUEUED_MAX: usize = 2;
+
+/// How long a session that is closing waits for the peer to take what was written.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+const _: () = assert!(
+    IN_FLIGHT_MAX <= UPLOADS_MAX,
+    "two of us never wait for each other"
+);
+const _: () = assert!(
+    UPLOAD_BUFFER_TARGET + FRAME_LEN_MAX < OUTPUT_MAX,
+    "one block never stops reading"
+);
+const _: () = assert!(WINDOW_MIN <= WINDOW_START && WINDOW_START <= WINDOW_MAX);
+const _: () = assert!(WINDOW_MAX <= IN_FLIGHT_MAX);

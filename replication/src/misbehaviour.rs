@@ -1,0 +1,70 @@
+//! What a peer can do wrong, and what is done about it.
+
+use ferrocore_log::changeset::VerifyError;
+use ferrocore_primitives::encoding::DecodeError;
+
+/// The peer broke the protocol.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerMisbehaved {
+    /// Its frames are not Protomux.
+    #[error(transparent)]
+    Mux(#[from] ferrocore_mux::PeerMisbehaved),
+    /// A message cannot be decoded.
+    #[error("peer sent a malformed message of kind {kind}: {source}")]
+    Malformed {
+        /// The message's number on the channel.
+        kind: u64,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// A channel's opening bytes cannot be decoded.
+    #[error("peer sent a malformed channel handshake: {0}")]
+    MalformedHandshake(#[source] DecodeError),
+    /// It does not know the key of the core it asks for.
+    #[error("peer could not show that it knows the core's key")]
+    BadCapability,
+    /// [`INVALID_REQUESTS_MAX`](crate::limits::INVALID_REQUESTS_MAX) requests made no sense.
+    #[error("peer sent too many requests that make no sense")]
+    TooManyInvalidRequests,
+    /// [`CHANNELS_MAX`](crate::limits::CHANNELS_MAX) channels are open.
+    #[error("peer opened too many channels")]
+    TooManyChannels,
+    /// A proof does not hold.
+    #[error("peer sent a proof that does not hold: {0}")]
+    BadProof(#[source] VerifyError),
+    /// [`DENIALS_MAX`](crate::limits::DENIALS_MAX) blocks were announced and not given.
+    #[error("peer withholds blocks that it announced")]
+    TooManyDenials,
+    /// [`STRIKES_MAX`](crate::limits::STRIKES_MAX) channels were closed for bad proofs.
+    #[error("peer sent bad proofs on too many channels")]
+    TooManyStrikes,
+}
+
+/// What becomes of a peer that misbehaved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Ask it for nothing more on this channel, but keep answering.
+    StopAsking,
+    /// Close the channel; other cores may be fine.
+    CloseChannel,
+    /// Close the connection.
+    CloseConnection,
+}
+
+impl PeerMisbehaved {
+    /// What is done about it.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::TooManyDenials => Verdict::StopAsking,
+            Self::BadProof(_) => Verdict::CloseChannel,
+            Self::Mux(_)
+            | Self::Malformed { .. }
+            | Self::MalformedHandshake(_)
+            | Self::BadCapability
+            | Self::TooManyInvalidRequests
+            | Self::TooManyChannels
+            | Self::TooManyStrikes => Verdict::CloseConnection,
+        }
+    }
+}

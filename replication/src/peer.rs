@@ -1,0 +1,325 @@
+//! What we know of the other side of one channel: its state, its blocks, its wants.
+//!
+//! Knows what the peer said. Does not know what is asked of it or answered.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use ferrocore_log::bitfield::{Bitfield, PAGE_BITS};
+
+use crate::limits::{BITFIELD_PAGES_MAX, DENIALS_MAX, REMOTE_WANTS_MAX, WANT_BLOCKS};
+use crate::messages::{self, BitfieldWords, Sync, Want};
+
+/// The other side, as it describes itself.
+#[derive(Debug, Default)]
+pub(crate) struct Peer {
+    /// Its last Sync, all zero before the first.
+    pub(crate) sync: Sync,
+    /// Whether there was one.
+    pub(crate) is_synced: bool,
+    /// Blocks it told us about.
+    pub(crate) blocks: RemoteBlocks,
+    /// Blocks it asked us to tell it about.
+    pub(crate) wants: RemoteWants,
+}
+
+/// The blocks that a peer has.
+#[derive(Debug, Default)]
+pub(crate) struct RemoteBlocks {
+    /// It has every block before this one.
+    contiguous: u64,
+    /// Others that it has.
+    bits: Bitfield,
+    /// Pages of `bits` that may be in memory.
+    pages: BTreeSet<u64>,
+    /// Blocks that it announced but would not give.
+    denied: BTreeSet<u64>,
+}
+
+impl RemoteBlocks {
+    /// Blocks it has without a gap from the first.
+    pub(crate) fn contiguous(&self) -> u64 {
+        self.contiguous
+    }
+
+    /// The first block of `range` that it has.
+    pub(crate) fn next(&self, range: Range<u64>) -> Option<u64> {
+        let mut from = range.start;
+        while from < range.end {
+            let found = if from < self.contiguous {
+                from
+            } else {
+                self.bits.next_set(from)?
+            };
+            if found >= range.end {
+                return None;
+            }
+            if !self.denied.contains(&found) {
+                return Some(found);
+            }
+            from = found + 1;
+        }
+        None
+    }
+
+    /// Whether it has all of `range`.
+    pub(crate) fn has_all(&self, range: Range<u64>) -> bool {
+        let from = range.start.max(self.contiguous);
+        from >= range.end || self.bits.next_unset(from) >= range.end
+    }
+
+    /// It would not give a block that it has. False once that happened too often.
+    pub(crate) fn deny(&mut self, index: u64) -> bool {
+        self.denied.insert(index);
+        self.denied.len() < DENIALS_MAX
+    }
+
+    /// It has, or has no more, a run of blocks.
+    pub(crate) fn handle_range(&mut self, range: messages::Range) {
+        let blocks = range.start..range.start.saturating_add(range.length);
+        if blocks.is_empty() {
+            return;
+        }
+        match (range.drop, range.start) {
+            (false, 0) => self.contiguous = self.contiguous.max(blocks.end),
+            (false, _) => self.set(blocks),
+            (true, _) => self.clear(blocks),
+        }
+    }
+
+    /// It has exactly these of a run of blocks. What is misaligned is ignored, as JavaScript does.
+    pub(crate) fn handle_bitfield(&mut self, bitfield: &BitfieldWords) {
+        if !bitfield.start.is_multiple_of(32) {
+            return;
+        }
+        let len = bitfield.words.len() as u64 * 32;
+        if len > 0 {
+            self.clear(bitfield.start..bitfield.start.saturating_add(len));
+        }
+        for run in runs(&bitfield.words) {
+            self.set(bitfield.start + run.start..bitfield.start + run.end);
+        }
+    }
+
+    fn set(&mut self, blocks: Range<u64>) {
+        if blocks.start <= self.contiguous {
+            self.contiguous = self.contiguous.max(blocks.end);
+        } else {
+            let affordable = self.afford(blocks);
+            self.bits.set_range(affordable, true);
+        }
+    }
+
+    fn clear(&mut self, blocks: Range<u64>) {
+        if blocks.start < self.contiguous {
+            let behind = blocks.end.min(self.contiguous)..self.contiguous;
+            self.contiguous = blocks.start;
+            if !behind.is_empty() {
+                let affordable = self.afford(behind);
+                self.bits.set_range(affordable, true);
+            }
+        }
+        // Only pages that are in memory hold set bits: the span of `blocks` is the peer's say-so.
+        for page in self.pages.range(blocks.start / PAGE_BITS..).copied() {
+            let start = blocks.start.max(page * PAGE_BITS);
+            let end = blocks.end.min((page + 1) * PAGE_BITS);
+            if start >= end {
+                break;
+            }
+            self.bits.set_range(start..end, false);
+        }
+    }
+
+    /// The part of `blocks`, from its start, whose pages may be in memory.
+    fn afford(&mut self, blocks: Range<u64>) -> Range<u64> {
+        let mut end = blocks.start;
+        while end < blocks.end {
+            let page = end / PAGE_BITS;
+            if !self.pages.contains(&page) && self.pages.len() == BITFIELD_PAGES_MAX {
+                break;
+            }
+            self.pages.insert(page);
+            end = blocks.end.min((page + 1) * PAGE_BITS);
+        }
+        blocks.start..end
+    }
+}
+
+/// The runs of ones in `words`.
+fn runs(words: &[u32]) -> Vec<Range<u64>> {
+    let mut runs: Vec<Range<u64>> = Vec::new();
+    for (index, word) in words.iter().enumerate() {
+        let mut bit = 0;
+        while bit < 32 {
+            bit += (word >> bit).trailing_zeros().min(32 - bit);
+            if bit == 32 {
+                break;
+            }
+            let ones = (word >> bit).trailing_ones();
+            let start = index as u64 * 32 + u64::from(bit);
+            match runs.last_mut() {
+                Some(last) if last.end == start => last.end += u64::from(ones),
+                _ => runs.push(start..start + u64::from(ones)),
+            }
+            bit += ones;
+        }
+    }
+    runs
+}
+
+/// The ranges that a peer wants to be told about.
+#[derive(Debug, Default)]
+pub(crate) struct RemoteWants {
+    ranges: Vec<Range<u64>>,
+    /// Too many or too odd ranges: it is told everything.
+    all: bool,
+}
+
+impl RemoteWants {
+    /// Whether news about `blocks` are wanted.
+    pub(crate) fn overlap(&self, blocks: &Range<u64>) -> bool {
+        let overlaps = |range: &Range<u64>| range.start < blocks.end && blocks.start < range.end;
+        self.all || self.ranges.iter().any(overlaps)
+    }
+
+    /// Notes a want. False if it is to be ignored.
+    pub(crate) fn add(&mut self, want: Want) -> bool {
+        if want.length > WANT_BLOCKS {
+            return false;
+        }
+        let range = want.start..want.start.saturating_add(want.length);
+        if self.ranges.len() == REMOTE_WANTS_MAX {
+            self.all = true;
+        } else if !self.ranges.contains(&range) {
+            self.ranges.push(range);
+        }
+        true
+    }
+
+    /// Forgets a want.
+    pub(crate) fn remove(&mut self, want: Want) {
+        let range = want.start..want.start.saturating_add(want.length);
+        self.ranges.retain(|known| *known != range);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn have(start: u64, length: u64) -> messages::Range {
+        messages::Range {
+            drop: false,
+            start,
+            length,
+        }
+    }
+
+    fn drop(start: u64, length: u64) -> messages::Range {
+        messages::Range {
+            drop: true,
+            start,
+            length,
+        }
+    }
+
+    const SPAN: u64 = 4 * 64;
+
+    /// What a peer may say about its first blocks.
+    #[derive(Debug, Clone)]
+    enum Said {
+        Range(messages::Range),
+        Words(u64, Vec<u32>),
+    }
+
+    fn said() -> impl Strategy<Value = Said> {
+        prop_oneof![
+            (any::<bool>(), 0..SPAN, 0..SPAN).prop_map(|(drop, start, length)| {
+                Said::Range(messages::Range {
+                    drop,
+                    start,
+                    length: length.min(SPAN - start),
+                })
+            }),
+            (0..6u64, prop::collection::vec(any::<u32>(), 0..3))
+                .prop_map(|(word, words)| Said::Words(word * 32, words)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_are_what_was_said_last(sayings in prop::collection::vec(said(), 0..30)) {
+            // Goal: contiguous length, pages and words together equal one plain array of flags.
+            let mut blocks = RemoteBlocks::default();
+            let mut plain = vec![false; SPAN as usize];
+            for saying in sayings {
+                match saying {
+                    Said::Range(range) => {
+                        blocks.handle_range(range);
+                        plain[range.start as usize..(range.start + range.length) as usize].fill(!range.drop);
+                    }
+                    Said::Words(start, words) => {
+                        for (bit, flag) in plain[start as usize..].iter_mut().take(words.len() * 32).enumerate() {
+                            *flag = words[bit / 32] >> (bit % 32) & 1 == 1;
+                        }
+                        blocks.handle_bitfield(&BitfieldWords { start, words });
+                    }
+                }
+            }
+            for index in 0..SPAN {
+                let next = plain[index as usize..].iter().position(|has| *has);
+                prop_assert_eq!(blocks.next(index..SPAN), next.map(|offset| index + offset as u64));
+                prop_assert_eq!(blocks.has_all(index..index + 1), plain[index as usize]);
+            }
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_whatever_is_claimed() {
+        let mut blocks = RemoteBlocks::default();
+        blocks.handle_range(have(1, 1 << 52));
+        assert_eq!(blocks.pages.len(), BITFIELD_PAGES_MAX);
+        assert_eq!(blocks.next(0..10), Some(1));
+        blocks.handle_range(have(1 << 50, 1));
+        assert_eq!(blocks.next(1 << 50..1 << 51), None, "one page too many");
+        blocks.handle_range(have(0, 1 << 52));
+        assert_eq!(blocks.next(1 << 50..1 << 51), Some(1 << 50));
+        blocks.handle_range(drop(0, 1 << 52));
+        assert_eq!(blocks.next(0..1 << 53), None);
+    }
+
+    #[test]
+    fn what_is_denied_is_not_had() {
+        let mut blocks = RemoteBlocks::default();
+        blocks.handle_range(have(0, 100));
+        assert!(blocks.deny(3));
+        assert_eq!(blocks.next(3..5), Some(4));
+        let denials = (0..).take_while(|index| blocks.deny(*index)).count();
+        assert!(denials <= DENIALS_MAX);
+    }
+
+    #[test]
+    fn wants_are_bounded() {
+        let mut wants = RemoteWants::default();
+        assert!(!wants.add(Want {
+            start: 0,
+            length: WANT_BLOCKS + 1,
+            any: false
+        }));
+        for start in 0..REMOTE_WANTS_MAX as u64 {
+            assert!(wants.add(Want {
+                start: start * 32,
+                length: 32,
+                any: false
+            }));
+        }
+        assert!(!wants.overlap(&(1 << 40..1 << 41)));
+        assert!(wants.add(Want {
+            start: 1 << 30,
+            length: 32,
+            any: false
+        }));
+        assert!(wants.overlap(&(1 << 40..1 << 41)), "it wants everything");
+    }
+}

@@ -1,0 +1,203 @@
+//! Our requests in flight on one channel: their ids, how many there may be, when they are overdue.
+//!
+//! Knows bookkeeping. Does not know what is wanted or whether an answer holds.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ferrocore_log::proof::{Proof, ProofRequest};
+use ferrocore_primitives::time::Time;
+
+use crate::limits::{
+    REQUEST_TIMEOUT, REQUEST_TIMEOUT_TOTAL, WINDOW_BYTES, WINDOW_MAX, WINDOW_MIN, WINDOW_START,
+};
+use crate::promises::Path;
+
+/// A request in flight.
+#[derive(Debug, Clone)]
+pub(crate) struct Pending {
+    pub(crate) asked: ProofRequest,
+    /// The path of the block it asks for, if it asks for one.
+    pub(crate) path: Option<Path>,
+    sent_at: Time,
+}
+
+impl Pending {
+    /// Whether `proof` has the parts that were asked for and no others. A manifest may be missing.
+    pub(crate) fn is_answered_by(&self, proof: &Proof) -> bool {
+        let asked = &self.asked;
+        asked.fork == proof.fork
+            && asked.block.map(|block| block.index) == proof.block.as_ref().map(|block| block.index)
+            && asked.hash.map(|hash| hash.index) == proof.hash.as_ref().map(|hash| hash.index)
+            && asked.upgrade.is_some() == proof.upgrade.is_some()
+            && (asked.seek.is_some() || proof.seek.is_none())
+    }
+}
+
+/// The requests in flight.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    /// By id, which grows and is never used again: a late answer cannot be taken for another's.
+    pending: BTreeMap<u64, Pending>,
+    next_id: u64,
+    upgrades: usize,
+    window: usize,
+    last_answer: Time,
+}
+
+impl Requests {
+    pub(crate) fn new(now: Time) -> Self {
+        Self {
+            pending: BTreeMap::new(),
+            next_id: 1,
+            upgrades: 0,
+            window: WINDOW_START,
+            last_answer: now,
+        }
+    }
+
+    /// How many are in flight.
+    pub(crate) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Whether one of them asks for an upgrade.
+    pub(crate) fn is_upgrading(&self) -> bool {
+        self.upgrades > 0
+    }
+
+    /// How many more may be sent for blocks of `mean_block` bytes.
+    pub(crate) fn room(&self, mean_block: u64) -> usize {
+        let by_bytes = usize::try_from(WINDOW_BYTES / mean_block.max(1)).unwrap_or(usize::MAX);
+        let window = self.window.min(by_bytes.max(WINDOW_MIN));
+        window.saturating_sub(self.pending.len())
+    }
+
+    /// Notes a request and returns its id.
+    pub(crate) fn insert(&mut self, asked: ProofRequest, path: Option<Path>, now: Time) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.upgrades += usize::from(asked.upgrade.is_some());
+        self.pending.insert(
+            id,
+            Pending {
+                asked,
+                path,
+                sent_at: now,
+            },
+        );
+        id
+    }
+
+    /// Takes out the request that an answer is to. The window grows by one for each answer while
+    /// it is what holds us back, so it doubles every round trip.
+    pub(crate) fn answered(&mut self, id: u64, now: Time) -> Option<Pending> {
+        let is_full = self.pending.len() >= self.window;
+        let pending = self.remove(id)?;
+        self.last_answer = now;
+        if is_full {
+            self.window = (self.window + 1).min(WINDOW_MAX);
+        }
+        Some(pending)
+    }
+
+    /// Takes out the requests that are overdue, with their ids, and halves the window if any is.
+    pub(crate) fn overdue(&mut self, now: Time) -> Vec<(u64, Pending)> {
+        let is_overdue = |pending: &Pending| self.deadline(pending) <= now;
+        let ids: Vec<u64> = self
+            .pending
+            .iter()
+            .filter(|(_, p)| is_overdue(p))
+            .map(|(id, _)| *id)
+            .collect();
+        if !ids.is_empty() {
+            self.window = (self.window / 2).max(WINDOW_MIN);
+        }
+        ids.into_iter()
+            .filter_map(|id| Some((id, self.remove(id)?)))
+            .collect()
+    }
+
+    /// When the next request will be overdue, at the earliest: ids are in order of sending.
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.pending
+            .values()
+            .next()
+            .map(|oldest| self.deadline(oldest))
+    }
+
+    fn deadline(&self, pending: &Pending) -> Time {
+        let quiet_since = pending.sent_at.max(self.last_answer);
+        let since_sent = |limit: Duration| pending.sent_at + limit;
+        (quiet_since + REQUEST_TIMEOUT).min(since_sent(REQUEST_TIMEOUT_TOTAL))
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Pending> {
+        let pending = self.pending.remove(&id)?;
+        self.upgrades -= usize::from(pending.asked.upgrade.is_some());
+        Some(pending)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(count: u64) -> Time {
+        Time::ZERO + Duration::from_secs(count)
+    }
+
+    #[test]
+    fn the_window_grows_while_it_is_full_and_is_bounded() {
+        let mut requests = Requests::new(Time::ZERO);
+        for _ in 0..3 * WINDOW_MAX {
+            while requests.room(100) > 0 {
+                requests.insert(ProofRequest::default(), None, Time::ZERO);
+            }
+            let oldest = requests.next_id - requests.len() as u64;
+            assert!(requests.answered(oldest, Time::ZERO).is_some());
+        }
+        assert_eq!(requests.window, WINDOW_MAX);
+        assert!(requests.len() <= WINDOW_MAX);
+    }
+
+    #[test]
+    fn large_blocks_are_asked_for_a_few_at_a_time() {
+        let requests = Requests::new(Time::ZERO);
+        assert_eq!(requests.room(WINDOW_BYTES), WINDOW_MIN);
+        assert_eq!(requests.room(1), WINDOW_START);
+    }
+
+    #[test]
+    fn a_request_is_overdue_when_the_peer_falls_silent() {
+        let mut requests = Requests::new(Time::ZERO);
+        let ids: Vec<u64> = (0..2)
+            .map(|_| requests.insert(ProofRequest::default(), None, Time::ZERO))
+            .collect();
+        assert!(requests.answered(ids[1], seconds(20)).is_some());
+        assert!(
+            requests.overdue(seconds(40)).is_empty(),
+            "it answered at 20"
+        );
+        assert_eq!(requests.next_deadline(), Some(seconds(50)));
+        let overdue = requests.overdue(seconds(50));
+        assert_eq!(overdue.len(), 1);
+        assert_eq!(overdue[0].0, ids[0]);
+        assert!(requests.answered(ids[0], seconds(51)).is_none(), "too late");
+    }
+
+    #[test]
+    fn a_request_that_others_pass_by_is_overdue_in_the_end() {
+        let mut requests = Requests::new(Time::ZERO);
+        requests.insert(ProofRequest::default(), None, Time::ZERO);
+        for second in 0..REQUEST_TIMEOUT_TOTAL.as_secs() {
+            let id = requests.insert(ProofRequest::default(), None, seconds(second));
+            requests.answered(id, seconds(second));
+            assert!(requests.overdue(seconds(second)).is_empty());
+        }
+        assert_eq!(
+            requests.overdue(Time::ZERO + REQUEST_TIMEOUT_TOTAL).len(),
+            1
+        );
+    }
+}

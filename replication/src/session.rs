@@ -1,0 +1,399 @@
+//! The driver: a task that replicates a store over one encrypted stream.
+//!
+//! Knows sockets, clocks and the store. Does not know the protocol: that is [`Connection`].
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ferrocore_log::core::Finding;
+use ferrocore_log::corestore::OpenedCores;
+use ferrocore_log::{Core, Corestore};
+use ferrocore_mux::Frame;
+use ferrocore_primitives::sign::PublicKey;
+use ferrocore_primitives::time::Time;
+use ferrocore_secret_stream::{MESSAGE_LEN_MAX, Receiver, SecretStream, Sender, StreamError};
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::connection::{Connection, Event};
+use crate::limits::{CLOSE_TIMEOUT, FRAMES_QUEUED_MAX, UNPROVEN_FRAME_LEN_MAX};
+use crate::misbehaviour::PeerMisbehaved;
+use crate::stats::Stats;
+
+/// How a session behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionOptions {
+    /// Offer the peer every core that is open in the store and not written here, now or later.
+    /// Without it only cores that are [attached](Session::attach), or that the peer asks for, are
+    /// replicated.
+    pub follow_readers: bool,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self {
+            follow_readers: true,
+        }
+    }
+}
+
+/// Why a session ended before anybody closed it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// The stream failed; connect again.
+    #[error(transparent)]
+    Stream(Arc<StreamError>),
+    /// The peer broke the protocol; others may do better.
+    #[error(transparent)]
+    Peer(Arc<PeerMisbehaved>),
+}
+
+impl From<StreamError> for SessionError {
+    fn from(error: StreamError) -> Self {
+        Self::Stream(Arc::new(error))
+    }
+}
+
+impl From<PeerMisbehaved> for SessionError {
+    fn from(misbehaved: PeerMisbehaved) -> Self {
+        Self::Peer(Arc::new(misbehaved))
+    }
+}
+
+/// Replication with one peer. Dropping it closes the stream; claims go back to other suppliers.
+pub struct Session {
+    commands: mpsc::UnboundedSender<Command>,
+    stats: Arc<Mutex<Stats>>,
+    end: watch::Receiver<Option<Result<(), SessionError>>>,
+    remote_public_key: PublicKey,
+}
+
+enum Command {
+    /// The guard keeps readers of the core waiting until it is on the connection.
+    Attach(Core, Finding),
+    Close,
+}
+
+impl Session {
+    /// Replicates `store` over `stream`, in a task of its own: every core that the peer asks for and can
+    /// show the key of, and those that `options` tell.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn spawn<T>(stream: SecretStream<T>, store: Corestore, options: SessionOptions) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let remote_public_key = stream.remote_public_key();
+        let (commands, received) = mpsc::unbounded_channel();
+        let (ended, end) = watch::channel(None);
+        let stats = Arc::default();
+        let driver = Driver::new(stream, store, options, received, Arc::clone(&stats));
+        tokio::spawn(async move {
+            let result = driver.run().await;
+            if let Err(error) = &result {
+                tracing::debug!(peer = ?remote_public_key, %error, "a session failed");
+            }
+            ended.send_replace(Some(result));
+        });
+        Self {
+            commands,
+            stats,
+            end,
+            remote_public_key,
+        }
+    }
+
+    /// Offers `core` to the peer, if it is not on the connection already.
+    pub fn attach(&self, core: &Core) {
+        // A session that has ended has nobody to offer it to.
+        let _ = self
+            .commands
+            .send(Command::Attach(core.clone(), core.finding()));
+    }
+
+    /// Ends the session once what was written has been taken. See [`closed`](Self::closed).
+    pub fn close(&self) {
+        let _ = self.commands.send(Command::Close);
+    }
+
+    /// Waits until the session has ended: by [`close`](Self::close), or because the peer ended it.
+    ///
+    /// # Errors
+    /// [`SessionError`] if it failed.
+    pub async fn closed(&self) -> Result<(), SessionError> {
+        let mut end = self.end.clone();
+        match end.wait_for(Option::is_some).await {
+            Ok(result) => result.clone().unwrap_or(Ok(())),
+            Err(_) => Ok(()), // the runtime went away
+        }
+    }
+
+    /// Whether the session has ended.
+    pub fn is_closed(&self) -> bool {
+        self.end.borrow().is_some()
+    }
+
+    /// What the session has carried.
+    pub fn stats(&self) -> Stats {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The peer's key, which it has proven to own.
+    pub fn remote_public_key(&self) -> PublicKey {
+        self.remote_public_key
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("remote_public_key", &self.remote_public_key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The task's state.
+struct Driver<T> {
+    connection: Connection,
+    receiver: Receiver<ReadHalf<T>>,
+    /// Frames on their way to the writing task, which keeps us reading while the peer does not.
+    frames: mpsc::Sender<Frame>,
+    writer: JoinHandle<Result<(), StreamError>>,
+    store: Corestore,
+    opened: Option<OpenedCores>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    /// Notified when a core has news.
+    news: Arc<Notify>,
+    stats: Arc<Mutex<Stats>>,
+    is_proven: bool,
+    started: Instant,
+}
+
+/// What the task waited for.
+enum Happened {
+    Received(Result<Option<bytes::Bytes>, StreamError>),
+    RoomForFrames,
+    News,
+    Timeout,
+    Opened(Core),
+    Commanded(Option<Command>),
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
+    fn new(
+        stream: SecretStream<T>,
+        store: Corestore,
+        options: SessionOptions,
+        commands: mpsc::UnboundedReceiver<Command>,
+        stats: Arc<Mutex<Stats>>,
+    ) -> Self {
+        let news = Arc::new(Notify::new());
+        let notify = Arc::clone(&news);
+        let wake = Arc::new(move || notify.notify_one());
+        let connection = Connection::new(stream.is_initiator(), *stream.handshake_hash(), wake);
+        let (sender, mut receiver) = stream.split();
+        receiver.set_message_len_max(UNPROVEN_FRAME_LEN_MAX);
+        let (frames, queued) = mpsc::channel(FRAMES_QUEUED_MAX);
+        let mut driver = Self {
+            connection,
+            receiver,
+            frames,
+            writer: tokio::spawn(write(sender, queued)),
+            opened: options.follow_readers.then(|| store.watch_opened()),
+            store,
+            commands,
+            news,
+            stats,
+            is_proven: false,
+            started: Instant::now(),
+        };
+        // Before anybody can read from them: a reader without suppliers fails at once.
+        while let Some(core) = driver.opened.as_mut().and_then(OpenedCores::try_next) {
+            driver.follow(&core);
+        }
+        driver
+    }
+
+    async fn run(mut self) -> Result<(), SessionError> {
+        let result = self.replicate().await;
+        self.publish_stats();
+        let Self {
+            connection,
+            frames,
+            writer,
+            ..
+        } = self;
+        // Claims are free for others before the peer is waited for.
+        drop(connection);
+        drop(frames);
+        let written = finish(writer).await;
+        result.and(written.map_err(SessionError::from))
+    }
+
+    /// Runs until the stream ends or the session is closed.
+    async fn replicate(&mut self) -> Result<(), SessionError> {
+        loop {
+            self.poll_events()?;
+            let output = self.transmit()?;
+            match output {
+                Output::WriterEnded => return Ok(()),
+                // What was read asks for more than there was room for until now.
+                Output::AllSent if !self.connection.wants_frame() => continue,
+                Output::AllSent | Output::WaitsForRoom => {}
+            }
+            self.publish_stats();
+            match self.next(output).await {
+                Happened::Received(frame) => match frame? {
+                    Some(frame) => self.connection.handle_frame(frame),
+                    None => return Ok(()),
+                },
+                Happened::News => self.connection.handle_wake(),
+                Happened::Timeout => self.connection.handle_timeout(self.now()),
+                Happened::Opened(core) => self.follow(&core),
+                Happened::Commanded(Some(Command::Attach(core, _finding))) => {
+                    self.connection.attach(&core, self.now());
+                }
+                Happened::Commanded(Some(Command::Close) | None) => return Ok(()),
+                Happened::RoomForFrames => {}
+            }
+        }
+    }
+
+    /// Answers what the connection asks.
+    fn poll_events(&mut self) -> Result<(), SessionError> {
+        let now = self.now();
+        while let Some(Event::CoreWanted {
+            offer,
+            discovery_key,
+            handshake,
+        }) = self.connection.poll_event(now)?
+        {
+            match self.store.get_by_discovery_key(&discovery_key) {
+                Ok(Some(core)) => self.connection.accept(offer, &handshake, &core, now)?,
+                Ok(None) => self.connection.reject(offer),
+                Err(error) => {
+                    tracing::warn!(core = %discovery_key, %error, "cannot open a core that a peer wants");
+                    self.connection.reject(offer);
+                }
+            }
+        }
+        if !self.is_proven && self.connection.is_proven() {
+            self.is_proven = true;
+            self.receiver.set_message_len_max(MESSAGE_LEN_MAX);
+        }
+        Ok(())
+    }
+
+    /// Hands frames to the writing task, as many as it has room for.
+    fn transmit(&mut self) -> Result<Output, PeerMisbehaved> {
+        loop {
+            let permit = match self.frames.try_reserve() {
+                Ok(permit) => permit,
+                Err(TrySendError::Full(())) => return Ok(Output::WaitsForRoom),
+                Err(TrySendError::Closed(())) => return Ok(Output::WriterEnded),
+            };
+            match self.connection.poll_transmit()? {
+                Some(frame) => permit.send(frame),
+                None => return Ok(Output::AllSent),
+            }
+        }
+    }
+
+    async fn next(&mut self, output: Output) -> Happened {
+        let deadline = self
+            .connection
+            .next_timeout()
+            .map(|time| self.started + time.saturating_since(Time::ZERO));
+        tokio::select! {
+            frame = self.receiver.recv(), if self.connection.wants_frame() => Happened::Received(frame),
+            _ = self.frames.reserve(), if output == Output::WaitsForRoom => Happened::RoomForFrames,
+            () = self.frames.closed() => Happened::RoomForFrames,
+            () = self.news.notified() => Happened::News,
+            command = self.commands.recv() => Happened::Commanded(command),
+            core = next_opened(&mut self.opened) => Happened::Opened(core),
+            () = sleep_until(deadline.unwrap_or(self.started)), if deadline.is_some() => Happened::Timeout,
+        }
+    }
+
+    /// Offers a core to the peer unless it is written here: then the peer has to ask.
+    fn follow(&mut self, core: &Core) {
+        if !core.is_writable() {
+            self.connection.attach(core, self.now());
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.started.elapsed()
+    }
+
+    fn publish_stats(&self) {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = self.connection.stats();
+    }
+}
+
+/// Where the output of the connection has got to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Output {
+    /// With the writing task, all of it.
+    AllSent,
+    /// There may be more than the writing task has room for.
+    WaitsForRoom,
+    /// The writing task went away, and knows why.
+    WriterEnded,
+}
+
+/// The next core to be opened in the store; never without a subscription.
+async fn next_opened(opened: &mut Option<OpenedCores>) -> Core {
+    let next = match opened {
+        Some(opened) => opened.next().await,
+        None => None,
+    };
+    match next {
+        Some(core) => core,
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes frames as they come, flushes when none is waiting, and keeps the stream alive.
+async fn write<W: AsyncWrite + Unpin>(
+    mut sender: Sender<W>,
+    mut frames: mpsc::Receiver<Frame>,
+) -> Result<(), StreamError> {
+    loop {
+        let frame = match frames.try_recv() {
+            Ok(frame) => Some(frame),
+            Err(_) => {
+                sender.flush().await?;
+                tokio::select! {
+                    frame = frames.recv() => frame,
+                    ended = sender.keep_alive() => {
+                        let never: Infallible = ended?;
+                        match never {}
+                    }
+                }
+            }
+        };
+        match frame {
+            Some(frame) => sender.send(frame.segments()).await?,
+            None => return sender.close().await,
+        }
+    }
+}
+
+/// Waits for the writing task to write what it has, but not for ever.
+async fn finish(mut writer: JoinHandle<Result<(), StreamError>>) -> Result<(), StreamError> {
+    match timeout(CLOSE_TIMEOUT, &mut writer).await {
+        Ok(Ok(written)) => written,
+        Ok(Err(_)) => Ok(()), // the runtime is shutting down
+        Err(_) => {
+            writer.abort();
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! One channel's way out: messages into the mux.
+
+use ferrocore_mux::{ChannelId, Mux, MuxError};
+
+use crate::messages::Message;
+
+/// Sends messages on one channel.
+pub(crate) struct Wire<'a> {
+    mux: &'a mut Mux,
+    channel: ChannelId,
+    scratch: &'a mut Vec<u8>,
+}
+
+impl<'a> Wire<'a> {
+    pub(crate) fn new(mux: &'a mut Mux, channel: ChannelId, scratch: &'a mut Vec<u8>) -> Self {
+        Self {
+            mux,
+            channel,
+            scratch,
+        }
+    }
+
+    /// Sends a message that may be too long for a frame: one with a block.
+    pub(crate) fn try_send(&mut self, message: &Message) -> Result<(), MuxError> {
+        let (mux, channel) = (&mut *self.mux, self.channel);
+        message.encode(self.scratch, |segments| {
+            mux.send(channel, message.kind(), segments)
+        })
+    }
+
+    /// Sends a short message. On a channel that was closed meanwhile it is of no interest.
+    pub(crate) fn send(&mut self, message: &Message) {
+        let sent = self.try_send(message);
+        debug_assert!(
+            !matches!(sent, Err(MuxError::MessageTooLong { .. })),
+            "{message:?} is short"
+        );
+    }
+
+    /// How many bytes wait to be written on all channels.
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        self.mux.buffered_bytes()
+    }
+}
