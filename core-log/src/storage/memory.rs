@@ -1,0 +1,291 @@
+//! Cores in memory: gone when the process is. For tests, for the web, for what need not last.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use bytes::{Bytes, BytesMut};
+use ferrocore_primitives::keys::DiscoveryKey;
+use ferrocore_primitives::random;
+use zeroize::Zeroizing;
+
+use super::{
+    Alias, CoreHeader, CoreStorage, CoreWrite, Durability, OpenedCore, Storage, StorageError, lock,
+    set_user_data,
+};
+use crate::bitfield::Bitfield;
+use crate::flat_tree;
+use crate::merkle::Node;
+
+/// A store in memory. Cores stay in it when their handles are dropped.
+pub struct Memory {
+    root_secret: Zeroizing<[u8; 32]>,
+    cores: Mutex<HashMap<DiscoveryKey, Arc<MemoryCore>>>,
+    aliases: Mutex<HashMap<Alias, DiscoveryKey>>,
+}
+
+impl Memory {
+    /// An empty store with a random root secret.
+    pub fn new() -> Self {
+        Self::with_root_secret(random::bytes())
+    }
+
+    /// An empty store with a given root secret, from which all named cores derive.
+    pub fn with_root_secret(root_secret: [u8; 32]) -> Self {
+        Self {
+            root_secret: Zeroizing::new(root_secret),
+            cores: Mutex::default(),
+            aliases: Mutex::default(),
+        }
+    }
+
+    fn core(&self, core: &DiscoveryKey) -> Option<Arc<MemoryCore>> {
+        lock(&self.cores).get(core).cloned()
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Storage for Memory {
+    fn root_secret(&self) -> Result<[u8; 32], StorageError> {
+        Ok(*self.root_secret)
+    }
+
+    fn open(&self, core: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError> {
+        Ok(self.core(core).map(MemoryCore::opened))
+    }
+
+    fn create(&self, header: CoreHeader) -> Result<OpenedCore, StorageError> {
+        let discovery_key = header.key.discovery_key();
+        let core = Arc::new(MemoryCore::new(discovery_key, header));
+        lock(&self.cores).insert(discovery_key, Arc::clone(&core));
+        Ok(core.opened())
+    }
+
+    fn peek(&self, core: &DiscoveryKey) -> Result<Option<CoreHeader>, StorageError> {
+        Ok(self.core(core).map(|core| core.state().header.clone()))
+    }
+
+    fn list(&self) -> Result<Vec<DiscoveryKey>, StorageError> {
+        Ok(lock(&self.cores).keys().copied().collect())
+    }
+
+    fn alias(&self, alias: &Alias) -> Result<Option<DiscoveryKey>, StorageError> {
+        Ok(lock(&self.aliases).get(alias).copied())
+    }
+
+    fn set_alias(&self, alias: Alias, core: &DiscoveryKey) -> Result<(), StorageError> {
+        lock(&self.aliases).insert(alias, *core);
+        Ok(())
+    }
+}
+
+/// One core in memory.
+struct MemoryCore {
+    core: DiscoveryKey,
+    state: RwLock<State>,
+}
+
+struct State {
+    header: CoreHeader,
+    bitfield: Bitfield,
+    nodes: BTreeMap<u64, Node>,
+    /// Blocks by byte offset; they do not overlap, and none is empty.
+    blocks: BTreeMap<u64, Bytes>,
+}
+
+impl MemoryCore {
+    fn new(core: DiscoveryKey, header: CoreHeader) -> Self {
+        let state = State {
+            header,
+            bitfield: Bitfield::new(),
+            nodes: BTreeMap::new(),
+            blocks: BTreeMap::new(),
+        };
+        Self {
+            core,
+            state: RwLock::new(state),
+        }
+    }
+
+    fn opened(self: Arc<Self>) -> OpenedCore {
+        let state = self.state();
+        let (header, bitfield) = (state.header.clone(), state.bitfield.clone());
+        drop(state);
+        OpenedCore {
+            header,
+            bitfield,
+            storage: self,
+        }
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CoreStorage for MemoryCore {
+    fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
+        Ok(self.state().nodes.get(&index).copied())
+    }
+
+    fn block(&self, byte_offset: u64, size: usize) -> Result<Bytes, StorageError> {
+        let bytes = self.state().read(byte_offset, size);
+        bytes.ok_or_else(|| StorageError::Corrupt {
+            core: self.core,
+            part: "data",
+            offset: byte_offset,
+            reason: "the block is not here".to_owned(),
+        })
+    }
+
+    fn commit(&self, write: CoreWrite, _: Durability) -> Result<(), StorageError> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.apply(write);
+        Ok(())
+    }
+
+    fn flush(&self, _: Durability) -> Result<(), StorageError> {
+        Ok(())
+    }
+}
+
+impl State {
+    fn apply(&mut self, write: CoreWrite) {
+        for run in write.blocks {
+            let mut offset = run.byte_offset;
+            for block in run.blocks {
+                let end = offset + block.len() as u64;
+                self.put(offset, block);
+                offset = end;
+            }
+        }
+        if let Some(head) = write.head {
+            if head.ancestors < self.header.head.length {
+                self.nodes
+                    .retain(|index, _| flat_tree::end_block(*index) <= head.ancestors);
+            }
+            self.header.head = head.head;
+        }
+        self.nodes
+            .extend(write.nodes.into_iter().map(|node| (node.index, node)));
+        for bits in write.bits {
+            self.bitfield.set_range(bits.range, bits.value);
+        }
+        self.header.manifest = write.manifest.or(self.header.manifest.take());
+        for (key, value) in write.user_data {
+            set_user_data(&mut self.header.user_data, key, value);
+        }
+        for range in write.freed {
+            self.make_room(range.start, range.end);
+        }
+    }
+
+    fn put(&mut self, offset: u64, block: Bytes) {
+        if !block.is_empty() {
+            self.make_room(offset, offset + block.len() as u64);
+            self.blocks.insert(offset, block);
+        }
+    }
+
+    /// Removes what lies between `start` and `end`.
+    fn make_room(&mut self, start: u64, end: u64) {
+        let mut behind = self.blocks.split_off(&start);
+        if let Some((offset, block)) = self.blocks.last_entry().map(|last| (*last.key(), last)) {
+            let (keep, old) = ((start - offset) as usize, block.get().clone());
+            if old.len() > keep {
+                *block.into_mut() = old.slice(..keep);
+                behind.insert(start, old.slice(keep..));
+            }
+        }
+        let mut rest = behind.split_off(&end);
+        if let Some((offset, block)) = behind.pop_last() {
+            let keep = end - offset;
+            if block.len() as u64 > keep {
+                rest.insert(end, block.slice(keep as usize..));
+            }
+        }
+        self.blocks.append(&mut rest);
+    }
+
+    /// The bytes from `offset` on, without a copy if they are one block.
+    fn read(&self, offset: u64, size: usize) -> Option<Bytes> {
+        let mut parts = self.parts(offset);
+        let first = match size {
+            0 => return Some(Bytes::new()),
+            _ => parts.next()?,
+        };
+        if first.len() >= size {
+            return Some(first.slice(..size));
+        }
+        let mut whole = BytesMut::from(first);
+        while whole.len() < size {
+            let part = parts.next()?;
+            let rest = part.len().min(size - whole.len());
+            whole.extend_from_slice(&part.slice(..rest));
+        }
+        Some(whole.freeze())
+    }
+
+    /// Adjacent stored bytes from `offset` on.
+    fn parts(&self, offset: u64) -> impl Iterator<Item = Bytes> {
+        let before = self.blocks.range(..=offset).next_back();
+        let start = before.map_or(offset, |(start, _)| *start);
+        let mut at = offset;
+        self.blocks.range(start..).map_while(move |(start, block)| {
+            let skip = usize::try_from(at.checked_sub(*start)?).ok()?;
+            let part = (skip < block.len()).then(|| block.slice(skip..))?;
+            at += part.len() as u64;
+            Some(part)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Head;
+    use ferrocore_primitives::keys::Key;
+    use proptest::prelude::*;
+
+    fn state() -> State {
+        let header = CoreHeader {
+            key: Key::from([0; 32]),
+            manifest: None,
+            key_pair: None,
+            user_data: BTreeMap::new(),
+            head: Head::empty(),
+        };
+        MemoryCore::new(DiscoveryKey::from([0; 32]), header)
+            .state
+            .into_inner()
+            .unwrap()
+    }
+
+    proptest! {
+        /// Goal: whatever is written over whatever, a read gives what a plain array gives.
+        #[test]
+        fn equals_an_array(
+            writes in proptest::collection::vec((0usize..40, 0usize..20, any::<bool>()), 1..20),
+            at in 0usize..60,
+            size in 0usize..30,
+        ) {
+            let mut state = state();
+            let mut array = [None; 100];
+            for ((start, len, free), tag) in writes.into_iter().zip(1u8..) {
+                let value = (!free).then_some(tag);
+                array[start..start + len].fill(value);
+                match free {
+                    true => state.make_room(start as u64, (start + len) as u64),
+                    false => state.put(start as u64, Bytes::from(vec![tag; len])),
+                }
+            }
+            let expected: Option<Vec<u8>> = array[at..at + size].iter().copied().collect();
+            let read = state.read(at as u64, size).map(|bytes| bytes.to_vec());
+            prop_assert_eq!(read, expected);
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Where cores live: the seam between the log and whatever keeps its bytes.
+//!
+//! [`Storage`] holds the cores of one store; [`CoreStorage`] holds one of them. Both are semantic:
+//! they speak of blocks, nodes, bits and heads, and leave the layout to the implementation
+//! ([`memory`], [`files`]). Neither verifies anything.
+
+pub mod memory;
+
+#[cfg(feature = "files")]
+pub mod files;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use ferrocore_primitives::encoding::DecodeError;
+use ferrocore_primitives::hash::Hash;
+use ferrocore_primitives::keys::{DiscoveryKey, Key};
+use ferrocore_primitives::sign::KeyPair;
+use thiserror::Error;
+
+use crate::bitfield::Bitfield;
+use crate::manifest::Manifest;
+use crate::merkle::Node;
+
+/// What a commit survives once it has returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The bytes are with the operating system: a kill of the process loses nothing.
+    #[default]
+    Buffered,
+    /// The bytes are on the device: a power cut loses nothing.
+    Sync,
+}
+
+/// The cores of one store.
+pub trait Storage: Send + Sync + 'static {
+    /// The store's root secret, made at the first call.
+    ///
+    /// # Errors
+    /// [`StorageError`] if it can neither be read nor written.
+    fn root_secret(&self) -> Result<[u8; 32], StorageError>;
+
+    /// Opens a core, recovering it first, or `None` if it is not here.
+    ///
+    /// # Errors
+    /// [`StorageError::Locked`] if another program has it open, [`StorageError::Corrupt`] if
+    /// what is on disk cannot be a core.
+    fn open(&self, core: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError>;
+
+    /// Creates a core that is not here yet; it is there for good when this returns.
+    ///
+    /// # Errors
+    /// As for [`Storage::open`].
+    fn create(&self, header: CoreHeader) -> Result<OpenedCore, StorageError>;
+
+    /// What is stored of a core, without opening it: nothing is locked, repaired or written.
+    ///
+    /// Of a core that is open elsewhere this may be the state before its last commit.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] if what is on disk cannot be a core.
+    fn peek(&self, core: &DiscoveryKey) -> Result<Option<CoreHeader>, StorageError>;
+
+    /// The discovery keys of all cores here, in no particular order.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] if the store cannot be listed.
+    fn list(&self) -> Result<Vec<DiscoveryKey>, StorageError>;
+
+    /// The discovery key last kept under `alias`.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the index of aliases cannot be read.
+    fn alias(&self, alias: &Alias) -> Result<Option<DiscoveryKey>, StorageError>;
+
+    /// Keeps `core` under `alias`.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the index of aliases cannot be written.
+    fn set_alias(&self, alias: Alias, core: &DiscoveryKey) -> Result<(), StorageError>;
+}
+
+/// A name within a namespace of a store.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Alias {
+    /// The namespace, all zero for the root.
+    pub namespace: [u8; 32],
+    /// The name as given by the application.
+    pub name: String,
+}
+
+/// A core as [`Storage::open`] and [`Storage::create`] hand it over.
+pub struct OpenedCore {
+    /// Its last committed state.
+    pub header: CoreHeader,
+    /// The blocks it holds.
+    pub bitfield: Bitfield,
+    /// Reads and writes it; exclusive until dropped.
+    pub storage: Arc<dyn CoreStorage>,
+}
+
+/// Everything about a core but its blocks, nodes and bits.
+#[derive(Debug, Clone)]
+pub struct CoreHeader {
+    /// The core's key.
+    pub key: Key,
+    /// Its manifest, once known.
+    pub manifest: Option<Manifest>,
+    /// The key pair kept with the core. Absent when it derives from the store's root secret.
+    pub key_pair: Option<KeyPair>,
+    /// Small values kept beside the log.
+    pub user_data: BTreeMap<String, Vec<u8>>,
+    /// The signed head.
+    pub head: Head,
+}
+
+/// User data that holds the name a core was created under, as Corestore 6 writes it.
+pub const NAME_USER_DATA: &str = "corestore/name";
+/// User data that holds the namespace of that name, 32 bytes.
+pub const NAMESPACE_USER_DATA: &str = "corestore/namespace";
+
+impl CoreHeader {
+    /// The name the core was created under, if it was created under one.
+    pub fn alias(&self) -> Option<Alias> {
+        let name = self.user_data.get(NAME_USER_DATA)?;
+        let namespace = self.user_data.get(NAMESPACE_USER_DATA)?;
+        Some(Alias {
+            name: String::from_utf8(name.clone()).ok()?,
+            namespace: namespace.as_slice().try_into().ok()?,
+        })
+    }
+}
+
+/// The head of a core: what its last signature signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Which history this is; a truncate starts another.
+    pub fork: u64,
+    /// Blocks in the log.
+    pub length: u64,
+    /// Hash over the roots; of no meaning at length 0.
+    pub root_hash: Hash,
+    /// As the manifest prescribes; empty at length 0 and for a static core.
+    pub signature: Bytes,
+}
+
+impl Head {
+    /// The head of a core without blocks.
+    pub fn empty() -> Self {
+        Self {
+            fork: 0,
+            length: 0,
+            root_hash: Hash::from([0; 32]),
+            signature: Bytes::new(),
+        }
+    }
+}
+
+/// One core's bytes. Reads may run beside a commit; commits queue up behind each other.
+pub trait CoreStorage: Send + Sync + 'static {
+    /// The tree node at `index`, if it is here.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] if the tree cannot be read.
+    fn node(&self, index: u64) -> Result<Option<Node>, StorageError>;
+
+    /// `size` bytes of block data from `byte_offset`. Bytes of blocks that are not here read as
+    /// anything; the caller's rehash tells.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] if they cannot be read, [`StorageError::Corrupt`] if the data ends
+    /// before them: a size that a damaged node names is not allocated.
+    fn block(&self, byte_offset: u64, size: usize) -> Result<Bytes, StorageError>;
+
+    /// Commits `write` whole or not at all, in the order design rules 1 and 2 ask for.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] poisons the core: every later call answers
+    /// [`StorageError::Poisoned`] until it is opened again.
+    fn commit(&self, write: CoreWrite, durability: Durability) -> Result<(), StorageError>;
+
+    /// Moves everything out of the journal into its place.
+    ///
+    /// # Errors
+    /// As for [`CoreStorage::commit`].
+    fn flush(&self, durability: Durability) -> Result<(), StorageError>;
+}
+
+/// One atomic change of one core.
+#[derive(Debug, Clone, Default)]
+pub struct CoreWrite {
+    /// Block bytes, each at its byte offset.
+    pub blocks: Vec<BlockWrite>,
+    /// Tree nodes.
+    pub nodes: Vec<Node>,
+    /// Bits to set or clear, in order.
+    pub bits: Vec<BitWrite>,
+    /// A new head, and where it leaves the old history.
+    pub head: Option<HeadWrite>,
+    /// The manifest, when it has just been learnt.
+    pub manifest: Option<Manifest>,
+    /// User data to set, or to remove: `None`, or an empty value, which the journal cannot tell
+    /// from none.
+    pub user_data: Vec<(String, Option<Vec<u8>>)>,
+    /// Byte ranges of blocks whose bits this clears; their disk space is given back.
+    pub freed: Vec<Range<u64>>,
+}
+
+/// Bytes of one block or of several adjacent ones.
+#[derive(Debug, Clone)]
+pub struct BlockWrite {
+    /// Where they begin in the concatenation of all blocks.
+    pub byte_offset: u64,
+    /// The bytes of adjacent blocks, in order.
+    pub blocks: Vec<Bytes>,
+}
+
+/// A run of bits that change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BitWrite {
+    /// Block indexes.
+    pub range: Range<u64>,
+    /// Whether the blocks are here from now on.
+    pub value: bool,
+}
+
+/// A head that replaces the current one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadWrite {
+    /// The new head.
+    pub head: Head,
+    /// How many blocks it shares with the old history; fewer than the old length is a truncate.
+    pub ancestors: u64,
+}
+
+/// What can go wrong with a store.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The operating system refused; the path and its reason say why.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was being done: `read`, `write`, `sync`, `open`, …
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// Somebody else has the store or the core open.
+    #[error("{} is in use by {}; stop it or use another store", path.display(), holder.map_or("another program".to_owned(), |pid| format!("process {pid}")))]
+    Locked {
+        /// The locked file.
+        path: PathBuf,
+        /// The holder's process id, when it is one of ours.
+        holder: Option<u32>,
+    },
+    /// What is stored cannot be right; restore it from a backup or fetch it from a peer.
+    #[error("core {core} is corrupt in {part} at {offset}: {reason}")]
+    Corrupt {
+        /// The core, by discovery key.
+        core: DiscoveryKey,
+        /// Which part of it: `oplog`, `tree`, `bitfield`, `data`.
+        part: &'static str,
+        /// Byte offset or index within the part.
+        offset: u64,
+        /// What does not hold.
+        reason: String,
+    },
+    /// A header does not fit its place; remove user data.
+    #[error("the header of core {core} does not fit: {reason}")]
+    HeaderTooLarge {
+        /// The core, by discovery key.
+        core: DiscoveryKey,
+        /// What is too large.
+        reason: String,
+    },
+    /// The format is another or a newer one.
+    #[error("{} has an unknown format: {reason}", path.display())]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// An earlier write failed, so memory and disk may differ; open the core again.
+    #[error("core {core} refuses work after a failed write; open it again")]
+    Poisoned {
+        /// The core, by discovery key.
+        core: DiscoveryKey,
+    },
+    /// A record could not be decoded.
+    #[error("cannot decode {what}: {source}")]
+    Decode {
+        /// Which record.
+        what: &'static str,
+        /// Why.
+        source: DecodeError,
+    },
+}
+
+/// Sets or removes one value.
+fn set_user_data(data: &mut BTreeMap<String, Vec<u8>>, key: String, value: Option<Vec<u8>>) {
+    match value.filter(|value| !value.is_empty()) {
+        Some(value) => data.insert(key, value),
+        None => data.remove(&key),
+    };
+}
+
+/// Locks `mutex`. A panic under a lock of this crate leaves whole values behind, so it stays usable.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
