@@ -1,0 +1,288 @@
+//! One file, reduced to the six things the layout asks of it.
+//!
+//! [`BlockFile`] is where a crash test puts its recording file. Knows positions and bytes. Does
+//! not know what they mean.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A file by position. A file that was never written is empty, and need not exist.
+#[allow(
+    clippy::len_without_is_empty,
+    reason = "a file is asked for its length only"
+)]
+pub trait BlockFile: Send + Sync + 'static {
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Fills `buffer` from `offset` on, and says how far; less than all only at the end of file.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes all of `bytes` at `offset`; a gap before it reads as zeros.
+    ///
+    /// # Errors
+    /// The operating system's; how much was written is then unknown.
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Cuts or extends the file; what is added reads as zeros.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Returns once everything written so far survives a power cut.
+    ///
+    /// # Errors
+    /// The operating system's; what was written is then in doubt for good.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Makes `range` read as zeros without changing the length, and gives its space back where
+    /// the file system can.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn punch(&self, range: Range<u64>) -> io::Result<()>;
+}
+
+/// A file of the operating system, opened when it is first used and created when first written.
+pub struct OsFile {
+    path: PathBuf,
+    file: OnceLock<File>,
+    /// Whether its directory entry may not have reached the device yet.
+    is_new: AtomicBool,
+}
+
+impl OsFile {
+    /// The file at `path`, whether or not it exists.
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            file: OnceLock::new(),
+            is_new: AtomicBool::new(false),
+        }
+    }
+
+    /// A file that is open already.
+    pub fn from_open(path: PathBuf, file: File) -> Self {
+        Self {
+            path,
+            file: OnceLock::from(file),
+            is_new: AtomicBool::new(true),
+        }
+    }
+
+    fn existing(&self) -> io::Result<Option<&File>> {
+        if let Some(file) = self.file.get() {
+            return Ok(Some(file));
+        }
+        match OpenOptions::new().read(true).write(true).open(&self.path) {
+            Ok(file) => Ok(Some(self.file.get_or_init(|| file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn created(&self) -> io::Result<&File> {
+        if let Some(file) = self.existing()? {
+            return Ok(file);
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.open(&self.path)?;
+        self.is_new.store(true, Ordering::Relaxed);
+        Ok(self.file.get_or_init(|| file))
+    }
+}
+
+impl BlockFile for OsFile {
+    fn len(&self) -> io::Result<u64> {
+        match self.existing()? {
+            Some(file) => file.metadata().map(|metadata| metadata.len()),
+            None => Ok(0),
+        }
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(file) = self.existing()? else {
+            return Ok(0);
+        };
+        let mut done = 0;
+        while let Some(rest @ [_, ..]) = buffer.get_mut(done..) {
+            match sys::read_at(file, rest, offset + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        sys::write_all_at(self.created()?, bytes, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.created()?.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let Some(file) = self.existing()? else {
+            return Ok(());
+        };
+        file.sync_data()?;
+        if self.is_new.swap(false, Ordering::Relaxed)
+            && let Some(directory) = self.path.parent()
+        {
+            sys::sync_directory(directory)?;
+        }
+        Ok(())
+    }
+
+    fn punch(&self, range: Range<u64>) -> io::Result<()> {
+        let Some(file) = self.existing()? else {
+            return Ok(());
+        };
+        let end = range.end.min(file.metadata()?.len());
+        if range.start >= end || sys::punch(file, range.start..end)? {
+            return Ok(());
+        }
+        overwrite(file, range.start..end)
+    }
+}
+
+/// Zeros for file systems that cannot punch holes.
+fn overwrite(file: &File, range: Range<u64>) -> io::Result<()> {
+    const ZEROS: &[u8] = &[0; 64 * 1024];
+    let mut offset = range.start;
+    while offset < range.end {
+        let count = usize::try_from(range.end - offset).unwrap_or(usize::MAX);
+        let zeros = ZEROS.get(..count).unwrap_or(ZEROS);
+        sys::write_all_at(file, zeros, offset)?;
+        offset += zeros.len() as u64;
+    }
+    Ok(())
+}
+
+pub(super) use sys::sync_directory;
+
+#[cfg(unix)]
+mod sys {
+    use super::{File, Range, io};
+    use std::os::unix::fs::FileExt;
+    use std::path::Path;
+
+    pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        file.read_at(buffer, offset)
+    }
+
+    pub(super) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
+    }
+
+    /// Makes the entries of `directory` survive a power cut.
+    pub(in crate::storage::files) fn sync_directory(directory: &Path) -> io::Result<()> {
+        File::open(directory)?.sync_all()
+    }
+
+    /// Whether the file system could punch the hole.
+    #[cfg(target_os = "linux")]
+    pub(super) fn punch(file: &File, range: Range<u64>) -> io::Result<bool> {
+        use nix::errno::Errno;
+        use nix::fcntl::{FallocateFlags, fallocate};
+        let too_far = |_| io::Error::from(io::ErrorKind::FileTooLarge);
+        let offset = i64::try_from(range.start).map_err(too_far)?;
+        let len = i64::try_from(range.end - range.start).map_err(too_far)?;
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        match fallocate(file, flags, offset, len) {
+            Ok(()) => Ok(true),
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn punch(_: &File, _: Range<u64>) -> io::Result<bool> {
+        Ok(false)
+    }
+}
+
+#[cfg(windows)]
+mod sys {
+    use super::{File, Range, io};
+    use std::os::windows::fs::FileExt;
+    use std::path::Path;
+
+    pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        file.seek_read(buffer, offset)
+    }
+
+    pub(super) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let (mut offset, mut rest) = (offset, bytes);
+        while !rest.is_empty() {
+            let count = file.seek_write(rest, offset)?;
+            let (_, behind) = rest
+                .split_at_checked(count)
+                .ok_or(io::ErrorKind::WriteZero)?;
+            if count == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            (offset, rest) = (offset + count as u64, behind);
+        }
+        Ok(())
+    }
+
+    /// Windows has no such thing; directory entries are journaled by the file system.
+    pub(in crate::storage::files) fn sync_directory(_: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn punch(_: &File, _: Range<u64>) -> io::Result<bool> {
+        Ok(false)
+    }
+}
+
+#[cfg(not(any(unix, windows)))]
+compile_error!("the feature `files` needs Unix or Windows; use memory storage elsewhere");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unwritten_file_is_empty_and_not_created() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("data");
+        let file = OsFile::new(path.clone());
+        assert_eq!(file.len().unwrap(), 0);
+        assert_eq!(file.read(7, &mut [1; 4]).unwrap(), 0);
+        file.sync().unwrap();
+        file.punch(0..10).unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn holes_read_as_zeros_and_keep_the_length() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = OsFile::new(directory.path().join("data"));
+        file.write(0, &[1; 10_000]).unwrap();
+        file.punch(10..9_000).unwrap();
+        file.punch(9_999..20_000).unwrap();
+        overwrite(file.created().unwrap(), 9_000..9_001).unwrap();
+        let mut back = [7; 10_001];
+        assert_eq!(file.read(0, &mut back).unwrap(), 10_000);
+        let ones = back[..10_000].iter().filter(|byte| **byte == 1).count();
+        assert_eq!(ones, 10_000 - 8_990 - 1 - 1);
+        assert_eq!(file.len().unwrap(), 10_000);
+    }
+}

@@ -1,0 +1,490 @@
+//! One core on files: when each byte is written, and in which order.
+//!
+//! | step | commit | flush |
+//! |---|---|---|
+//! | 1 | block bytes into `data` | new nodes into `tree`, pages into `bitfield` |
+//! | 2 | an entry into `oplog`: the commit point | the header into `oplog`: drops all entries |
+//! | 3 | nodes, bits and head in memory | after a truncate: what `tree` must not hold is removed |
+//!
+//! With [`Durability::Sync`] each step is on the device before the next begins. A crash anywhere
+//! leaves the state before or after the commit, and a header never names a length whose roots
+//! are not in `tree`.
+
+use std::any::Any;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use ferrocore_primitives::keys::DiscoveryKey;
+
+use super::bitfield::BitfieldFile;
+use super::block_file::BlockFile;
+use super::data::Data;
+use super::header;
+use super::oplog::{Oplog, SLOT_BYTES};
+use super::overlay::{Lookup, Overlay};
+use super::part::Part;
+use super::record::FRAME_BYTES;
+use super::recovery::{self, HEADER_BYTES_MAX, State};
+use super::tree::Tree;
+use crate::bitfield::Bitfield;
+use crate::merkle::Node;
+use crate::storage::{
+    CoreHeader, CoreStorage, CoreWrite, Durability, OpenedCore, StorageError, lock, set_user_data,
+};
+
+/// Entries are flushed once there are this many bytes of them: some 3,000 appends.
+const FLUSH_AT_BYTES: u64 = 512 * 1024;
+/// More bytes of entries than this are never in an oplog, but for a single larger change.
+const ENTRIES_BYTES_MAX: u64 = 1024 * 1024;
+const _: () = assert!(FLUSH_AT_BYTES < ENTRIES_BYTES_MAX);
+
+/// Changes with at least so many nodes write them to `tree` at once instead of journaling them.
+const UNJOURNALED_NODES_MIN: usize = 256;
+
+/// Largest user data of one core, keys and values together, in bytes.
+const USER_DATA_BYTES_MAX: usize = 16 << 20;
+const _: () = assert!((USER_DATA_BYTES_MAX as u64) < HEADER_BYTES_MAX / 2);
+
+/// The files of one core. A test may bring its own.
+pub struct CoreFiles {
+    /// Where they are, for messages.
+    pub directory: PathBuf,
+    /// Headers and journal.
+    pub oplog: Box<dyn BlockFile>,
+    /// Nodes.
+    pub tree: Box<dyn BlockFile>,
+    /// Which blocks are here.
+    pub bitfield: Box<dyn BlockFile>,
+    /// Blocks.
+    pub data: Box<dyn BlockFile>,
+    /// A header too long for the oplog.
+    pub header: Box<dyn BlockFile>,
+    /// Kept until all files are closed: locks.
+    pub guard: Option<Box<dyn Any + Send + Sync>>,
+}
+
+/// An open core. Dropping it flushes it, as far as possible.
+pub struct FileCore {
+    core: DiscoveryKey,
+    data: Data,
+    tree: Tree,
+    overlay: RwLock<Overlay>,
+    writer: Mutex<Writer>,
+    poisoned: AtomicBool,
+    /// Last, so that it outlives the files.
+    _guard: Option<Box<dyn Any + Send + Sync>>,
+}
+
+/// What only the one who commits needs.
+struct Writer {
+    oplog: Oplog,
+    bitfield: BitfieldFile,
+    header_file: Part,
+    header: CoreHeader,
+    external: Option<Range<u64>>,
+    /// Whether `header` or the entries hold what the other files do not.
+    unflushed: bool,
+    /// That of the last commit, for the flush when the core is dropped.
+    durability: Durability,
+}
+
+/// The files as parts.
+struct Parts {
+    oplog: Part,
+    tree: Tree,
+    bitfield: Part,
+    data: Data,
+    header: Part,
+    guard: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl FileCore {
+    /// Creates a core in `files`, which must be empty.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] if they cannot be written, [`StorageError::HeaderTooLarge`].
+    pub fn create(
+        files: CoreFiles,
+        header: CoreHeader,
+        durability: Durability,
+    ) -> Result<OpenedCore, StorageError> {
+        let core = header.key.discovery_key();
+        let parts = Parts::new(&core, files);
+        let mut writer = Writer {
+            oplog: Oplog::empty(parts.oplog),
+            bitfield: BitfieldFile::empty(parts.bitfield),
+            header_file: parts.header,
+            header,
+            external: None,
+            unflushed: false,
+            durability,
+        };
+        writer.check_header(&core, &CoreWrite::default())?;
+        writer.write_header(durability)?;
+        if durability == Durability::Sync {
+            writer.oplog.sync()?;
+        }
+        let overlay = Overlay::default();
+        Ok(Self::open_parts(
+            core,
+            parts.data,
+            parts.tree,
+            overlay,
+            writer,
+            parts.guard,
+        ))
+    }
+
+    /// Opens the core in `files`, recovering it first; `None` if there is none yet.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] if the files cannot be `core`, [`StorageError::UnknownFormat`],
+    /// [`StorageError::Io`].
+    pub fn open(
+        core: &DiscoveryKey,
+        files: CoreFiles,
+        durability: Durability,
+    ) -> Result<Option<OpenedCore>, StorageError> {
+        let parts = Parts::new(core, files);
+        let Some(state) = parts.read(core)? else {
+            return Ok(None);
+        };
+        let length = state.header.head.length;
+        let writer = Writer {
+            bitfield: BitfieldFile::load(parts.bitfield, length, &state.bits)?,
+            unflushed: !state.layout.is_flushed(),
+            oplog: Oplog::new(parts.oplog, state.layout),
+            header_file: parts.header,
+            header: state.header,
+            external: state.external,
+            durability,
+        };
+        writer.oplog.cut_tail()?;
+        let truncated = state.overlay.cut().is_some();
+        if !truncated {
+            parts.tree.cut(length)?;
+        }
+        let (data, tree, guard) = (parts.data, parts.tree, parts.guard);
+        let opened = Self::open_parts(*core, data, tree, state.overlay, writer, guard);
+        if truncated {
+            opened.storage.flush(durability)?;
+        }
+        Ok(Some(opened))
+    }
+
+    /// What is in `files`, without changing them.
+    ///
+    /// # Errors
+    /// As for [`FileCore::open`].
+    pub fn peek(core: &DiscoveryKey, files: CoreFiles) -> Result<Option<CoreHeader>, StorageError> {
+        let state = Parts::new(core, files).read(core)?;
+        Ok(state.map(|state| state.header))
+    }
+
+    fn open_parts(
+        core: DiscoveryKey,
+        data: Data,
+        tree: Tree,
+        overlay: Overlay,
+        writer: Writer,
+        guard: Option<Box<dyn Any + Send + Sync>>,
+    ) -> OpenedCore {
+        let header = writer.header.clone();
+        let bitfield: Bitfield = writer.bitfield.bits().clone();
+        let storage = Arc::new(Self {
+            core,
+            data,
+            tree,
+            overlay: RwLock::new(overlay),
+            writer: Mutex::new(writer),
+            poisoned: AtomicBool::new(false),
+            _guard: guard,
+        });
+        OpenedCore {
+            header,
+            bitfield,
+            storage,
+        }
+    }
+
+    fn check_poison(&self) -> Result<(), StorageError> {
+        match self.poisoned.load(Ordering::Acquire) {
+            true => Err(StorageError::Poisoned { core: self.core }),
+            false => Ok(()),
+        }
+    }
+
+    /// Runs `work`, which writes; if it fails, memory and disk may differ from then on.
+    fn write<T>(&self, work: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
+        work().inspect_err(|_| self.poisoned.store(true, Ordering::Release))
+    }
+
+    fn commit_with(
+        &self,
+        writer: &mut Writer,
+        mut write: CoreWrite,
+        durability: Durability,
+    ) -> Result<(), StorageError> {
+        writer.durability = durability;
+        write
+            .blocks
+            .iter()
+            .try_for_each(|blocks| self.data.write(blocks))?;
+        if let Some(manifest) = write.manifest.take() {
+            // No entry can hold it. Known too early it does no harm: it follows from the key.
+            writer.header.manifest = Some(manifest);
+            self.flush_with(writer, durability)?;
+        }
+        if !writer.truncates(&write) && write.nodes.len() >= UNJOURNALED_NODES_MIN {
+            self.write_nodes(&mut write)?;
+        }
+        self.journal(writer, &write, durability)?;
+        let truncates = writer.truncates(&write);
+        self.apply(writer, write)?;
+        if truncates || writer.oplog.entries_len() >= FLUSH_AT_BYTES {
+            self.flush_with(writer, durability)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the nodes of a large change to their place.
+    ///
+    /// Until the commit they are true nodes of the tree as it is, or nodes past its end, which
+    /// the next open removes.
+    fn write_nodes(&self, write: &mut CoreWrite) -> Result<(), StorageError> {
+        let mut nodes = std::mem::take(&mut write.nodes);
+        nodes.sort_unstable_by_key(|node| node.index);
+        self.tree.write(nodes.iter())
+    }
+
+    /// Makes `write` durable: with the operating system, or on the device.
+    fn journal(
+        &self,
+        writer: &mut Writer,
+        write: &CoreWrite,
+        durability: Durability,
+    ) -> Result<(), StorageError> {
+        let mut len = writer.oplog.prepare(write);
+        if len > 0 && writer.oplog.entries_len() + len > ENTRIES_BYTES_MAX {
+            self.flush_with(writer, durability)?;
+            len = writer.oplog.prepare(write);
+        }
+        // What a truncate or a clear takes away must not be gone before it is known to be.
+        let destructive = writer.truncates(write) || !write.freed.is_empty();
+        let sync = durability == Durability::Sync || destructive;
+        if sync {
+            self.sync_places(writer)?;
+        }
+        if len > 0 {
+            writer.oplog.append_prepared()?;
+        }
+        if sync {
+            writer.oplog.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Makes `write` the state in memory.
+    fn apply(&self, writer: &mut Writer, write: CoreWrite) -> Result<(), StorageError> {
+        writer.unflushed = true;
+        let truncates = writer.truncates(&write);
+        if truncates || !write.nodes.is_empty() {
+            let mut overlay = self.overlay_mut();
+            if let Some(head) = write.head.as_ref().filter(|_| truncates) {
+                overlay.truncate(head.ancestors);
+            }
+            overlay.insert(write.nodes);
+        }
+        write
+            .bits
+            .iter()
+            .for_each(|bits| writer.bitfield.apply(bits));
+        let user_data = &mut writer.header.user_data;
+        write
+            .user_data
+            .into_iter()
+            .for_each(|(key, value)| set_user_data(user_data, key, value));
+        if let Some(head) = write.head {
+            writer.header.head = head.head;
+        }
+        write
+            .freed
+            .into_iter()
+            .try_for_each(|range| self.data.free(range))
+    }
+
+    fn flush_with(&self, writer: &mut Writer, durability: Durability) -> Result<(), StorageError> {
+        let length = writer.header.head.length;
+        let cut = self.settle_nodes(length)?;
+        writer.bitfield.flush()?;
+        if durability == Durability::Sync {
+            self.sync_places(writer)?;
+        }
+        writer.write_header(durability)?;
+        if cut {
+            self.tree.cut(length)?;
+        }
+        self.overlay_mut().clear();
+        writer.unflushed = false;
+        Ok(())
+    }
+
+    /// Writes what is journaled into the tree, and says whether more must go once the header
+    /// names the new length.
+    ///
+    /// Until then the roots of the old length stay where they are unless the new tree has
+    /// something else there: hypercore 10 looks for them before it reads the entries.
+    fn settle_nodes(&self, length: u64) -> Result<bool, StorageError> {
+        let overlay = self.overlay();
+        if let Some(cut) = overlay.cut() {
+            self.tree.blank(cut, length)?;
+        }
+        self.tree.write(overlay.nodes())?;
+        Ok(overlay.cut().is_some())
+    }
+
+    /// Syncs everything but the oplog.
+    fn sync_places(&self, writer: &Writer) -> Result<(), StorageError> {
+        self.data.sync()?;
+        self.tree.sync()?;
+        writer.bitfield.sync()?;
+        writer.header_file.sync()
+    }
+
+    fn overlay(&self) -> RwLockReadGuard<'_, Overlay> {
+        self.overlay.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn overlay_mut(&self) -> RwLockWriteGuard<'_, Overlay> {
+        self.overlay.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CoreStorage for FileCore {
+    fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
+        self.check_poison()?;
+        let found = self.overlay().get(index);
+        match found {
+            Lookup::Here(node) => Ok(Some(node)),
+            Lookup::Gone => Ok(None),
+            Lookup::Unchanged => self.tree.node(index),
+        }
+    }
+
+    fn block(&self, byte_offset: u64, size: usize) -> Result<Bytes, StorageError> {
+        self.check_poison()?;
+        self.data.read(byte_offset, size)
+    }
+
+    fn commit(&self, write: CoreWrite, durability: Durability) -> Result<(), StorageError> {
+        let mut writer = lock(&self.writer);
+        self.check_poison()?;
+        writer.check_header(&self.core, &write)?;
+        self.write(|| self.commit_with(&mut writer, write, durability))
+    }
+
+    fn flush(&self, durability: Durability) -> Result<(), StorageError> {
+        let mut writer = lock(&self.writer);
+        self.check_poison()?;
+        self.write(|| {
+            if writer.unflushed {
+                self.flush_with(&mut writer, durability)?;
+            }
+            if durability == Durability::Sync {
+                self.sync_places(&writer)?;
+                writer.oplog.sync()?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Drop for FileCore {
+    fn drop(&mut self) {
+        let durability = lock(&self.writer).durability;
+        if self.check_poison().is_err() {
+            return;
+        }
+        // Should it fail, the entries are still in the oplog.
+        if let Err(error) = self.flush(durability) {
+            tracing::warn!(core = %self.core, %error, "cannot flush a core while closing it");
+        }
+    }
+}
+
+impl Writer {
+    fn truncates(&self, write: &CoreWrite) -> bool {
+        let length = self.header.head.length;
+        write
+            .head
+            .as_ref()
+            .is_some_and(|head| head.ancestors < length)
+    }
+
+    /// Refuses a change whose header could not be written later.
+    fn check_header(&self, core: &DiscoveryKey, write: &CoreWrite) -> Result<(), StorageError> {
+        let changed = write.user_data.iter();
+        let changed = changed.map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len));
+        let kept = self.header.user_data.iter();
+        let kept = kept.map(|(key, value)| key.len() + value.len());
+        match changed.chain(kept).sum::<usize>() <= USER_DATA_BYTES_MAX {
+            true => Ok(()),
+            false => Err(StorageError::HeaderTooLarge {
+                core: *core,
+                reason: format!("more than {USER_DATA_BYTES_MAX} bytes of user data"),
+            }),
+        }
+    }
+
+    /// Writes the header and with it drops all entries.
+    fn write_header(&mut self, durability: Durability) -> Result<(), StorageError> {
+        let sync = durability == Durability::Sync;
+        let contiguous_length = self.bitfield.bits().next_unset(0);
+        let payload = header::encode(&self.header, contiguous_length);
+        if FRAME_BYTES + payload.len() <= SLOT_BYTES {
+            self.oplog.write_header(&payload, sync)?;
+            self.external = None;
+            return Ok(());
+        }
+        let at = self.place_external(payload.len() as u64);
+        self.header_file.write(at.start, &payload)?;
+        if sync {
+            self.header_file.sync()?;
+        }
+        self.oplog
+            .write_header(&header::encode_external(&at), sync)?;
+        self.external = Some(at);
+        Ok(())
+    }
+
+    /// Where a long header goes without touching the current one: before it or behind it, from
+    /// a page's start.
+    fn place_external(&self, len: u64) -> Range<u64> {
+        let start = match &self.external {
+            Some(current) if len > current.start => current.end.next_multiple_of(SLOT_BYTES as u64),
+            _ => 0,
+        };
+        start..start + len
+    }
+}
+
+impl Parts {
+    fn new(core: &DiscoveryKey, files: CoreFiles) -> Self {
+        let part = |file, name: &str| Part::new(file, files.directory.join(name));
+        Self {
+            oplog: part(files.oplog, "oplog"),
+            tree: Tree::new(*core, part(files.tree, "tree")),
+            bitfield: part(files.bitfield, "bitfield"),
+            data: Data::new(*core, part(files.data, "data")),
+            header: part(files.header, "header"),
+            guard: files.guard,
+        }
+    }
+
+    fn read(&self, core: &DiscoveryKey) -> Result<Option<State>, StorageError> {
+        recovery::read(core, &self.oplog, &self.header, &self.tree)
+    }
+}

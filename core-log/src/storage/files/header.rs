@@ -1,0 +1,270 @@
+//! The header of a core: what its oplog slots hold, or the file `header` when it is too long.
+//!
+//! | field | encoding |
+//! |---|---|
+//! | version | uint 1 |
+//! | flags | uint: 1 external, 2 manifest, 4 key pair |
+//! | external | uint start, uint length of the header in the file `header`; nothing else follows |
+//! | key | 32 bytes |
+//! | manifest | wire form, if flagged |
+//! | key pair | buffer public key, buffer secret key (64 bytes or none), if flagged |
+//! | user data | array of (string key, buffer value) |
+//! | tree | uint fork, uint length, buffer root hash, buffer signature |
+//! | hints | array of reorgs (uint from, uint to, uint ancestors), uint contiguous length |
+//!
+//! Version 0 has strings naming three algorithms where the key and manifest are, and its key
+//! pair, whose public key is the core's key, behind the tree. As in `hypercore/lib/messages.js`
+//! 10.38.2. The hints are written for JavaScript's sake; here they follow from the other files.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bytes::Bytes;
+use ferrocore_primitives::encoding::{
+    Decode, DecodeError, Encode, Reader, put_buffer, put_string, put_uint,
+};
+use ferrocore_primitives::hash::Hash;
+use ferrocore_primitives::keys::Key;
+use ferrocore_primitives::sign::{KeyPair, PublicKey};
+use zeroize::Zeroizing;
+
+use crate::manifest::Manifest;
+use crate::storage::{CoreHeader, Head};
+
+/// The newest version that is understood, and the one that is written.
+pub(super) const VERSION: u64 = 1;
+
+const FLAG_EXTERNAL: u64 = 1;
+const FLAG_MANIFEST: u64 = 2;
+const FLAG_KEY_PAIR: u64 = 4;
+
+/// What a slot holds.
+#[derive(Debug)]
+pub(super) enum Slot {
+    /// The header itself.
+    Inline(Box<CoreHeader>),
+    /// Where in the file `header` it is.
+    External(Range<u64>),
+}
+
+/// The version a slot's payload claims to have.
+pub(super) fn version(payload: &[u8]) -> Result<u64, DecodeError> {
+    Reader::new(payload).uint()
+}
+
+impl Decode for Slot {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match reader.uint()? {
+            0 => decode_v0(reader).map(|header| Self::Inline(Box::new(header))),
+            VERSION => decode_v1(reader),
+            _ => Err(DecodeError::Invalid("unknown header version")),
+        }
+    }
+}
+
+fn decode_v1(reader: &mut Reader<'_>) -> Result<Slot, DecodeError> {
+    let flags = reader.uint()?;
+    if flags & FLAG_EXTERNAL != 0 {
+        let (start, length) = (reader.uint()?, reader.uint()?);
+        return Ok(Slot::External(start..start + length));
+    }
+    let key = Key::decode(reader)?;
+    let manifest = match flags & FLAG_MANIFEST {
+        0 => None,
+        _ => Some(Manifest::decode(reader)?),
+    };
+    let key_pair = match flags & FLAG_KEY_PAIR {
+        0 => None,
+        _ => read_key_pair(reader)?.1,
+    };
+    let user_data = read_user_data(reader)?;
+    let head = read_head(reader)?;
+    Ok(Slot::Inline(Box::new(CoreHeader {
+        key,
+        manifest,
+        key_pair,
+        user_data,
+        head,
+    })))
+}
+
+fn decode_v0(reader: &mut Reader<'_>) -> Result<CoreHeader, DecodeError> {
+    for _algorithm in ["tree", "bitfield", "signer"] {
+        reader.string()?;
+    }
+    let user_data = read_user_data(reader)?;
+    let head = read_head(reader)?;
+    let (public_key, key_pair) = read_key_pair(reader)?;
+    Ok(CoreHeader {
+        key: Key::from(*public_key.as_bytes()),
+        manifest: Some(Manifest::compat(public_key)),
+        key_pair,
+        user_data,
+        head,
+    })
+}
+
+/// The public key, and the pair if the secret key is there too.
+fn read_key_pair(reader: &mut Reader<'_>) -> Result<(PublicKey, Option<KeyPair>), DecodeError> {
+    let not_a_pair = DecodeError::Invalid("not an ed25519 key pair");
+    let public_key = PublicKey::try_from(reader.buffer()?).map_err(|_| not_a_pair.clone())?;
+    let Some(secret) = reader.optional_buffer()? else {
+        return Ok((public_key, None));
+    };
+    let secret: &[u8; 64] = secret.try_into().map_err(|_| not_a_pair.clone())?;
+    let key_pair = KeyPair::from_secret(secret).map_err(|_| not_a_pair.clone())?;
+    if key_pair.public_key() != public_key {
+        return Err(not_a_pair);
+    }
+    Ok((public_key, Some(key_pair)))
+}
+
+fn read_user_data(reader: &mut Reader<'_>) -> Result<BTreeMap<String, Vec<u8>>, DecodeError> {
+    let pair = |reader: &mut Reader<'_>| {
+        let key = reader.string()?.to_owned();
+        Ok((key, reader.buffer()?.to_vec()))
+    };
+    Ok(reader.array(2, pair)?.into_iter().collect())
+}
+
+fn read_head(reader: &mut Reader<'_>) -> Result<Head, DecodeError> {
+    let (fork, length) = (reader.uint()?, reader.uint()?);
+    let root_hash = match reader.buffer()? {
+        [] if length == 0 => Head::empty().root_hash,
+        bytes => Hash::try_from(bytes).map_err(|_| DecodeError::Invalid("root hash length"))?,
+    };
+    Ok(Head {
+        fork,
+        length,
+        root_hash,
+        signature: Bytes::copy_from_slice(reader.buffer()?),
+    })
+}
+
+/// The payload of `header` with the hint that the first `contiguous_length` blocks are here.
+pub(super) fn encode(header: &CoreHeader, contiguous_length: u64) -> Zeroizing<Vec<u8>> {
+    // A key pair may be inside: the buffer must not move while it grows, nor outlive its use.
+    let user_data: usize = header
+        .user_data
+        .iter()
+        .map(|(k, v)| k.len() + v.len() + 18)
+        .sum();
+    let manifest = header.manifest.as_ref().map_or(0, Encode::encoded_len);
+    let mut out = Zeroizing::new(Vec::with_capacity(512 + manifest + user_data));
+    put_uint(&mut out, VERSION);
+    put_uint(&mut out, flags(header));
+    out.extend_from_slice(header.key.as_bytes());
+    if let Some(manifest) = &header.manifest {
+        manifest.encode(&mut out);
+    }
+    if let Some(key_pair) = &header.key_pair {
+        put_buffer(&mut out, key_pair.public_key().as_bytes());
+        put_buffer(&mut out, key_pair.to_secret().as_slice());
+    }
+    put_uint(&mut out, header.user_data.len() as u64);
+    for (key, value) in &header.user_data {
+        put_string(&mut out, key);
+        put_buffer(&mut out, value);
+    }
+    put_head(&mut out, &header.head);
+    put_uint(&mut out, 0); // no reorg hints: nothing reads them
+    put_uint(&mut out, contiguous_length);
+    out
+}
+
+/// The payload that says where in the file `header` the header is.
+pub(super) fn encode_external(at: &Range<u64>) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_uint(&mut out, VERSION);
+    put_uint(&mut out, FLAG_EXTERNAL);
+    put_uint(&mut out, at.start);
+    put_uint(&mut out, at.end - at.start);
+    out
+}
+
+fn flags(header: &CoreHeader) -> u64 {
+    let manifest = header.manifest.as_ref().map_or(0, |_| FLAG_MANIFEST);
+    manifest | header.key_pair.as_ref().map_or(0, |_| FLAG_KEY_PAIR)
+}
+
+fn put_head(out: &mut Vec<u8>, head: &Head) {
+    put_uint(out, head.fork);
+    put_uint(out, head.length);
+    match head.length {
+        0 => put_buffer(out, &[]),
+        _ => put_buffer(out, head.root_hash.as_bytes()),
+    }
+    put_buffer(out, &head.signature);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ferrocore_primitives::encoding::put_array;
+    use proptest::prelude::*;
+
+    fn inline(payload: &[u8]) -> CoreHeader {
+        match Slot::from_slice(payload).unwrap() {
+            Slot::Inline(header) => *header,
+            Slot::External(at) => panic!("external at {at:?}"),
+        }
+    }
+
+    #[test]
+    fn a_header_comes_back_with_all_it_holds() {
+        let key_pair = KeyPair::from_seed(&[1; 32]);
+        let manifest = Manifest::single(key_pair.public_key());
+        let header = CoreHeader {
+            key: manifest.key(),
+            manifest: Some(manifest),
+            key_pair: Some(key_pair),
+            user_data: BTreeMap::from([("a".to_owned(), vec![1, 2]), (String::new(), vec![])]),
+            head: Head {
+                fork: 2,
+                length: 300,
+                root_hash: Hash::from([7; 32]),
+                signature: Bytes::from_static(&[9; 68]),
+            },
+        };
+        let back = inline(&encode(&header, 5));
+        assert_eq!(back.key, header.key);
+        assert_eq!(back.manifest, header.manifest);
+        assert_eq!(back.user_data, header.user_data);
+        assert_eq!(back.head, header.head);
+        assert_eq!(back.key_pair.unwrap().seed(), &[1; 32]);
+    }
+
+    #[test]
+    fn an_external_header_is_named_by_its_place() {
+        let slot = Slot::from_slice(&encode_external(&(4096..9999))).unwrap();
+        assert!(matches!(slot, Slot::External(at) if at == (4096..9999)));
+    }
+
+    #[test]
+    fn version_0_is_a_compat_core() {
+        let key_pair = KeyPair::from_seed(&[3; 32]);
+        let mut payload = vec![0];
+        for algorithm in ["blake2b", "raw", "ed25519"] {
+            put_string(&mut payload, algorithm);
+        }
+        put_array(&mut payload, &[("k", b"v")], |out, (key, value)| {
+            put_string(out, key);
+            put_buffer(out, *value);
+        });
+        put_head(&mut payload, &Head::empty());
+        put_buffer(&mut payload, key_pair.public_key().as_bytes());
+        put_buffer(&mut payload, key_pair.to_secret().as_slice());
+        let header = inline(&payload);
+        assert_eq!(header.key.as_bytes(), key_pair.public_key().as_bytes());
+        assert!(header.manifest.unwrap().is_compat_for(&header.key));
+        assert_eq!(header.user_data["k"], b"v");
+        assert_eq!(header.key_pair.unwrap().seed(), key_pair.seed());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_fail(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Slot::from_slice(&bytes);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Exclusive locks on files, compatible with those that Node's `fd-lock` takes.
+//!
+//! | system | lock |
+//! |---|---|
+//! | Linux, Android | open file description lock over the whole file (`F_OFD_SETLK`) |
+//! | other Unix | `flock` |
+//! | Windows | the file is opened without sharing |
+//!
+//! Each belongs to the open file, not to the process: a second open in the same process is
+//! refused too, and a killed process leaves no lock behind.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::Path;
+
+/// An open file that nobody else has locked until this is dropped.
+pub(super) struct LockedFile {
+    pub(super) file: File,
+    pub(super) lock: Lock,
+}
+
+/// Opens and locks the file at `path`, or `None` if somebody else has it locked.
+pub(super) fn open(path: &Path, create: bool) -> io::Result<Option<LockedFile>> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(create);
+    sys::open(&mut options, path)
+}
+
+pub(super) use sys::Lock;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod sys {
+    use super::{File, LockedFile, OpenOptions, Path, io};
+    use nix::errno::Errno;
+    use nix::fcntl::{FcntlArg, fcntl};
+    use nix::libc;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    /// Nothing to hold: the lock lives as long as the open file.
+    pub(in crate::storage::files) struct Lock;
+
+    pub(super) fn open(options: &mut OpenOptions, path: &Path) -> io::Result<Option<LockedFile>> {
+        let file = options.mode(0o600).open(path)?;
+        Ok(lock(&file)?.then_some(LockedFile { file, lock: Lock }))
+    }
+
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "the constants are small; libc types them as int, the struct as short"
+    )]
+    fn lock(file: &File) -> io::Result<bool> {
+        let whole_file = libc::flock {
+            l_type: libc::F_WRLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        match fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file)) {
+            Ok(_) => Ok(true),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+mod sys {
+    use super::{File, LockedFile, OpenOptions, Path, io};
+    use nix::errno::Errno;
+    use nix::fcntl::{Flock, FlockArg};
+    use std::os::unix::fs::OpenOptionsExt;
+
+    pub(in crate::storage::files) struct Lock {
+        _held: Flock<File>,
+    }
+
+    pub(super) fn open(options: &mut OpenOptions, path: &Path) -> io::Result<Option<LockedFile>> {
+        let file = options.mode(0o600).open(path)?;
+        match Flock::lock(file.try_clone()?, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => Ok(Some(LockedFile {
+                file,
+                lock: Lock { _held: held },
+            })),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, error)) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(windows)]
+mod sys {
+    use super::{LockedFile, OpenOptions, Path, io};
+    use std::os::windows::fs::OpenOptionsExt;
+
+    const ERROR_SHARING_VIOLATION: i32 = 32;
+
+    /// Nothing to hold: the lock lives as long as the open file.
+    pub(in crate::storage::files) struct Lock;
+
+    pub(super) fn open(options: &mut OpenOptions, path: &Path) -> io::Result<Option<LockedFile>> {
+        match options.share_mode(0).open(path) {
+            Ok(file) => Ok(Some(LockedFile { file, lock: Lock })),
+            Err(error) if error.raw_os_error() == Some(ERROR_SHARING_VIOLATION) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_locked_file_is_refused_until_it_is_dropped() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("primary-key");
+        assert!(open(&path, false).is_err(), "it does not exist");
+        let held = open(&path, true).unwrap();
+        assert!(held.is_some());
+        assert!(open(&path, true).unwrap().is_none());
+        drop(held);
+        assert!(open(&path, false).unwrap().is_some());
+    }
+}

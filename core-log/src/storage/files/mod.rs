@@ -1,0 +1,347 @@
+//! Cores on disk, in the file layout of hypercore 10 under the directory layout of Corestore 6.
+//!
+//! | path in the store | what |
+//! |---|---|
+//! | `corestore/primary-key` | the root secret: 32 bytes; locked while the store is open |
+//! | `corestore/cores/aa/bb/<discovery key>/` | one core: `oplog`, `tree`, `bitfield`, `data`, `header` |
+//! | `aliases` | which core has which name; made anew from the cores if it is missing |
+//! | `keys/<discovery key>` | the secret key of a core that was imported |
+//! | `pid` | who has the store open; locked likewise |
+//!
+//! What JavaScript reads and writes lies in `corestore/`, what is ours beside it. Other files in
+//! `corestore/` (Corestore 7 leaves `CORESTORE` and `db`) are left alone.
+#![deny(clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::indexing_slicing))]
+
+mod aliases;
+mod bitfield;
+pub mod block_file;
+mod data;
+mod entry;
+mod file_core;
+mod header;
+mod lock;
+mod open_cores;
+mod oplog;
+mod overlay;
+mod part;
+mod record;
+mod recovery;
+mod secrets;
+mod tree;
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::{Arc, Mutex};
+
+use ferrocore_primitives::keys::DiscoveryKey;
+use ferrocore_primitives::random;
+use zeroize::Zeroizing;
+
+use self::aliases::Aliases;
+use self::block_file::{BlockFile, OsFile, sync_directory};
+pub use self::file_core::{CoreFiles, FileCore};
+use self::lock::LockedFile;
+use self::open_cores::OpenCores;
+use self::secrets::Secrets;
+use crate::storage::{
+    Alias, CoreHeader, Durability, OpenedCore, Storage, StorageError, lock as lock_mutex,
+};
+
+/// Bytes of the root secret.
+const ROOT_SECRET_BYTES: usize = 32;
+
+/// A store in a directory; exclusive until dropped.
+pub struct Files {
+    cores: PathBuf,
+    durability: Durability,
+    root_secret: Zeroizing<[u8; ROOT_SECRET_BYTES]>,
+    aliases: Mutex<Option<Aliases>>,
+    aliases_path: PathBuf,
+    secrets: Secrets,
+    open_cores: Arc<OpenCores>,
+    _lock: LockedFile,
+    _holder: Option<LockedFile>,
+}
+
+impl Files {
+    /// Opens the store in `directory`, creating it if there is none.
+    ///
+    /// `durability` is that of creating cores, keys and aliases; commits bring their own.
+    ///
+    /// # Errors
+    /// [`StorageError::Locked`] if another program has it open, [`StorageError::Io`].
+    pub fn open(directory: &Path, durability: Durability) -> Result<Self, StorageError> {
+        let corestore = directory.join("corestore");
+        create_directories(&corestore)?;
+        let lock = lock_store(directory, &corestore.join("primary-key"))?;
+        let path = corestore.join("primary-key");
+        let root_secret = read_root_secret(&lock).map_err(io_error("read", &path))?;
+        Ok(Self {
+            cores: corestore.join("cores"),
+            durability,
+            root_secret,
+            aliases: Mutex::new(None),
+            aliases_path: directory.join("aliases"),
+            secrets: Secrets::new(directory.join("keys")),
+            open_cores: Arc::new(OpenCores::default()),
+            _holder: announce_holder(directory)?,
+            _lock: lock,
+        })
+    }
+
+    fn directory_of(&self, core: &DiscoveryKey) -> PathBuf {
+        let name = core.to_hex();
+        let (first, second) = (name.get(..2), name.get(2..4));
+        let parents = self.cores.join(first.unwrap_or_default());
+        parents.join(second.unwrap_or_default()).join(name)
+    }
+
+    /// The files of a core, its oplog locked; `None` if it has no oplog.
+    fn files_of(
+        &self,
+        core: &DiscoveryKey,
+        create: bool,
+    ) -> Result<Option<CoreFiles>, StorageError> {
+        let directory = self.directory_of(core);
+        let path = directory.join("oplog");
+        let Some(registration) = OpenCores::register(&self.open_cores, *core) else {
+            let holder = Some(process::id());
+            return Err(StorageError::Locked { path, holder });
+        };
+        match lock::open(&path, create) {
+            Ok(Some(LockedFile { file, lock })) => {
+                let oplog = OsFile::from_open(path, file);
+                let guard = Some(Box::new((lock, registration)) as _);
+                Ok(Some(core_files(directory, Box::new(oplog), guard)))
+            }
+            Ok(None) => Err(StorageError::Locked { path, holder: None }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error("open", &path)(error)),
+        }
+    }
+
+    /// Runs `work` on the index of aliases, which is read or rebuilt when first needed.
+    fn with_aliases<T>(
+        &self,
+        work: impl FnOnce(&mut Aliases) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let mut aliases = lock_mutex(&self.aliases);
+        let aliases = match &mut *aliases {
+            Some(aliases) => aliases,
+            empty => empty.insert(self.load_aliases()?),
+        };
+        work(aliases)
+    }
+
+    fn load_aliases(&self) -> Result<Aliases, StorageError> {
+        if let Some(aliases) = Aliases::load(self.aliases_path.clone())? {
+            return Ok(aliases);
+        }
+        let mut found = Vec::new();
+        for core in self.list()? {
+            // A core that cannot be read has no name for now; opening it says why.
+            let header = self.peek(&core).unwrap_or_else(|error| {
+                tracing::warn!(%core, %error, "cannot read a core's name");
+                None
+            });
+            found.extend(header.and_then(|header| Some((header.alias()?, core))));
+        }
+        Aliases::create(self.aliases_path.clone(), found)
+    }
+}
+
+impl Storage for Files {
+    fn root_secret(&self) -> Result<[u8; 32], StorageError> {
+        Ok(*self.root_secret)
+    }
+
+    fn open(&self, core: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError> {
+        let Some(files) = self.files_of(core, false)? else {
+            return Ok(None);
+        };
+        let Some(mut opened) = FileCore::open(core, files, self.durability)? else {
+            return Ok(None);
+        };
+        if opened.header.key_pair.is_none() {
+            opened.header.key_pair = self.secrets.get(core)?;
+        }
+        Ok(Some(opened))
+    }
+
+    fn create(&self, mut header: CoreHeader) -> Result<OpenedCore, StorageError> {
+        let core = header.key.discovery_key();
+        let directory = self.directory_of(&core);
+        create_directories(&directory)?;
+        if self.peek(&core)?.is_some() {
+            let exists = io::Error::from(io::ErrorKind::AlreadyExists);
+            return Err(io_error("create", &directory)(exists));
+        }
+        let key_pair = header.key_pair.take();
+        if let Some(key_pair) = &key_pair {
+            self.secrets.put(&core, key_pair)?;
+        }
+        let not_there = || io_error("create", &directory)(io::ErrorKind::NotFound.into());
+        let files = self.files_of(&core, true)?.ok_or_else(not_there)?;
+        let mut opened = FileCore::create(files, header, self.durability)?;
+        if self.durability == Durability::Sync {
+            self.sync_parents(&directory)?;
+        }
+        opened.header.key_pair = key_pair;
+        Ok(opened)
+    }
+
+    fn peek(&self, core: &DiscoveryKey) -> Result<Option<CoreHeader>, StorageError> {
+        let directory = self.directory_of(core);
+        let oplog = OsFile::new(directory.join("oplog"));
+        FileCore::peek(core, core_files(directory, Box::new(oplog), None))
+    }
+
+    fn list(&self) -> Result<Vec<DiscoveryKey>, StorageError> {
+        let mut cores = Vec::new();
+        for first in entries(&self.cores)? {
+            for second in entries(&first)? {
+                let names = entries(&second)?.into_iter();
+                cores.extend(names.filter_map(|path| parse_core(&path)));
+            }
+        }
+        Ok(cores)
+    }
+
+    fn alias(&self, alias: &Alias) -> Result<Option<DiscoveryKey>, StorageError> {
+        self.with_aliases(|aliases| Ok(aliases.get(alias)))
+    }
+
+    fn set_alias(&self, alias: Alias, core: &DiscoveryKey) -> Result<(), StorageError> {
+        self.with_aliases(|aliases| aliases.set(alias, *core))
+    }
+}
+
+impl Files {
+    /// Syncs the directories above a new core's.
+    fn sync_parents(&self, directory: &Path) -> Result<(), StorageError> {
+        let parents = directory.ancestors().skip(1);
+        for parent in parents.take_while(|parent| parent.starts_with(&self.cores)) {
+            sync_directory(parent).map_err(io_error("sync", parent))?;
+        }
+        Ok(())
+    }
+}
+
+fn core_files(
+    directory: PathBuf,
+    oplog: Box<dyn BlockFile>,
+    guard: Option<Box<dyn std::any::Any + Send + Sync>>,
+) -> CoreFiles {
+    let file = |name| Box::new(OsFile::new(directory.join(name))) as Box<dyn BlockFile>;
+    CoreFiles {
+        oplog,
+        tree: file("tree"),
+        bitfield: file("bitfield"),
+        data: file("data"),
+        header: file("header"),
+        guard,
+        directory,
+    }
+}
+
+fn lock_store(directory: &Path, path: &Path) -> Result<LockedFile, StorageError> {
+    let locked = lock::open(path, true).map_err(io_error("open", path))?;
+    locked.ok_or_else(|| StorageError::Locked {
+        path: path.to_owned(),
+        holder: holder(directory),
+    })
+}
+
+/// Leaves our process id for whoever finds the store locked. Not being able to is no failure.
+fn announce_holder(directory: &Path) -> Result<Option<LockedFile>, StorageError> {
+    let path = directory.join("pid");
+    let Some(mut locked) = lock::open(&path, true).map_err(io_error("open", &path))? else {
+        return Ok(None);
+    };
+    let written = locked.file.set_len(0);
+    let written = written.and_then(|()| writeln!(locked.file, "{}", process::id()));
+    written.map_err(io_error("write", &path))?;
+    Ok(Some(locked))
+}
+
+/// The process id left by the holder of the store, unless the holder is another program and the
+/// note an old one.
+fn holder(directory: &Path) -> Option<u32> {
+    let path = directory.join("pid");
+    match lock::open(&path, false) {
+        Ok(None) => fs::read_to_string(path).ok()?.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+/// Reads the root secret, making it first if the file is new.
+fn read_root_secret(
+    LockedFile { file, .. }: &LockedFile,
+) -> io::Result<Zeroizing<[u8; ROOT_SECRET_BYTES]>> {
+    let (mut file, mut secret) = (file, Zeroizing::new([0; ROOT_SECRET_BYTES]));
+    if file.metadata()?.len() >= ROOT_SECRET_BYTES as u64 {
+        file.read_exact(secret.as_mut_slice())?;
+        return Ok(secret);
+    }
+    random::fill(secret.as_mut_slice());
+    file.write_all(secret.as_slice())?;
+    // Every name depends on it: it must not be lost whatever the durability.
+    file.sync_all()?;
+    Ok(secret)
+}
+
+fn create_directories(path: &Path) -> Result<(), StorageError> {
+    fs::create_dir_all(path).map_err(io_error("create", path))
+}
+
+/// The entries of a directory; none if it does not exist or is none.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, StorageError> {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    let read = |directory| -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(directory)?
+            .map(|entry| Ok(entry?.path()))
+            .collect()
+    };
+    match read(directory) {
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(Vec::new()),
+        result => result.map_err(io_error("list", directory)),
+    }
+}
+
+/// The discovery key a core's directory is named after, if it holds an oplog.
+fn parse_core(directory: &Path) -> Option<DiscoveryKey> {
+    let key = parse_hex(directory.file_name()?.to_str()?)?;
+    directory.join("oplog").exists().then_some(key.into())
+}
+
+/// 32 bytes of lower-case hexadecimal.
+fn parse_hex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes().as_chunks::<2>();
+    let (pairs, []) = digits else { return None };
+    let mut bytes = [0; 32];
+    if pairs.len() != bytes.len() {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(pairs) {
+        let digit = |digit: u8| match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
+            _ => None,
+        };
+        let [high, low] = *pair;
+        *byte = digit(high)? << 4 | digit(low)?;
+    }
+    Some(bytes)
+}
+
+/// Says what could not be done, and to which file.
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
+    move |source| StorageError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,65 @@
+//! Which cores this process has open, so that one that is just being closed by another thread is
+//! waited for instead of found locked.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use ferrocore_primitives::keys::DiscoveryKey;
+
+use crate::storage::lock;
+
+/// How long an earlier handle may take to flush and close.
+const CLOSE_WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// The cores that are open.
+#[derive(Default)]
+pub(super) struct OpenCores {
+    cores: Mutex<HashSet<DiscoveryKey>>,
+    closed: Condvar,
+}
+
+/// Keeps a core registered until dropped.
+pub(super) struct Registration {
+    open_cores: Arc<OpenCores>,
+    core: DiscoveryKey,
+}
+
+impl OpenCores {
+    /// Registers `core`, or `None` if it stays open elsewhere.
+    pub(super) fn register(this: &Arc<Self>, core: DiscoveryKey) -> Option<Registration> {
+        let wait = this
+            .closed
+            .wait_timeout_while(lock(&this.cores), CLOSE_WAIT_MAX, |cores| {
+                cores.contains(&core)
+            });
+        let (mut cores, _) = wait.unwrap_or_else(PoisonError::into_inner);
+        cores.insert(core).then(|| Registration {
+            open_cores: Arc::clone(this),
+            core,
+        })
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        lock(&self.open_cores.cores).remove(&self.core);
+        self.open_cores.closed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_that_closes_in_time_is_waited_for() {
+        let open_cores = Arc::new(OpenCores::default());
+        let core = DiscoveryKey::from([1; 32]);
+        let held = OpenCores::register(&open_cores, core).unwrap();
+        assert!(OpenCores::register(&open_cores, core).is_none());
+        let closing = std::thread::spawn(move || drop(held));
+        assert!(OpenCores::register(&open_cores, core).is_some());
+        closing.join().unwrap();
+    }
+}

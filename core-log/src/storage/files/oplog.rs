@@ -1,0 +1,349 @@
+//! The oplog: two slots for the header, then the entries since it was written.
+//!
+//! | offset | what |
+//! |---|---|
+//! | 0 | slot 0, a [`Record`] within 4096 bytes |
+//! | 4096 | slot 1 |
+//! | 8192 | entries, back to back |
+//!
+//! With the header bits of both slots as b0 and b1, the active slot has number b0 xor b1, and
+//! entries count as long as their bit is that number. A new header goes to the other slot under a
+//! bit that changes the number: that makes it active and all entries void in one write. As in
+//! `hypercore/lib/oplog.js` 10.38.2.
+
+use ferrocore_primitives::encoding::Decode;
+
+use super::entry::{self, Entry};
+use super::header::{self, Slot};
+use super::part::Part;
+use super::record::{self, Record};
+use crate::storage::{CoreWrite, StorageError};
+
+/// Bytes of one slot.
+pub(super) const SLOT_BYTES: usize = 4096;
+/// Where entries begin.
+pub(super) const ENTRIES_OFFSET: u64 = 2 * SLOT_BYTES as u64;
+
+/// Longest oplog that is read. JavaScript flushes at 64 KiB, and no entry of its can hold more
+/// than 2^20 nodes of 50 bytes; ours stay below 1 MiB but for user data.
+pub(super) const OPLOG_BYTES_MAX: u64 = 256 << 20;
+
+/// The open oplog of a core.
+pub(super) struct Oplog {
+    part: Part,
+    /// Header bits of the two slots.
+    slots: [bool; 2],
+    entries_len: u64,
+    /// Records under construction, kept for its capacity.
+    buffer: Vec<u8>,
+}
+
+/// What an oplog holds.
+#[derive(Debug)]
+pub(super) struct Contents {
+    pub(super) slot: Slot,
+    /// Whole atomic groups only.
+    pub(super) entries: Vec<Entry>,
+    pub(super) layout: Layout,
+    /// Whether the newer slot may have been damaged after it was written: the other one cannot
+    /// be read, though it was written to.
+    pub(super) lost_slot: bool,
+    /// Whether entries of another header follow.
+    pub(super) foreign_entries: bool,
+}
+
+/// Where the next header and the next entry go.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
+    slots: [bool; 2],
+    entries_len: u64,
+}
+
+impl Layout {
+    /// Whether nothing came after the header.
+    pub(super) fn is_flushed(self) -> bool {
+        self.entries_len == 0
+    }
+}
+
+/// Reads an oplog; `None` if there is none yet. `Err` carries what does not hold.
+pub(super) fn read(part: &Part) -> Result<Result<Option<Contents>, Damage>, StorageError> {
+    let len = part.len()?;
+    if len > OPLOG_BYTES_MAX {
+        return Ok(Err(Damage::TooLong));
+    }
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+    let count = part.read(0, &mut bytes)?;
+    bytes.truncate(count);
+    Ok(parse(&bytes))
+}
+
+/// Why an oplog cannot be one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Damage {
+    /// Longer than [`OPLOG_BYTES_MAX`].
+    TooLong,
+    /// Neither slot holds a header.
+    NoHeader,
+    /// A header of a later version.
+    Version(u64),
+}
+
+/// The contents of an oplog whose bytes are `bytes`.
+fn parse(bytes: &[u8]) -> Result<Option<Contents>, Damage> {
+    let areas = [
+        bytes.get(..SLOT_BYTES).unwrap_or(bytes),
+        bytes.get(SLOT_BYTES..).unwrap_or_default(),
+    ];
+    let [first, second] = areas.map(|area| area.get(..SLOT_BYTES).unwrap_or(area));
+    let lost = |slot: &[u8]| slot.iter().any(|byte| *byte != 0);
+    let (slots, slot, lost_slot) = match (parse_slot(first)?, parse_slot(second)?) {
+        (None, None) if (bytes.len() as u64) < ENTRIES_OFFSET => return Ok(None),
+        (None, None) => return Err(Damage::NoHeader),
+        (Some((bit, slot)), None) => ([bit, bit], slot, lost(second)),
+        (None, Some((bit, slot))) => ([!bit, bit], slot, lost(first)),
+        (Some((b0, slot0)), Some((b1, slot1))) => {
+            ([b0, b1], if b0 == b1 { slot0 } else { slot1 }, false)
+        }
+    };
+    let tail = bytes.get(SLOT_BYTES * 2..).unwrap_or_default();
+    let (entries, entries_len, foreign_entries) = parse_entries(tail, slots[0] != slots[1]);
+    Ok(Some(Contents {
+        slot,
+        entries,
+        layout: Layout { slots, entries_len },
+        lost_slot,
+        foreign_entries,
+    }))
+}
+
+fn parse_slot(area: &[u8]) -> Result<Option<(bool, Slot)>, Damage> {
+    let Some(record) = Record::decode(area) else {
+        return Ok(None);
+    };
+    match header::version(record.payload) {
+        Ok(version) if version > header::VERSION => Err(Damage::Version(version)),
+        _ => Ok(Slot::from_slice(record.payload)
+            .ok()
+            .map(|slot| (record.bit, slot))),
+    }
+}
+
+/// The entries under `bit`, their length in bytes, and whether others follow.
+fn parse_entries(bytes: &[u8], bit: bool) -> (Vec<Entry>, u64, bool) {
+    let (mut entries, mut rest, mut foreign) = (Vec::new(), bytes, false);
+    let (mut whole_entries, mut whole_bytes) = (0, 0);
+    while let Some(record) = Record::decode(rest) {
+        foreign = record.bit != bit;
+        let Some(entry) = Entry::from_slice(record.payload).ok().filter(|_| !foreign) else {
+            break;
+        };
+        entries.push(entry);
+        rest = rest.get(record.len()..).unwrap_or_default();
+        if !record.partial {
+            whole_entries = entries.len();
+            whole_bytes = bytes.len() - rest.len();
+        }
+    }
+    entries.truncate(whole_entries);
+    (entries, whole_bytes as u64, foreign)
+}
+
+impl Oplog {
+    /// An oplog that has no header yet.
+    pub(super) fn empty(part: Part) -> Self {
+        let layout = Layout {
+            slots: [true, false],
+            entries_len: 0,
+        };
+        Self::new(part, layout)
+    }
+
+    /// An oplog that was read.
+    pub(super) fn new(part: Part, layout: Layout) -> Self {
+        Self {
+            part,
+            slots: layout.slots,
+            entries_len: layout.entries_len,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Bytes of entries since the last header.
+    pub(super) fn entries_len(&self) -> u64 {
+        self.entries_len
+    }
+
+    /// Makes the file end behind the last whole entry.
+    pub(super) fn cut_tail(&self) -> Result<(), StorageError> {
+        let len = ENTRIES_OFFSET + self.entries_len;
+        match self.part.len()? == len {
+            true => Ok(()),
+            false => self.part.set_len(len),
+        }
+    }
+
+    /// Builds the records of `write` and returns their length in bytes, 0 if there are none.
+    /// [`Oplog::append_prepared`] writes them.
+    pub(super) fn prepare(&mut self, write: &CoreWrite) -> u64 {
+        let bit = self.active() == 1;
+        self.buffer.clear();
+        entry::put_records(&mut self.buffer, bit, write);
+        self.buffer.len() as u64
+    }
+
+    /// Appends what [`Oplog::prepare`] built, in one write.
+    pub(super) fn append_prepared(&mut self) -> Result<(), StorageError> {
+        let offset = ENTRIES_OFFSET + self.entries_len;
+        self.part.write(offset, &self.buffer)?;
+        self.entries_len += self.buffer.len() as u64;
+        self.buffer.shrink_to(SLOT_BYTES);
+        Ok(())
+    }
+
+    /// Makes `payload` the header and drops all entries. With `sync` each step is on the device
+    /// before the next.
+    ///
+    /// # Panics
+    /// If the payload does not fit a slot; the caller then makes it external.
+    pub(super) fn write_header(&mut self, payload: &[u8], sync: bool) -> Result<(), StorageError> {
+        let target = 1 - self.active();
+        // A slot's bit flips each time it is written, and with it the number of the active slot.
+        let [b0, b1] = self.slots;
+        let bit = !if target == 0 { b0 } else { b1 };
+        let mut out = Vec::with_capacity(record::FRAME_BYTES + payload.len());
+        record::put(&mut out, bit, false, |out| out.extend_from_slice(payload));
+        assert!(out.len() <= SLOT_BYTES, "longer headers are external");
+        self.part.write((target * SLOT_BYTES) as u64, &out)?;
+        if sync {
+            self.part.sync()?;
+        }
+        self.part.set_len(ENTRIES_OFFSET)?;
+        self.slots = if target == 0 { [bit, b1] } else { [b0, bit] };
+        self.entries_len = 0;
+        Ok(())
+    }
+
+    pub(super) fn sync(&self) -> Result<(), StorageError> {
+        self.part.sync()
+    }
+
+    /// Number of the slot that holds the header.
+    fn active(&self) -> usize {
+        let [b0, b1] = self.slots;
+        usize::from(b0 != b1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::BitWrite;
+    use crate::storage::files::block_file::OsFile;
+
+    fn oplog(directory: &tempfile::TempDir) -> Part {
+        let path = directory.path().join("oplog");
+        Part::new(Box::new(OsFile::new(path.clone())), path)
+    }
+
+    fn bits(index: u64) -> CoreWrite {
+        CoreWrite {
+            bits: vec![BitWrite {
+                range: index..index + 1,
+                value: true,
+            }],
+            ..CoreWrite::default()
+        }
+    }
+
+    fn append(log: &mut Oplog, index: u64) {
+        assert!(log.prepare(&bits(index)) > 0);
+        log.append_prepared().unwrap();
+    }
+
+    fn place(contents: &Contents) -> u64 {
+        match &contents.slot {
+            Slot::External(at) => at.start,
+            Slot::Inline(_) => panic!("the test writes external headers"),
+        }
+    }
+
+    /// Goal: of any number of headers the last one counts, with the entries behind it, whichever
+    /// slot it is in; and the slots take turns as in JavaScript.
+    #[test]
+    fn the_last_header_counts_with_its_entries() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = Oplog::empty(oplog(&directory));
+        for round in 0..9 {
+            let payload = header::encode_external(&(round..round + 10));
+            log.write_header(&payload, round % 2 == 0).unwrap();
+            (0..round).for_each(|index| append(&mut log, index));
+            let contents = read(&oplog(&directory)).unwrap().unwrap().unwrap();
+            assert_eq!(place(&contents), round);
+            assert_eq!(contents.entries.len() as u64, round);
+            assert_eq!(contents.layout.slots, log.slots);
+            let bytes = std::fs::read(directory.path().join("oplog")).unwrap();
+            let slot = &bytes[(round % 2) as usize * SLOT_BYTES..];
+            assert_eq!(Record::decode(slot).unwrap().payload, payload);
+        }
+    }
+
+    /// Goal: whatever part of a new header reaches the file, the old state or the new is found.
+    #[test]
+    fn a_torn_header_leaves_the_old_one_in_force() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("oplog");
+        for round in 0..4 {
+            let _ = std::fs::remove_file(&path);
+            let mut log = Oplog::empty(oplog(&directory));
+            for header in 0..=round {
+                log.write_header(&header::encode_external(&(header..99)), false)
+                    .unwrap();
+            }
+            append(&mut log, 5);
+            let before = std::fs::read(&path).unwrap();
+            log.write_header(&header::encode_external(&(50..99)), false)
+                .unwrap();
+            let after = std::fs::read(&path).unwrap();
+            let start = (1 - (round as usize % 2)) * SLOT_BYTES;
+            for torn in 0..SLOT_BYTES {
+                let mut bytes = before.clone();
+                bytes[start..start + torn].copy_from_slice(&after[start..start + torn]);
+                let contents = parse(&bytes).unwrap().unwrap();
+                let seen = (place(&contents), contents.entries.len());
+                assert!(seen == (round, 1) || seen == (50, 0), "{torn}: {seen:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_group_cut_short_is_dropped_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = Oplog::empty(oplog(&directory));
+        log.write_header(&header::encode_external(&(0..1)), false)
+            .unwrap();
+        append(&mut log, 1);
+        let whole = log.entries_len();
+        let mut group = bits(2);
+        group.bits.extend(bits(4).bits);
+        log.prepare(&group);
+        log.append_prepared().unwrap();
+        let bytes = std::fs::read(directory.path().join("oplog")).unwrap();
+        for cut in ENTRIES_OFFSET + whole..bytes.len() as u64 {
+            let contents = parse(&bytes[..cut as usize]).unwrap().unwrap();
+            assert_eq!(contents.entries.len(), 1);
+            assert_eq!(contents.layout.entries_len, whole);
+        }
+        assert_eq!(parse(&bytes).unwrap().unwrap().entries.len(), 3);
+    }
+
+    #[test]
+    fn what_is_no_oplog_is_told_apart() {
+        assert!(parse(&[]).unwrap().is_none());
+        assert!(parse(&[0; 100]).unwrap().is_none());
+        assert_eq!(parse(&[0; 8192]).unwrap_err(), Damage::NoHeader);
+        let mut bytes = Vec::new();
+        record::put(&mut bytes, false, false, |out| out.push(2));
+        assert_eq!(parse(&bytes).unwrap_err(), Damage::Version(2));
+    }
+}

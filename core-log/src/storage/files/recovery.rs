@@ -1,0 +1,192 @@
+//! From files to a state: the header, then the entries since, whatever a crash left behind.
+//!
+//! Reading changes nothing; what a crash left undone is made good when the core is opened.
+
+use std::ops::Range;
+
+use ferrocore_primitives::encoding::Decode;
+use ferrocore_primitives::hash;
+use ferrocore_primitives::keys::DiscoveryKey;
+
+use super::entry::{Entry, Upgrade};
+use super::header::Slot;
+use super::oplog::{self, Damage, Layout};
+use super::overlay::{Lookup, Overlay};
+use super::part::Part;
+use super::tree::Tree;
+use crate::flat_tree;
+use crate::merkle::{Node, Roots};
+use crate::storage::{BitWrite, CoreHeader, Head, StorageError, set_user_data};
+
+/// Longest header that is read or written.
+pub(super) const HEADER_BYTES_MAX: u64 = 64 << 20;
+
+/// The last committed state of a core.
+pub(super) struct State {
+    pub(super) header: CoreHeader,
+    /// Where in the file `header` the header is, if it is there.
+    pub(super) external: Option<Range<u64>>,
+    pub(super) layout: Layout,
+    /// What is not in the file `tree` yet.
+    pub(super) overlay: Overlay,
+    /// What is not in the file `bitfield` yet.
+    pub(super) bits: Vec<BitWrite>,
+    /// Whether the head is that of an entry, which leaves its root hash out.
+    upgraded: bool,
+}
+
+/// Reads the state of `core`, or `None` if it has none yet.
+pub(super) fn read(
+    core: &DiscoveryKey,
+    oplog: &Part,
+    header_file: &Part,
+    tree: &Tree,
+) -> Result<Option<State>, StorageError> {
+    let contents = match oplog::read(oplog)? {
+        Ok(Some(contents)) => contents,
+        Ok(None) => return Ok(None),
+        Err(damage) => return Err(refuse(core, oplog, &damage)),
+    };
+    tree.check_format()?;
+    let (header, external) = match contents.slot {
+        Slot::Inline(header) => (*header, None),
+        Slot::External(at) => (read_external(core, header_file, &at)?, Some(at)),
+    };
+    check_identity(core, &header)?;
+    let mut state = State {
+        header,
+        external,
+        layout: contents.layout,
+        overlay: Overlay::default(),
+        bits: Vec::new(),
+        upgraded: false,
+    };
+    let suspect = contents.lost_slot;
+    let foreign = contents.foreign_entries;
+    contents
+        .entries
+        .into_iter()
+        .for_each(|entry| state.replay(entry));
+    state.check_roots(core, tree)?;
+    if suspect && (foreign || state.has_later_nodes(tree)?) {
+        let reason = "its last header is damaged".to_owned();
+        return Err(corrupt(core, "oplog", 0, reason));
+    }
+    Ok(Some(state))
+}
+
+impl State {
+    fn replay(&mut self, entry: Entry) {
+        if let Some((key, value)) = entry.user_data {
+            set_user_data(&mut self.header.user_data, key, value);
+        }
+        if let Some(upgrade) = entry.upgrade {
+            self.upgrade(upgrade);
+        }
+        self.overlay.insert(entry.nodes);
+        self.bits.extend(entry.bits);
+    }
+
+    fn upgrade(&mut self, upgrade: Upgrade) {
+        let head = &mut self.header.head;
+        if upgrade.ancestors < head.length {
+            self.overlay.truncate(upgrade.ancestors);
+        }
+        head.fork = upgrade.fork;
+        head.length = upgrade.length;
+        head.signature = upgrade.signature;
+        self.upgraded = true;
+    }
+
+    /// Finds the roots, and derives the root hash that entries leave out.
+    ///
+    /// A head from the header carries the hash: then both must agree.
+    fn check_roots(&mut self, core: &DiscoveryKey, tree: &Tree) -> Result<(), StorageError> {
+        let length = self.header.head.length;
+        let mut nodes = Vec::new();
+        for index in flat_tree::full_roots(length) {
+            let node = self.node(tree, index)?;
+            let missing = || corrupt(core, "tree", index, "a root is missing".to_owned());
+            nodes.push(node.ok_or_else(missing)?);
+        }
+        let roots = Roots::new(length, nodes).unwrap_or_default();
+        let root_hash = match length {
+            0 => Head::empty().root_hash,
+            _ => hash::tree(roots.nodes().iter().map(|n| (n.index, n.size, n.hash))),
+        };
+        let told = std::mem::replace(&mut self.header.head.root_hash, root_hash);
+        if !self.upgraded && length > 0 && told != root_hash {
+            let reason = "the roots are not those the header names".to_owned();
+            return Err(corrupt(core, "tree", 0, reason));
+        }
+        Ok(())
+    }
+
+    fn node(&self, tree: &Tree, index: u64) -> Result<Option<Node>, StorageError> {
+        match self.overlay.get(index) {
+            Lookup::Here(node) => Ok(Some(node)),
+            Lookup::Gone => Ok(None),
+            Lookup::Unchanged => tree.node(index),
+        }
+    }
+
+    /// Whether the tree is longer than this state, though nothing here was truncated: a later
+    /// state was flushed.
+    fn has_later_nodes(&self, tree: &Tree) -> Result<bool, StorageError> {
+        Ok(self.overlay.cut().is_none() && tree.reaches_past(self.header.head.length)?)
+    }
+}
+
+fn read_external(
+    core: &DiscoveryKey,
+    file: &Part,
+    at: &Range<u64>,
+) -> Result<CoreHeader, StorageError> {
+    let damaged = |reason: &str| corrupt(core, "header", at.start, reason.to_owned());
+    let length = at.end - at.start;
+    if length > HEADER_BYTES_MAX || at.end > file.len()? {
+        return Err(damaged("the file ends before the header does"));
+    }
+    let mut payload = vec![0; usize::try_from(length).unwrap_or_default()];
+    file.read(at.start, &mut payload)?;
+    match Slot::from_slice(&payload) {
+        Ok(Slot::Inline(header)) => Ok(*header),
+        Ok(Slot::External(_)) => Err(damaged("a header that points elsewhere")),
+        Err(error) => Err(damaged(&error.to_string())),
+    }
+}
+
+/// A header must be of the core whose directory it is in.
+fn check_identity(core: &DiscoveryKey, header: &CoreHeader) -> Result<(), StorageError> {
+    if header.key.discovery_key() != *core {
+        let reason = "the header is of another core".to_owned();
+        return Err(corrupt(core, "oplog", 0, reason));
+    }
+    match &header.manifest {
+        Some(manifest) if !manifest.belongs_to(&header.key) => {
+            let reason = "the manifest does not belong to the key".to_owned();
+            Err(corrupt(core, "oplog", 0, reason))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refuse(core: &DiscoveryKey, oplog: &Part, damage: &Damage) -> StorageError {
+    match damage {
+        Damage::Version(version) => StorageError::UnknownFormat {
+            path: oplog.path().clone(),
+            reason: format!("header version {version}; a newer program wrote it"),
+        },
+        Damage::NoHeader => corrupt(core, "oplog", 0, "both headers are damaged".to_owned()),
+        Damage::TooLong => corrupt(core, "oplog", 0, "it is too long to be one".to_owned()),
+    }
+}
+
+fn corrupt(core: &DiscoveryKey, part: &'static str, offset: u64, reason: String) -> StorageError {
+    StorageError::Corrupt {
+        core: *core,
+        part,
+        offset,
+        reason,
+    }
+}

@@ -1,0 +1,100 @@
+//! Secret keys that do not derive from the store's root secret: one 0600 file a core, 64 bytes.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use ferrocore_primitives::keys::DiscoveryKey;
+use ferrocore_primitives::sign::KeyPair;
+use zeroize::Zeroizing;
+
+use super::block_file::sync_directory;
+use super::io_error;
+use crate::storage::StorageError;
+
+/// The directory of imported secret keys.
+pub(super) struct Secrets {
+    directory: PathBuf,
+}
+
+impl Secrets {
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// The key pair kept for `core`.
+    pub(super) fn get(&self, core: &DiscoveryKey) -> Result<Option<KeyPair>, StorageError> {
+        let path = self.path(core);
+        let secret = match fs::read(&path) {
+            Ok(secret) => Zeroizing::new(secret),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_error("read", &path)(error)),
+        };
+        let secret = secret.as_slice().try_into().ok();
+        let key_pair = secret.and_then(|secret| KeyPair::from_secret(secret).ok());
+        let damaged = || StorageError::UnknownFormat {
+            path,
+            reason: "not an ed25519 secret key".to_owned(),
+        };
+        key_pair.map(Some).ok_or_else(damaged)
+    }
+
+    /// Keeps `key_pair` for `core`, on the device when this returns: nothing can bring it back.
+    pub(super) fn put(&self, core: &DiscoveryKey, key_pair: &KeyPair) -> Result<(), StorageError> {
+        let path = self.path(core);
+        let new = path.with_extension("new");
+        let write = || {
+            create_private_directory(&self.directory)?;
+            let mut file = private_file(&new)?;
+            file.write_all(key_pair.to_secret().as_slice())?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            sync_directory(&self.directory)
+        };
+        write().map_err(io_error("write", &path))
+    }
+
+    fn path(&self, core: &DiscoveryKey) -> PathBuf {
+        self.directory.join(core.to_hex())
+    }
+}
+
+fn create_private_directory(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)
+}
+
+fn private_file(path: &Path) -> io::Result<fs::File> {
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.write(true).create(true).truncate(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_come_back_and_are_private() {
+        let directory = tempfile::tempdir().unwrap();
+        let secrets = Secrets::new(directory.path().join("keys"));
+        let core = DiscoveryKey::from([1; 32]);
+        assert!(secrets.get(&core).unwrap().is_none());
+        secrets.put(&core, &KeyPair::from_seed(&[2; 32])).unwrap();
+        assert_eq!(secrets.get(&core).unwrap().unwrap().seed(), &[2; 32]);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(secrets.path(&core))
+                .unwrap()
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        fs::write(secrets.path(&core), [1; 64]).unwrap();
+        assert!(secrets.get(&core).is_err());
+    }
+}
