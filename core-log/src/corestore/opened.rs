@@ -1,0 +1,137 @@
+//! The cores of a store that are open, and who waits for more of them.
+//!
+//! Holds no core open: a core that is dropped everywhere else closes, and its place is cleared
+//! when there are many such.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use event_listener::Event;
+use ferrocore_primitives::keys::DiscoveryKey;
+
+use crate::core::{Core, WeakCore};
+use crate::storage::lock;
+
+/// Fewer places than this are not worth clearing.
+const PLACES_MIN: usize = 64;
+
+/// The open cores of a store, in the order they were opened.
+#[derive(Default)]
+pub(super) struct Registry {
+    cores: Mutex<Cores>,
+    changed: Event,
+}
+
+#[derive(Default)]
+struct Cores {
+    ages: HashMap<DiscoveryKey, u64>,
+    by_age: BTreeMap<u64, WeakCore>,
+    next_age: u64,
+    /// At so many places those of closed cores are cleared.
+    clear_at: usize,
+    closed: bool,
+}
+
+impl Registry {
+    /// The core if it is open.
+    pub(super) fn get(&self, core: &DiscoveryKey) -> Option<Core> {
+        lock(&self.cores).get(core)
+    }
+
+    /// The core if it is open, else what `open` makes of it. One core is opened at a time, so
+    /// that no core is opened twice.
+    pub(super) fn get_or_open<E>(
+        &self,
+        core: &DiscoveryKey,
+        open: impl FnOnce() -> Result<Core, E>,
+    ) -> Result<Core, E> {
+        let mut cores = lock(&self.cores);
+        if let Some(core) = cores.get(core) {
+            return Ok(core);
+        }
+        let opened = open()?;
+        cores.insert(*core, &opened);
+        drop(cores);
+        self.changed.notify(usize::MAX);
+        Ok(opened)
+    }
+
+    /// Tells those who wait that no more cores will be opened.
+    pub(super) fn close(&self) {
+        lock(&self.cores).closed = true;
+        self.changed.notify(usize::MAX);
+    }
+}
+
+impl Cores {
+    fn get(&self, core: &DiscoveryKey) -> Option<Core> {
+        self.by_age.get(self.ages.get(core)?)?.upgrade()
+    }
+
+    fn insert(&mut self, key: DiscoveryKey, core: &Core) {
+        if self.ages.len() >= self.clear_at {
+            self.by_age.retain(|_, core| core.upgrade().is_some());
+            self.ages.retain(|_, age| self.by_age.contains_key(age));
+            self.clear_at = PLACES_MIN.max(2 * self.ages.len());
+        }
+        let age = self.next_age;
+        self.next_age += 1;
+        self.by_age.insert(age, core.downgrade());
+        if let Some(old) = self.ages.insert(key, age) {
+            self.by_age.remove(&old);
+        }
+    }
+
+    /// The first core opened at `age` or later that is still open, and its age.
+    fn next(&self, age: u64) -> Option<(u64, Core)> {
+        let mut later = self.by_age.range(age..);
+        later.find_map(|(age, core)| Some((*age, core.upgrade()?)))
+    }
+}
+
+/// The open cores of a store: those open when it was made, then each as it is opened.
+///
+/// There is no queue to overflow: it keeps its place in the list of open cores, and a core that
+/// closes before it is told is not told.
+pub struct OpenedCores {
+    registry: Arc<Registry>,
+    /// The age of the next core to tell.
+    age: u64,
+}
+
+impl OpenedCores {
+    pub(super) fn new(registry: Arc<Registry>) -> Self {
+        Self { registry, age: 0 }
+    }
+
+    /// The next open core, if there is one now.
+    pub fn try_next(&mut self) -> Option<Core> {
+        let (age, core) = lock(&self.registry.cores).next(self.age)?;
+        self.age = age + 1;
+        Some(core)
+    }
+
+    /// The next open core, waiting for it; `None` once the store is dropped.
+    ///
+    /// Nothing is lost if the future is dropped.
+    pub async fn next(&mut self) -> Option<Core> {
+        loop {
+            let changed = self.registry.changed.listen();
+            if let Some(core) = self.try_next() {
+                return Some(core);
+            }
+            if lock(&self.registry.cores).closed {
+                return None;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl std::fmt::Debug for OpenedCores {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenedCores")
+            .field("age", &self.age)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,434 @@
+//! Goal: a store finds the same cores again, by every way to ask, and keeps its secrets.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use common::{bytes, fixed32, ready, section};
+use ferrocore_log::storage::StorageError;
+use ferrocore_log::storage::memory::Memory;
+use ferrocore_log::{CoreOptions, Corestore, Manifest, StoreError, StoreOptions};
+use ferrocore_primitives::keys::{DiscoveryKey, Key};
+use ferrocore_primitives::sign::KeyPair;
+
+fn store(root_secret: [u8; 32]) -> Corestore {
+    let memory = Memory::with_root_secret(root_secret);
+    Corestore::with_storage(memory, StoreOptions::default()).unwrap()
+}
+
+/// The options of a core of `key_pair`.
+fn of(key_pair: KeyPair) -> CoreOptions {
+    CoreOptions {
+        key_pair: Some(key_pair),
+        ..CoreOptions::default()
+    }
+}
+
+#[test]
+fn names_derive_as_in_javascript() {
+    let namespaces = [vec![], vec!["alpha"], vec!["alpha", "beta"]];
+    let mut seen = 0;
+    for vector in section("corestore") {
+        let (input, output) = (&vector["input"], &vector["output"]);
+        let Some(namespace) = input["namespace"].as_str() else {
+            continue;
+        };
+        let root = store(fixed32(&input["primaryKey"]));
+        let path = &namespaces[seen / 3];
+        let store = path.iter().fold(root, |store, name| store.namespace(name));
+        let name = input["name"].as_str().unwrap();
+        let key_pair = store.key_pair(name);
+        assert_eq!(key_pair.seed()[..], bytes(&output["seed"]), "{namespace}");
+        let public_key = key_pair.public_key();
+        assert_eq!(public_key.as_bytes()[..], bytes(&output["publicKey"]));
+        if input["manifestVersion"] == 1 {
+            let core = store.get_named(name).unwrap();
+            assert_eq!(core.key().as_bytes()[..], bytes(&output["key"]));
+            let discovery_key = core.discovery_key();
+            assert_eq!(discovery_key.as_bytes()[..], bytes(&output["discoveryKey"]));
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 9, "three namespaces, three manifest versions");
+}
+
+#[test]
+fn a_core_is_found_by_every_way_to_ask() {
+    let store = Corestore::memory();
+    let core = store.get_named("a").unwrap();
+    core.append("hello").unwrap();
+    let (key, discovery_key) = (core.key(), core.discovery_key());
+    for reopened in [false, true] {
+        let by_name = store.get_named("a").unwrap();
+        assert!(by_name.is_writable());
+        assert_eq!(by_name.length(), 1);
+        assert_eq!(store.get(&key).unwrap().length(), 1, "reopened {reopened}");
+        let by_discovery_key = store.get_by_discovery_key(&discovery_key).unwrap();
+        assert_eq!(by_discovery_key.unwrap().key(), key);
+        // The handles of this round are dropped here.
+    }
+    drop(core);
+    assert!(
+        store.get(&key).unwrap().is_writable(),
+        "by its name in the header"
+    );
+    let unknown = DiscoveryKey::from([9; 32]);
+    assert!(store.get_by_discovery_key(&unknown).unwrap().is_none());
+    assert_ne!(store.namespace("x").get_named("a").unwrap().key(), key);
+}
+
+#[test]
+fn open_cores_are_shared() {
+    let store = Corestore::memory();
+    let one = store.get_named("a").unwrap();
+    let other = store.namespace("x").get(&one.key()).unwrap();
+    one.append("seen by both").unwrap();
+    assert_eq!(other.length(), 1);
+}
+
+#[test]
+fn a_reader_knows_the_key_only() {
+    let store = Corestore::memory();
+    let key = Corestore::memory().get_named("theirs").unwrap().key();
+    let reader = store.get(&key).unwrap();
+    assert_eq!(reader.key(), key);
+    assert!(!reader.is_writable() && reader.manifest().is_none());
+    assert!(reader.append("no").is_err());
+}
+
+#[test]
+fn a_name_can_be_given_to_a_core_of_somebody_else() {
+    let store = Corestore::memory();
+    let key = Corestore::memory().get_named("theirs").unwrap().key();
+    let options = CoreOptions {
+        key: Some(key),
+        name: Some("friend".to_owned()),
+        ..CoreOptions::default()
+    };
+    let named = store.get_with(options).unwrap();
+    assert!(!named.is_writable());
+    let name = named.user_data("corestore/name");
+    assert_eq!(
+        name, None,
+        "Corestore 6 would sign with the name's key pair"
+    );
+    drop(named);
+    assert_eq!(store.get_named("friend").unwrap().key(), key);
+}
+
+#[test]
+fn key_pairs_and_manifests_make_cores() {
+    let store = Corestore::memory();
+    let key_pair = KeyPair::from_seed(&[4; 32]);
+    let public_key = key_pair.public_key();
+    let core = store.get_with(of(key_pair.clone())).unwrap();
+    assert_eq!(core.key(), Manifest::single(public_key).key());
+    assert!(core.is_writable() && !core.is_compat());
+    let compat = CoreOptions {
+        compat: true,
+        ..of(key_pair.clone())
+    };
+    let core = store.get_with(compat).unwrap();
+    assert_eq!(core.key().as_bytes(), public_key.as_bytes());
+    assert!(core.is_writable() && core.is_compat());
+    core.append("signed as hypercore 10 does").unwrap();
+    let version_0 = CoreOptions {
+        manifest: Some(Manifest::compat(public_key)),
+        ..of(key_pair)
+    };
+    let core = store.get_with(version_0).unwrap();
+    assert_eq!(core.key(), Manifest::compat(public_key).key());
+    core.append("signed").unwrap();
+}
+
+#[test]
+fn options_that_do_not_fit_are_refused() {
+    let store = Corestore::memory();
+    let key_pair = KeyPair::from_seed(&[4; 32]);
+    let other = KeyPair::from_seed(&[5; 32]);
+    let key = Manifest::single(key_pair.public_key()).key();
+    let nothing = store.get_with(CoreOptions::default());
+    assert!(matches!(nothing, Err(StoreError::Unspecified)));
+    let wrong_pair = CoreOptions {
+        manifest: Some(Manifest::single(key_pair.public_key())),
+        ..of(other.clone())
+    };
+    let wrong_pair = store.get_with(wrong_pair);
+    assert!(matches!(
+        wrong_pair,
+        Err(StoreError::KeyPairMismatch { .. })
+    ));
+    let wrong_key = CoreOptions {
+        key: Some(key),
+        manifest: Some(Manifest::single(other.public_key())),
+        ..CoreOptions::default()
+    };
+    let wrong_key = store.get_with(wrong_key);
+    assert!(matches!(wrong_key, Err(StoreError::KeyMismatch { .. })));
+    assert!(store.list().unwrap().is_empty(), "nothing was created");
+    let reader = store.get(&key).unwrap();
+    let busy = store.get_with(of(key_pair.clone()));
+    assert!(matches!(busy, Err(StoreError::OpenReadOnly { .. })));
+    drop(reader);
+    let core = store.get_with(of(key_pair)).unwrap();
+    assert!(core.is_writable(), "the reader learnt its manifest");
+}
+
+#[test]
+fn the_list_tells_names_and_lengths() {
+    let store = Corestore::memory();
+    let named = store.namespace("x").get_named("a").unwrap();
+    named.append("1").unwrap();
+    let reader = store.get(&Key::from([7; 32])).unwrap();
+    drop(reader);
+    let list = store.list().unwrap();
+    assert_eq!(list.len(), 2);
+    let info = list.iter().find(|info| info.key == named.key()).unwrap();
+    assert_eq!((info.length, info.fork), (1, 0));
+    let alias = info.alias.as_ref().unwrap();
+    assert_eq!(alias.name, "a");
+    assert_ne!(alias.namespace, [0; 32]);
+    let info = list.iter().find(|info| info.key != named.key()).unwrap();
+    assert_eq!((info.length, &info.alias), (0, &None));
+}
+
+#[test]
+fn who_watches_hears_of_every_open_core() {
+    let store = Corestore::memory();
+    let early = store.get_named("early").unwrap();
+    let mut watch = store.watch_opened();
+    assert_eq!(ready(watch.next()).unwrap().key(), early.key());
+    assert!(watch.try_next().is_none());
+    {
+        let mut next = std::pin::pin!(watch.next());
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(next.as_mut().poll(&mut context).is_pending());
+        let late = store.namespace("x").get_named("late").unwrap();
+        let Poll::Ready(Some(told)) = next.as_mut().poll(&mut context) else {
+            panic!("it was woken");
+        };
+        assert_eq!(told.key(), late.key());
+    }
+    // More than fit any queue, each closed and opened again: those open are told, once.
+    let cores: Vec<_> = (0..3000)
+        .map(|i| store.get_named(&i.to_string()).unwrap())
+        .collect();
+    drop(cores);
+    let kept = store.get_named("7").unwrap();
+    let told: BTreeSet<_> = std::iter::from_fn(|| watch.try_next())
+        .map(|core| core.key())
+        .collect();
+    assert_eq!(told, BTreeSet::from([kept.key()]));
+    drop(store);
+    assert!(ready(watch.next()).is_none());
+    assert_eq!(kept.length(), 0, "a core outlives its store");
+}
+
+#[cfg(feature = "files")]
+mod files {
+    use super::*;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    fn open(directory: &Path) -> Corestore {
+        Corestore::open(directory, StoreOptions::default()).unwrap()
+    }
+
+    fn core_directory(store: &Path, core: &DiscoveryKey) -> PathBuf {
+        let name = core.to_hex();
+        let cores = store.join("corestore/cores");
+        cores.join(&name[..2]).join(&name[2..4]).join(&name)
+    }
+
+    /// All files below a directory, with what is in them.
+    fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => files.extend(contents(&path)),
+                false => files.push((path.clone(), fs::read(path).unwrap())),
+            }
+        }
+        files
+    }
+
+    #[test]
+    fn named_cores_are_writable_again_after_reopening() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = {
+            let store = open(directory.path());
+            let core = store.namespace("x").get_named("a").unwrap();
+            core.append("one").unwrap();
+            core.key()
+        };
+        fs::write(directory.path().join("corestore/CORESTORE"), "device/…").unwrap();
+        fs::create_dir(directory.path().join("corestore/db")).unwrap();
+        for round in 1..4 {
+            let store = open(directory.path());
+            let core = match round {
+                1 => store.namespace("x").get_named("a").unwrap(),
+                2 => store.get(&key).unwrap(),
+                _ => {
+                    let core = store.get_by_discovery_key(&key.discovery_key());
+                    core.unwrap().unwrap()
+                }
+            };
+            assert_eq!((core.key(), core.length()), (key, round));
+            core.append("more").unwrap();
+            assert_eq!(store.list().unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn the_index_of_names_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = {
+            let store = open(directory.path());
+            let options = CoreOptions {
+                name: Some("a".to_owned()),
+                compat: true,
+                ..CoreOptions::default()
+            };
+            let core = store.get_with(options).unwrap();
+            core.append("one").unwrap();
+            core.key()
+        };
+        fs::remove_file(directory.path().join("aliases")).unwrap();
+        let store = open(directory.path());
+        assert_eq!(store.get_named("a").unwrap().key(), key);
+    }
+
+    /// A compat core under a name is what Corestore 6 makes, without any index.
+    #[test]
+    fn cores_that_corestore_6_added_later_are_found_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = {
+            let store = open(directory.path());
+            let key_pair = store.key_pair("theirs");
+            let compat = CoreOptions {
+                compat: true,
+                ..of(key_pair)
+            };
+            store.get_with(compat).unwrap().key()
+        };
+        let store = open(directory.path());
+        assert_eq!(store.get_named("theirs").unwrap().key(), key);
+        assert_eq!(store.list().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn secrets_stay_in_private_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let imported = KeyPair::from_seed(&[0x5e; 32]);
+        let (seed, key) = {
+            let store = open(directory.path());
+            let named = store.get_named("a").unwrap();
+            named.append("1").unwrap();
+            named.flush().unwrap();
+            let core = store.get_with(of(imported.clone())).unwrap();
+            core.append("1").unwrap();
+            (*store.key_pair("a").seed(), core.key())
+        };
+        let (mut holders, mut secrets) = (Vec::new(), Vec::new());
+        for (path, content) in contents(directory.path()) {
+            let holds = |seed: &[u8]| content.windows(32).any(|window| window == seed);
+            assert!(!holds(&seed), "{} holds a derived secret", path.display());
+            if holds(imported.seed()) {
+                holders.push(path.clone());
+            }
+            if path.ends_with("primary-key") || path.parent().unwrap().ends_with("keys") {
+                secrets.push(path);
+            }
+        }
+        assert_eq!(holders.len(), 1);
+        assert!(holders[0].parent().unwrap().ends_with("keys"));
+        assert_eq!(secrets.len(), 2);
+        #[cfg(unix)]
+        for path in secrets {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        let store = open(directory.path());
+        assert!(store.get(&key).unwrap().is_writable(), "its key was kept");
+    }
+
+    #[test]
+    fn an_open_store_is_locked_and_names_its_holder() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(directory.path());
+        let error = Corestore::open(directory.path(), StoreOptions::default()).unwrap_err();
+        let StoreError::Storage(StorageError::Locked { path, holder }) = error else {
+            panic!("{error}");
+        };
+        assert!(path.ends_with("primary-key"));
+        assert_eq!(holder, Some(std::process::id()));
+        drop(store);
+        open(directory.path());
+    }
+
+    #[test]
+    fn a_core_that_another_program_has_open_is_locked() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = {
+            let store = open(directory.path());
+            store.get_named("a").unwrap().key()
+        };
+        // Another store reaches the same core through a link: as a bare hypercore 10 would.
+        let other = tempfile::tempdir().unwrap();
+        let cores = other.path().join("corestore");
+        fs::create_dir(&cores).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(
+            directory.path().join("corestore/cores"),
+            cores.join("cores"),
+        )
+        .unwrap();
+        let (one, two) = (open(directory.path()), open(other.path()));
+        let held = one.get(&key).unwrap();
+        let error = two.get(&key).unwrap_err();
+        let locked = matches!(&error, StoreError::Storage(StorageError::Locked { path, .. }) if path.ends_with("oplog"));
+        assert!(locked, "{error}");
+        drop(held);
+        two.get(&key).unwrap();
+    }
+
+    #[test]
+    fn threads_that_open_and_drop_never_find_each_other_locked() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(open(directory.path()));
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let store = Arc::clone(&store);
+                std::thread::spawn(move || {
+                    for _ in 0..200 {
+                        store.get_named("a").unwrap().append("x").unwrap();
+                    }
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
+        assert_eq!(store.get_named("a").unwrap().length(), 800);
+    }
+
+    #[test]
+    fn a_directory_that_is_another_core_is_corrupt() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(directory.path());
+        let core = store.get_named("a").unwrap().discovery_key();
+        let wrong = DiscoveryKey::from([3; 32]);
+        let to = core_directory(directory.path(), &wrong);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::rename(core_directory(directory.path(), &core), to).unwrap();
+        let error = store.get_by_discovery_key(&wrong).unwrap_err();
+        let corrupt = matches!(error, StoreError::Storage(StorageError::Corrupt { .. }));
+        assert!(corrupt, "{error}");
+        let report = format!("{:?}", store.list().unwrap_err());
+        assert!(report.contains("another core"), "{report}");
+    }
+}
