@@ -1,0 +1,615 @@
+//! What a peer can do wrong: what that is called, what it may cost, and what becomes of the peer.
+
+mod common;
+
+use bytes::Bytes;
+use common::{End, HANDSHAKE_HASH, blocks, writer_and_reader};
+use ferrocore_log::proof::{NodeRequest, ProofRequest, UpgradeRequest};
+use ferrocore_log::{Core, Corestore};
+use ferrocore_mux::{ChannelId, Event, Mux, Segment};
+use ferrocore_primitives::encoding::Encode;
+use ferrocore_primitives::time::Time;
+use ferrocore_replication::PeerMisbehaved;
+use ferrocore_replication::capability::capability;
+use ferrocore_replication::connection::PROTOCOL;
+use ferrocore_replication::limits::{
+    DENIALS_MAX, INVALID_REQUESTS_MAX, OUTPUT_MAX, UPLOADS_MAX, WANT_BLOCKS,
+};
+use ferrocore_replication::messages::{
+    Cancel, Handshake, Message, NoData, Range, Reason, Request, Sync, Want,
+};
+
+/// A peer that says whatever a test wants, to an honest end.
+struct Script {
+    mux: Mux,
+    channel: ChannelId,
+    victim: End,
+}
+
+impl Script {
+    /// Opens a channel for `core`, which the victim's `store` has or wants.
+    fn open(store: &Corestore, core: &Core) -> Self {
+        let capability = capability(true, &core.key(), &HANDSHAKE_HASH);
+        Self::open_with(
+            store,
+            core,
+            &Handshake {
+                seeks: true,
+                capability,
+            }
+            .to_vec(),
+        )
+    }
+
+    fn open_with(store: &Corestore, core: &Core, handshake: &[u8]) -> Self {
+        let mut mux = Mux::new();
+        let id = core.discovery_key();
+        let channel = mux.open(PROTOCOL, Some(id.as_bytes()), handshake).unwrap();
+        Self {
+            mux,
+            channel,
+            victim: End::new(false, store),
+        }
+    }
+
+    fn say(&mut self, message: &Message) {
+        let (mux, channel) = (&mut self.mux, self.channel);
+        let sent = message.encode(&mut Vec::new(), |segments| {
+            mux.send(channel, message.kind(), segments)
+        });
+        sent.unwrap();
+    }
+
+    /// Delivers what was said and returns what the victim answers.
+    fn deliver(&mut self) -> Result<Vec<Message>, PeerMisbehaved> {
+        while let Some(frame) = self.mux.poll_transmit() {
+            self.victim.arriving.push_back(frame.to_bytes());
+        }
+        loop {
+            let frames = self.victim.step(Time::ZERO)?;
+            let is_done = frames.is_empty() && self.victim.arriving.is_empty();
+            frames
+                .into_iter()
+                .for_each(|frame| self.mux.handle_frame(frame));
+            if is_done {
+                return Ok(self.heard());
+            }
+        }
+    }
+
+    fn heard(&mut self) -> Vec<Message> {
+        let mut heard = Vec::new();
+        while let Some(event) = self.mux.poll_event().unwrap() {
+            if let Event::Message { kind, payload, .. } = event {
+                heard.push(Message::decode(kind, &payload).unwrap().unwrap());
+            }
+        }
+        heard
+    }
+
+    fn is_open(&self, core: &Core) -> bool {
+        self.victim.connection.has(&core.discovery_key())
+    }
+}
+
+fn sync_of(length: u64) -> Message {
+    Message::Sync(Sync {
+        length,
+        can_upgrade: true,
+        uploading: true,
+        downloading: true,
+        ..Sync::default()
+    })
+}
+
+fn request(id: u64, proof: ProofRequest) -> Message {
+    Message::Request(Request {
+        id,
+        proof,
+        priority: 0,
+    })
+}
+
+fn block(index: u64) -> ProofRequest {
+    ProofRequest {
+        block: Some(NodeRequest { index, nodes: 0 }),
+        ..ProofRequest::default()
+    }
+}
+
+fn upgrade(start: u64, length: u64) -> ProofRequest {
+    ProofRequest {
+        upgrade: Some(UpgradeRequest { start, length }),
+        ..ProofRequest::default()
+    }
+}
+
+fn reason(message: &Message) -> Option<Reason> {
+    match message {
+        Message::NoData(no_data) => Some(no_data.reason),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_peer_that_does_not_know_the_key_is_told_nothing() {
+    let (store, core, ..) = writer_and_reader(&blocks(3));
+    let wrong = Handshake {
+        seeks: true,
+        capability: [7; 32],
+    }
+    .to_vec();
+    let mut script = Script::open_with(&store, &core, &wrong);
+    assert!(matches!(
+        script.deliver(),
+        Err(PeerMisbehaved::BadCapability)
+    ));
+    let mut script = Script::open_with(&store, &core, b"\x01short");
+    assert!(matches!(
+        script.deliver(),
+        Err(PeerMisbehaved::MalformedHandshake(_))
+    ));
+    // Nor by showing what was shown to it: the sides have different capabilities.
+    let mirrored = Handshake {
+        seeks: true,
+        capability: capability(false, &core.key(), &HANDSHAKE_HASH),
+    };
+    let mut script = Script::open_with(&store, &core, &mirrored.to_vec());
+    assert!(matches!(
+        script.deliver(),
+        Err(PeerMisbehaved::BadCapability)
+    ));
+}
+
+#[test]
+fn a_malformed_message_closes_the_connection() {
+    let (store, core, ..) = writer_and_reader(&blocks(3));
+    let mut script = Script::open(&store, &core);
+    script
+        .mux
+        .send(script.channel, 0, &[Segment::Copy(&[1])])
+        .unwrap();
+    assert!(matches!(
+        script.deliver(),
+        Err(PeerMisbehaved::Malformed { kind: 0, .. })
+    ));
+}
+
+#[test]
+fn messages_of_a_later_version_are_ignored() {
+    let (store, core, ..) = writer_and_reader(&blocks(3));
+    let mut script = Script::open(&store, &core);
+    script
+        .mux
+        .send(script.channel, 10, &[Segment::Copy(&[1, 2, 3])])
+        .unwrap();
+    script
+        .mux
+        .send(script.channel, 9, &[Segment::Copy(b"\x04nope!")])
+        .unwrap();
+    assert!(script.deliver().is_ok());
+    assert!(script.is_open(&core));
+}
+
+#[test]
+fn requests_that_make_no_sense_are_refused_and_counted() {
+    let (store, core, ..) = writer_and_reader(&blocks(10));
+    let mut script = Script::open(&store, &core);
+    script.deliver().unwrap();
+    let nonsense = [
+        upgrade(4, 99),
+        upgrade(3, 0),
+        upgrade((1 << 53) - 1, (1 << 53) - 1),
+        ProofRequest {
+            block: Some(NodeRequest {
+                index: 3,
+                nodes: (1 << 53) - 1,
+            }),
+            ..ProofRequest::default()
+        },
+        ProofRequest {
+            hash: Some(NodeRequest {
+                index: (1 << 53) - 1,
+                nodes: 1,
+            }),
+            ..ProofRequest::default()
+        },
+    ];
+    for id in 1..u64::from(INVALID_REQUESTS_MAX) {
+        script.say(&request(id, nonsense[id as usize % nonsense.len()].clone()));
+    }
+    let answers = script.deliver().unwrap();
+    assert_eq!(answers.len(), INVALID_REQUESTS_MAX as usize - 1);
+    assert!(
+        answers
+            .iter()
+            .all(|answer| reason(answer) == Some(Reason::InvalidRequest)),
+        "{answers:?}"
+    );
+    script.say(&request(99, upgrade(4, 99)));
+    assert!(matches!(
+        script.deliver(),
+        Err(PeerMisbehaved::TooManyInvalidRequests)
+    ));
+}
+
+#[test]
+fn what_is_not_here_is_refused_without_blame() {
+    let (store, core, ..) = writer_and_reader(&blocks(10));
+    let mut script = Script::open(&store, &core);
+    script.deliver().unwrap();
+    for id in 0..1000 {
+        let other_fork = ProofRequest {
+            fork: 7,
+            ..block(3)
+        };
+        script.say(&request(
+            id,
+            if id % 2 == 0 { block(99) } else { other_fork },
+        ));
+    }
+    let answers = script.deliver().unwrap();
+    assert_eq!(answers.len(), 1000);
+    assert!(
+        answers
+            .iter()
+            .all(|answer| reason(answer) == Some(Reason::NotAvailable))
+    );
+}
+
+#[test]
+fn a_flood_of_requests_is_answered_without_remembering_it() {
+    let (store, core, ..) = writer_and_reader(&blocks(10));
+    let mut script = Script::open(&store, &core);
+    script.deliver().unwrap();
+    let count = 10 * UPLOADS_MAX as u64;
+    (1..=count).for_each(|id| script.say(&request(id, block(id % 10))));
+    let answers = script.deliver().unwrap();
+    assert_eq!(answers.len() as u64, count);
+}
+
+#[test]
+fn a_peer_that_asks_and_does_not_read_is_read_no_more() {
+    // Goal: nothing is taken out of the connection, so questions and answers must stop piling up.
+    let (store, core, ..) = writer_and_reader(&blocks(10));
+    let mut script = Script::open(&store, &core);
+    script.deliver().unwrap();
+    (1..=4 * UPLOADS_MAX as u64).for_each(|id| script.say(&request(id, block(1))));
+    let connection = &mut script.victim.connection;
+    let mut frames = std::iter::from_fn(|| script.mux.poll_transmit());
+    while connection.wants_frame() {
+        connection.handle_frame(frames.next().expect("it stops before the end").to_bytes());
+        assert!(connection.poll_event(Time::ZERO).unwrap().is_none());
+    }
+    // Once its answers are taken, it is read again.
+    while connection.poll_transmit().unwrap().is_some() {}
+    connection.poll_event(Time::ZERO).unwrap();
+    while connection.poll_transmit().unwrap().is_some() {}
+    connection.poll_event(Time::ZERO).unwrap();
+    assert!(connection.wants_frame());
+}
+
+#[test]
+fn a_peer_that_makes_us_talk_and_does_not_read_is_read_no_more() {
+    let (store, core, ..) = writer_and_reader(&blocks(10));
+    let mut script = Script::open(&store, &core);
+    script.deliver().unwrap();
+    let connection = &mut script.victim.connection;
+    let sync = |mux: &mut Mux, channel| {
+        mux.send(channel, 0, &[Segment::Copy(&[0, 0, 0, 0])])
+            .unwrap()
+    };
+    let mut sent = 0;
+    while connection.wants_frame() && sent <= 2 * OUTPUT_MAX {
+        for _ in 0..10_000 {
+            sync(&mut script.mux, script.channel);
+        }
+        while let Some(frame) = script.mux.poll_transmit() {
+            sent += frame.len();
+            connection.handle_frame(frame.to_bytes());
+            connection.poll_event(Time::ZERO).unwrap();
+        }
+    }
+    assert!(!connection.wants_frame(), "it took {sent} bytes");
+}
+
+#[test]
+fn a_cancelled_request_is_not_answered() {
+    let (store, core, ..) = writer_and_reader(&blocks(10));
+    let mut script = Script::open(&store, &core);
+    script.deliver().unwrap();
+    script.say(&request(1, block(1)));
+    script.say(&request(2, block(2)));
+    script.say(&Message::Cancel(Cancel { request: 1 }));
+    script.say(&Message::Cancel(Cancel { request: 77 }));
+    let answers = script.deliver().unwrap();
+    assert!(
+        matches!(answers.as_slice(), [Message::Data(data)] if data.request == 2),
+        "{answers:?}"
+    );
+}
+
+#[test]
+fn answers_to_nothing_are_ignored() {
+    let (here, writer, there, reader) = writer_and_reader(&blocks(10));
+    let mut script = Script::open(&there, &reader);
+    script.deliver().unwrap();
+    let mut honest = Script::open(&here, &writer);
+    honest.deliver().unwrap();
+    honest.say(&request(0, upgrade(0, 10)));
+    let stray = honest.deliver().unwrap();
+    assert!(matches!(stray.as_slice(), [Message::Data(_)]));
+    stray.iter().for_each(|message| script.say(message));
+    script.say(&Message::NoData(NoData {
+        request: 99,
+        reason: Reason::None,
+    }));
+    script.deliver().unwrap();
+    assert_eq!(reader.length(), 0);
+    assert_eq!(script.victim.stats().answers_ignored, 1);
+    assert!(script.is_open(&reader));
+}
+
+/// A script that has brought the victim to the length of the core, and the honest end it asks.
+fn upgraded(count: usize) -> (Script, Script, Core, Core) {
+    let (here, writer, there, reader) = writer_and_reader(&blocks(count));
+    let mut honest = Script::open(&here, &writer);
+    honest.deliver().unwrap();
+    let mut script = Script::open(&there, &reader);
+    script.deliver().unwrap();
+    script.say(&sync_of(count as u64));
+    let asked = script.deliver().unwrap();
+    for message in &asked {
+        if let Message::Request(asked) = message {
+            let manifest = ProofRequest {
+                manifest: true,
+                ..asked.proof.clone()
+            };
+            honest.say(&request(asked.id, manifest));
+        }
+    }
+    honest
+        .deliver()
+        .unwrap()
+        .iter()
+        .for_each(|message| script.say(message));
+    script.deliver().unwrap();
+    assert_eq!(reader.length(), count as u64);
+    (script, honest, writer, reader)
+}
+
+/// The requests for blocks among `messages`.
+fn block_requests(messages: &[Message]) -> Vec<Request> {
+    let requests = messages.iter().filter_map(|message| match message {
+        Message::Request(request) if request.proof.block.is_some() => Some(request.clone()),
+        _ => None,
+    });
+    requests.collect()
+}
+
+#[test]
+fn a_proof_that_does_not_hold_closes_the_channel_and_stores_nothing() {
+    for part in ["value", "node"] {
+        let (mut script, mut honest, _, reader) = upgraded(10);
+        let _want = reader.download(4..5);
+        script.say(&Message::Range(Range {
+            drop: false,
+            start: 0,
+            length: 10,
+        }));
+        let asked = block_requests(&script.deliver().unwrap());
+        assert_eq!(asked.len(), 1);
+        honest.say(&Message::Request(asked[0].clone()));
+        let mut answers = honest.deliver().unwrap();
+        let Some(Message::Data(data)) = answers.first_mut() else {
+            panic!("{answers:?}")
+        };
+        let block = data.proof.block.as_mut().unwrap();
+        match part {
+            "value" => block.value = Bytes::from_static(b"block-X"),
+            _ => block.nodes[0].hash = [9; 32].into(),
+        }
+        script.say(&answers[0]);
+        script.deliver().unwrap();
+        assert!(!reader.has(4));
+        assert!(!script.is_open(&reader), "{part}");
+        assert_eq!(script.victim.stats().proofs_refused, 1);
+        assert_eq!(reader.supply().suppliers(), 0);
+    }
+}
+
+#[test]
+fn an_answer_to_another_question_is_no_answer() {
+    let (mut script, mut honest, _, reader) = upgraded(10);
+    let _want = reader.download(4..5);
+    script.say(&Message::Range(Range {
+        drop: false,
+        start: 0,
+        length: 10,
+    }));
+    let asked = block_requests(&script.deliver().unwrap());
+    let other = ProofRequest {
+        block: Some(NodeRequest { index: 7, nodes: 3 }),
+        ..asked[0].proof.clone()
+    };
+    honest.say(&request(asked[0].id, other));
+    honest
+        .deliver()
+        .unwrap()
+        .iter()
+        .for_each(|message| script.say(message));
+    script.deliver().unwrap();
+    assert!(!reader.has(7) && !reader.has(4));
+    assert!(script.is_open(&reader));
+}
+
+#[test]
+fn a_peer_that_withholds_what_it_announced_is_asked_no_more() {
+    let (mut script, _, _, reader) = upgraded(200);
+    let _want = reader.download_all();
+    script.say(&Message::Range(Range {
+        drop: false,
+        start: 0,
+        length: 200,
+    }));
+    let mut refused = 0;
+    loop {
+        let asked = block_requests(&script.deliver().unwrap());
+        if asked.is_empty() {
+            break;
+        }
+        for request in asked {
+            refused += 1;
+            script.say(&Message::NoData(NoData {
+                request: request.id,
+                reason: Reason::NotAvailable,
+            }));
+        }
+        assert!(refused < 1000, "it is asked for ever");
+    }
+    assert!(refused >= DENIALS_MAX);
+    assert_eq!(reader.supply().suppliers(), 0, "readers may look elsewhere");
+    assert!(script.is_open(&reader), "but it may still ask us");
+}
+
+#[test]
+fn answers_that_overtake_each_other_are_put_in_order() {
+    // Goal: JavaScript answers concurrently; what rests on another answer must wait for it.
+    let (mut script, mut honest, writer, reader) = upgraded(40);
+    let _want = reader.download_all();
+    script.say(&Message::Range(Range {
+        drop: false,
+        start: 0,
+        length: 40,
+    }));
+    let asked = block_requests(&script.deliver().unwrap());
+    assert_eq!(asked.len(), 40);
+    asked
+        .iter()
+        .for_each(|asked| honest.say(&Message::Request(asked.clone())));
+    let mut answers = honest.deliver().unwrap();
+    answers.reverse();
+    for answer in &answers {
+        script.say(answer);
+        script.deliver().unwrap();
+    }
+    common::assert_complete_copy(&writer, &reader);
+    let stats = script.victim.stats();
+    assert!(stats.proofs_parked > 30, "{stats:?}");
+    assert_eq!(stats.proofs_refused, 0);
+    assert_eq!(stats.requests_sent, 41, "nothing was asked twice");
+}
+
+#[test]
+fn what_rests_on_a_refused_answer_is_asked_again() {
+    let (mut script, mut honest, writer, reader) = upgraded(8);
+    let _want = reader.download_all();
+    script.say(&Message::Range(Range {
+        drop: false,
+        start: 0,
+        length: 8,
+    }));
+    let asked = block_requests(&script.deliver().unwrap());
+    // The first one's path carries the others. It alone is not given.
+    asked[1..]
+        .iter()
+        .for_each(|asked| honest.say(&Message::Request(asked.clone())));
+    honest
+        .deliver()
+        .unwrap()
+        .iter()
+        .for_each(|message| script.say(message));
+    script.say(&Message::NoData(NoData {
+        request: asked[0].id,
+        reason: Reason::NotAvailable,
+    }));
+    let again = block_requests(&script.deliver().unwrap());
+    assert!(!again.is_empty());
+    again
+        .iter()
+        .for_each(|asked| honest.say(&Message::Request(asked.clone())));
+    honest
+        .deliver()
+        .unwrap()
+        .iter()
+        .for_each(|message| script.say(message));
+    script.deliver().unwrap();
+    assert_eq!(reader.count(0..8), 7);
+    assert_eq!(reader.get_local(7).unwrap(), writer.get_local(7).unwrap());
+    assert_eq!(script.victim.stats().proofs_refused, 0);
+}
+
+#[test]
+fn wants_are_answered_from_what_is_here_and_bounded() {
+    let (here, writer, there, reader) = writer_and_reader(&blocks(100));
+    let mut pair = common::Pair::new(&here, &there);
+    let _some = reader.download(40..50);
+    pair.b.connection.attach(&reader, pair.now);
+    pair.drive();
+    let mut script = Script::open(&there, &reader);
+    script.deliver().unwrap();
+    let want = |start, length, any| Message::Want(Want { start, length, any });
+    script.say(&want(0, WANT_BLOCKS, false));
+    script.say(&want(32, 32, true));
+    script.say(&want(64, 32, true));
+    script.say(&want(0, WANT_BLOCKS + 1, false));
+    script.say(&want((1 << 53) - 1, WANT_BLOCKS, false));
+    let answers = script.deliver().unwrap();
+    let [Message::Bitfield(bitfield), Message::Range(any)] = answers.as_slice() else {
+        panic!("{answers:?}")
+    };
+    assert_eq!(bitfield.words, [0, 0x3ff00, 0, 0]);
+    assert_eq!((any.start, any.length), (40, 1));
+
+    let mut script = Script::open(&here, &writer);
+    script.deliver().unwrap();
+    script.say(&want(0, WANT_BLOCKS, false));
+    let answers = script.deliver().unwrap();
+    assert!(
+        matches!(answers.as_slice(), [Message::Range(range)] if range.start == 0 && range.length == 100)
+    );
+}
+
+#[test]
+fn absurd_numbers_in_any_message_are_survived() {
+    let (mut script, _, _, reader) = upgraded(10);
+    let _want = reader.download_all();
+    let max = (1 << 53) - 1;
+    script.say(&Message::Sync(Sync {
+        fork: max,
+        length: max,
+        remote_length: max,
+        ..Sync::default()
+    }));
+    script.say(&Message::Range(Range {
+        drop: false,
+        start: max,
+        length: max,
+    }));
+    script.say(&Message::Range(Range {
+        drop: true,
+        start: 1,
+        length: max,
+    }));
+    script.say(&Message::Range(Range {
+        drop: false,
+        start: 3,
+        length: max,
+    }));
+    script.say(&sync_of(max));
+    script.say(&Message::Unwant(Want {
+        start: max,
+        length: max,
+        any: false,
+    }));
+    script.say(&request(max, upgrade(max, max)));
+    script.say(&request(
+        max,
+        ProofRequest {
+            fork: max,
+            ..block(max)
+        },
+    ));
+    script.deliver().unwrap();
+    assert_eq!(reader.length(), 10);
+}
