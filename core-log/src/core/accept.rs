@@ -1,0 +1,242 @@
+//! Accepting proofs: verify against the roots, commit, flip, tell.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{AcceptError, Core, Inner, Stored};
+use crate::changeset::{Changeset, VerifyError};
+use crate::events::Event;
+use crate::merkle::{Node, Roots};
+use crate::proof::Proof;
+use crate::seek::{self, NodeSource};
+use crate::storage::{BitWrite, BlockWrite, CoreWrite, Head, HeadWrite, StorageError};
+use crate::verifier::Verifier;
+
+/// What a commit of verified proofs brought.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// Blocks that were not here before.
+    pub blocks: Vec<u64>,
+    /// The new length, if it is a longer log.
+    pub length: Option<u64>,
+}
+
+impl Core {
+    /// Verifies one proof and commits it.
+    ///
+    /// # Errors
+    /// [`AcceptError`]; the core is unchanged.
+    pub fn accept(&self, proof: Proof) -> Result<Accepted, AcceptError> {
+        let mut changeset = self.changeset();
+        for result in self.verify_into(&mut changeset, vec![proof]) {
+            result?;
+        }
+        self.commit(changeset)
+    }
+
+    /// A changeset on the current roots, for several proofs that are committed together.
+    pub fn changeset(&self) -> Changeset {
+        let shared = self.inner.read();
+        let verifier = match &shared.verifier {
+            Some(verifier) => verifier.clone(),
+            None => Verifier::compat(self.inner.key),
+        };
+        Changeset::new(shared.fork, Roots::clone(&shared.roots), verifier)
+    }
+
+    /// Verifies `proofs` on top of `changeset`, in order; those that fail leave it as it was.
+    ///
+    /// Cost: one hash a block, O(log length) hashes a proof, one signature an upgrade. Takes
+    /// no lock while it hashes.
+    pub fn verify_into(
+        &self,
+        changeset: &mut Changeset,
+        proofs: Vec<Proof>,
+    ) -> Vec<Result<(), VerifyError>> {
+        changeset.extend(&Stored(&*self.inner.storage), proofs)
+    }
+
+    /// Commits verified proofs: all of them or none.
+    ///
+    /// # Errors
+    /// [`VerifyError::Stale`] if the core has moved on since the changeset was begun, or
+    /// [`AcceptError::Storage`].
+    pub fn commit(&self, changeset: Changeset) -> Result<Accepted, AcceptError> {
+        let inner = &*self.inner;
+        let _writer = inner.lock_writer();
+        let accepted = inner.weigh(&changeset)?;
+        inner.store(&changeset, &accepted)?;
+        inner.flip(changeset, &accepted);
+        Ok(accepted)
+    }
+}
+
+impl Inner {
+    /// What `changeset` brings to the current state, if it still fits it.
+    fn weigh(&self, changeset: &Changeset) -> Result<Accepted, VerifyError> {
+        let shared = self.read();
+        let (base, length) = (changeset.base, shared.roots.length());
+        let moved = changeset.is_upgrade() && base.length != length;
+        if base.fork != shared.fork || base.length > length || moved {
+            return Err(VerifyError::Stale);
+        }
+        let indexes = changeset.blocks.iter().map(|(index, _)| *index);
+        let mut blocks: Vec<u64> = indexes.filter(|i| !shared.bitfield.get(*i)).collect();
+        blocks.sort_unstable();
+        blocks.dedup();
+        Ok(Accepted {
+            blocks,
+            length: changeset.is_upgrade().then(|| changeset.length()),
+        })
+    }
+
+    fn store(&self, changeset: &Changeset, accepted: &Accepted) -> Result<(), StorageError> {
+        if changeset.is_empty() {
+            return Ok(());
+        }
+        let current = Arc::clone(&self.read().roots);
+        let roots = match changeset.is_upgrade() {
+            true => &changeset.roots,
+            false => &*current,
+        };
+        let head = changeset.signature.as_ref().map(|signature| HeadWrite {
+            head: Head {
+                fork: changeset.base.fork,
+                length: roots.length(),
+                root_hash: roots.hash(),
+                signature: signature.clone(),
+            },
+            ancestors: changeset.base.length,
+        });
+        let write = CoreWrite {
+            blocks: self.place(changeset, roots, &accepted.blocks)?,
+            nodes: changeset.nodes.values().copied().collect(),
+            bits: runs(&accepted.blocks),
+            head,
+            manifest: self.new_manifest(changeset),
+            ..CoreWrite::default()
+        };
+        self.storage.commit(write, self.durability)
+    }
+
+    /// Finds each fresh block's byte offset and joins neighbours.
+    fn place(
+        &self,
+        changeset: &Changeset,
+        roots: &Roots,
+        fresh: &[u64],
+    ) -> Result<Vec<BlockWrite>, StorageError> {
+        let values: HashMap<u64, &Bytes> = changeset.blocks.iter().map(|(i, b)| (*i, b)).collect();
+        let nodes = Overlay {
+            fresh: &changeset.nodes,
+            stored: Stored(&*self.storage),
+        };
+        let mut writes: Vec<BlockWrite> = Vec::new();
+        let mut next = None;
+        for index in fresh {
+            let Some(block) = values.get(index) else {
+                continue;
+            };
+            match (writes.last_mut(), next) {
+                (Some(last), Some(next)) if next == *index => last.blocks.push((*block).clone()),
+                _ => writes.push(BlockWrite {
+                    byte_offset: self.offset(roots, &nodes, *index)?,
+                    blocks: vec![(*block).clone()],
+                }),
+            }
+            next = Some(index + 1);
+        }
+        Ok(writes)
+    }
+
+    fn offset(
+        &self,
+        roots: &Roots,
+        nodes: &impl NodeSource,
+        index: u64,
+    ) -> Result<u64, StorageError> {
+        let offset = seek::byte_offset(roots, nodes, 2 * index)?;
+        // The path of a verified block holds every left sibling that the walk needs.
+        offset.ok_or_else(|| StorageError::Corrupt {
+            core: self.discovery_key,
+            part: "tree",
+            offset: 2 * index,
+            reason: "a node beside the block's path is missing".to_owned(),
+        })
+    }
+
+    fn new_manifest(&self, changeset: &Changeset) -> Option<crate::Manifest> {
+        let shared = self.read();
+        match (&shared.verifier, changeset.is_upgrade()) {
+            (Some(_), _) => None,
+            (None, true) => Some(changeset.verified_under().clone()),
+            (None, false) => changeset.manifest.clone(),
+        }
+    }
+
+    fn flip(&self, changeset: Changeset, accepted: &Accepted) {
+        let manifest = self.new_manifest(&changeset);
+        let learnt = manifest.is_some();
+        let verifier = manifest.and_then(|manifest| Verifier::new(self.key, manifest));
+        self.update(|shared| {
+            if let Some(signature) = changeset.signature {
+                shared.roots = Arc::new(changeset.roots);
+                shared.signature = signature;
+            }
+            if learnt {
+                shared.verifier = verifier;
+            }
+            for run in runs(&accepted.blocks) {
+                shared.mark(run.range);
+            }
+        });
+        self.supply.arrived(accepted.blocks.iter().copied());
+        let mut events = Vec::new();
+        if learnt {
+            events.push(Event::Manifest);
+        }
+        if let Some(length) = accepted.length {
+            events.push(Event::Append { length });
+        }
+        events.extend(
+            runs(&accepted.blocks)
+                .into_iter()
+                .map(|run| Event::Have(run.range)),
+        );
+        if !events.is_empty() {
+            self.announce(&events);
+        }
+    }
+}
+
+/// Nodes just verified, over those in storage.
+struct Overlay<'a> {
+    fresh: &'a HashMap<u64, Node>,
+    stored: Stored<'a>,
+}
+
+impl NodeSource for Overlay<'_> {
+    fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
+        match self.fresh.get(&index) {
+            Some(node) => Ok(Some(*node)),
+            None => self.stored.node(index),
+        }
+    }
+}
+
+/// Sorted indexes as runs of set bits.
+fn runs(indexes: &[u64]) -> Vec<BitWrite> {
+    let mut runs: Vec<BitWrite> = Vec::new();
+    for index in indexes {
+        match runs.last_mut() {
+            Some(run) if run.range.end == *index => run.range.end += 1,
+            _ => runs.push(BitWrite {
+                range: *index..*index + 1,
+                value: true,
+            }),
+        }
+    }
+    runs
+}

@@ -1,0 +1,176 @@
+//! Appending: hash, sign, commit, flip, tell.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ferrocore_primitives::hash::{self, Hash};
+
+use super::{Core, CoreError, Inner};
+use crate::events::Event;
+use crate::limits::{BATCH_BYTES_MAX, BLOCK_BYTES_MAX, NUMBER_MAX};
+use crate::merkle::{Node, Roots};
+use crate::storage::{BitWrite, BlockWrite, CoreWrite, Head, HeadWrite};
+use crate::verifier::TreeHead;
+
+/// The log right after an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Blocks.
+    pub length: u64,
+    /// Bytes of all blocks.
+    pub byte_length: u64,
+    /// Which history.
+    pub fork: u64,
+}
+
+/// Blocks with their leaf hashes: hashed off the writer's path, on any thread.
+#[derive(Debug, Clone)]
+pub struct HashedBlocks {
+    blocks: Vec<Bytes>,
+    hashes: Vec<Hash>,
+}
+
+impl HashedBlocks {
+    /// Hashes `blocks`, several at a time.
+    pub fn hash(blocks: Vec<Bytes>) -> Self {
+        let values: Vec<&[u8]> = blocks.iter().map(|block| block.as_ref()).collect();
+        let hashes = hash::leaves(&values);
+        Self { blocks, hashes }
+    }
+
+    /// The blocks.
+    pub fn blocks(&self) -> &[Bytes] {
+        &self.blocks
+    }
+}
+
+impl Core {
+    /// Appends one block.
+    ///
+    /// # Errors
+    /// As for [`Core::append_batch`].
+    pub fn append(&self, block: impl Into<Bytes>) -> Result<Appended, CoreError> {
+        self.append_batch(vec![block.into()])
+    }
+
+    /// Appends `blocks` as one: all or none of them, under one signature.
+    ///
+    /// When it returns, the blocks survive what the store's [`Durability`](crate::Durability)
+    /// promises. Nobody sees them before.
+    ///
+    /// # Errors
+    /// [`CoreError::NotWritable`], [`CoreError::BlockTooLarge`], [`CoreError::BatchTooLarge`],
+    /// or [`CoreError::Storage`], after which the core must be opened again.
+    pub fn append_batch(&self, blocks: Vec<Bytes>) -> Result<Appended, CoreError> {
+        self.append_hashed(HashedBlocks::hash(blocks))
+    }
+
+    /// As [`Core::append_batch`], for blocks that are hashed already.
+    ///
+    /// # Errors
+    /// As for [`Core::append_batch`].
+    pub fn append_hashed(&self, hashed: HashedBlocks) -> Result<Appended, CoreError> {
+        let inner = &*self.inner;
+        check_sizes(&hashed.blocks)?;
+        let _writer = inner.lock_writer();
+        let (fork, mut roots) = {
+            let shared = inner.read();
+            (shared.fork, Roots::clone(&shared.roots))
+        };
+        let (start, byte_offset) = (roots.length(), roots.byte_length());
+        let nodes = inner.grow(&mut roots, &hashed)?;
+        let signature = inner.sign(fork, &roots)?;
+        let appended = Appended {
+            length: roots.length(),
+            byte_length: roots.byte_length(),
+            fork,
+        };
+        if hashed.blocks.is_empty() {
+            return Ok(appended);
+        }
+        let head = Head {
+            fork,
+            length: appended.length,
+            root_hash: roots.hash(),
+            signature: signature.clone(),
+        };
+        let write = CoreWrite {
+            blocks: vec![BlockWrite {
+                byte_offset,
+                blocks: hashed.blocks,
+            }],
+            nodes,
+            bits: vec![BitWrite {
+                range: start..appended.length,
+                value: true,
+            }],
+            head: Some(HeadWrite {
+                head,
+                ancestors: start,
+            }),
+            ..CoreWrite::default()
+        };
+        inner.storage.commit(write, inner.durability)?;
+        inner.update(|shared| {
+            shared.roots = Arc::new(roots);
+            shared.signature = signature;
+            shared.mark(start..appended.length);
+        });
+        let length = appended.length;
+        inner.announce(&[Event::Append { length }, Event::Have(start..length)]);
+        Ok(appended)
+    }
+}
+
+impl Inner {
+    /// Adds the blocks' leaves to `roots` and returns every node that comes into being.
+    fn grow(&self, roots: &mut Roots, hashed: &HashedBlocks) -> Result<Vec<Node>, CoreError> {
+        let mut nodes = Vec::with_capacity(2 * hashed.blocks.len());
+        for (block, hash) in hashed.blocks.iter().zip(&hashed.hashes) {
+            let leaf = Node {
+                index: 2 * roots.length(),
+                size: block.len() as u64,
+                hash: *hash,
+            };
+            nodes.push(leaf);
+            let fits = leaf.index < NUMBER_MAX - 1;
+            fits.then(|| roots.push(leaf, |parent| nodes.push(parent)))
+                .flatten()
+                .ok_or(CoreError::Full { core: self.key })?;
+        }
+        Ok(nodes)
+    }
+
+    pub(super) fn sign(&self, fork: u64, roots: &Roots) -> Result<Bytes, CoreError> {
+        let (signer, verifier) = {
+            let shared = self.read();
+            (self.signer(&shared), shared.verifier.clone())
+        };
+        let (Some((key_pair, signer)), Some(verifier)) = (signer, verifier) else {
+            return Err(CoreError::NotWritable { core: self.key });
+        };
+        let head = TreeHead {
+            fork,
+            length: roots.length(),
+            hash: roots.hash(),
+        };
+        Ok(verifier.sign(&head, signer, key_pair))
+    }
+}
+
+fn check_sizes(blocks: &[Bytes]) -> Result<(), CoreError> {
+    if let Some(block) = blocks.iter().find(|b| b.len() > BLOCK_BYTES_MAX) {
+        return Err(CoreError::BlockTooLarge {
+            size: block.len(),
+            max: BLOCK_BYTES_MAX,
+        });
+    }
+    let bytes = blocks.iter().map(Bytes::len).sum();
+    if bytes > BATCH_BYTES_MAX {
+        return Err(CoreError::BatchTooLarge {
+            bytes,
+            max: BATCH_BYTES_MAX,
+        });
+    }
+    Ok(())
+}

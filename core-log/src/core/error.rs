@@ -1,0 +1,135 @@
+//! What can go wrong with a core, by whose doing.
+
+use ferrocore_primitives::keys::Key;
+use thiserror::Error;
+
+use crate::changeset::VerifyError;
+use crate::proof::PlanError;
+use crate::storage::StorageError;
+
+/// An operation on a core failed. The core is as it was before.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CoreError {
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// No key pair here can sign for the core; write where it was created.
+    #[error("core {core} is not writable here")]
+    NotWritable {
+        /// The core.
+        core: Key,
+    },
+    /// A block is larger than a peer could be sent; cut it.
+    #[error("a block of {size} bytes is larger than {max}; cut it into smaller ones")]
+    BlockTooLarge {
+        /// Its size.
+        size: usize,
+        /// [`BLOCK_BYTES_MAX`](crate::limits::BLOCK_BYTES_MAX).
+        max: usize,
+    },
+    /// One append carries too much; append in several batches.
+    #[error("a batch of {bytes} bytes is larger than {max}; append several smaller ones")]
+    BatchTooLarge {
+        /// Bytes of all its blocks.
+        bytes: usize,
+        /// [`BATCH_BYTES_MAX`](crate::limits::BATCH_BYTES_MAX).
+        max: usize,
+    },
+    /// A stored block does not hash to its leaf; fetch it again or restore a backup.
+    #[error("block {index} of core {core} is corrupt on disk")]
+    CorruptBlock {
+        /// The core.
+        core: Key,
+        /// The block.
+        index: u64,
+    },
+    /// The stored manifest or roots do not belong to the core.
+    #[error("what is stored of core {core} does not belong to its key")]
+    Manifest {
+        /// The core.
+        core: Key,
+    },
+    /// The log ends before this block.
+    #[error("block {index} is past the end of core {core}, which has {length}")]
+    OutOfBounds {
+        /// The core.
+        core: Key,
+        /// The block asked for.
+        index: u64,
+        /// The length.
+        length: u64,
+    },
+    /// The log ends before this byte.
+    #[error("byte {byte} is past the end of core {core}")]
+    BytePastEnd {
+        /// The core.
+        core: Key,
+        /// The byte asked for.
+        byte: u64,
+    },
+    /// The block is not here, and there is nobody who could supply it; connect to a peer.
+    #[error("block {index} of core {core} is not here and there is no peer to ask")]
+    NoPeers {
+        /// The core.
+        core: Key,
+        /// The block.
+        index: u64,
+    },
+    /// A fork must be newer than the current one.
+    #[error("fork {fork} of core {core} is not newer than the current one")]
+    InvalidFork {
+        /// The core.
+        core: Key,
+        /// The fork asked for.
+        fork: u64,
+    },
+    /// The pinned beginning cannot be cut.
+    #[error("core {core} cannot be cut within its prologue")]
+    Prologue {
+        /// The core.
+        core: Key,
+    },
+    /// The log is as long as its bounds allow.
+    #[error("core {core} is full")]
+    Full {
+        /// The core.
+        core: Key,
+    },
+}
+
+/// A request could not be answered with a proof.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ProveError {
+    /// The request does not fit the log: the asker's fault.
+    #[error(transparent)]
+    Invalid(#[from] PlanError),
+    /// A needed node is not here: a sparse core cannot prove everything.
+    #[error("tree node {index} is not here")]
+    MissingNode {
+        /// Tree index.
+        index: u64,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+}
+
+impl From<StorageError> for ProveError {
+    fn from(error: StorageError) -> Self {
+        Self::Core(error.into())
+    }
+}
+
+/// A proof was not accepted.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AcceptError {
+    /// It does not verify.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// It verifies, but could not be stored.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}

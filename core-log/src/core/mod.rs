@@ -1,0 +1,323 @@
+//! The handle on one core, composed of its parts.
+//!
+//! [`Core`] is a cheap clone; all clones share one state. Reading roots and bits takes a short
+//! shared lock, everything that changes the core holds the writer lock and flips the shared
+//! state only after storage has committed.
+
+mod accept;
+mod append;
+mod error;
+mod prove;
+mod read;
+mod shrink;
+mod want;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
+
+use bytes::Bytes;
+use ferrocore_primitives::hash::Hash;
+use ferrocore_primitives::keys::{DiscoveryKey, Key};
+use ferrocore_primitives::sign::KeyPair;
+
+use crate::bitfield::Bitfield;
+use crate::events::{Event, EventHub, Events};
+use crate::flat_tree;
+use crate::manifest::Manifest;
+use crate::merkle::{Node, Roots};
+use crate::seek::NodeSource;
+use crate::storage::{CoreStorage, CoreWrite, Durability, OpenedCore, StorageError};
+use crate::supply::SupplyHub;
+use crate::verifier::Verifier;
+
+pub use accept::Accepted;
+pub use append::{Appended, HashedBlocks};
+pub use error::{AcceptError, CoreError, ProveError};
+pub use want::{Download, Finding, Supply};
+
+/// A core: a signed, append-only log of blocks.
+#[derive(Clone)]
+pub struct Core {
+    inner: Arc<Inner>,
+}
+
+/// A handle that does not keep its core open.
+#[derive(Debug, Clone)]
+pub struct WeakCore {
+    inner: Weak<Inner>,
+}
+
+struct Inner {
+    key: Key,
+    discovery_key: DiscoveryKey,
+    key_pair: Option<KeyPair>,
+    durability: Durability,
+    storage: Arc<dyn CoreStorage>,
+    shared: RwLock<Shared>,
+    /// Held from reading the roots to the commit.
+    writer: Mutex<()>,
+    supply: SupplyHub,
+    events: EventHub,
+}
+
+/// What every reader sees: the state of the last commit.
+#[derive(Clone)]
+struct Shared {
+    fork: u64,
+    roots: Arc<Roots>,
+    signature: Bytes,
+    /// Known once the manifest is, and from the start for compat cores.
+    verifier: Option<Verifier>,
+    bitfield: Bitfield,
+    contiguous_length: u64,
+    user_data: BTreeMap<String, Vec<u8>>,
+}
+
+impl Core {
+    /// A handle on a core that storage has opened.
+    ///
+    /// With a `key_pair` that can sign for it alone, the core is writable.
+    ///
+    /// # Errors
+    /// [`CoreError::Manifest`] if the stored manifest does not belong to the key,
+    /// [`CoreError::Storage`] if the roots of its length are not in storage.
+    pub fn open(
+        opened: OpenedCore,
+        key_pair: Option<KeyPair>,
+        durability: Durability,
+    ) -> Result<Self, CoreError> {
+        let header = opened.header;
+        let key = header.key;
+        let verifier = match header.manifest {
+            None => None,
+            Some(manifest) => {
+                Some(Verifier::new(key, manifest).ok_or(CoreError::Manifest { core: key })?)
+            }
+        };
+        let roots = load_roots(&*opened.storage, &key, header.head.length)?;
+        let contiguous_length = opened.bitfield.next_unset(0).min(header.head.length);
+        let shared = Shared {
+            fork: header.head.fork,
+            roots: Arc::new(roots),
+            signature: header.head.signature,
+            verifier,
+            bitfield: opened.bitfield,
+            contiguous_length,
+            user_data: header.user_data,
+        };
+        let inner = Inner {
+            key,
+            discovery_key: key.discovery_key(),
+            key_pair: key_pair.or(header.key_pair),
+            durability,
+            storage: opened.storage,
+            shared: RwLock::new(shared),
+            writer: Mutex::new(()),
+            supply: SupplyHub::default(),
+            events: EventHub::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// A handle that lets the core close.
+    pub fn downgrade(&self) -> WeakCore {
+        WeakCore {
+            inner: Arc::downgrade(&self.inner),
+        }
+    }
+
+    /// Sets a small value kept beside the log, or removes it.
+    ///
+    /// # Errors
+    /// [`CoreError::Storage`] if it cannot be committed.
+    pub fn set_user_data(&self, key: &str, value: Option<&[u8]>) -> Result<(), CoreError> {
+        let _writer = self.inner.lock_writer();
+        let write = CoreWrite {
+            user_data: vec![(key.to_owned(), value.map(<[u8]>::to_vec))],
+            ..CoreWrite::default()
+        };
+        self.inner.storage.commit(write, self.inner.durability)?;
+        self.inner.update(|shared| {
+            match value {
+                Some(value) => shared.user_data.insert(key.to_owned(), value.to_vec()),
+                None => shared.user_data.remove(key),
+            };
+        });
+        Ok(())
+    }
+
+    /// Moves everything committed out of the journal into its place.
+    ///
+    /// # Errors
+    /// [`CoreError::Storage`] if it cannot be written.
+    pub fn flush(&self) -> Result<(), CoreError> {
+        let _writer = self.inner.lock_writer();
+        Ok(self.inner.storage.flush(self.inner.durability)?)
+    }
+
+    /// The core's key: whoever has it can find, verify and read the core.
+    pub fn key(&self) -> Key {
+        self.inner.key
+    }
+
+    /// The name under which peers meet without telling the key.
+    pub fn discovery_key(&self) -> DiscoveryKey {
+        self.inner.discovery_key
+    }
+
+    /// Blocks in the log, whether they are here or not.
+    pub fn length(&self) -> u64 {
+        self.inner.read().roots.length()
+    }
+
+    /// Bytes of all blocks of the log.
+    pub fn byte_length(&self) -> u64 {
+        self.inner.read().roots.byte_length()
+    }
+
+    /// Which history this is.
+    pub fn fork(&self) -> u64 {
+        self.inner.read().fork
+    }
+
+    /// Blocks that are here without a gap from the first.
+    pub fn contiguous_length(&self) -> u64 {
+        self.inner.read().contiguous_length
+    }
+
+    /// Hash over the roots.
+    pub fn tree_hash(&self) -> Hash {
+        self.inner.read().roots.hash()
+    }
+
+    /// Whether block `index` is here.
+    pub fn has(&self, index: u64) -> bool {
+        self.inner.read().bitfield.get(index)
+    }
+
+    /// How many blocks of `range` are here.
+    pub fn count(&self, range: std::ops::Range<u64>) -> u64 {
+        self.inner.read().bitfield.count(range)
+    }
+
+    /// Asks `question` of the bits of the blocks that are here. Keep it short: writers wait.
+    pub fn with_bitfield<T>(&self, question: impl FnOnce(&Bitfield) -> T) -> T {
+        question(&self.inner.read().bitfield)
+    }
+
+    /// The manifest, once known; a compat core's says what its key says.
+    pub fn manifest(&self) -> Option<Manifest> {
+        let shared = self.inner.read();
+        shared.verifier.as_ref().map(|v| v.manifest().clone())
+    }
+
+    /// Whether the key is the signer's bare public key. Unknown, and so `false`, for a reader
+    /// that has not verified anything yet.
+    pub fn is_compat(&self) -> bool {
+        let shared = self.inner.read();
+        shared.verifier.as_ref().is_some_and(Verifier::is_compat)
+    }
+
+    /// Whether this handle can append.
+    pub fn is_writable(&self) -> bool {
+        self.inner.signer(&self.inner.read()).is_some()
+    }
+
+    /// A small value kept beside the log.
+    pub fn user_data(&self, key: &str) -> Option<Vec<u8>> {
+        self.inner.read().user_data.get(key).cloned()
+    }
+
+    /// Subscribes to what happens from now on.
+    pub fn events(&self) -> Events {
+        self.inner.events.subscribe()
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core")
+            .field("key", &self.key())
+            .field("length", &self.length())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+impl WeakCore {
+    /// The core, if it is still open.
+    pub fn upgrade(&self) -> Option<Core> {
+        self.inner.upgrade().map(|inner| Core { inner })
+    }
+}
+
+impl Inner {
+    // A panic under a lock cannot leave the state half changed: flips are plain assignments.
+    fn read(&self) -> RwLockReadGuard<'_, Shared> {
+        self.shared.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn update<T>(&self, change: impl FnOnce(&mut Shared) -> T) -> T {
+        change(&mut self.shared.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn lock_writer(&self) -> MutexGuard<'_, ()> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The key pair and its place in the manifest, if it can sign alone.
+    fn signer(&self, shared: &Shared) -> Option<(&KeyPair, usize)> {
+        let key_pair = self.key_pair.as_ref()?;
+        let signer = shared.verifier.as_ref()?.sole_signer(key_pair)?;
+        Some((key_pair, signer))
+    }
+
+    /// Tells everybody about committed changes.
+    fn announce(&self, events: &[Event]) {
+        events.iter().for_each(|event| self.events.emit(event));
+        self.supply.wake_suppliers();
+    }
+}
+
+impl Shared {
+    /// Marks blocks as here and moves the contiguous length along.
+    fn mark(&mut self, range: std::ops::Range<u64>) {
+        let touches = range.contains(&self.contiguous_length);
+        self.bitfield.set_range(range, true);
+        if touches {
+            self.contiguous_length = self.bitfield.next_unset(self.contiguous_length);
+        }
+    }
+}
+
+/// Storage as a source of nodes.
+struct Stored<'a>(&'a dyn CoreStorage);
+
+impl NodeSource for Stored<'_> {
+    fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
+        self.0.node(index)
+    }
+}
+
+fn load_roots(storage: &dyn CoreStorage, key: &Key, length: u64) -> Result<Roots, CoreError> {
+    let missing = |index| StorageError::Corrupt {
+        core: key.discovery_key(),
+        part: "tree",
+        offset: index,
+        reason: format!("the root at tree index {index} is missing"),
+    };
+    let nodes: Result<Vec<Node>, StorageError> = flat_tree::full_roots(length)
+        .map(|index| storage.node(index)?.ok_or_else(|| missing(index)))
+        .collect();
+    Roots::new(length, nodes?).ok_or(CoreError::Manifest { core: *key })
+}

@@ -1,0 +1,164 @@
+//! Reading: from storage when the block is here, through suppliers when it is not.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ferrocore_primitives::hash;
+
+use super::{Core, CoreError, Stored};
+use crate::seek::{self, Position};
+
+impl Core {
+    /// Block `index` if it is here. It is hashed again: a flipped byte is an error, never data.
+    ///
+    /// # Errors
+    /// [`CoreError::CorruptBlock`] or [`CoreError::Storage`].
+    pub fn get_local(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
+        let inner = &*self.inner;
+        let corrupt = || CoreError::CorruptBlock {
+            core: inner.key,
+            index,
+        };
+        let roots = {
+            let shared = inner.read();
+            if !shared.bitfield.get(index) {
+                return Ok(None);
+            }
+            Arc::clone(&shared.roots)
+        };
+        let nodes = Stored(&*inner.storage);
+        let leaf = inner.storage.node(2 * index)?.ok_or_else(corrupt)?;
+        let offset = seek::byte_offset(&roots, &nodes, 2 * index)?.ok_or_else(corrupt)?;
+        let size = usize::try_from(leaf.size).map_err(|_| corrupt())?;
+        let within = offset
+            .checked_add(leaf.size)
+            .is_some_and(|end| end <= roots.byte_length());
+        if !within || size > crate::limits::BLOCK_BYTES_MAX {
+            return Err(corrupt());
+        }
+        let block = inner.storage.block(offset, size)?;
+        if hash::leaf(&block) == leaf.hash {
+            Ok(Some(block))
+        } else {
+            Err(corrupt())
+        }
+    }
+
+    /// Block `index`, from a supplier if it is not here. A local block is there at the first
+    /// poll. Dropping the future takes the want back.
+    ///
+    /// # Errors
+    /// [`CoreError::OutOfBounds`] if the log, as far as all suppliers know it, ends before;
+    /// [`CoreError::NoPeers`] if there is nobody to ask and nobody is being looked for. How
+    /// long to wait for a slow peer is the caller's to say.
+    pub async fn get(&self, index: u64) -> Result<Bytes, CoreError> {
+        if let Some(block) = self.get_local(index)? {
+            return Ok(block);
+        }
+        if index >= self.length() {
+            self.reach(index).await?;
+        }
+        let _want = self.want_block(index);
+        loop {
+            let progress = self.inner.supply.listen();
+            if let Some(block) = self.get_local(index)? {
+                return Ok(block);
+            }
+            if self.inner.supply.is_hopeless() {
+                return Err(CoreError::NoPeers {
+                    core: self.key(),
+                    index,
+                });
+            }
+            progress.await;
+        }
+    }
+
+    /// Waits until the log has block `index` or all suppliers have said that theirs does not.
+    async fn reach(&self, index: u64) -> Result<(), CoreError> {
+        self.update().await?;
+        let length = self.length();
+        if index < length {
+            return Ok(());
+        }
+        let core = self.key();
+        if length == 0 && !self.is_writable() && self.inner.supply.is_hopeless() {
+            return Err(CoreError::NoPeers { core, index });
+        }
+        Err(CoreError::OutOfBounds {
+            core,
+            index,
+            length,
+        })
+    }
+
+    /// Waits until every supplier has said its length and no longer log is on its way; returns
+    /// whether the log grew meanwhile. Returns at once when there are no suppliers and none
+    /// are being looked for.
+    ///
+    /// # Errors
+    /// None today; the signature leaves room for suppliers that fail.
+    pub async fn update(&self) -> Result<bool, CoreError> {
+        let before = self.length();
+        loop {
+            let progress = self.inner.supply.listen();
+            let length = self.length();
+            if self.inner.supply.settled(length) == crate::supply::Settled::Done {
+                return Ok(length > before);
+            }
+            progress.await;
+        }
+    }
+
+    /// The block that holds byte `byte` and the offset in it, or `None` if the tree nodes on
+    /// the way are not here.
+    ///
+    /// # Errors
+    /// [`CoreError::BytePastEnd`] or [`CoreError::Storage`].
+    pub fn seek_local(&self, byte: u64) -> Result<Option<(u64, u64)>, CoreError> {
+        let roots = Arc::clone(&self.inner.read().roots);
+        match seek::seek(&roots, &Stored(&*self.inner.storage), byte, 0)? {
+            Position::Block { index, offset } => Ok(Some((index, offset))),
+            Position::Below { .. } => Ok(None),
+            Position::Past => Err(CoreError::BytePastEnd {
+                core: self.key(),
+                byte,
+            }),
+        }
+    }
+
+    /// As [`Core::seek_local`], fetching blocks until their paths show where the byte is.
+    ///
+    /// # Errors
+    /// As for [`Core::seek_local`] and [`Core::get`].
+    pub async fn seek(&self, byte: u64) -> Result<(u64, u64), CoreError> {
+        loop {
+            let roots = Arc::clone(&self.inner.read().roots);
+            match seek::seek(&roots, &Stored(&*self.inner.storage), byte, 0)? {
+                Position::Block { index, offset } => return Ok((index, offset)),
+                Position::Below { node, bytes } => {
+                    let guess = guess(node, bytes, self.inner.storage.node(node)?.map(|n| n.size));
+                    self.get(guess).await?;
+                }
+                Position::Past => {
+                    return Err(CoreError::BytePastEnd {
+                        core: self.key(),
+                        byte,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// The block below `node` that holds byte `bytes` of it if all blocks are of one size. Its
+/// path splits the subtree, so every guess narrows the search.
+fn guess(node: u64, bytes: u64, size: Option<u64>) -> u64 {
+    let (first, leaves) = (
+        crate::flat_tree::first_block(node),
+        crate::flat_tree::leaves(node),
+    );
+    let size = u128::from(size.unwrap_or(0).max(1));
+    let place = u128::from(bytes) * u128::from(leaves) / size;
+    first + u64::try_from(place).unwrap_or(0).min(leaves - 1)
+}

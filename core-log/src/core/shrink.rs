@@ -1,0 +1,134 @@
+//! Giving up blocks: cutting the log short, and forgetting blocks that can be fetched again.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{Appended, Core, CoreError, Inner, Stored, load_roots};
+use crate::events::Event;
+use crate::limits::NUMBER_MAX;
+use crate::seek;
+use crate::storage::{BitWrite, CoreWrite, Head, HeadWrite, StorageError};
+
+impl Core {
+    /// Cuts the log to `length` blocks and starts another history: the next fork, or `fork`.
+    ///
+    /// What is cut off is gone here at once, and at every reader once it meets this fork.
+    ///
+    /// # Errors
+    /// [`CoreError::NotWritable`]; [`CoreError::OutOfBounds`] if the log is shorter;
+    /// [`CoreError::InvalidFork`] if `fork` is not newer; [`CoreError::Prologue`] below the
+    /// pinned beginning; [`CoreError::Storage`].
+    pub fn truncate(&self, length: u64, fork: Option<u64>) -> Result<Appended, CoreError> {
+        let inner = &*self.inner;
+        let _writer = inner.lock_writer();
+        let (old_length, fork) = inner.check_truncate(length, fork)?;
+        let roots = load_roots(&*inner.storage, &inner.key, length)?;
+        let signature = inner.sign(fork, &roots)?;
+        let head = Head {
+            fork,
+            length,
+            root_hash: roots.hash(),
+            signature: signature.clone(),
+        };
+        let write = CoreWrite {
+            bits: vec![BitWrite {
+                range: length..old_length,
+                value: false,
+            }],
+            head: Some(HeadWrite {
+                head,
+                ancestors: length,
+            }),
+            ..CoreWrite::default()
+        };
+        inner.storage.commit(write, inner.durability)?;
+        let truncated = Appended {
+            length,
+            byte_length: roots.byte_length(),
+            fork,
+        };
+        inner.update(|shared| {
+            shared.fork = fork;
+            shared.roots = Arc::new(roots);
+            shared.signature = signature;
+            shared.bitfield.truncate(length);
+            shared.contiguous_length = shared.contiguous_length.min(length);
+        });
+        inner.announce(&[Event::Truncate { length, fork }]);
+        Ok(truncated)
+    }
+
+    /// Forgets the blocks of `range` here and gives their disk space back. The log still has
+    /// them: peers that kept them can supply them again.
+    ///
+    /// # Errors
+    /// [`CoreError::Storage`].
+    pub fn clear(&self, range: Range<u64>) -> Result<(), CoreError> {
+        let inner = &*self.inner;
+        let _writer = inner.lock_writer();
+        let range = range.start..range.end.min(self.length());
+        if range.is_empty() {
+            return Ok(());
+        }
+        let write = CoreWrite {
+            bits: vec![BitWrite {
+                range: range.clone(),
+                value: false,
+            }],
+            freed: inner.bytes_around(&range)?.into_iter().collect(),
+            ..CoreWrite::default()
+        };
+        inner.storage.commit(write, inner.durability)?;
+        inner.update(|shared| {
+            shared.bitfield.set_range(range.clone(), false);
+            shared.contiguous_length = shared.contiguous_length.min(range.start);
+        });
+        inner.announce(&[Event::Clear(range)]);
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// The current length and the fork that a truncate to `length` leads to.
+    fn check_truncate(&self, length: u64, fork: Option<u64>) -> Result<(u64, u64), CoreError> {
+        let shared = self.read();
+        let (core, old_length) = (self.key, shared.roots.length());
+        if self.signer(&shared).is_none() {
+            return Err(CoreError::NotWritable { core });
+        }
+        if length > old_length {
+            return Err(CoreError::OutOfBounds {
+                core,
+                index: length,
+                length: old_length,
+            });
+        }
+        let prologue = shared.verifier.as_ref().and_then(|v| v.prologue());
+        if prologue.is_some_and(|prologue| length < prologue.length) {
+            return Err(CoreError::Prologue { core });
+        }
+        let next = fork.unwrap_or(shared.fork + 1);
+        if next <= shared.fork || next > NUMBER_MAX {
+            return Err(CoreError::InvalidFork { core, fork: next });
+        }
+        Ok((old_length, next))
+    }
+
+    /// The bytes of `range` and of the absent blocks on both sides, or `None` where the tree
+    /// nodes that tell are not here.
+    fn bytes_around(&self, range: &Range<u64>) -> Result<Option<Range<u64>>, StorageError> {
+        let (roots, start, end) = {
+            let shared = self.read();
+            let start = shared.bitfield.prev_set(range.start).map_or(0, |i| i + 1);
+            let end = shared.bitfield.next_set(range.end);
+            (Arc::clone(&shared.roots), start, end)
+        };
+        let nodes = Stored(&*self.storage);
+        let start = seek::byte_offset(&roots, &nodes, 2 * start)?;
+        let end = match end {
+            Some(end) => seek::byte_offset(&roots, &nodes, 2 * end)?,
+            None => Some(roots.byte_length()),
+        };
+        Ok(start.zip(end).map(|(start, end)| start..end))
+    }
+}

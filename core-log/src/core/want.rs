@@ -1,0 +1,181 @@
+//! Wanting blocks: what readers ask for, and the door suppliers come through.
+
+use std::ops::Range;
+
+use super::{Core, CoreError};
+use crate::supply::{Availability, Claim, SupplierId, Wake};
+
+impl Core {
+    /// Wants all blocks of `range`, whose end may lie past the log: blocks that come to be
+    /// there are wanted too. Dropping the handle takes the want back.
+    pub fn download(&self, range: Range<u64>) -> Download {
+        Download {
+            id: self.inner.supply.want_range(range.clone()),
+            end: range.end,
+            core: self.clone(),
+        }
+    }
+
+    /// Wants every block there is and will be.
+    pub fn download_all(&self) -> Download {
+        self.download(0..u64::MAX)
+    }
+
+    /// Says that suppliers are being looked for, so that readers wait instead of failing with
+    /// [`CoreError::NoPeers`], until the guard is dropped.
+    pub fn finding(&self) -> Finding {
+        self.inner.supply.add_finder();
+        Finding { core: self.clone() }
+    }
+
+    /// The supplier's side of this core.
+    pub fn supply(&self) -> Supply<'_> {
+        Supply { core: self }
+    }
+
+    pub(super) fn want_block(&self, index: u64) -> BlockWant<'_> {
+        self.inner.supply.want_block(index);
+        BlockWant { core: self, index }
+    }
+}
+
+/// A wanted range; dropped, it is wanted no more.
+#[derive(Debug)]
+pub struct Download {
+    core: Core,
+    id: u64,
+    end: u64,
+}
+
+impl Download {
+    /// Waits until every block of the range is here. A range that ends past the log waits for
+    /// the log to reach its end.
+    ///
+    /// # Errors
+    /// [`CoreError::NoPeers`] when nobody is left to ask.
+    pub async fn done(&self) -> Result<(), CoreError> {
+        self.reach(self.end).await
+    }
+
+    /// Waits until every block of the range is here that the log has at that moment.
+    ///
+    /// # Errors
+    /// As for [`Download::done`].
+    pub async fn caught_up(&self) -> Result<(), CoreError> {
+        self.core.update().await?;
+        self.reach(self.end.min(self.core.length())).await
+    }
+
+    async fn reach(&self, end: u64) -> Result<(), CoreError> {
+        let inner = &*self.core.inner;
+        loop {
+            let progress = inner.supply.listen();
+            let missing = self.missing_from();
+            if missing >= end {
+                return Ok(());
+            }
+            if inner.supply.is_hopeless() {
+                return Err(CoreError::NoPeers {
+                    core: inner.key,
+                    index: missing,
+                });
+            }
+            progress.await;
+        }
+    }
+
+    fn missing_from(&self) -> u64 {
+        let inner = &*self.core.inner;
+        let missing = inner.supply.missing_from(self.id, &inner.read().bitfield);
+        missing.unwrap_or(self.end)
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        self.core.inner.supply.unwant_range(self.id);
+    }
+}
+
+/// A guard under which readers wait for suppliers to be found.
+#[derive(Debug)]
+pub struct Finding {
+    core: Core,
+}
+
+impl Drop for Finding {
+    fn drop(&mut self) {
+        self.core.inner.supply.remove_finder();
+    }
+}
+
+pub(super) struct BlockWant<'a> {
+    core: &'a Core,
+    index: u64,
+}
+
+impl Drop for BlockWant<'_> {
+    fn drop(&mut self) {
+        self.core.inner.supply.unwant_block(self.index);
+    }
+}
+
+/// What a supplier does with a core, besides [`Core::accept`].
+#[derive(Debug, Clone, Copy)]
+pub struct Supply<'a> {
+    core: &'a Core,
+}
+
+impl Supply<'_> {
+    /// Becomes a supplier. `wake` is called when there may be something to claim or announce;
+    /// it must not block nor call back into the core.
+    pub fn attach(&self, wake: Wake) -> SupplierId {
+        self.core.inner.supply.attach(wake)
+    }
+
+    /// Leaves; what was claimed may be claimed by others.
+    pub fn detach(&self, id: SupplierId) {
+        self.core.inner.supply.detach(id);
+    }
+
+    /// Takes on up to `max` wanted blocks below the core's length that are not here, that
+    /// nobody else has claimed, and that `remote` has.
+    pub fn claim(&self, id: SupplierId, remote: &dyn Availability, max: usize) -> Vec<Claim> {
+        let inner = &*self.core.inner;
+        let shared = inner.read();
+        let length = shared.roots.length();
+        inner
+            .supply
+            .claim(id, &shared.bitfield, length, remote, max)
+    }
+
+    /// Gives back a claimed block that will not be delivered.
+    pub fn release(&self, id: SupplierId, index: u64) {
+        self.core.inner.supply.release(id, index);
+    }
+
+    /// Says that more can be delivered at or past block `from` than when it was last claimed.
+    pub fn available(&self, id: SupplierId, from: u64) {
+        self.core.inner.supply.available(id, from);
+    }
+
+    /// Says how long the supplier's log is (of this fork); lets [`Core::update`] end.
+    pub fn settle(&self, id: SupplierId, remote_length: u64) {
+        self.core.inner.supply.settle(id, remote_length);
+    }
+
+    /// Whether anything is wanted.
+    pub fn is_wanting(&self) -> bool {
+        self.core.inner.supply.is_wanting()
+    }
+
+    /// How many suppliers are attached.
+    pub fn suppliers(&self) -> usize {
+        self.core.inner.supply.suppliers()
+    }
+
+    /// The greatest length any supplier has said to have.
+    pub fn remote_length(&self) -> Option<u64> {
+        self.core.inner.supply.remote_length()
+    }
+}

@@ -1,0 +1,30 @@
+//! Hypercore: a signed, append-only Merkle log whose blocks are verified one by one.
+//!
+//! A [`Core`] is local storage, a verifier and a list of wants. Whatever can satisfy a want is a
+//! supplier ([`supply`]): it hands in a [`proof::Proof`], the core verifies it against its signed
+//! roots, and only then does anything reach storage. A [`Corestore`] keeps many cores.
+//!
+//! The crate is synchronous but for waiting: [`Core::get`] of a block that is not here is a
+//! future that needs no runtime.
+#![deny(clippy::unwrap_used)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod bitfield;
+pub mod changeset;
+pub mod core;
+pub mod corestore;
+pub mod events;
+pub mod flat_tree;
+pub mod limits;
+pub mod manifest;
+pub mod merkle;
+pub mod proof;
+pub mod seek;
+pub mod storage;
+pub mod supply;
+pub mod verifier;
+
+pub use crate::core::{Appended, Core, CoreError};
+pub use crate::corestore::{CoreOptions, Corestore, StoreError, StoreOptions};
+pub use crate::manifest::Manifest;
+pub use crate::storage::{Durability, StorageError};

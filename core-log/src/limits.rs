@@ -1,0 +1,19 @@
+//! The bounds this crate keeps, in one place.
+
+/// Largest block, in bytes, that may be appended: 15 MiB, as in JavaScript, so that the block
+/// and its proof fit one encrypted frame.
+pub const BLOCK_BYTES_MAX: usize = 15 * 1024 * 1024;
+
+/// Largest value that a length, index, fork or size may have: 2^53 - 1, JavaScript's safe
+/// integers.
+pub const NUMBER_MAX: u64 = (1 << 53) - 1;
+
+/// Most nodes one part of a proof may carry. A path up a tree of 2^53 leaves has 53, an upgrade
+/// at most twice that; the rest is slack for seeks inside.
+pub const PROOF_NODES_MAX: usize = 256;
+
+/// Most events that wait for one subscriber; past that it is told that it lagged.
+pub const EVENTS_MAX: usize = 1024;
+
+/// Bytes of blocks that one append may carry before it is refused: a batch is one write.
+pub const BATCH_BYTES_MAX: usize = 1 << 30;

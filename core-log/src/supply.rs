@@ -1,0 +1,449 @@
+//! Wants and claims: what a core lacks, and who is getting it.
+//!
+//! A reader puts *wants* in (a block, a range, a newer length). A *supplier* (a replication
+//! channel, a static store) attaches, claims blocks that it can deliver, and hands in proofs
+//! through [`Core::accept`](crate::Core::accept); what it cannot deliver it releases. Knows who
+//! wants and claims what. Does not know networks, proofs or storage.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use event_listener::{Event as Signal, EventListener};
+
+use crate::bitfield::Bitfield;
+
+/// Wakes a supplier: there is something new to claim or to announce. Must not block and must
+/// not call back into the core.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// Names a supplier of one core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SupplierId(u64);
+
+/// What a supplier can deliver.
+pub trait Availability {
+    /// The first block in `range` that it can deliver.
+    fn next_available(&self, range: Range<u64>) -> Option<u64>;
+}
+
+/// Everything can be delivered: a contiguous peer, a complete static store.
+#[derive(Debug, Clone, Copy)]
+pub struct All;
+
+impl Availability for All {
+    fn next_available(&self, range: Range<u64>) -> Option<u64> {
+        (!range.is_empty()).then_some(range.start)
+    }
+}
+
+/// A block that a supplier has taken on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// Block index.
+    pub index: u64,
+    /// Whether somebody waits for just this block.
+    pub urgent: bool,
+}
+
+/// The wants and suppliers of one core.
+#[derive(Default)]
+pub(crate) struct SupplyHub {
+    state: Mutex<State>,
+    /// Fires when blocks arrive, suppliers come, go or settle.
+    progress: Signal,
+}
+
+#[derive(Default)]
+struct State {
+    suppliers: HashMap<SupplierId, Supplier>,
+    next_id: u64,
+    /// How many are looking for suppliers just now.
+    finders: usize,
+    /// Blocks somebody waits for, with how many do.
+    blocks: BTreeMap<u64, usize>,
+    ranges: BTreeMap<u64, RangeWant>,
+    claims: HashMap<u64, Vec<SupplierId>>,
+}
+
+struct Supplier {
+    wake: Wake,
+    /// The length it has said to have, once it has said one.
+    remote_length: Option<u64>,
+}
+
+struct RangeWant {
+    range: Range<u64>,
+    /// Everything before is here.
+    missing_from: u64,
+    /// Where each supplier's search goes on: what lies before it is here, claimed or not had.
+    cursors: HashMap<SupplierId, u64>,
+}
+
+/// What the hub answers about a newer length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// Some supplier has not spoken yet, or has more than we do.
+    Pending,
+    /// All suppliers have spoken, and none has more.
+    Done,
+}
+
+impl SupplyHub {
+    pub(crate) fn listen(&self) -> EventListener {
+        self.progress.listen()
+    }
+
+    pub(crate) fn attach(&self, wake: Wake) -> SupplierId {
+        let mut state = self.lock();
+        let id = SupplierId(state.next_id);
+        state.next_id += 1;
+        let supplier = Supplier {
+            wake,
+            remote_length: None,
+        };
+        state.suppliers.insert(id, supplier);
+        drop(state);
+        self.progress.notify(usize::MAX);
+        id
+    }
+
+    pub(crate) fn detach(&self, id: SupplierId) {
+        let mut state = self.lock();
+        state.suppliers.remove(&id);
+        let mut freed = Vec::new();
+        state.claims.retain(|index, claimants| {
+            let before = claimants.len();
+            claimants.retain(|claimant| *claimant != id);
+            if claimants.len() < before {
+                freed.push(*index);
+            }
+            !claimants.is_empty()
+        });
+        for want in state.ranges.values_mut() {
+            want.cursors.remove(&id);
+        }
+        freed.iter().for_each(|index| state.offer(*index));
+        state.wake_all();
+        drop(state);
+        self.progress.notify(usize::MAX);
+    }
+
+    pub(crate) fn claim(
+        &self,
+        id: SupplierId,
+        local: &Bitfield,
+        length: u64,
+        remote: &dyn Availability,
+        max: usize,
+    ) -> Vec<Claim> {
+        let mut state = self.lock();
+        if !state.suppliers.contains_key(&id) {
+            return Vec::new();
+        }
+        let mut taken = state.claim_blocks(id, local, length, remote, max);
+        state.claim_ranges(id, local, length, remote, max, &mut taken);
+        taken
+    }
+
+    pub(crate) fn release(&self, id: SupplierId, index: u64) {
+        let mut state = self.lock();
+        let Some(claimants) = state.claims.get_mut(&index) else {
+            return;
+        };
+        claimants.retain(|claimant| *claimant != id);
+        if claimants.is_empty() {
+            state.claims.remove(&index);
+        }
+        state.offer(index);
+        // The one who could not deliver is not asked at once again.
+        state.wake_others(id);
+    }
+
+    pub(crate) fn available(&self, id: SupplierId, from: u64) {
+        for want in self.lock().ranges.values_mut() {
+            if let Some(cursor) = want.cursors.get_mut(&id) {
+                *cursor = (*cursor).min(from);
+            }
+        }
+    }
+
+    pub(crate) fn settle(&self, id: SupplierId, remote_length: u64) {
+        if let Some(supplier) = self.lock().suppliers.get_mut(&id) {
+            supplier.remote_length = Some(remote_length);
+        }
+        self.progress.notify(usize::MAX);
+    }
+
+    pub(crate) fn settled(&self, length: u64) -> Settled {
+        let state = self.lock();
+        let silent_or_ahead = |s: &Supplier| s.remote_length.is_none_or(|l| l > length);
+        let unheard = state.suppliers.is_empty() && state.finders > 0;
+        if unheard || state.suppliers.values().any(silent_or_ahead) {
+            Settled::Pending
+        } else {
+            Settled::Done
+        }
+    }
+
+    pub(crate) fn remote_length(&self) -> Option<u64> {
+        let state = self.lock();
+        state
+            .suppliers
+            .values()
+            .filter_map(|s| s.remote_length)
+            .max()
+    }
+
+    pub(crate) fn is_hopeless(&self) -> bool {
+        let state = self.lock();
+        state.suppliers.is_empty() && state.finders == 0
+    }
+
+    pub(crate) fn suppliers(&self) -> usize {
+        self.lock().suppliers.len()
+    }
+
+    pub(crate) fn is_wanting(&self) -> bool {
+        let state = self.lock();
+        !state.blocks.is_empty() || !state.ranges.is_empty()
+    }
+
+    pub(crate) fn add_finder(&self) {
+        self.lock().finders += 1;
+    }
+
+    pub(crate) fn remove_finder(&self) {
+        self.lock().finders -= 1;
+        self.progress.notify(usize::MAX);
+    }
+
+    pub(crate) fn want_block(&self, index: u64) {
+        let mut state = self.lock();
+        *state.blocks.entry(index).or_insert(0) += 1;
+        state.wake_all();
+    }
+
+    pub(crate) fn unwant_block(&self, index: u64) {
+        let mut state = self.lock();
+        if let Some(count) = state.blocks.get_mut(&index) {
+            *count -= 1;
+            if *count == 0 {
+                state.blocks.remove(&index);
+            }
+        }
+    }
+
+    pub(crate) fn want_range(&self, range: Range<u64>) -> u64 {
+        let mut state = self.lock();
+        let id = state.next_id;
+        state.next_id += 1;
+        let want = RangeWant {
+            missing_from: range.start,
+            range,
+            cursors: HashMap::new(),
+        };
+        state.ranges.insert(id, want);
+        state.wake_all();
+        id
+    }
+
+    pub(crate) fn unwant_range(&self, id: u64) {
+        self.lock().ranges.remove(&id);
+    }
+
+    /// The first block of range want `id` that is not here.
+    pub(crate) fn missing_from(&self, id: u64, local: &Bitfield) -> Option<u64> {
+        let mut state = self.lock();
+        let want = state.ranges.get_mut(&id)?;
+        want.missing_from = local.next_unset(want.missing_from);
+        Some(want.missing_from)
+    }
+
+    /// Blocks have been committed: their claims are settled, and waiters look again.
+    pub(crate) fn arrived(&self, blocks: impl Iterator<Item = u64>) {
+        let mut state = self.lock();
+        for index in blocks {
+            state.claims.remove(&index);
+        }
+        drop(state);
+        self.progress.notify(usize::MAX);
+    }
+
+    /// The core has changed in a way its suppliers may want to tell or use.
+    pub(crate) fn wake_suppliers(&self) {
+        self.lock().wake_all();
+        self.progress.notify(usize::MAX);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn claim_blocks(
+        &mut self,
+        id: SupplierId,
+        local: &Bitfield,
+        length: u64,
+        remote: &dyn Availability,
+        max: usize,
+    ) -> Vec<Claim> {
+        let claims = &mut self.claims;
+        let open = self.blocks.range(..length).map(|(index, _)| *index);
+        let open = open
+            .filter(|index| !local.get(*index) && !claims.contains_key(index))
+            .filter(|index| remote.next_available(*index..*index + 1).is_some())
+            .take(max);
+        let taken: Vec<_> = open
+            .map(|index| Claim {
+                index,
+                urgent: true,
+            })
+            .collect();
+        for claim in &taken {
+            claims.insert(claim.index, vec![id]);
+        }
+        taken
+    }
+
+    fn claim_ranges(
+        &mut self,
+        id: SupplierId,
+        local: &Bitfield,
+        length: u64,
+        remote: &dyn Availability,
+        max: usize,
+        taken: &mut Vec<Claim>,
+    ) {
+        for want in self.ranges.values_mut() {
+            let end = want.range.end.min(length);
+            want.missing_from = local.next_unset(want.missing_from);
+            let cursor = want.cursors.entry(id).or_insert(want.missing_from);
+            *cursor = (*cursor).max(want.missing_from);
+            while taken.len() < max && *cursor < end {
+                let Some(index) = remote.next_available(*cursor..end) else {
+                    *cursor = end;
+                    break;
+                };
+                let missing = local.next_unset(index);
+                *cursor = missing.max(index);
+                if missing > index {
+                    continue;
+                }
+                *cursor = index + 1;
+                if let std::collections::hash_map::Entry::Vacant(slot) = self.claims.entry(index) {
+                    slot.insert(vec![id]);
+                    taken.push(Claim {
+                        index,
+                        urgent: false,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Block `index` may be claimed again.
+    fn offer(&mut self, index: u64) {
+        for want in self.ranges.values_mut() {
+            for cursor in want.cursors.values_mut() {
+                *cursor = (*cursor).min(index);
+            }
+        }
+    }
+
+    fn wake_all(&self) {
+        self.suppliers.values().for_each(|s| (s.wake)());
+    }
+
+    fn wake_others(&self, id: SupplierId) {
+        let others = self.suppliers.iter().filter(|(other, _)| **other != id);
+        others.for_each(|(_, supplier)| (supplier.wake)());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Only(Vec<u64>);
+
+    impl Availability for Only {
+        fn next_available(&self, range: Range<u64>) -> Option<u64> {
+            self.0.iter().copied().find(|index| range.contains(index))
+        }
+    }
+
+    fn hub_with_suppliers(count: usize) -> (SupplyHub, Vec<SupplierId>) {
+        let hub = SupplyHub::default();
+        let ids = (0..count).map(|_| hub.attach(Arc::new(|| {}))).collect();
+        (hub, ids)
+    }
+
+    fn indexes(claims: &[Claim]) -> Vec<u64> {
+        claims.iter().map(|claim| claim.index).collect()
+    }
+
+    /// Goal: two suppliers share a range without overlap, and a released block is offered again.
+    #[test]
+    fn a_range_is_shared_and_released() {
+        let (hub, ids) = hub_with_suppliers(2);
+        let local = Bitfield::new();
+        hub.want_range(0..6);
+        let first = hub.claim(ids[0], &local, 6, &All, 3);
+        let second = hub.claim(ids[1], &local, 6, &All, 10);
+        assert_eq!(indexes(&first), [0, 1, 2]);
+        assert_eq!(indexes(&second), [3, 4, 5]);
+        assert!(hub.claim(ids[0], &local, 6, &All, 10).is_empty());
+        hub.release(ids[1], 4);
+        assert_eq!(indexes(&hub.claim(ids[0], &local, 6, &All, 10)), [4]);
+    }
+
+    #[test]
+    fn a_detached_supplier_leaves_its_claims_to_others() {
+        let (hub, ids) = hub_with_suppliers(2);
+        let local = Bitfield::new();
+        hub.want_range(0..3);
+        hub.claim(ids[0], &local, 3, &All, 3);
+        assert!(hub.claim(ids[1], &local, 3, &All, 3).is_empty());
+        hub.detach(ids[0]);
+        assert_eq!(indexes(&hub.claim(ids[1], &local, 3, &All, 3)), [0, 1, 2]);
+    }
+
+    #[test]
+    fn waited_for_blocks_come_first_and_only_below_the_length() {
+        let (hub, ids) = hub_with_suppliers(1);
+        let local = Bitfield::new();
+        hub.want_range(0..10);
+        hub.want_block(5);
+        hub.want_block(12);
+        let claims = hub.claim(ids[0], &local, 10, &All, 2);
+        assert_eq!(indexes(&claims), [5, 0]);
+        assert!(claims[0].urgent && !claims[1].urgent);
+    }
+
+    /// Goal: what a supplier gets later is found, though its search had passed it.
+    #[test]
+    fn later_availability_is_searched_again() {
+        let (hub, ids) = hub_with_suppliers(1);
+        let mut local = Bitfield::new();
+        local.set(1);
+        hub.want_range(0..8);
+        let claims = hub.claim(ids[0], &local, 8, &Only(vec![1, 6]), 8);
+        assert_eq!(indexes(&claims), [6]);
+        hub.available(ids[0], 2);
+        let claims = hub.claim(ids[0], &local, 8, &Only(vec![1, 2, 6]), 8);
+        assert_eq!(indexes(&claims), [2]);
+    }
+
+    #[test]
+    fn lengths_settle_once_everybody_has_spoken() {
+        let (hub, ids) = hub_with_suppliers(2);
+        hub.settle(ids[0], 4);
+        assert_eq!(hub.settled(4), Settled::Pending);
+        hub.settle(ids[1], 7);
+        assert_eq!(hub.settled(4), Settled::Pending);
+        assert_eq!(hub.settled(7), Settled::Done);
+    }
+}
