@@ -187,22 +187,27 @@ impl CoreChannel {
         }
     }
 
+    /// Tells the peer what happened to the core, its state at most once.
     fn announce(&mut self, wire: &mut Wire<'_>) {
         let (core, peer) = (&self.core, &self.peer);
-        while let Some(event) = self.events.try_next() {
+        let events: Vec<Event> = std::iter::from_fn(|| self.events.try_next()).collect();
+        if events.contains(&Event::Lagged) {
+            return self.announcer.introduce(core, peer, wire);
+        }
+        let changes_state = |event: &Event| matches!(event, Event::Append { .. } | Event::Manifest);
+        if events.iter().any(changes_state) {
+            self.announcer.sync(core, peer, wire);
+            self.downloads.handle_sync(core, peer);
+        } else {
+            self.announcer.sync_if_upgradable(core, peer, wire);
+        }
+        for event in events {
             match event {
-                Event::Append { length } => {
-                    self.announcer.sync(core, peer, wire);
-                    self.announcer.have(core, peer, length..length, wire);
-                    self.downloads.handle_sync(core, peer);
-                }
+                Event::Append { length } => self.announcer.have(core, peer, length..length, wire),
                 Event::Have(blocks) => self.announcer.have(core, peer, blocks, wire),
-                Event::Manifest => self.announcer.sync(core, peer, wire),
-                Event::Lagged => self.announcer.introduce(core, peer, wire),
                 _ => {}
             }
         }
-        self.announcer.sync_if_upgradable(core, peer, wire);
     }
 
     fn answer(&mut self, request: &Request, wire: &mut Wire<'_>) -> Result<(), PeerMisbehaved> {
