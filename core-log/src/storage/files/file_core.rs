@@ -72,6 +72,8 @@ pub struct FileCore {
     data: Data,
     tree: Tree,
     overlay: RwLock<Overlay>,
+    /// Whether `overlay` may hold something: spares most reads the lock.
+    overlaid: AtomicBool,
     writer: Mutex<Writer>,
     poisoned: AtomicBool,
     /// Last, so that it outlives the files.
@@ -194,11 +196,13 @@ impl FileCore {
     ) -> OpenedCore {
         let header = writer.header.clone();
         let bitfield: Bitfield = writer.bitfield.bits().clone();
+        let overlaid = !overlay.is_empty();
         let storage = Arc::new(Self {
             core,
             data,
             tree,
             overlay: RwLock::new(overlay),
+            overlaid: AtomicBool::new(overlaid),
             writer: Mutex::new(writer),
             poisoned: AtomicBool::new(false),
             _guard: guard,
@@ -297,6 +301,7 @@ impl FileCore {
                 overlay.truncate(head.ancestors);
             }
             overlay.insert(write.nodes);
+            self.overlaid.store(true, Ordering::Release);
         }
         write
             .bits
@@ -328,6 +333,7 @@ impl FileCore {
             self.tree.cut(length)?;
         }
         self.overlay_mut().clear();
+        self.overlaid.store(false, Ordering::Release);
         writer.unflushed = false;
         Ok(())
     }
@@ -366,6 +372,9 @@ impl FileCore {
 impl CoreStorage for FileCore {
     fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
         self.check_poison()?;
+        if !self.overlaid.load(Ordering::Acquire) {
+            return self.tree.node(index);
+        }
         let found = self.overlay().get(index);
         match found {
             Lookup::Here(node) => Ok(Some(node)),

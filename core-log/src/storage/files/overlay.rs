@@ -62,6 +62,10 @@ impl Overlay {
         self.cut
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.nodes.is_empty() && self.cut.is_none()
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

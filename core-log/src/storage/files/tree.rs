@@ -5,7 +5,6 @@
 //! and lie far apart, the low ones of one walk lie together: so a cache keeps the high nodes one
 //! by one and the low ones by the page, and a hot walk costs no system call.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -25,8 +24,8 @@ pub(super) const NODE_BYTES: usize = 40;
 const PAGE_NODES: u64 = 128;
 const PAGE_BYTES: usize = PAGE_NODES as usize * NODE_BYTES;
 
-/// Most pages one core keeps in memory: 5 MiB, the low nodes of 65,536 blocks.
-const CACHED_PAGES_MAX: usize = 1024;
+/// Most pages one core keeps in memory: 10 MiB, the low nodes of 131,072 blocks.
+const CACHED_PAGES_MAX: usize = 2048;
 /// Most high nodes one core keeps in memory: those above 4 million blocks.
 const CACHED_HIGH_NODES_MAX: usize = 65_536;
 
@@ -45,7 +44,7 @@ pub(super) struct Tree {
 
 impl Tree {
     pub(super) fn new(core: DiscoveryKey, part: Part) -> Self {
-        let cache = Mutex::new(Cache::default());
+        let cache = Mutex::new(Cache::new());
         Self { core, part, cache }
     }
 
@@ -54,9 +53,13 @@ impl Tree {
         if index > NUMBER_MAX {
             return Ok(None);
         }
-        let generation = match lock(&self.cache).get(index) {
-            Ok(bytes) => return self.decode(index, &bytes),
-            Err(generation) => generation,
+        let generation = {
+            let cache = lock(&self.cache);
+            match (cache.high(index), cache.low(index)) {
+                (Some(node), _) => return Ok(Some(*node)),
+                (_, Some(bytes)) => return self.decode(index, bytes),
+                (None, None) => cache.generation,
+            }
         };
         if is_high(index) {
             self.load_high(index, generation)
@@ -135,21 +138,23 @@ impl Tree {
         let mut bytes = [0; NODE_BYTES];
         self.part.read(offset(index), &mut bytes)?;
         let node = self.decode(index, &bytes)?;
-        if node.is_some() {
-            lock(&self.cache).insert_high(index, bytes, generation);
+        if let Some(node) = node {
+            lock(&self.cache).insert_high(node, generation);
         }
         Ok(node)
     }
 
     fn load_page(&self, index: u64, generation: u64) -> Result<Option<Node>, StorageError> {
         let number = index / PAGE_NODES;
-        let mut bytes = Box::new([0; PAGE_BYTES]);
+        let mut page = Box::new([0; PAGE_BYTES]);
         self.part
-            .read(offset(number * PAGE_NODES), bytes.as_mut_slice())?;
-        let page = Page { number, bytes };
-        let bytes = page.node(index);
-        lock(&self.cache).insert_page(page, generation);
-        self.decode(index, &bytes)
+            .read(offset(number * PAGE_NODES), page.as_mut_slice())?;
+        let node = match node_in(&page, index) {
+            Some(bytes) => self.decode(index, bytes)?,
+            None => None,
+        };
+        lock(&self.cache).insert_page(number, page, generation);
+        Ok(node)
     }
 
     /// Writes the nodes that end before index `next`.
@@ -173,17 +178,17 @@ impl Tree {
     }
 
     fn decode(&self, index: u64, bytes: &[u8; NODE_BYTES]) -> Result<Option<Node>, StorageError> {
-        if *bytes == [0; NODE_BYTES] {
-            return Ok(None);
-        }
-        decode(index, bytes)
-            .map(Some)
-            .ok_or_else(|| StorageError::Corrupt {
+        let node = decode(index, bytes);
+        if node.size > NUMBER_MAX {
+            return Err(StorageError::Corrupt {
                 core: self.core,
                 part: "tree",
                 offset: offset(index),
                 reason: format!("node {index} has an impossible size"),
-            })
+            });
+        }
+        let is_absent = node.size == 0 && *node.hash.as_bytes() == [0; 32];
+        Ok((!is_absent).then_some(node))
     }
 }
 
@@ -196,6 +201,11 @@ fn is_high(index: u64) -> bool {
     index % PAGE_NODES == PAGE_NODES - 1
 }
 
+fn node_in(page: &[u8; PAGE_BYTES], index: u64) -> Option<&[u8; NODE_BYTES]> {
+    let (nodes, _) = page.as_chunks();
+    nodes.get((index % PAGE_NODES) as usize)
+}
+
 fn encode(node: &Node) -> [u8; NODE_BYTES] {
     let mut bytes = [0; NODE_BYTES];
     let (size, hash) = bytes.split_at_mut(8);
@@ -204,86 +214,67 @@ fn encode(node: &Node) -> [u8; NODE_BYTES] {
     bytes
 }
 
-fn decode(index: u64, bytes: &[u8; NODE_BYTES]) -> Option<Node> {
-    let (size, hash) = bytes.split_first_chunk()?;
-    let size = u64::from_le_bytes(*size);
-    let hash = Hash::try_from(hash).ok()?;
-    (size <= NUMBER_MAX).then_some(Node { index, size, hash })
+fn decode(index: u64, bytes: &[u8; NODE_BYTES]) -> Node {
+    let (mut size, mut hash) = ([0; 8], [0; 32]);
+    let (size_bytes, hash_bytes) = bytes.split_at(size.len());
+    size.copy_from_slice(size_bytes);
+    hash.copy_from_slice(hash_bytes);
+    Node {
+        index,
+        size: u64::from_le_bytes(size),
+        hash: Hash::from(hash),
+    }
 }
 
 /// Nodes of the file kept in memory.
 ///
 /// A read that misses takes the generation along and hands in what it found under it: if a write
 /// came between, what it found may be old and is not kept.
-#[derive(Default)]
 struct Cache {
     generation: u64,
-    high: HashMap<u64, [u8; NODE_BYTES]>,
-    /// Each page has one place, by its number; empty until the first page comes.
-    pages: Vec<Option<Page>>,
-}
-
-struct Page {
-    number: u64,
-    bytes: Box<[u8; PAGE_BYTES]>,
-}
-
-impl Page {
-    fn node(&self, index: u64) -> [u8; NODE_BYTES] {
-        let (nodes, _) = self.bytes.as_chunks();
-        let at = (index % PAGE_NODES) as usize;
-        nodes.get(at).copied().unwrap_or([0; NODE_BYTES])
-    }
+    /// By the number of the page whose last node they are.
+    high: Places<Node, CACHED_HIGH_NODES_MAX>,
+    pages: Places<Box<[u8; PAGE_BYTES]>, CACHED_PAGES_MAX>,
 }
 
 impl Cache {
-    /// The bytes of a node, or the generation to read it under.
-    fn get(&self, index: u64) -> Result<[u8; NODE_BYTES], u64> {
-        if is_high(index) {
-            return self.high.get(&index).copied().ok_or(self.generation);
-        }
-        let number = index / PAGE_NODES;
-        match self.pages.get(place(number)) {
-            Some(Some(page)) if page.number == number => Ok(page.node(index)),
-            _ => Err(self.generation),
+    fn new() -> Self {
+        Self {
+            generation: 0,
+            high: Places::new(),
+            pages: Places::new(),
         }
     }
 
-    fn insert_high(&mut self, index: u64, bytes: [u8; NODE_BYTES], generation: u64) {
-        if generation != self.generation {
-            return;
-        }
-        if self.high.len() >= CACHED_HIGH_NODES_MAX {
-            self.high.clear();
-        }
-        self.high.insert(index, bytes);
+    /// A node that is kept by itself.
+    fn high(&self, index: u64) -> Option<&Node> {
+        is_high(index).then(|| self.high.get(index / PAGE_NODES))?
     }
 
-    fn insert_page(&mut self, page: Page, generation: u64) {
-        if generation != self.generation {
-            return;
+    /// The bytes of a node that is kept with its page.
+    fn low(&self, index: u64) -> Option<&[u8; NODE_BYTES]> {
+        let page = (!is_high(index)).then(|| self.pages.get(index / PAGE_NODES))?;
+        node_in(page?, index)
+    }
+
+    fn insert_high(&mut self, node: Node, generation: u64) {
+        if generation == self.generation {
+            self.high.insert(node.index / PAGE_NODES, node);
         }
-        if self.pages.is_empty() {
-            self.pages.resize_with(CACHED_PAGES_MAX, || None);
-        }
-        let place = self.pages.get_mut(place(page.number));
-        if let Some(place) = place {
-            *place = Some(page);
+    }
+
+    fn insert_page(&mut self, number: u64, page: Box<[u8; PAGE_BYTES]>, generation: u64) {
+        if generation == self.generation {
+            self.pages.insert(number, page);
         }
     }
 
     /// Forgets the nodes in `range`, which were written.
     fn forget(&mut self, range: Range<u64>) {
         self.generation += 1;
-        let pages = range.start / PAGE_NODES..range.end.div_ceil(PAGE_NODES);
-        if pages.end - pages.start > CACHED_PAGES_MAX as u64 {
-            return self.clear();
-        }
-        for number in pages {
-            self.high.remove(&((number + 1) * PAGE_NODES - 1));
-            if let Some(place) = self.pages.get_mut(place(number)) {
-                place.take_if(|page| page.number == number);
-            }
+        for number in range.start / PAGE_NODES..range.end.div_ceil(PAGE_NODES) {
+            self.high.remove(number);
+            self.pages.remove(number);
         }
     }
 
@@ -294,8 +285,46 @@ impl Cache {
     }
 }
 
-fn place(page_number: u64) -> usize {
-    (page_number % CACHED_PAGES_MAX as u64) as usize
+/// Items by number, at most so many: each has one place, which it takes from whatever is there.
+struct Places<T, const MAX: usize> {
+    items: Vec<Option<(u64, T)>>,
+}
+
+impl<T, const MAX: usize> Places<T, MAX> {
+    fn new() -> Self {
+        let items = Vec::new();
+        Self { items }
+    }
+
+    fn get(&self, number: u64) -> Option<&T> {
+        let (found, item) = self.items.get(Self::place(number))?.as_ref()?;
+        (*found == number).then_some(item)
+    }
+
+    fn insert(&mut self, number: u64, item: T) {
+        let place = Self::place(number);
+        if place >= self.items.len() {
+            self.items.resize_with(place + 1, || None);
+        }
+        if let Some(slot) = self.items.get_mut(place) {
+            *slot = Some((number, item));
+        }
+    }
+
+    fn remove(&mut self, number: u64) {
+        let place = Self::place(number);
+        if let Some(slot) = self.items.get_mut(place) {
+            slot.take_if(|(found, _)| *found == number);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.items.clear();
+    }
+
+    fn place(number: u64) -> usize {
+        (number % MAX as u64) as usize
+    }
 }
 
 #[cfg(test)]
@@ -338,28 +367,30 @@ mod tests {
 
     #[test]
     fn a_miss_that_a_write_overtook_is_not_kept() {
-        let mut cache = Cache::default();
-        let generation = cache.get(5).unwrap_err();
-        cache.forget(5..6);
-        let bytes = Box::new([1; PAGE_BYTES]);
-        cache.insert_page(Page { number: 0, bytes }, generation);
-        cache.insert_high(127, [1; NODE_BYTES], generation);
-        assert!(cache.get(5).is_err() && cache.get(127).is_err());
+        let mut cache = Cache::new();
+        for overtaken in [false, true] {
+            cache.clear();
+            let generation = cache.generation;
+            if overtaken {
+                cache.forget(5..6);
+            }
+            cache.insert_page(0, Box::new([1; PAGE_BYTES]), generation);
+            cache.insert_high(node(127, 1), generation);
+            assert_eq!(cache.low(5).is_none(), overtaken);
+            assert_eq!(cache.high(127).is_none(), overtaken);
+        }
     }
 
     #[test]
     fn the_cache_stays_within_its_bounds() {
-        let mut cache = Cache::default();
-        for i in 0..CACHED_HIGH_NODES_MAX as u64 + 10 {
-            cache.insert_high(i * PAGE_NODES + PAGE_NODES - 1, [1; NODE_BYTES], 0);
-        }
-        for number in 0..CACHED_PAGES_MAX as u64 + 10 {
-            let bytes = Box::new([1; PAGE_BYTES]);
-            cache.insert_page(Page { number, bytes }, 0);
-        }
-        assert_eq!(cache.high.len(), 10);
-        assert_eq!(cache.pages.len(), CACHED_PAGES_MAX);
-        assert!(cache.get(0).is_err(), "evicted by the page with its place");
+        let mut places = Places::<u64, 10>::new();
+        (0..25).for_each(|number| places.insert(number, number));
+        assert_eq!(places.items.len(), 10);
+        let kept: Vec<_> = (0..30).filter_map(|number| places.get(number)).collect();
+        assert_eq!(
+            kept,
+            (15..25).collect::<Vec<_>>().iter().collect::<Vec<_>>()
+        );
     }
 
     #[test]
