@@ -28,7 +28,7 @@ use crate::storage::{
     OpenedCore, Storage, StorageError,
 };
 
-pub use self::opened::OpenedCores;
+pub use self::opened::{OpenedCores, StoreFinding};
 
 /// The namespace of a store that was not asked for another.
 const ROOT_NAMESPACE: [u8; 32] = [0; 32];
@@ -283,6 +283,13 @@ impl Corestore {
     /// is opened.
     pub fn watch_opened(&self) -> OpenedCores {
         OpenedCores::new(Arc::clone(&self.inner.opened))
+    }
+
+    /// As [`Core::finding`] for every core of the store, open now or later: until the guard is
+    /// dropped, readers wait for suppliers. Cores that others open are included from their first
+    /// moment, before [`Corestore::watch_opened`] can tell of them.
+    pub fn finding(&self) -> StoreFinding {
+        StoreFinding::new(Arc::clone(&self.inner.opened))
     }
 
     fn alias(&self, name: &str) -> Alias {

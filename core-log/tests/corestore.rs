@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use common::{bytes, fixed32, ready, section};
 use ferrocore_log::storage::StorageError;
 use ferrocore_log::storage::memory::Memory;
-use ferrocore_log::{CoreOptions, Corestore, Manifest, StoreError, StoreOptions};
+use ferrocore_log::{Core, CoreOptions, Corestore, Manifest, StoreError, StoreOptions};
 use ferrocore_primitives::keys::{DiscoveryKey, Key};
 use ferrocore_primitives::sign::KeyPair;
 
@@ -224,6 +224,26 @@ fn who_watches_hears_of_every_open_core() {
     drop(store);
     assert!(ready(watch.next()).is_none());
     assert_eq!(kept.length(), 0, "a core outlives its store");
+}
+
+#[test]
+fn readers_of_all_cores_wait_while_a_store_looks_for_suppliers() {
+    let store = Corestore::memory();
+    let reader = |byte| store.get(&Key::from([byte; 32])).unwrap();
+    let waits = |core: &Core| {
+        let mut get = std::pin::pin!(core.get(0));
+        get.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+    };
+    let early = reader(1);
+    assert!(!waits(&early));
+    let (first, second) = (store.finding(), store.finding());
+    let late = reader(2);
+    assert!(waits(&early) && waits(&late));
+    drop(first);
+    assert!(waits(&early) && waits(&late), "one still looks");
+    drop(second);
+    assert!(!waits(&early) && !waits(&late));
+    assert!(!waits(&reader(3)));
 }
 
 #[cfg(feature = "files")]

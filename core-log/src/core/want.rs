@@ -24,8 +24,16 @@ impl Core {
     /// Says that suppliers are being looked for, so that readers wait instead of failing with
     /// [`CoreError::NoPeers`], until the guard is dropped.
     pub fn finding(&self) -> Finding {
-        self.inner.supply.add_finder();
+        self.add_finder();
         Finding { core: self.clone() }
+    }
+
+    pub(crate) fn add_finder(&self) {
+        self.inner.supply.add_finder();
+    }
+
+    pub(crate) fn remove_finder(&self) {
+        self.inner.supply.remove_finder();
     }
 
     /// The supplier's side of this core.
@@ -105,7 +113,7 @@ pub struct Finding {
 
 impl Drop for Finding {
     fn drop(&mut self) {
-        self.core.inner.supply.remove_finder();
+        self.core.remove_finder();
     }
 }
 

@@ -29,6 +29,8 @@ struct Cores {
     next_age: u64,
     /// At so many places those of closed cores are cleared.
     clear_at: usize,
+    /// How many look for suppliers of all cores. While any does, each open core counts one finder.
+    finders: usize,
     closed: bool,
 }
 
@@ -56,6 +58,23 @@ impl Registry {
         Ok(opened)
     }
 
+    /// Counts one more who looks for suppliers of all cores.
+    fn add_finder(&self) {
+        let mut cores = lock(&self.cores);
+        cores.finders += 1;
+        if cores.finders == 1 {
+            cores.open().for_each(|core| core.add_finder());
+        }
+    }
+
+    fn remove_finder(&self) {
+        let mut cores = lock(&self.cores);
+        cores.finders -= 1;
+        if cores.finders == 0 {
+            cores.open().for_each(|core| core.remove_finder());
+        }
+    }
+
     /// Tells those who wait that no more cores will be opened.
     pub(super) fn close(&self) {
         lock(&self.cores).closed = true;
@@ -80,12 +99,45 @@ impl Cores {
         if let Some(old) = self.ages.insert(key, age) {
             self.by_age.remove(&old);
         }
+        if self.finders > 0 {
+            core.add_finder();
+        }
+    }
+
+    fn open(&self) -> impl Iterator<Item = Core> {
+        self.by_age.values().filter_map(WeakCore::upgrade)
     }
 
     /// The first core opened at `age` or later that is still open, and its age.
     fn next(&self, age: u64) -> Option<(u64, Core)> {
         let mut later = self.by_age.range(age..);
         later.find_map(|(age, core)| Some((*age, core.upgrade()?)))
+    }
+}
+
+/// A guard under which readers of every core of a store, open now or later, wait for suppliers to
+/// be found. Made by [`Corestore::finding`](super::Corestore::finding).
+#[must_use = "dropping it ends the search"]
+pub struct StoreFinding {
+    registry: Arc<Registry>,
+}
+
+impl StoreFinding {
+    pub(super) fn new(registry: Arc<Registry>) -> Self {
+        registry.add_finder();
+        Self { registry }
+    }
+}
+
+impl Drop for StoreFinding {
+    fn drop(&mut self) {
+        self.registry.remove_finder();
+    }
+}
+
+impl std::fmt::Debug for StoreFinding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreFinding").finish_non_exhaustive()
     }
 }
 
