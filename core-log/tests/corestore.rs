@@ -3,11 +3,9 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use common::{bytes, fixed32, ready, section};
-use ferrocore_log::storage::StorageError;
 use ferrocore_log::storage::memory::Memory;
 use ferrocore_log::{Core, CoreOptions, Corestore, Manifest, StoreError, StoreOptions};
 use ferrocore_primitives::keys::{DiscoveryKey, Key};
@@ -232,7 +230,9 @@ fn readers_of_all_cores_wait_while_a_store_looks_for_suppliers() {
     let reader = |byte| store.get(&Key::from([byte; 32])).unwrap();
     let waits = |core: &Core| {
         let mut get = std::pin::pin!(core.get(0));
-        get.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+        get.as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_pending()
     };
     let early = reader(1);
     assert!(!waits(&early));
@@ -249,8 +249,10 @@ fn readers_of_all_cores_wait_while_a_store_looks_for_suppliers() {
 #[cfg(feature = "files")]
 mod files {
     use super::*;
+    use ferrocore_log::storage::StorageError;
     use std::fs;
     use std::path::{Path, PathBuf};
+    use std::sync::Arc;
 
     fn open(directory: &Path) -> Corestore {
         Corestore::open(directory, StoreOptions::default()).unwrap()

@@ -7,8 +7,12 @@ mod rig;
 
 use std::collections::HashMap;
 
-use ferrocore_log::{Core, CoreError, Durability};
-use rig::{Contents, Disk, create, open};
+use bytes::Bytes;
+use ferrocore_log::merkle::{Node, Roots};
+use ferrocore_log::storage::files::FileCore;
+use ferrocore_log::storage::{BitWrite, BlockWrite, CoreWrite, Head, HeadWrite};
+use ferrocore_log::{Core, CoreError, Durability, flat_tree};
+use rig::{Contents, Disk, create, header, open};
 
 /// One change of a core.
 #[derive(Debug, Clone, Copy)]
@@ -129,4 +133,89 @@ fn check_goes_on(disk: &Disk, found: &Core, durability: Durability) {
     let copy = Disk::new(disk.contents());
     let again = open(&copy, durability).unwrap().unwrap();
     assert_eq!(snapshot(&again), expected);
+}
+
+/// Goal: a head that replaces history and brings a block with it keeps the order: at no moment
+/// is an old block overwritten while the old head still counts.
+#[test]
+fn a_crash_amid_a_reorg_never_mixes_histories() {
+    let (mut changes, mut finished) = (0, false);
+    while !finished {
+        finished = crash_amid_reorg(changes);
+        changes += 1;
+    }
+    assert!(changes > 10, "crashes were tried");
+}
+
+/// The reorg turns `old 0..7` into `old 0..3, new 3..6` of which block 4 is brought along.
+fn crash_amid_reorg(changes: usize) -> bool {
+    let block = |tag: &str, i: usize| Bytes::from(format!("{tag} {i}"));
+    let old: Vec<_> = (0..7).map(|i| block("old", i)).collect();
+    let new: Vec<_> = (0..3)
+        .map(|i| block("old", i))
+        .chain((3..6).map(|i| block("new", i)))
+        .collect();
+    let disk = Disk::new(Contents::new());
+    let core = create(&disk, Durability::Buffered).unwrap();
+    core.append_batch(old.clone()).unwrap();
+    core.flush().unwrap();
+    let disk = Disk::failing_after(disk.contents(), changes);
+    let core = header().key.discovery_key();
+    let opened = FileCore::open(&core, disk.core_files(), Durability::Buffered);
+    let Ok(Some(opened)) = opened else {
+        return false;
+    };
+    let result = opened.storage.commit(reorg(&new), Durability::Buffered);
+    let disk = Disk::new(disk.contents());
+    let found = open(&disk, Durability::Buffered).unwrap().unwrap();
+    let expected = if found.fork() == 0 { old } else { new };
+    assert_eq!(found.length(), expected.len() as u64);
+    for (expected, index) in expected.iter().zip(0..) {
+        match found.get_local(index).unwrap() {
+            Some(found) => assert_eq!(found, expected, "after {changes} changes"),
+            None => assert!(found.fork() == 1 && index >= 3, "after {changes} changes"),
+        }
+    }
+    assert!(result.is_err() || found.has(4));
+    result.is_ok()
+}
+
+/// The change to `blocks`, from a history that shares the first 3 of 7, with block 4 brought.
+fn reorg(blocks: &[Bytes]) -> CoreWrite {
+    let (mut roots, mut nodes) = (Roots::default(), Vec::new());
+    for (block, index) in blocks.iter().zip(0..) {
+        let leaf = Node::leaf(index, block);
+        nodes.push(leaf);
+        roots.push(leaf, |parent| nodes.push(parent)).unwrap();
+    }
+    // A reader gets the nodes of the proof only; all of those above new blocks is the most.
+    nodes.retain(|node| flat_tree::end_block(node.index) > 3);
+    let byte_offset = blocks[..4].iter().map(|block| block.len() as u64).sum();
+    CoreWrite {
+        blocks: vec![BlockWrite {
+            byte_offset,
+            blocks: vec![blocks[4].clone()],
+        }],
+        nodes,
+        bits: vec![
+            BitWrite {
+                range: 3..7,
+                value: false,
+            },
+            BitWrite {
+                range: 4..5,
+                value: true,
+            },
+        ],
+        head: Some(HeadWrite {
+            head: Head {
+                fork: 1,
+                length: roots.length(),
+                root_hash: roots.hash(),
+                signature: Bytes::from_static(b"not checked by storage"),
+            },
+            ancestors: 3,
+        }),
+        ..CoreWrite::default()
+    }
 }

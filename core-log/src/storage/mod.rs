@@ -175,7 +175,8 @@ pub trait CoreStorage: Send + Sync + 'static {
     /// before them: a size that a damaged node names is not allocated.
     fn block(&self, byte_offset: u64, size: usize) -> Result<Bytes, StorageError>;
 
-    /// Commits `write` whole or not at all, in the order design rules 1 and 2 ask for.
+    /// Commits `write` whole or not at all. Of one that replaces history and brings blocks too,
+    /// a crash may keep the history without the blocks.
     ///
     /// # Errors
     /// [`StorageError::Io`] poisons the core: every later call answers

@@ -226,6 +226,28 @@ impl FileCore {
         work().inspect_err(|_| self.poisoned.store(true, Ordering::Release))
     }
 
+    /// Commits `write`, in two steps if it replaces history and brings blocks: the old blocks
+    /// must not be overwritten before the new head is durable.
+    fn commit_in_order(
+        &self,
+        writer: &mut Writer,
+        mut write: CoreWrite,
+        durability: Durability,
+    ) -> Result<(), StorageError> {
+        if !writer.truncates(&write) || write.blocks.is_empty() {
+            return self.commit_with(writer, write, durability);
+        }
+        let (set, cleared) = write.bits.into_iter().partition(|bits| bits.value);
+        let blocks = CoreWrite {
+            blocks: std::mem::take(&mut write.blocks),
+            bits: set,
+            ..CoreWrite::default()
+        };
+        write.bits = cleared;
+        self.commit_with(writer, write, durability)?;
+        self.commit_with(writer, blocks, durability)
+    }
+
     fn commit_with(
         &self,
         writer: &mut Writer,
@@ -233,25 +255,27 @@ impl FileCore {
         durability: Durability,
     ) -> Result<(), StorageError> {
         writer.durability = durability;
-        write
-            .blocks
-            .iter()
-            .try_for_each(|blocks| self.data.write(blocks))?;
+        let mut blocks = write.blocks.iter();
+        blocks.try_for_each(|blocks| self.data.write(blocks))?;
         if let Some(manifest) = write.manifest.take() {
             // No entry can hold it. Known too early it does no harm: it follows from the key.
             writer.header.manifest = Some(manifest);
             self.flush_with(writer, durability)?;
         }
-        if !writer.truncates(&write) && write.nodes.len() >= UNJOURNALED_NODES_MIN {
+        let truncates = writer.truncates(&write);
+        if !truncates && write.nodes.len() >= UNJOURNALED_NODES_MIN {
             self.write_nodes(&mut write)?;
         }
         self.journal(writer, &write, durability)?;
-        let truncates = writer.truncates(&write);
         self.apply(writer, write)?;
-        if truncates || writer.oplog.entries_len() >= FLUSH_AT_BYTES {
-            self.flush_with(writer, durability)?;
+        if truncates {
+            // What comes next may overwrite what was cut off.
+            self.flush_with(writer, Durability::Sync)
+        } else if writer.oplog.entries_len() >= FLUSH_AT_BYTES {
+            self.flush_with(writer, durability)
+        } else {
+            Ok(())
         }
-        Ok(())
     }
 
     /// Writes the nodes of a large change to their place.
@@ -303,22 +327,17 @@ impl FileCore {
             overlay.insert(write.nodes);
             self.overlaid.store(true, Ordering::Release);
         }
-        write
-            .bits
-            .iter()
-            .for_each(|bits| writer.bitfield.apply(bits));
-        let user_data = &mut writer.header.user_data;
-        write
-            .user_data
-            .into_iter()
-            .for_each(|(key, value)| set_user_data(user_data, key, value));
+        for bits in &write.bits {
+            writer.bitfield.apply(bits);
+        }
+        for (key, value) in write.user_data {
+            set_user_data(&mut writer.header.user_data, key, value);
+        }
         if let Some(head) = write.head {
             writer.header.head = head.head;
         }
-        write
-            .freed
-            .into_iter()
-            .try_for_each(|range| self.data.free(range))
+        let mut freed = write.freed.into_iter();
+        freed.try_for_each(|range| self.data.free(range))
     }
 
     fn flush_with(&self, writer: &mut Writer, durability: Durability) -> Result<(), StorageError> {
@@ -392,7 +411,7 @@ impl CoreStorage for FileCore {
         let mut writer = lock(&self.writer);
         self.check_poison()?;
         writer.check_header(&self.core, &write)?;
-        self.write(|| self.commit_with(&mut writer, write, durability))
+        self.write(|| self.commit_in_order(&mut writer, write, durability))
     }
 
     fn flush(&self, durability: Durability) -> Result<(), StorageError> {
