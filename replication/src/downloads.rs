@@ -18,7 +18,7 @@ use crate::limits::{WANT_BLOCKS, WANTS_MAX};
 use crate::messages::{Cancel, Data, Message, NoData, Request, Want};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::peer::{Peer, RemoteBlocks};
-use crate::promises::Promises;
+use crate::promises::{Path, Promises};
 use crate::requests::{Pending, Requests};
 use crate::stats::Stats;
 use crate::wire::Wire;
@@ -281,14 +281,16 @@ impl Downloads {
 
     fn request_block(&mut self, core: &Core, claim: Claim, wire: &mut Wire<'_>, now: Time) {
         let index = claim.index;
-        let missing = match core.missing_nodes(2 * index) {
-            Ok(missing) => missing,
-            Err(error) => {
-                tracing::warn!(core = %core.key(), index, %error, "cannot read the tree");
-                return self.stop();
-            }
+        let path = match self.promises.short_path(index) {
+            Some(path) => path,
+            None => match core.missing_nodes(2 * index) {
+                Ok(missing) => Path::to_stored(index, missing),
+                Err(error) => {
+                    tracing::warn!(core = %core.key(), index, %error, "cannot read the tree");
+                    return self.stop();
+                }
+            },
         };
-        let path = self.promises.path(index, missing);
         self.promises.promise(path);
         let asked = ProofRequest {
             fork: core.fork(),

@@ -17,20 +17,20 @@ pub const WINDOW_START: usize = 48;
 pub const WINDOW_MIN: usize = 4;
 
 /// Most requests in flight on one channel.
-pub const WINDOW_MAX: usize = 2048;
+pub const WINDOW_MAX: usize = 4096;
 
 /// Bytes of blocks that the requests in flight on one channel may bring, judged by the core's mean
 /// block; at least [`WINDOW_MIN`] requests are sent whatever their size.
 pub const WINDOW_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Most requests in flight on all channels of a connection.
-pub const IN_FLIGHT_MAX: usize = 4096;
+pub const IN_FLIGHT_MAX: usize = 8192;
 
 /// Requests and wants of a peer that wait for an answer. Beyond that nothing more is read from it.
-pub const UPLOADS_MAX: usize = 8192;
+pub const UPLOADS_MAX: usize = 16_384;
 
 /// Answers are made while fewer bytes than this wait to be written.
-pub const UPLOAD_BUFFER_TARGET: usize = 512 * 1024;
+pub const UPLOAD_BUFFER_TARGET: usize = 128 * 1024;
 
 /// When more bytes than this wait to be written, nothing more is read from the peer: it makes us
 /// talk and does not listen.
@@ -66,6 +66,9 @@ pub const LAST_BLOCKS: u64 = 256;
 
 /// The longest frame read from a peer that has not shown yet that it knows a core's key.
 pub const UNPROVEN_FRAME_LEN_MAX: usize = 1024 * 1024;
+
+/// Frames are taken in together while they hold less than this, in bytes.
+pub const BURST_BYTES_MAX: usize = 256 * 1024;
 
 /// Frames between a session and its writing task.
 pub const FRAMES_QUEUED_MAX: usize = 2;

@@ -12,6 +12,9 @@ use std::collections::{HashMap, HashSet};
 
 use ferrocore_log::flat_tree;
 
+/// The longest path to a node under way that is taken without asking storage for a shorter one.
+const SHORT_LEVELS_MAX: u64 = 16;
+
 /// Where the path of a requested block ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Path {
@@ -24,6 +27,15 @@ pub(crate) struct Path {
 }
 
 impl Path {
+    /// The path of `block` to the first node that is in storage, `missing` levels up.
+    pub(crate) fn to_stored(block: u64, missing: u64) -> Self {
+        Self {
+            block,
+            levels: missing,
+            promised_anchor: None,
+        }
+    }
+
     /// The nodes that an answer along this path brings: the leaf, and at each level the sibling
     /// and the parent.
     fn nodes(self) -> impl Iterator<Item = u64> {
@@ -55,24 +67,22 @@ impl<T> Default for Promises<T> {
 }
 
 impl<T> Promises<T> {
-    /// The shortest path for `block`, given that `missing` levels are missing in storage.
-    pub(crate) fn path(&self, block: u64, missing: u64) -> Path {
+    /// A short path for `block` to a node that is under way, if there is one.
+    ///
+    /// Storage may hold a node even closer; looking there costs more than the nodes it would spare.
+    pub(crate) fn short_path(&self, block: u64) -> Option<Path> {
         let mut at = 2 * block;
-        for levels in 0..missing {
+        for levels in 0..=SHORT_LEVELS_MAX {
             if self.nodes.contains(&at) {
-                return Path {
+                return Some(Path {
                     block,
                     levels,
                     promised_anchor: Some(at),
-                };
+                });
             }
             at = flat_tree::parent(at);
         }
-        Path {
-            block,
-            levels: missing,
-            promised_anchor: None,
-        }
+        None
     }
 
     /// A request along `path` is in flight.
@@ -110,25 +120,27 @@ impl<T> Promises<T> {
 mod tests {
     use super::*;
 
+    /// Asks for `block` in a tree of which nothing is stored below level 4.
+    fn ask<T>(promises: &mut Promises<T>, block: u64) -> Path {
+        let path = promises.short_path(block);
+        let path = path.unwrap_or(Path::to_stored(block, 4));
+        promises.promise(path);
+        path
+    }
+
     #[test]
     fn a_run_of_blocks_asks_for_about_one_node_each() {
-        // Goal: of 8 blocks under a root at tree index 7, only the first pays for the whole path.
+        // Goal: of 16 blocks below one stored node, only the first pays for the whole path.
         let mut promises = Promises::<()>::default();
-        let levels = (0..8).map(|block| {
-            let path = promises.path(block, 3);
-            promises.promise(path);
-            path.levels
-        });
-        assert_eq!(levels.collect::<Vec<_>>(), [3, 0, 1, 0, 2, 0, 1, 0]);
+        let levels = (0..16).map(|block| ask(&mut promises, block).levels);
+        let expected = [4, 0, 1, 0, 2, 0, 1, 0, 3, 0, 1, 0, 2, 0, 1, 0];
+        assert_eq!(levels.collect::<Vec<_>>(), expected);
     }
 
     #[test]
     fn an_answer_that_overtook_its_anchor_waits_for_it() {
         let mut promises = Promises::default();
-        let first = promises.path(0, 3);
-        promises.promise(first);
-        let second = promises.path(1, 3);
-        promises.promise(second);
+        let (first, second) = (ask(&mut promises, 0), ask(&mut promises, 1));
         assert_eq!(second.promised_anchor, Some(2));
         assert!(promises.is_early(second));
         promises.park(second, "second");
@@ -139,16 +151,10 @@ mod tests {
     #[test]
     fn nothing_is_left_behind() {
         let mut promises = Promises::<()>::default();
-        let paths: Vec<_> = (0..16)
-            .map(|block| {
-                let path = promises.path(block, 4);
-                promises.promise(path);
-                path
-            })
-            .collect();
-        paths
-            .into_iter()
-            .for_each(|path| assert!(promises.settle(path).is_empty()));
+        let paths: Vec<_> = (0..16).map(|block| ask(&mut promises, block)).collect();
+        for path in paths {
+            assert!(promises.settle(path).is_empty());
+        }
         assert!(promises.nodes.is_empty());
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Requests {
     next_id: u64,
     upgrades: usize,
     window: usize,
+    /// Whether more would be in flight if the window were larger.
+    is_limited: bool,
     last_answer: Time,
 }
 
@@ -52,6 +54,7 @@ impl Requests {
             next_id: 1,
             upgrades: 0,
             window: WINDOW_START,
+            is_limited: false,
             last_answer: now,
         }
     }
@@ -86,16 +89,16 @@ impl Requests {
                 sent_at: now,
             },
         );
+        self.is_limited = self.pending.len() >= self.window;
         id
     }
 
-    /// Takes out the request that an answer is to. The window grows by one for each answer while
-    /// it is what holds us back, so it doubles every round trip.
+    /// Takes out the request that an answer is to. While the window is what holds us back, it grows
+    /// by one with each answer: it doubles every round trip.
     pub(crate) fn answered(&mut self, id: u64, now: Time) -> Option<Pending> {
-        let is_full = self.pending.len() >= self.window;
         let pending = self.remove(id)?;
         self.last_answer = now;
-        if is_full {
+        if self.is_limited {
             self.window = (self.window + 1).min(WINDOW_MAX);
         }
         Some(pending)
@@ -148,17 +151,33 @@ mod tests {
     }
 
     #[test]
-    fn the_window_grows_while_it_is_full_and_is_bounded() {
+    fn the_window_doubles_every_round_trip_and_is_bounded() {
         let mut requests = Requests::new(Time::ZERO);
-        for _ in 0..3 * WINDOW_MAX {
+        let mut windows = Vec::new();
+        for _ in 0..10 {
             while requests.room(100) > 0 {
                 requests.insert(ProofRequest::default(), None, Time::ZERO);
             }
-            let oldest = requests.next_id - requests.len() as u64;
-            assert!(requests.answered(oldest, Time::ZERO).is_some());
+            windows.push(requests.len());
+            for id in requests.next_id - requests.len() as u64..requests.next_id {
+                assert!(requests.answered(id, Time::ZERO).is_some());
+            }
         }
-        assert_eq!(requests.window, WINDOW_MAX);
-        assert!(requests.len() <= WINDOW_MAX);
+        assert_eq!(
+            windows[..3],
+            [WINDOW_START, 2 * WINDOW_START, 4 * WINDOW_START]
+        );
+        assert_eq!(windows[9], WINDOW_MAX);
+    }
+
+    #[test]
+    fn the_window_stays_while_there_is_little_to_ask() {
+        let mut requests = Requests::new(Time::ZERO);
+        for _ in 0..WINDOW_START {
+            let id = requests.insert(ProofRequest::default(), None, Time::ZERO);
+            requests.answered(id, Time::ZERO);
+        }
+        assert_eq!(requests.window, WINDOW_START);
     }
 
     #[test]

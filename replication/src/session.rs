@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use ferrocore_log::core::Finding;
 use ferrocore_log::corestore::OpenedCores;
 use ferrocore_log::{Core, Corestore};
@@ -20,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::connection::{Connection, Event};
-use crate::limits::{CLOSE_TIMEOUT, FRAMES_QUEUED_MAX, UNPROVEN_FRAME_LEN_MAX};
+use crate::limits::{BURST_BYTES_MAX, CLOSE_TIMEOUT, FRAMES_QUEUED_MAX, UNPROVEN_FRAME_LEN_MAX};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::stats::Stats;
 
@@ -177,7 +178,7 @@ struct Driver<T> {
 
 /// What the task waited for.
 enum Happened {
-    Received(Result<Option<bytes::Bytes>, StreamError>),
+    Received(Result<Option<Bytes>, StreamError>),
     RoomForFrames,
     News,
     Timeout,
@@ -221,7 +222,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
     }
 
     async fn run(mut self) -> Result<(), SessionError> {
-        let result = self.replicate().await;
+        let mut result = self.replicate().await;
+        // What came before the end is worth as much as what came before that.
+        if result.is_ok() || matches!(result, Err(SessionError::Stream(_))) {
+            result = result.and(self.poll_events());
+        }
         self.publish_stats();
         let Self {
             connection,
@@ -250,7 +255,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             self.publish_stats();
             match self.next(output).await {
                 Happened::Received(frame) => match frame? {
-                    Some(frame) => self.connection.handle_frame(frame),
+                    Some(frame) => self.receive(frame).await?,
                     None => return Ok(()),
                 },
                 Happened::News => self.connection.handle_wake(),
@@ -263,6 +268,26 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
                 Happened::RoomForFrames => {}
             }
         }
+    }
+
+    /// Takes in a frame and those that are there behind it: the more blocks are committed at once, the
+    /// fewer writes they cost.
+    async fn receive(&mut self, first: Bytes) -> Result<(), SessionError> {
+        let mut received = first.len();
+        self.connection.handle_frame(first);
+        while received < BURST_BYTES_MAX {
+            let frame = tokio::select! {
+                biased;
+                frame = self.receiver.recv() => frame?,
+                () = std::future::ready(()) => None,
+            };
+            let Some(frame) = frame else {
+                break; // none is there, or none will come: then it is said again
+            };
+            received += frame.len();
+            self.connection.handle_frame(frame);
+        }
+        Ok(())
     }
 
     /// Answers what the connection asks.

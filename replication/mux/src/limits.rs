@@ -6,7 +6,7 @@ pub const FRAME_LEN_MAX: usize = (1 << 24) - 1 - 17;
 
 /// A batch that would grow beyond this many bytes is sealed and the next one started, so that the
 /// receiver can work on one frame while the next one travels. A longer message travels alone.
-pub const BATCH_LEN_TARGET: usize = 128 * 1024;
+pub const BATCH_LEN_TARGET: usize = 64 * 1024;
 
 /// Batches inside batches: JavaScript peers never nest them, but accept them.
 pub const BATCH_DEPTH_MAX: usize = 4;
