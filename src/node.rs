@@ -1,0 +1,283 @@
+//! The node: a store of cores, and the peers it replicates them with.
+//! Knows how the parts fit together. Does not know any protocol itself.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ferrocore_drive::{Drive, DriveError};
+use ferrocore_log::{Core, Corestore, Durability, StoreError, StoreOptions};
+use ferrocore_primitives::keys::Key;
+use ferrocore_primitives::sign::{KeyPair, PublicKey};
+use ferrocore_replication::Stats;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::peers::{PeerEvents, PeerInfo, Peers};
+use crate::tcp::{self, Dialing, Listening};
+use crate::throttle::{Bucket, Limits};
+
+/// A store of cores, and the peers it replicates them with. A cheap clone.
+///
+/// Peers get whatever they ask for by its discovery key, if they know the key itself. Every core
+/// that is opened is asked of every peer.
+#[derive(Clone)]
+pub struct Node {
+    shared: Arc<Shared>,
+    /// The addresses given to the builder.
+    links: Arc<Mutex<Links>>,
+}
+
+/// What the tasks of a node share.
+pub(crate) struct Shared {
+    pub(crate) store: Corestore,
+    pub(crate) key_pair: KeyPair,
+    pub(crate) peers: Peers,
+    pub(crate) limits: Limits,
+    closing: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct Links {
+    listening: Vec<Listening>,
+    dialing: Vec<Dialing>,
+}
+
+/// A node could not be opened or used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The store cannot be opened, or a core in it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The drive cannot be opened.
+    #[error(transparent)]
+    Drive(#[from] DriveError),
+    /// Peers cannot be accepted there; use another address or port.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address as it was given.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// How a node is to be. Without a directory, it keeps its cores in memory.
+#[derive(Debug, Clone, Default)]
+#[must_use = "a node exists once it is opened"]
+pub struct NodeBuilder {
+    dir: Option<PathBuf>,
+    durability: Durability,
+    listen: Vec<String>,
+    peers: Vec<String>,
+    upload_limit: Option<u64>,
+    download_limit: Option<u64>,
+}
+
+impl NodeBuilder {
+    /// Keeps cores and keys in this directory, which is created if it is not there.
+    pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dir = Some(dir.into());
+        self
+    }
+
+    /// What written data survives; a kill of the process by default.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Accepts peers at this TCP address; port 0 lets the system choose one.
+    pub fn listen(mut self, address: impl ToString) -> Self {
+        self.listen.push(address.to_string());
+        self
+    }
+
+    /// Dials this TCP peer, a `HOST:PORT`, whenever it is not connected.
+    pub fn peer(mut self, address: impl ToString) -> Self {
+        self.peers.push(address.to_string());
+        self
+    }
+
+    /// Sends at most so many bytes a second, to all peers together.
+    pub fn upload_limit(mut self, bytes_per_second: u64) -> Self {
+        self.upload_limit = Some(bytes_per_second);
+        self
+    }
+
+    /// Receives at most so many bytes a second, from all peers together.
+    pub fn download_limit(mut self, bytes_per_second: u64) -> Self {
+        self.download_limit = Some(bytes_per_second);
+        self
+    }
+
+    /// Opens the node. Must be called within a tokio runtime with IO and time.
+    ///
+    /// # Errors
+    /// [`NodeError::Store`] if the store is damaged or in use by another program,
+    /// [`NodeError::Listen`] if an address cannot be listened on.
+    pub async fn open(self) -> Result<Node, NodeError> {
+        let options = StoreOptions {
+            durability: self.durability,
+        };
+        let store = match &self.dir {
+            Some(dir) => Corestore::open(dir, options)?,
+            None => Corestore::memory(),
+        };
+        let bucket = |rate: Option<u64>| rate.map(|rate| Arc::new(Bucket::new(rate)));
+        let shared = Shared {
+            store,
+            key_pair: KeyPair::generate(),
+            peers: Peers::new(),
+            limits: Limits {
+                up: bucket(self.upload_limit),
+                down: bucket(self.download_limit),
+            },
+            closing: watch::Sender::new(false),
+        };
+        let node = Node {
+            shared: Arc::new(shared),
+            links: Arc::default(),
+        };
+        for address in &self.listen {
+            let listening = node.listen(address).await?;
+            node.with_links(|links| links.listening.push(listening));
+        }
+        for address in self.peers {
+            let dialing = node.dial(address);
+            node.with_links(|links| links.dialing.push(dialing));
+        }
+        Ok(node)
+    }
+}
+
+impl Node {
+    /// Starts to describe a node.
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::default()
+    }
+
+    /// Accepts peers at another address, for as long as the answer is kept.
+    ///
+    /// # Errors
+    /// [`NodeError::Listen`] if the address is malformed, taken, or not of this machine.
+    pub async fn listen(&self, address: impl ToString) -> Result<Listening, NodeError> {
+        let address = address.to_string();
+        let listening = tcp::listen(self.shared.clone(), &address).await;
+        listening.map_err(|source| NodeError::Listen { address, source })
+    }
+
+    /// Dials another peer whenever it is not connected, for as long as the answer is kept.
+    ///
+    /// A peer that cannot be reached is no error: it may come up. [`Node::peers`] tells.
+    pub fn dial(&self, address: impl ToString) -> Dialing {
+        tcp::dial(self.shared.clone(), address.to_string())
+    }
+
+    /// Opens the core with this key, to read it or, if it was created here, to write it.
+    ///
+    /// # Errors
+    /// [`NodeError::Store`] if it cannot be opened.
+    pub fn core(&self, key: &Key) -> Result<Core, NodeError> {
+        Ok(self.shared.store.get(key)?)
+    }
+
+    /// Opens the core called `name` in this store, creating it if there is none.
+    ///
+    /// # Errors
+    /// [`NodeError::Store`] if it cannot be opened.
+    pub fn create_core(&self, name: &str) -> Result<Core, NodeError> {
+        Ok(self.shared.store.get_named(name)?)
+    }
+
+    /// Opens the drive with this key, to read it. [`Drive::update`] finds out what is new in it.
+    /// [`Node::create_drive`] opens one to write.
+    ///
+    /// # Errors
+    /// [`NodeError::Drive`] if it cannot be opened.
+    pub async fn drive(&self, key: &Key) -> Result<Drive, NodeError> {
+        Ok(Drive::open(&self.shared.store, key).await?)
+    }
+
+    /// Opens the drive called `name` in this store, creating it if there is none.
+    ///
+    /// # Errors
+    /// [`NodeError::Drive`] if it cannot be opened.
+    pub async fn create_drive(&self, name: &str) -> Result<Drive, NodeError> {
+        Ok(Drive::create(&self.shared.store.namespace(name)).await?)
+    }
+
+    /// The store, for everything else.
+    pub fn store(&self) -> &Corestore {
+        &self.shared.store
+    }
+
+    /// Subscribes to what happens with peers from now on.
+    pub fn peers(&self) -> PeerEvents {
+        self.shared.peers.subscribe()
+    }
+
+    /// The peers connected now.
+    pub fn connected(&self) -> Vec<PeerInfo> {
+        self.shared.peers.connected()
+    }
+
+    /// What all connections have carried so far.
+    pub fn stats(&self) -> Stats {
+        self.shared.peers.stats()
+    }
+
+    /// The first address given to the builder to listen on, with the port that was chosen.
+    pub fn listen_addr(&self) -> Option<SocketAddr> {
+        self.with_links(|links| links.listening.first().map(Listening::address))
+    }
+
+    /// The key under which peers know this node. It is made anew each time, so that nobody can
+    /// tell where a node was before.
+    pub fn public_key(&self) -> PublicKey {
+        self.shared.key_pair.public_key()
+    }
+
+    /// Says goodbye to all peers. The store stays open as long as any handle on it is kept.
+    pub async fn close(&self) {
+        let mut events = self.peers();
+        self.shared.closing.send_replace(true);
+        // Each connection ends within `GOODBYE_TIMEOUT`, and says so.
+        while !self.connected().is_empty() && events.next().await.is_some() {}
+        self.with_links(|links| *links = Links::default());
+    }
+
+    fn with_links<T>(&self, change: impl FnOnce(&mut Links) -> T) -> T {
+        change(&mut self.links.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Shared {
+    /// Waits until the node closes.
+    pub(crate) async fn closed(&self) {
+        // The sender lives as long as `self`.
+        self.closing
+            .subscribe()
+            .wait_for(|closing| *closing)
+            .await
+            .ok();
+    }
+
+    /// Does `work` until the node closes.
+    pub(crate) async fn until_closed(&self, work: impl Future<Output = ()>) {
+        tokio::select! {
+            () = work => {}
+            () = self.closed() => {}
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("peers", &self.shared.peers)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,216 @@
+//! Peers over plain TCP: accepting them, dialling them again and again.
+//! Knows addresses, handshakes and their bounds. Does not know cores: a session replicates those.
+//!
+//! This is the seam where a swarm will bring connections of other kinds.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferrocore_primitives::random;
+use ferrocore_replication::session::SessionOptions;
+use ferrocore_replication::{Session, SessionError};
+use ferrocore_secret_stream::{Options, Role, SecretStream, StreamError};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::limits::{
+    ACCEPT_PAUSE, CONNECT_TIMEOUT, GOODBYE_TIMEOUT, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT,
+    INBOUND_MAX, REDIAL_MAX, REDIAL_MIN,
+};
+use crate::node::Shared;
+use crate::peers::PeerEvent;
+use crate::throttle::Throttled;
+
+/// An address where peers are accepted. Dropped, it takes no more, and those it took are let go.
+#[derive(Debug)]
+#[must_use = "dropping it stops listening"]
+pub struct Listening {
+    address: SocketAddr,
+    task: AbortHandle,
+}
+
+/// A peer that is being dialled whenever it is not connected. Dropped, it is let go.
+#[derive(Debug)]
+#[must_use = "dropping it stops dialling"]
+pub struct Dialing {
+    task: AbortHandle,
+}
+
+impl Listening {
+    /// The address, with the port that the system chose if none was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Drop for Dialing {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Accepts peers at `address`.
+pub(crate) async fn listen(node: Arc<Shared>, address: &str) -> io::Result<Listening> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    let finding = node.store.finding();
+    let task = tokio::spawn(async move {
+        accept(node, listener).await;
+        drop(finding);
+    });
+    let task = task.abort_handle();
+    Ok(Listening { address, task })
+}
+
+/// Dials `address` for as long as the answer is kept.
+pub(crate) fn dial(node: Arc<Shared>, address: String) -> Dialing {
+    let finding = node.store.finding();
+    let task = tokio::spawn(async move {
+        node.until_closed(redial(&node, &address)).await;
+        drop(finding);
+    });
+    Dialing {
+        task: task.abort_handle(),
+    }
+}
+
+async fn accept(node: Arc<Shared>, listener: TcpListener) {
+    let half_open = Arc::new(Semaphore::new(HALF_OPEN_MAX));
+    // Dropped with this task, it ends those of the connections.
+    let mut connections = JoinSet::new();
+    let accepting = async {
+        while let Ok(place) = half_open.clone().acquire_owned().await {
+            while connections.try_join_next().is_some() {}
+            match listener.accept().await {
+                Ok(_) if connections.len() >= INBOUND_MAX => tracing::debug!("too many peers"),
+                Ok((stream, address)) => {
+                    connections.spawn(answer(node.clone(), stream, address, place));
+                }
+                Err(error) => {
+                    // Out of file descriptors: others must close some first.
+                    tracing::warn!(%error, "cannot accept peers");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    };
+    node.until_closed(accepting).await;
+    while connections.join_next().await.is_some() {}
+}
+
+/// Serves one peer that has dialled us. Whatever is wrong with it is its own problem.
+async fn answer(
+    node: Arc<Shared>,
+    stream: TcpStream,
+    address: SocketAddr,
+    half_open: OwnedSemaphorePermit,
+) {
+    match shake_hands(&node, stream, Role::Responder).await {
+        Ok(session) => {
+            drop(half_open);
+            attend(&node, session, address, false).await;
+        }
+        Err(error) => tracing::debug!(%address, %error, "a peer was turned away"),
+    }
+}
+
+/// Dials again and again; ends never.
+async fn redial(node: &Shared, address: &str) {
+    let mut pause = REDIAL_MIN;
+    loop {
+        let started = Instant::now();
+        if let Err(error) = call(node, address).await {
+            let address = address.to_owned();
+            let reason = error.to_string();
+            node.peers.tell(PeerEvent::Unreachable { address, reason });
+        } else if started.elapsed() > REDIAL_MAX {
+            pause = REDIAL_MIN;
+        }
+        sleep(jittered(pause)).await;
+        pause = (pause * 2).min(REDIAL_MAX);
+    }
+}
+
+/// Dials once, and attends the connection to its end.
+async fn call(node: &Shared, address: &str) -> Result<(), StreamError> {
+    let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+    let stream = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+    let address = stream.peer_addr()?;
+    let session = shake_hands(node, stream, Role::Initiator).await?;
+    attend(node, session, address, true).await;
+    Ok(())
+}
+
+async fn shake_hands(node: &Shared, stream: TcpStream, role: Role) -> Result<Session, StreamError> {
+    stream.set_nodelay(true)?;
+    if node.limits.is_none() {
+        open_session(node, stream, role).await
+    } else {
+        let stream = Throttled::new(stream, node.limits.clone());
+        open_session(node, stream, role).await
+    }
+}
+
+async fn open_session<T>(node: &Shared, io: T, role: Role) -> Result<Session, StreamError>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let options = Options {
+        handshake_timeout: HANDSHAKE_TIMEOUT,
+        idle_timeout: Some(IDLE_TIMEOUT),
+        ..Options::default()
+    };
+    let stream = SecretStream::handshake(io, role, &node.key_pair, options).await?;
+    Ok(Session::spawn(
+        stream,
+        node.store.clone(),
+        SessionOptions::default(),
+    ))
+}
+
+/// Lists the connection until it ends or the node closes.
+async fn attend(node: &Shared, session: Session, address: SocketAddr, is_initiator: bool) {
+    let entered = node.peers.enter(session, address, is_initiator);
+    let ended = tokio::select! {
+        ended = entered.session.closed() => ended,
+        () = node.closed() => {
+            entered.session.close();
+            let goodbye = timeout(GOODBYE_TIMEOUT, entered.session.closed()).await;
+            goodbye.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(SessionError::Peer(misbehaved)) = ended {
+        let peer = entered.info;
+        node.peers.tell(PeerEvent::Misbehaved { peer, misbehaved });
+    }
+}
+
+/// Between half of `pause` and all of it, so that two peers do not keep missing each other.
+fn jittered(pause: Duration) -> Duration {
+    let share = f64::from(u16::from_le_bytes(random::bytes())) / f64::from(u16::MAX);
+    pause.mul_f64(0.5 + share / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_vary_within_bounds() {
+        for _ in 0..100 {
+            let pause = jittered(REDIAL_MAX);
+            assert!((REDIAL_MAX / 2..=REDIAL_MAX).contains(&pause), "{pause:?}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Goal: nodes find each other over TCP and bring each other cores and drives, whatever else
+//! connects. Method: nodes in memory on loopback; every wait has a deadline.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ferrocore::log::CoreError;
+use ferrocore::{Node, NodeBuilder, PeerEvent, limits};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn soon<T>(wait: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, wait).await.expect("it comes soon")
+}
+
+async fn open(builder: NodeBuilder) -> Node {
+    builder.open().await.unwrap()
+}
+
+async fn listening() -> (Node, SocketAddr) {
+    let node = open(Node::builder().listen("127.0.0.1:0")).await;
+    let address = node.listen_addr().unwrap();
+    (node, address)
+}
+
+#[tokio::test]
+async fn a_core_crosses_and_grows_live() {
+    let (alice, address) = listening().await;
+    let written = alice.create_core("notes").unwrap();
+    written.append("one").unwrap();
+    let bob = open(Node::builder().peer(address)).await;
+    let read = bob.core(&written.key()).unwrap();
+    assert_eq!(soon(read.get(0)).await.unwrap(), "one");
+
+    written.append("two").unwrap();
+    let events = read.events();
+    while read.length() < 2 {
+        soon(events.next()).await;
+    }
+    assert_eq!(soon(read.get(1)).await.unwrap(), "two");
+    assert_eq!(bob.stats().blocks_downloaded, 2);
+    assert_eq!(alice.connected().len(), 1);
+    assert!(!alice.connected()[0].is_initiator && bob.connected()[0].is_initiator);
+    assert_eq!(bob.connected()[0].remote_key, alice.public_key());
+}
+
+#[tokio::test]
+async fn a_drive_is_read_once_its_newest_version_is_known() {
+    let (alice, address) = listening().await;
+    let written = alice.create_drive("photos").await.unwrap();
+    written.put("/a/b.txt", "hello").await.unwrap();
+    let bob = open(Node::builder().peer(address)).await;
+    let read = bob.drive(&written.key()).await.unwrap();
+    assert!(soon(read.update()).await.unwrap());
+    assert_eq!(soon(read.read("/a/b.txt", ..)).await.unwrap(), "hello");
+}
+
+#[tokio::test]
+async fn a_reader_behind_another_reader_is_served() {
+    let (alice, address) = listening().await;
+    let written = alice.create_core("notes").unwrap();
+    written.append("one").unwrap();
+    let middle = open(Node::builder().peer(address).listen("127.0.0.1:0")).await;
+    let passed = middle.core(&written.key()).unwrap();
+    let end = open(Node::builder().peer(middle.listen_addr().unwrap())).await;
+    let read = end.core(&written.key()).unwrap();
+    soon(passed.get(0)).await.unwrap();
+    assert_eq!(soon(read.get(0)).await.unwrap(), "one");
+}
+
+#[tokio::test]
+async fn without_a_way_to_peers_a_reader_does_not_wait() {
+    let node = open(Node::builder()).await;
+    let read = node.core(&[7; 32].into()).unwrap();
+    assert!(matches!(read.get(0).await, Err(CoreError::NoPeers { .. })));
+    // With one, it waits as long as the caller likes.
+    let dialing = node.dial("127.0.0.1:9");
+    assert!(
+        timeout(Duration::from_millis(50), read.get(0))
+            .await
+            .is_err()
+    );
+    drop(dialing);
+    assert!(matches!(
+        soon(read.get(0)).await,
+        Err(CoreError::NoPeers { .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_peer_that_comes_up_late_is_found() {
+    let reserved = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = reserved.local_addr().unwrap();
+    drop(reserved);
+    let bob = open(Node::builder().peer(address)).await;
+    let mut events = bob.peers();
+    assert!(matches!(
+        soon(events.next()).await,
+        Some(PeerEvent::Unreachable { .. })
+    ));
+
+    let alice = open(Node::builder().listen(address)).await;
+    let written = alice.create_core("notes").unwrap();
+    written.append("one").unwrap();
+    let read = bob.core(&written.key()).unwrap();
+    assert_eq!(soon(read.get(0)).await.unwrap(), "one");
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_made_again() {
+    let (alice, address) = listening().await;
+    let bob = open(Node::builder().peer(address)).await;
+    let mut events = bob.peers();
+    while !matches!(soon(events.next()).await, Some(PeerEvent::Connected(_))) {}
+    alice.close().await;
+    drop(alice);
+    while !matches!(soon(events.next()).await, Some(PeerEvent::Disconnected(_))) {}
+    let _again = open(Node::builder().listen(address)).await;
+    while !matches!(soon(events.next()).await, Some(PeerEvent::Connected(_))) {}
+}
+
+#[tokio::test]
+async fn garbage_is_dropped_and_harms_nobody() {
+    let (alice, address) = listening().await;
+    let written = alice.create_core("notes").unwrap();
+    written.append("one").unwrap();
+    let garbage: [&[u8]; 4] = [
+        b"GET / HTTP/1.1\r\n\r\n",
+        &[0xff; 64],
+        &[0; 300],
+        &[32, 0, 0, 7],
+    ];
+    for bytes in garbage {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream.shutdown().await.unwrap();
+        // We may be reset or ended, but not left waiting.
+        let _ = soon(stream.read_to_end(&mut Vec::new())).await;
+    }
+    let bob = open(Node::builder().peer(address)).await;
+    let read = bob.core(&written.key()).unwrap();
+    assert_eq!(soon(read.get(0)).await.unwrap(), "one");
+}
+
+/// Goal: peers that say nothing take no more than their share. Method: more of them than may be
+/// half open; all but those wait in the system's queue, and the node goes on.
+#[tokio::test]
+async fn silent_connections_are_bounded() {
+    let (alice, address) = listening().await;
+    let mut silent = Vec::new();
+    for _ in 0..limits::HALF_OPEN_MAX - 1 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    let written = alice.create_core("notes").unwrap();
+    written.append("one").unwrap();
+    let bob = open(Node::builder().peer(address)).await;
+    let read = bob.core(&written.key()).unwrap();
+    assert_eq!(soon(read.get(0)).await.unwrap(), "one");
+    assert_eq!(alice.connected().len(), 1);
+}
+
+#[tokio::test]
+async fn closing_says_goodbye_and_dropping_stops_listening() {
+    let (alice, address) = listening().await;
+    let bob = open(Node::builder().peer(address)).await;
+    let mut events = bob.peers();
+    while !matches!(soon(events.next()).await, Some(PeerEvent::Connected(_))) {}
+    soon(alice.close()).await;
+    assert!(alice.connected().is_empty());
+    drop(alice);
+    while soon(TcpStream::connect(address)).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_an_error() {
+    let (_alice, address) = listening().await;
+    let error = Node::builder().listen(address).open().await.unwrap_err();
+    assert!(error.to_string().contains(&address.to_string()));
+}
