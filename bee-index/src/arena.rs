@@ -16,7 +16,8 @@ use std::ops::{Index, IndexMut};
 
 use bytes::Bytes;
 
-use crate::block::{Node, Pointer, put_level};
+use crate::block::put_index_level;
+use crate::node::{Node, Pointer};
 
 /// A node other than the root has at least this many keys.
 pub(crate) const KEYS_MIN: usize = 4;
@@ -64,32 +65,56 @@ impl TreeNode {
     }
 }
 
-/// All nodes and slots of one batch. None is freed before the batch ends.
+/// Nodes and slots; none is freed before the arena is.
 #[derive(Default)]
 pub(crate) struct Arena {
     nodes: Vec<TreeNode>,
     slots: Vec<Slot>,
+    key_bytes: usize,
 }
 
 impl Arena {
+    /// About as many bytes as all this takes.
+    pub(crate) fn size(&self) -> usize {
+        let node = size_of::<TreeNode>() + KEYS_FULL * (size_of::<Key>() + size_of::<SlotId>());
+        self.nodes.len() * node + self.slots.len() * size_of::<Slot>() + self.key_bytes
+    }
+
     /// Takes in a node as it was read.
     pub(crate) fn load(&mut self, node: &Node) -> NodeId {
-        let children = node
-            .children
-            .iter()
-            .map(|&pointer| self.add_slot(pointer, None))
-            .collect();
-        let keys = node
-            .keys
-            .iter()
-            .map(|&seq| Key { seq, bytes: None })
-            .collect();
+        let keys = node.keys.iter().map(|key| match key.entry.get() {
+            Some(entry) => self.new_key(key.seq, &entry.key),
+            None => Key {
+                seq: key.seq,
+                bytes: None,
+            },
+        });
+        let keys = keys.collect();
+        let children = node.children.iter();
+        let children = children.map(|&pointer| self.add_slot(pointer, None));
+        let children = children.collect();
         self.add_node(keys, children, false)
+    }
+
+    /// A key with a copy of its bytes, which holds on to no block.
+    pub(crate) fn new_key(&mut self, seq: u64, bytes: &[u8]) -> Key {
+        self.key_bytes += bytes.len() + ALLOCATION;
+        Key {
+            seq,
+            bytes: Some(Bytes::copy_from_slice(bytes)),
+        }
     }
 
     /// The root of an empty tree.
     pub(crate) fn add_empty_leaf(&mut self) -> NodeId {
         self.add_node(Vec::new(), Vec::new(), true)
+    }
+
+    /// Puts `key` in the place of an equal one.
+    pub(crate) fn replace(&mut self, node: NodeId, index: usize, key: Key) {
+        let node = &mut self[node];
+        node.keys[index] = key;
+        node.changed = true;
     }
 
     /// Inserts a key into the leaf at the end of `path`, splits what becomes full, and returns the
@@ -108,19 +133,15 @@ impl Arena {
         while self[node].keys.len() >= KEYS_FULL {
             let (median, right) = self.split(node);
             let right = self.add_slot(UNWRITTEN, Some(right));
-            let Some(Step {
-                node: parent,
-                child,
-            }) = path.pop()
-            else {
+            let Some(step) = path.pop() else {
                 let left = self.add_slot(UNWRITTEN, Some(node));
                 return self.add_node(vec![median], vec![left, right], true);
             };
-            let target = &mut self[parent];
-            target.keys.insert(child, median);
-            target.children.insert(child + 1, right);
-            target.changed = true;
-            node = parent;
+            let parent = &mut self[step.node];
+            parent.keys.insert(step.child, median);
+            parent.children.insert(step.child + 1, right);
+            parent.changed = true;
+            node = step.node;
         }
         path.first().map_or(node, |step| step.node)
     }
@@ -219,7 +240,7 @@ impl Arena {
         let node = &self[node];
         let keys = node.keys.iter().map(|key| key.seq);
         let children = node.children.iter().map(|&child| self[child].pointer);
-        put_level(index, keys, children);
+        put_index_level(index, keys, children);
     }
 
     /// Takes the upper half off a full node; returns the key between the halves.
@@ -252,6 +273,8 @@ impl Arena {
     }
 }
 
+/// What an allocation takes beside its bytes.
+const ALLOCATION: usize = 32;
 /// What a slot points to until its node is written.
 const UNWRITTEN: Pointer = Pointer { seq: 0, offset: 0 };
 

@@ -2,9 +2,7 @@
 
 use bytes::Bytes;
 
-use async_lock::MutexGuardArc;
-
-use crate::bee::Bee;
+use crate::bee::{Bee, WriterLock};
 use crate::block::Entry;
 use crate::error::BeeError;
 use crate::writer::{Condition, Writer};
@@ -22,7 +20,7 @@ pub struct Batch {
 
 struct Open {
     writer: Writer,
-    _lock: MutexGuardArc<()>,
+    lock: WriterLock,
 }
 
 impl Batch {
@@ -108,10 +106,12 @@ impl Batch {
     /// [`BeeError::BrokenBatch`] if an operation did not complete, [`BeeError::Conflict`] if the
     /// core changed meanwhile, [`BeeError::Core`] if the append failed.
     pub async fn flush(self) -> Result<(), BeeError> {
-        match self.open {
-            Some(open) => open.writer.flush(),
-            None => Ok(()),
-        }
+        let Some(mut open) = self.open else {
+            return Ok(());
+        };
+        open.writer.flush()?;
+        *open.lock = Some(open.writer).filter(Writer::is_reusable);
+        Ok(())
     }
 
     /// Drops the operations.
@@ -130,15 +130,17 @@ impl Batch {
     async fn writer(&mut self) -> Result<&mut Writer, BeeError> {
         let open = match self.open.take() {
             Some(open) => open,
-            None => {
-                let lock = self.bee.lock().await?;
-                let writer = self.bee.writer().await?;
-                Open {
-                    writer,
-                    _lock: lock,
-                }
-            }
+            None => self.begin().await?,
         };
         Ok(&mut self.open.insert(open).writer)
+    }
+
+    async fn begin(&self) -> Result<Open, BeeError> {
+        let mut lock = self.bee.lock().await?;
+        let writer = match lock.take().filter(Writer::is_reusable) {
+            Some(writer) => writer,
+            None => self.bee.new_writer().await?,
+        };
+        Ok(Open { writer, lock })
     }
 }

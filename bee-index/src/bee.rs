@@ -15,6 +15,9 @@ use crate::range::{Range, RangeOptions};
 use crate::reader::Tree;
 use crate::writer::Writer;
 
+/// Held by the one batch that may write; between batches it keeps the writer.
+pub(crate) type WriterLock = MutexGuardArc<Option<Writer>>;
+
 /// How a bee writes. Readers need none of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -45,7 +48,7 @@ impl Default for Options {
 #[derive(Clone)]
 pub struct Bee {
     blocks: Blocks,
-    lock: Arc<Mutex<()>>,
+    writer: Arc<Mutex<Option<Writer>>>,
     options: Arc<Options>,
     checkout: Option<u64>,
 }
@@ -55,7 +58,7 @@ impl Bee {
     pub fn new(core: Core, options: Options) -> Self {
         Self {
             blocks: Blocks::new(core),
-            lock: Arc::default(),
+            writer: Arc::default(),
             options: Arc::new(options),
             checkout: None,
         }
@@ -225,16 +228,16 @@ impl Bee {
         Ok(())
     }
 
-    /// The writer lock, if this bee may be written to.
-    pub(crate) async fn lock(&self) -> Result<MutexGuardArc<()>, BeeError> {
+    /// The writer lock, if this bee may be written to, and what the last writer left.
+    pub(crate) async fn lock(&self) -> Result<WriterLock, BeeError> {
         if self.checkout.is_some() || !self.core().is_writable() {
             return Err(BeeError::ReadOnly);
         }
-        Ok(self.lock.lock_arc().await)
+        Ok(self.writer.lock_arc().await)
     }
 
-    /// A writer on the present version; writes the header of an empty core. Needs the lock.
-    pub(crate) async fn writer(&self) -> Result<Writer, BeeError> {
+    /// A new writer on the present version; writes the header of an empty core. Needs the lock.
+    pub(crate) async fn new_writer(&self) -> Result<Writer, BeeError> {
         if self.header().await?.is_none() {
             let metadata = self.options.metadata.clone();
             self.core().append(Header { metadata }.encode())?;

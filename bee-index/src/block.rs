@@ -5,23 +5,17 @@
 //! | Block | index | `0a` | an Index |
 //! | | key | `12` | bytes |
 //! | | value | `1a` | optional bytes: absent is null, empty is not |
-//! | Index | levels | `0a` | repeated Level |
-//! | Level | keys | `0a` | packed: the blocks that hold the keys, ascending by key |
-//! | | children | `12` | packed pairs: block, level within it |
+//! | Index | levels | `0a` | repeated Level, see [`crate::node`] |
 //!
-//! As hyperbee 2.27 writes it (`lib/messages.js`): fields in this order, empty packed fields left
-//! out. Readers accept any order and unknown fields. Nothing is copied or allocated in decoding:
-//! a [`Block`] remembers where its parts lie and decodes a level when asked for it.
+//! As hyperbee 2.27 writes it (`lib/messages.js`), fields in this order. Readers accept any order and unknown fields. Nothing is copied in decoding: a [`Block`]
+//! remembers where its parts lie and decodes a level when asked for it.
 
 use std::ops::Range;
 
-use arrayvec::ArrayVec;
 use bytes::Bytes;
 
-use crate::limits::{CHILDREN_MAX, KEYS_MAX};
-use crate::protobuf::{
-    Delimited, Malformed, Packed, field_len, put_field, put_field_head, put_varint, varint_len,
-};
+use crate::node::{Node, Pointer, level_has_key, put_level};
+use crate::protobuf::{Delimited, Malformed, field_len, payloads, put_field};
 
 /// A key with its value, and the block that put it there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,11 +28,11 @@ pub struct Entry {
     pub value: Option<Bytes>,
 }
 
-/// Where a tree node lies: a level of a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Pointer {
-    pub(crate) seq: u64,
-    pub(crate) offset: u64,
+impl Entry {
+    /// Bytes of key and value.
+    pub(crate) fn size(&self) -> usize {
+        self.key.len() + self.value.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 /// A decoded block. Cheap to clone.
@@ -48,23 +42,6 @@ pub(crate) struct Block {
     index: Range<usize>,
     key: Range<usize>,
     value: Option<Range<usize>>,
-}
-
-/// What an in-order walk over a node meets.
-pub(crate) enum Place {
-    /// The key in this block.
-    Key(u64),
-    /// All that lies under this child.
-    Child(Pointer),
-}
-
-/// A tree node as a level of a block describes it. Its keys are in other blocks.
-#[derive(Debug, Clone)]
-pub(crate) struct Node {
-    /// The blocks that hold the keys, ascending by key.
-    pub(crate) keys: ArrayVec<u64, KEYS_MAX>,
-    /// One more than keys, or none in a leaf.
-    pub(crate) children: ArrayVec<Pointer, CHILDREN_MAX>,
 }
 
 impl Block {
@@ -89,14 +66,6 @@ impl Block {
         }
     }
 
-    pub(crate) fn key(&self) -> &[u8] {
-        self.part(&self.key)
-    }
-
-    pub(crate) fn key_bytes(&self) -> Bytes {
-        self.bytes.slice(self.key.clone())
-    }
-
     /// Bytes of the whole block.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
@@ -105,7 +74,7 @@ impl Block {
     pub(crate) fn into_entry(self, seq: u64) -> Entry {
         Entry {
             seq,
-            key: self.key_bytes(),
+            key: self.bytes.slice(self.key),
             value: self.value.map(|range| self.bytes.slice(range)),
         }
     }
@@ -126,130 +95,34 @@ impl Block {
             return Ok(false);
         }
         for level in self.levels() {
-            for field in fields_of(level?) {
-                let (number, payload) = field?;
-                if number == KEYS && Packed::new(payload).any(|key| key == Ok(seq)) {
-                    return Ok(false);
-                }
+            if level_has_key(level?, seq)? {
+                return Ok(false);
             }
         }
         Ok(true)
     }
 
     fn levels(&self) -> impl Iterator<Item = Result<&[u8], Malformed>> {
-        fields_of(self.part(&self.index)).filter_map(|field| match field {
+        // `decode` found this range within these bytes.
+        let index = self.bytes.get(self.index.clone()).unwrap_or_default();
+        payloads(index).filter_map(|field| match field {
             Ok((LEVELS, level)) => Some(Ok(level)),
             Ok(_) => None,
             Err(error) => Some(Err(error)),
         })
     }
-
-    fn part(&self, range: &Range<usize>) -> &[u8] {
-        // `decode` found all ranges within these bytes.
-        self.bytes.get(range.clone()).unwrap_or_default()
-    }
-}
-
-impl Node {
-    /// Steps of an in-order walk over this node: even ones are children, odd ones keys.
-    pub(crate) fn steps(&self) -> Range<usize> {
-        0..2 * self.keys.len() + 1
-    }
-
-    pub(crate) fn step_of_child(index: usize) -> usize {
-        2 * index
-    }
-
-    pub(crate) fn step_of_key(index: usize) -> usize {
-        2 * index + 1
-    }
-
-    /// What is met at `step`: nothing where a leaf would have a child.
-    pub(crate) fn at(&self, step: usize) -> Option<Place> {
-        let index = step / 2;
-        if step.is_multiple_of(2) {
-            self.children.get(index).copied().map(Place::Child)
-        } else {
-            self.keys.get(index).copied().map(Place::Key)
-        }
-    }
-
-    pub(crate) fn is_leaf(&self) -> bool {
-        self.children.is_empty()
-    }
-
-    fn decode(level: &[u8]) -> Result<Self, Malformed> {
-        let mut node = Self {
-            keys: ArrayVec::new(),
-            children: ArrayVec::new(),
-        };
-        for field in fields_of(level) {
-            match field? {
-                (KEYS, payload) => node.decode_keys(payload)?,
-                (CHILDREN, payload) => node.decode_children(payload)?,
-                _ => {}
-            }
-        }
-        node.check()
-    }
-
-    fn decode_keys(&mut self, payload: &[u8]) -> Result<(), Malformed> {
-        for seq in Packed::new(payload) {
-            self.keys
-                .try_push(seq?)
-                .map_err(|_| Malformed::TooManyKeys)?;
-        }
-        Ok(())
-    }
-
-    fn decode_children(&mut self, payload: &[u8]) -> Result<(), Malformed> {
-        let mut numbers = Packed::new(payload);
-        while let Some(seq) = numbers.next() {
-            let offset = numbers.next().ok_or(Malformed::ChildCount)?;
-            let child = Pointer {
-                seq: seq?,
-                offset: offset?,
-            };
-            self.children
-                .try_push(child)
-                .map_err(|_| Malformed::TooManyKeys)?;
-        }
-        Ok(())
-    }
-
-    fn check(self) -> Result<Self, Malformed> {
-        if self.is_leaf() {
-            return Ok(self);
-        }
-        if self.keys.is_empty() {
-            return Err(Malformed::EmptyNode);
-        }
-        if self.children.len() != self.keys.len() + 1 {
-            return Err(Malformed::ChildCount);
-        }
-        Ok(self)
-    }
 }
 
 /// Appends one level to an index.
-pub(crate) fn put_level(
-    out: &mut Vec<u8>,
+pub(crate) fn put_index_level(
+    index: &mut Vec<u8>,
     keys: impl Iterator<Item = u64> + Clone,
     children: impl Iterator<Item = Pointer> + Clone,
 ) {
-    let children = children.flat_map(|child| [child.seq, child.offset]);
-    let keys_len = keys.clone().map(varint_len).sum();
-    let children_len = children.clone().map(varint_len).sum();
-    put_field_head(
-        out,
-        LEVELS as u8,
-        packed_len(keys_len) + packed_len(children_len),
-    );
-    put_packed(out, KEYS, keys_len, keys);
-    put_packed(out, CHILDREN, children_len, children);
+    put_level(index, LEVELS as u8, keys, children);
 }
 
-/// The bytes of a block; `index` is a sequence of [`put_level`]s.
+/// The bytes of a block; `index` is a sequence of [`put_index_level`]s.
 pub(crate) fn encode_block(index: &[u8], key: &[u8], value: Option<&[u8]>) -> Bytes {
     let value_len = value.map_or(0, |value| field_len(value.len()));
     let mut out = Vec::with_capacity(field_len(index.len()) + field_len(key.len()) + value_len);
@@ -261,35 +134,15 @@ pub(crate) fn encode_block(index: &[u8], key: &[u8], value: Option<&[u8]>) -> By
     out.into()
 }
 
-fn packed_len(payload: usize) -> usize {
-    if payload == 0 { 0 } else { field_len(payload) }
-}
-
-fn put_packed(out: &mut Vec<u8>, field: u64, len: usize, numbers: impl Iterator<Item = u64>) {
-    if len > 0 {
-        put_field_head(out, field as u8, len);
-        numbers.for_each(|number| put_varint(out, number));
-    }
-}
-
-fn fields_of(message: &[u8]) -> impl Iterator<Item = Result<(u64, &[u8]), Malformed>> {
-    Delimited::new(message).map(|field| {
-        let (number, range) = field?;
-        let payload = message.get(range).ok_or(Malformed::Truncated)?;
-        Ok((number, payload))
-    })
-}
-
 const INDEX: u64 = 1;
 const KEY: u64 = 2;
 const VALUE: u64 = 3;
 const LEVELS: u64 = 1;
-const KEYS: u64 = 1;
-const CHILDREN: u64 = 2;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::KEYS_MAX;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -304,7 +157,7 @@ mod tests {
         let children = children
             .iter()
             .map(|&(seq, offset)| Pointer { seq, offset });
-        put_level(&mut out, keys.iter().copied(), children);
+        put_index_level(&mut out, keys.iter().copied(), children);
         out
     }
 
@@ -322,7 +175,7 @@ mod tests {
             index.extend(level(&keys, &children));
             let block = Block::decode(encode_block(&index, &key, value.as_deref())).unwrap();
             let node = block.node(Pointer { seq: 9, offset }).unwrap();
-            prop_assert_eq!(node.keys.as_slice(), &keys);
+            prop_assert!(node.keys.iter().map(|key| key.seq).eq(keys));
             prop_assert!(node.children.iter().map(|c| (c.seq, c.offset)).eq(children));
             let entry = block.into_entry(9);
             prop_assert_eq!(entry.key, key);
@@ -351,7 +204,7 @@ mod tests {
     fn fields_come_in_any_order_and_unknown_ones_are_skipped() {
         let bytes = b"\x1a\x01v\x20\x05\x12\x01k\x7a\x01?\x0a\x05\x0a\x03\x0a\x01\x07";
         let block = Block::decode(Bytes::from_static(bytes)).unwrap();
-        assert_eq!(block.node(ROOT).unwrap().keys.as_slice(), [7]);
+        assert_eq!(block.node(ROOT).unwrap().keys[0].seq, 7);
         let entry = block.into_entry(7);
         assert_eq!(
             (&entry.key[..], entry.value.as_deref()),

@@ -1,4 +1,4 @@
-//! The blocks of a bee's core, decoded and cached.
+//! The blocks of a bee's core, and the cache of the nodes in them.
 //! Knows the core and its fork; does not know trees.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,39 +31,30 @@ impl Blocks {
 
     /// The block if it is stored here.
     pub(crate) fn local(&self, fork: u64, seq: u64) -> Result<Option<Block>, BeeError> {
-        if let Some(block) = self.cache().get(fork, seq) {
-            return Ok(Some(block));
-        }
         match self.core.get_local(seq)? {
-            Some(bytes) => self.take_in(fork, seq, bytes).map(Some),
+            Some(bytes) => self.decode(fork, seq, bytes).map(Some),
             None => Ok(None),
         }
     }
 
     /// The block, waiting for a supplier if it is not stored here.
     pub(crate) async fn get(&self, fork: u64, seq: u64) -> Result<Block, BeeError> {
-        if let Some(block) = self.local(fork, seq)? {
-            return Ok(block);
-        }
         match self.core.get(seq).await {
-            Ok(bytes) => self.take_in(fork, seq, bytes),
+            Ok(bytes) => self.decode(fork, seq, bytes),
             Err(_) if self.core.fork() != fork => Err(BeeError::Truncated),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Decodes a block of the core and keeps it.
-    pub(crate) fn take_in(&self, fork: u64, seq: u64, bytes: Bytes) -> Result<Block, BeeError> {
+    pub(crate) fn cache(&self) -> MutexGuard<'_, Cache> {
+        // A cache is whole at every step, so a panic elsewhere does not taint it.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn decode(&self, fork: u64, seq: u64, bytes: Bytes) -> Result<Block, BeeError> {
         if self.core.fork() != fork {
             return Err(BeeError::Truncated);
         }
-        let block = Block::decode(bytes).map_err(|reason| BeeError::Corrupt { seq, reason })?;
-        self.cache().insert(fork, seq, block.clone());
-        Ok(block)
-    }
-
-    fn cache(&self) -> MutexGuard<'_, Cache> {
-        // A cache is whole at every step, so a panic elsewhere does not taint it.
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+        Block::decode(bytes).map_err(|reason| BeeError::Corrupt { seq, reason })
     }
 }

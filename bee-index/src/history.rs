@@ -98,11 +98,9 @@ async fn change(tree: &Tree, seq: u64) -> Result<Change, BeeError> {
         .is_deletion(seq)
         .map_err(|reason| BeeError::Corrupt { seq, reason })?;
     let entry = block.into_entry(seq);
-    Ok(match is_deletion {
-        true => Change::Del {
-            seq,
-            key: entry.key,
-        },
-        false => Change::Put(entry),
-    })
+    if is_deletion {
+        let Entry { seq, key, .. } = entry;
+        return Ok(Change::Del { seq, key });
+    }
+    Ok(Change::Put(entry))
 }

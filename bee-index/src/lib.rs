@@ -35,6 +35,7 @@ mod error;
 mod header;
 mod history;
 pub mod limits;
+mod node;
 mod protobuf;
 mod range;
 mod reader;

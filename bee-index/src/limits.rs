@@ -10,8 +10,11 @@ pub const CHILDREN_MAX: usize = KEYS_MAX + 1;
 /// is 24 high, so a longer way is a cycle or worse.
 pub const DEPTH_MAX: usize = 64;
 
-/// Bytes of decoded blocks kept by a bee and its clones and checkouts.
-pub const CACHE_BYTES_MAX: usize = 32 << 20;
+/// Bytes of tree nodes and their entries kept by a bee, its clones and its checkouts.
+pub const CACHE_BYTES_MAX: usize = 64 << 20;
 
-/// Blocks longer than this are not kept: one large value would push out thousands of keys.
-pub const CACHED_BLOCK_BYTES_MAX: usize = 16 << 10;
+/// Entries larger than this are not kept: one large value would push out thousands of keys.
+pub const CACHED_ENTRY_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes of tree nodes that a writer keeps from one batch to the next.
+pub const WRITER_BYTES_MAX: usize = 32 << 20;

@@ -89,6 +89,15 @@ impl Iterator for Delimited<'_> {
     }
 }
 
+/// The length-delimited fields of a message: field number and payload.
+pub(crate) fn payloads(message: &[u8]) -> impl Iterator<Item = Result<(u64, &[u8]), Malformed>> {
+    Delimited::new(message).map(|field| {
+        let (number, range) = field?;
+        let payload = message.get(range).ok_or(Malformed::Truncated)?;
+        Ok((number, payload))
+    })
+}
+
 /// The integers of a packed field.
 pub(crate) struct Packed<'a> {
     cursor: Cursor<'a>,

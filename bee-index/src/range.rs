@@ -5,12 +5,14 @@
 //! block is handed out twice.
 
 use std::ops::{self, Bound};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::bee::Bee;
-use crate::block::{Entry, Node, Place};
+use crate::block::Entry;
 use crate::error::BeeError;
+use crate::node::{Node, Place};
 use crate::protobuf::Malformed;
 use crate::reader::{Search, Tree, Wants};
 
@@ -147,13 +149,11 @@ impl Walk {
                 continue;
             };
             match frame.node.at(step) {
-                Some(Place::Key(seq)) => {
-                    let block = self
-                        .tree
-                        .block_of(&frame.node, seq, &mut frame.wants)
-                        .await?;
+                Some(Place::Key(key)) => {
+                    let wants = &mut frame.wants;
+                    let entry = self.tree.entry(&frame.node, key, wants).await?.into_owned();
                     frame.steps = rest;
-                    return self.pass(block.into_entry(seq)).map(Some);
+                    return self.pass(entry).map(Some);
                 }
                 Some(Place::Child(child)) => {
                     let wants = &mut frame.wants;
@@ -186,13 +186,13 @@ impl Walk {
 
 /// A node of that way, its steps not yet taken, and what was asked for ahead of them.
 struct Frame {
-    node: Node,
+    node: Arc<Node>,
     steps: ops::Range<usize>,
     wants: Wants,
 }
 
 impl Frame {
-    fn new(node: Node) -> Self {
+    fn new(node: Arc<Node>) -> Self {
         Self {
             steps: node.steps(),
             node,
@@ -208,7 +208,7 @@ impl Frame {
         reverse: bool,
         tree: &Tree,
         depth: usize,
-    ) -> Result<Option<Node>, BeeError> {
+    ) -> Result<Option<Arc<Node>>, BeeError> {
         let (key, inclusive) = match near {
             Bound::Unbounded => return Ok(None),
             Bound::Included(key) => (key, true),
@@ -235,9 +235,10 @@ impl Frame {
     }
 
     fn skip_before(&mut self, step: usize, inclusive: bool, reverse: bool) {
-        match reverse {
-            false => self.steps.start = step + usize::from(!inclusive),
-            true => self.steps.end = step + usize::from(inclusive),
+        if reverse {
+            self.steps.end = step + usize::from(inclusive);
+        } else {
+            self.steps.start = step + usize::from(!inclusive);
         }
     }
 }

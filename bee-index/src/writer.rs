@@ -16,22 +16,26 @@ use std::cmp::Ordering;
 
 use bytes::Bytes;
 
-use crate::arena::{Arena, KEYS_MIN, Key, NodeId, SlotId, Step};
+use crate::arena::{Arena, KEYS_MIN, NodeId, SlotId, Step};
 use crate::block::{Entry, encode_block};
 use crate::error::BeeError;
+use crate::limits::WRITER_BYTES_MAX;
 use crate::protobuf::Malformed;
 use crate::reader::Tree;
 
 /// Decides whether an existing entry may be replaced or deleted.
 pub(crate) type Condition<'a> = Option<Box<dyn FnOnce(&Entry) -> bool + Send + 'a>>;
 
-/// An open batch on top of a committed version.
+/// An open batch on top of a committed version. Once flushed it can go on as the next batch, which
+/// saves reading what it knows.
 pub(crate) struct Writer {
     tree: Tree,
     always_duplicate: bool,
     arena: Arena,
     root: Option<NodeId>,
     pending: Vec<Pending>,
+    /// Whether a put since the last commit has marked nodes as changed.
+    marked: bool,
     /// Set while nodes are being rearranged: an error or a dropped future leaves it set.
     broken: bool,
 }
@@ -75,6 +79,7 @@ impl Writer {
             arena: Arena::default(),
             root: None,
             pending: Vec::new(),
+            marked: false,
             broken: false,
         }
     }
@@ -91,25 +96,21 @@ impl Writer {
             Some(root) => root,
             None => self.arena.add_empty_leaf(),
         };
+        self.marked = true;
         let descent = self.descend(root, &key, true).await?;
-        let new = Key {
-            seq: self.next_seq(),
-            bytes: Some(key.clone()),
-        };
+        let node = descent.node;
+        if let Ok(index) = descent.place
+            && !self.may_replace(node, index, &value, condition).await?
+        {
+            return Ok(false);
+        }
+        let new = self.arena.new_key(self.next_seq(), &key);
         let root = match descent.place {
             Ok(index) => {
-                if !self
-                    .may_replace(descent.node, index, &value, condition)
-                    .await?
-                {
-                    return Ok(false);
-                }
-                let node = &mut self.arena[descent.node];
-                node.keys[index] = new;
-                node.changed = true;
+                self.arena.replace(node, index, new);
                 root
             }
-            Err(index) => self.arena.insert(descent.path, descent.node, index, new),
+            Err(index) => self.arena.insert(descent.path, node, index, new),
         };
         self.commit(root, key, value);
         Ok(true)
@@ -125,12 +126,9 @@ impl Writer {
         let Some(root) = self.root().await? else {
             return Ok(false);
         };
-        let Descent {
-            mut path,
-            node,
-            place,
-        } = self.descend(root, &key, false).await?;
-        let Ok(index) = place else {
+        let descent = self.descend(root, &key, false).await?;
+        let (mut path, node) = (descent.path, descent.node);
+        let Ok(index) = descent.place else {
             return Ok(false);
         };
         if let Some(condition) = condition
@@ -163,21 +161,31 @@ impl Writer {
     }
 
     /// Appends all operations to the core at once.
-    pub(crate) fn flush(mut self) -> Result<(), BeeError> {
+    pub(crate) fn flush(&mut self) -> Result<(), BeeError> {
         self.check_whole()?;
         if self.pending.is_empty() {
             return Ok(());
         }
-        let core = self.tree.core();
-        if core.length() != self.tree.version() || core.fork() != self.tree.fork() {
+        if !self.is_current() {
             return Err(BeeError::Conflict);
         }
         let blocks = self.encode();
-        self.tree.core().append_batch(blocks.clone())?;
-        for (seq, bytes) in (self.tree.version()..).zip(blocks) {
-            self.tree.blocks().take_in(self.tree.fork(), seq, bytes)?;
-        }
+        self.tree.core().append_batch(blocks)?;
+        self.tree = self.tree.grown_to(self.next_seq());
+        self.pending.clear();
         Ok(())
+    }
+
+    /// Whether another batch may go on from here, as if it began by reading what is on the core:
+    /// what a refused put has marked must not show in its blocks.
+    pub(crate) fn is_reusable(&self) -> bool {
+        let is_clean = !self.broken && !self.marked && self.pending.is_empty();
+        is_clean && self.is_current() && self.arena.size() <= WRITER_BYTES_MAX
+    }
+
+    fn is_current(&self) -> bool {
+        let core = self.tree.core();
+        core.length() == self.tree.version() && core.fork() == self.tree.fork()
     }
 
     fn check_whole(&self) -> Result<(), BeeError> {
@@ -238,12 +246,14 @@ impl Writer {
         node: NodeId,
         index: usize,
     ) -> Result<Ordering, BeeError> {
-        let other = &mut self.arena[node].keys[index];
+        let other = &self.arena[node].keys[index];
         if let Some(bytes) = &other.bytes {
             return Ok(key.cmp(bytes));
         }
-        let bytes = self.tree.block(other.seq).await?.key_bytes();
-        Ok(key.cmp(other.bytes.insert(bytes)))
+        let seq = other.seq;
+        let entry = self.tree.block(seq).await?.into_entry(seq);
+        self.arena[node].keys[index] = self.arena.new_key(seq, &entry.key);
+        Ok(key.cmp(&entry.key))
     }
 
     /// Child `index` of `parent`, `depth` steps below the root.
@@ -265,17 +275,15 @@ impl Writer {
 
     async fn entry_at(&self, node: NodeId, index: usize) -> Result<Entry, BeeError> {
         let seq = self.arena[node].keys[index].seq;
-        match seq.checked_sub(self.tree.version()) {
-            None => Ok(self.tree.block(seq).await?.into_entry(seq)),
-            Some(index) => {
-                let pending = &self.pending[index as usize];
-                Ok(Entry {
-                    seq,
-                    key: pending.key.clone(),
-                    value: pending.value.clone(),
-                })
-            }
-        }
+        let Some(pending) = seq.checked_sub(self.tree.version()) else {
+            return Ok(self.tree.block(seq).await?.into_entry(seq));
+        };
+        let Pending { key, value, .. } = &self.pending[pending as usize];
+        Ok(Entry {
+            seq,
+            key: key.clone(),
+            value: value.clone(),
+        })
     }
 
     async fn may_replace(
@@ -305,17 +313,16 @@ impl Writer {
             self.arena[node].keys.remove(index);
             return Ok(node);
         }
-        let (left_way, left) = self
-            .way_to_leaf(path.len(), node, index, Edge::Last)
-            .await?;
+        let depth = path.len();
+        let (left_way, left) = self.way_to_leaf(depth, node, index, Edge::Last).await?;
         let (right_way, right) = self
-            .way_to_leaf(path.len(), node, index + 1, Edge::First)
+            .way_to_leaf(depth, node, index + 1, Edge::First)
             .await?;
         let left_keys = self.arena[left].keys.len();
-        let take_right = left_keys < self.arena[right].keys.len();
-        let (way, leaf, at) = match take_right {
-            true => (right_way, right, 0),
-            false => (left_way, left, left_keys - 1),
+        let (way, leaf, at) = if left_keys < self.arena[right].keys.len() {
+            (right_way, right, 0)
+        } else {
+            (left_way, left, left_keys - 1)
         };
         self.arena[node].keys[index] = self.arena[leaf].keys.remove(at);
         path.extend(way);
@@ -361,22 +368,20 @@ impl Writer {
             }
             node = step.node;
         }
-        match self.arena[root].keys.is_empty() && !self.arena[root].is_leaf() {
-            true => self.child(root, 0, 1).await,
-            false => Ok(root),
+        if self.arena[root].keys.is_empty() && !self.arena[root].is_leaf() {
+            return self.child(root, 0, 1).await;
         }
+        Ok(root)
     }
 
     /// Borrows a key for `node` from a sibling that can spare one, else merges it with a sibling.
     async fn refill(
         &mut self,
-        Step {
-            node: parent,
-            child: index,
-        }: Step,
+        step: Step,
         node: NodeId,
         depth: usize,
     ) -> Result<Refilled, BeeError> {
+        let (parent, index) = (step.node, step.child);
         let left = match index.checked_sub(1) {
             Some(left) => Some(self.sibling(parent, left, node, depth).await?),
             None => None,
@@ -385,9 +390,10 @@ impl Writer {
             self.arena.borrow_left(parent, index, left, node);
             return Ok(Refilled::Borrowed);
         }
-        let right = match index + 1 < self.arena[parent].children.len() {
-            true => Some(self.sibling(parent, index + 1, node, depth).await?),
-            false => None,
+        let right = if index + 1 < self.arena[parent].children.len() {
+            Some(self.sibling(parent, index + 1, node, depth).await?)
+        } else {
+            None
         };
         if let Some(right) = right.filter(|&right| self.can_spare(right)) {
             self.arena.borrow_right(parent, index, node, right);
@@ -433,6 +439,7 @@ impl Writer {
         let levels = self.arena.assign(root, self.next_seq());
         self.pending.push(Pending { key, value, levels });
         self.root = Some(root);
+        self.marked = false;
         self.broken = false;
     }
 
@@ -450,7 +457,8 @@ impl Writer {
             for &slot in &pending.levels {
                 self.arena.put_level(slot, &mut index);
             }
-            blocks.push(encode_block(&index, &pending.key, pending.value.as_deref()));
+            let value = pending.value.as_deref();
+            blocks.push(encode_block(&index, &pending.key, value));
         }
         blocks
     }
