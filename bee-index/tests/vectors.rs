@@ -12,30 +12,30 @@ use serde_json::Value;
 #[test]
 fn blocks_are_equal() {
     for case in cases() {
-        let bee = replay(&case);
-        let name = case["name"].as_str().unwrap();
-        let core = bee.core();
-        assert_eq!(core.length(), case["length"].as_u64().unwrap(), "{name}");
-        for (index, expected) in case["blocks"].as_array().into_iter().flatten().enumerate() {
-            let block = core.get_local(index as u64).unwrap().unwrap();
-            assert_eq!(
-                hex::encode(&block),
-                expected.as_str().unwrap(),
-                "{name}, block {index}"
-            );
-        }
-        // The large case lists no blocks; the tree hash stands for all of them.
-        assert_eq!(
-            core.byte_length(),
-            case["byteLength"].as_u64().unwrap(),
-            "{name}"
-        );
-        assert_eq!(
-            core.tree_hash().to_hex(),
-            case["treeHash"].as_str().unwrap(),
-            "{name}"
-        );
+        check_blocks(&case, replay(&case));
     }
+}
+
+/// The same with each batch starting from what is on the core, not from what the last one knew.
+#[test]
+fn blocks_are_equal_when_reopened_in_between() {
+    for case in cases() {
+        let reopen = |bee: Bee| Bee::new(bee.core().clone(), options(&case));
+        check_blocks(&case, replay_with(&case, reopen));
+    }
+}
+
+fn check_blocks(case: &Value, bee: Bee) {
+    let name = case["name"].as_str().unwrap();
+    let core = bee.core();
+    assert_eq!(core.length(), case["length"], "{name}");
+    for (index, expected) in case["blocks"].as_array().into_iter().flatten().enumerate() {
+        let block = core.get_local(index as u64).unwrap().unwrap();
+        assert_eq!(hex::encode(&block), *expected, "{name}, block {index}");
+    }
+    // The large case lists no blocks; the tree hash stands for all of them.
+    assert_eq!(core.byte_length(), case["byteLength"], "{name}");
+    assert_eq!(core.tree_hash().to_hex(), case["treeHash"], "{name}");
 }
 
 #[test]
@@ -127,8 +127,12 @@ fn the_large_tree_has_all_live_entries() {
 
 /// A bee with all operations of `case` made.
 fn replay(case: &Value) -> Bee {
+    replay_with(case, |bee| bee)
+}
+
+fn replay_with(case: &Value, between: impl Fn(Bee) -> Bee) -> Bee {
     let core = Corestore::memory().get_named("bee").unwrap();
-    let bee = Bee::new(core, options(case));
+    let mut bee = Bee::new(core, options(case));
     for op in operations(case) {
         let mut batch = bee.batch();
         match op["ops"].as_array() {
@@ -136,6 +140,7 @@ fn replay(case: &Value) -> Bee {
             None => apply(&mut batch, &op),
         }
         block_on(batch.flush()).unwrap();
+        bee = between(bee);
     }
     bee
 }

@@ -172,6 +172,23 @@ fn a_deleted_key_stays_deleted() {
     assert_eq!(block_on(bee.get("4")).unwrap(), None);
 }
 
+/// Within a batch a refused put makes the next block larger; the next batch is free of it.
+#[test]
+fn a_refused_put_leaves_nothing_to_the_next_batch() {
+    let [plain, refused] = [false, true].map(|refuse| {
+        let bee = new_bee();
+        for key in 0..60u8 {
+            block_on(bee.put([key], "v")).unwrap();
+        }
+        if refuse {
+            assert!(!block_on(bee.put_if([0], "w", |_| false)).unwrap());
+        }
+        block_on(bee.put([59], "w")).unwrap();
+        bee.core().tree_hash()
+    });
+    assert_eq!(plain, refused);
+}
+
 #[test]
 fn futures_can_be_sent_between_threads() {
     fn is_send<T: Send>(_: &T) {}
