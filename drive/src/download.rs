@@ -72,16 +72,19 @@ fn rooted(pattern: &str) -> String {
 /// Fetches the entries of `selection`, at most [`ACTIVE_RANGES_MAX`] ranges at a time.
 pub(crate) async fn download(drive: &Drive, selection: &Selection) -> Result<(), DriveError> {
     let drive = drive.snapshot();
-    let blobs = drive.blobs().await?;
     let _index = drive.index().download(0..drive.version());
+    let blobs = drive.blobs().await?.core();
+    blobs.update().await?;
     let mut active = VecDeque::new();
     let mut entries = drive.entries();
     while let Some(entry) = entries.next().await? {
-        for blocks in picked(&drive, selection, &entry).await? {
+        for mut blocks in picked(&drive, selection, &entry).await? {
+            // An entry may claim more than there is; nobody could ever supply that.
+            blocks.end = blocks.end.min(blobs.length());
             if active.len() == ACTIVE_RANGES_MAX {
                 finish(active.pop_front()).await?;
             }
-            active.push_back(blobs.core().download(blocks));
+            active.push_back(blobs.download(blocks));
         }
     }
     while !active.is_empty() {

@@ -357,6 +357,23 @@ impl Drive {
         })?)
     }
 
+    /// Makes several changes in one append. Paths are taken as they are.
+    pub(crate) async fn apply(&self, changes: Vec<Change>) -> Result<(), DriveError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.check_writable()?;
+        let mut batch = self.bee.batch();
+        for Change { path, value } in changes {
+            let key = listing::key(&path);
+            match value {
+                Some(value) => batch.put(key, value.to_json()).await?,
+                None => batch.del(key).await?,
+            };
+        }
+        Ok(batch.flush().await?)
+    }
+
     async fn has_blob(&self, blob: Option<BlobId>) -> Result<bool, DriveError> {
         match blob {
             Some(blob) => self.blobs().await?.has(&blob).await,
@@ -370,6 +387,13 @@ impl Drive {
             false => Ok(()),
         }
     }
+}
+
+/// A new value for a path, or none.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) path: String,
+    pub(crate) value: Option<EntryValue>,
 }
 
 impl std::fmt::Debug for Drive {

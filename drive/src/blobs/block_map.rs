@@ -128,9 +128,10 @@ mod tests {
     #[test]
     fn seeks_to_the_block_that_holds_a_byte() {
         let blocks = [(5, 10), (6, 0), (9, 10)];
-        assert_eq!(map(&blocks).seek(0), (vec![5..7, 9..10], 0));
-        assert_eq!(map(&blocks).seek(9), (vec![5..7, 9..10], 9));
-        assert_eq!(map(&blocks).seek(10), (vec![9..10], 0));
+        let (runs, skip) = map(&blocks).seek(9);
+        assert_eq!((runs.as_slice(), skip), (&[5..7, 9..10][..], 9));
+        let (runs, skip) = map(&blocks).seek(15);
+        assert_eq!((runs.as_slice(), skip), (std::slice::from_ref(&(9..10)), 5));
         assert_eq!(map(&blocks).seek(20), (vec![], 0));
     }
 

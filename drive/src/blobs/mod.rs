@@ -19,6 +19,8 @@ pub use manifest::blobs_manifest;
 pub use reader::{BlobReader, PREFETCH_BLOCKS};
 pub use writer::BlobWriter;
 
+pub(crate) use writer::cut;
+
 use crate::DriveError;
 use crate::entry::BlobId;
 
@@ -133,7 +135,8 @@ impl Blobs {
     /// As for [`Blobs::read`].
     pub async fn has(&self, id: &BlobId) -> Result<bool, DriveError> {
         let here = |blocks: &Range<u64>| {
-            self.core.count(blocks.clone()) == blocks.end.saturating_sub(blocks.start)
+            blocks.end <= self.core.length()
+                && self.core.count(blocks.clone()) == blocks.end.saturating_sub(blocks.start)
         };
         if !here(&id.blocks()) {
             return Ok(false);
