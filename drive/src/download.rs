@@ -69,6 +69,45 @@ fn rooted(pattern: &str) -> String {
     }
 }
 
+/// How much a selection picks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Files.
+    pub files: u64,
+    /// Links.
+    pub links: u64,
+    /// Bytes of the files; of a deduplicated one, of its block map.
+    pub bytes: u64,
+}
+
+/// Adds up the entries of `selection`. Malformed ones do not count.
+pub(crate) async fn totals(drive: &Drive, selection: &Selection) -> Result<Totals, DriveError> {
+    let drive = drive.snapshot();
+    let _index = drive.index().download(0..drive.version());
+    let mut totals = Totals::default();
+    let mut entries = drive.entries();
+    loop {
+        match entries.next().await {
+            Ok(Some(entry)) if selection.contains(&entry.path) => totals.add(&entry),
+            Ok(Some(_)) | Err(DriveError::Entry { .. }) => {}
+            Ok(None) => return Ok(totals),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Totals {
+    fn add(&mut self, entry: &Entry) {
+        match &entry.value.blob {
+            Some(blob) => {
+                self.files += 1;
+                self.bytes = self.bytes.saturating_add(blob.byte_length);
+            }
+            None => self.links += 1,
+        }
+    }
+}
+
 /// Fetches the entries of `selection`, at most [`ACTIVE_RANGES_MAX`] ranges at a time.
 pub(crate) async fn download(drive: &Drive, selection: &Selection) -> Result<(), DriveError> {
     let drive = drive.snapshot();

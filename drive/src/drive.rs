@@ -12,7 +12,7 @@ use ferrocore_primitives::keys::Key;
 
 use crate::batch::Batch;
 use crate::blobs::{BlobReader, Blobs, blobs_manifest};
-use crate::download::Selection;
+use crate::download::{Selection, Totals};
 use crate::entry::{BlobId, Entry, EntryValue};
 use crate::error::DriveError;
 use crate::listing::{self, Entries, Folder};
@@ -307,6 +307,14 @@ impl Drive {
     /// nobody is left to ask.
     pub async fn download(&self, selection: &Selection) -> Result<(), DriveError> {
         crate::download::download(self, selection).await
+    }
+
+    /// How many files and bytes `selection` picks. Fetches the whole index, no bytes.
+    ///
+    /// # Errors
+    /// The cores' errors.
+    pub async fn totals(&self, selection: &Selection) -> Result<Totals, DriveError> {
+        crate::download::totals(self, selection).await
     }
 
     /// The core of the bytes, once it is known: a reader learns it from the index's header, or

@@ -329,6 +329,39 @@ fn unchanged_files_are_not_read_again() {
     assert_eq!(block_on(rig.drive.read("/a0", ..)).unwrap(), "after a/");
 }
 
+/// Goal: a file that changes while it is read is never taken for steady. Method: a thread that
+/// touches it without pause; some import must notice, and give up on it after a few tries.
+#[test]
+fn a_file_that_changes_while_it_is_read_is_reported() {
+    let mut rig = Rig::with(&tree([
+        ("busy", file(vec![1; 8 << 20])),
+        ("calm", file("calm")),
+    ]));
+    let busy = fs::File::open(rig.source().join("busy")).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let noticed = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let times = (1..).map(|n| std::time::UNIX_EPOCH + std::time::Duration::from_nanos(n));
+            for time in times.take_while(|_| !stop.load(std::sync::atomic::Ordering::Acquire)) {
+                busy.set_modified(time).unwrap();
+            }
+        });
+        let noticed = (0..1000).any(|_| {
+            rig.import();
+            rig.skipped.get("busy") == Some(&SkipReason::Changing)
+        });
+        stop.store(true, std::sync::atomic::Ordering::Release);
+        noticed
+    });
+    assert!(noticed);
+    assert_eq!(block_on(rig.drive.read("/calm", ..)).unwrap(), "calm");
+    rig.import();
+    assert_eq!(
+        block_on(rig.drive.read("/busy", ..)).unwrap().len(),
+        8 << 20
+    );
+}
+
 #[test]
 fn names_that_drives_cannot_have_are_skipped() {
     use std::os::unix::ffi::OsStrExt;

@@ -455,3 +455,28 @@ fn compat_drives_name_their_blobs_core() {
     block_on(drive.put("/a", "b")).unwrap();
     assert_eq!(block_on(drive.read("/a", ..)).unwrap(), "b");
 }
+
+/// Goal: a drive in a directory is the same drive after it was closed, and writable whether it
+/// is opened by its namespace or by its key.
+#[test]
+fn drives_are_opened_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Corestore::open(directory.path(), StoreOptions::default()).unwrap();
+    let key = block_on(async {
+        let drive = Drive::create(&open().namespace("docs")).await.unwrap();
+        drive.put("/a", "1").await.unwrap();
+        drive.key()
+    });
+    block_on(async {
+        let drive = Drive::open(&open(), &key).await.unwrap();
+        assert_eq!(drive.read("/a", ..).await.unwrap(), "1");
+        drive.put("/a", "2").await.unwrap();
+    });
+    block_on(async {
+        let drive = Drive::create(&open().namespace("docs")).await.unwrap();
+        assert_eq!(drive.key(), key);
+        assert_eq!(drive.read("/a", ..).await.unwrap(), "2");
+        drive.put("/a", "3").await.unwrap();
+        assert_eq!(drive.version(), 4);
+    });
+}

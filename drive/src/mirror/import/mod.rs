@@ -379,7 +379,7 @@ fn walk(source: &Path, exclude: &[PathBuf]) -> Result<Walk, ImportError> {
 
 /// What is not there needs no exclusion.
 fn id_of(path: &Path) -> Option<FileId> {
-    let metadata = std::fs::symlink_metadata(path).ok()?;
+    let metadata = std::fs::metadata(path).ok()?;
     Some(file_id(&cap_std::fs::Metadata::from_just_metadata(
         metadata,
     )))
