@@ -710,6 +710,25 @@ fn a_cancelled_import_keeps_what_it_did() {
     assert_eq!(read_tree(&rig.dest()), odd_tree());
 }
 
+/// Goal: an import that is stopped within a file leaves no part of it under its name.
+#[test]
+fn a_file_is_imported_whole_or_not() {
+    let rig = Rig::with(&tree([("large", file(vec![1; 24 << 20]))]));
+    let options = ImportOptions::default();
+    let stop = &mut |event: MirrorEvent<'_>| {
+        if matches!(event, MirrorEvent::Progress { .. }) {
+            options.cancel.cancel();
+        }
+    };
+    let cache = &mut ImportCache::default();
+    let stopped = import(&rig.drive, &rig.source(), cache, &options, stop);
+    assert!(
+        matches!(stopped, Err(ImportError::Cancelled)),
+        "{stopped:?}"
+    );
+    assert_eq!(block_on(rig.drive.entry("/large")).unwrap(), None);
+}
+
 #[test]
 fn a_reader_without_peers_fails_and_does_not_hang() {
     let mut rig = Rig::new();

@@ -205,25 +205,26 @@ impl Reader<'_> {
         } else {
             self.read_whole(&mut source.file, size, prior)?
         };
-        let is_unchanged = source.is_unchanged()?;
-        match content {
-            Content::Parts if !is_unchanged => {
+        if !source.is_unchanged()? {
+            if matches!(content, Content::Parts) {
                 self.send(Message::Restart)?;
-                Ok(None)
             }
-            _ if !is_unchanged => Ok(None),
-            Content::Parts => Ok(Some(Outcome::Streamed(source.seen))),
-            Content::Same => Ok(Some(Outcome::Same(source.seen))),
-            Content::Whole(blocks) => {
-                let outcome = Outcome::Read {
-                    blocks: blocks.len() as u64,
-                    bytes: size,
-                    seen: source.seen,
-                };
-                self.blocks.extend(blocks);
-                Ok(Some(outcome))
-            }
+            return Ok(None);
         }
+        let seen = source.seen;
+        Ok(Some(match content {
+            Content::Same => Outcome::Same(seen),
+            Content::Parts => Outcome::Streamed(seen),
+            Content::Whole(whole) => {
+                let blocks = whole.len() as u64;
+                self.blocks.extend(whole);
+                Outcome::Read {
+                    blocks,
+                    bytes: size,
+                    seen,
+                }
+            }
+        }))
     }
 
     fn read_whole(
@@ -254,8 +255,12 @@ impl Reader<'_> {
         self.flush()?;
         let mut left = size;
         while left > 0 {
+            if self.cancel.is_cancelled() {
+                return Err(ReadError::Stopped);
+            }
             let part = read_up_to(file, left.min(PART_BYTES))?;
-            if part.is_empty() || self.cancel.is_cancelled() {
+            if part.is_empty() {
+                // It became shorter, which its stamp will tell.
                 break;
             }
             left -= part.len() as u64;
