@@ -373,10 +373,13 @@ impl Planner {
         if target.last_block() >= to {
             return Err(PlanError::InvalidNode);
         }
-        if self.seek_root.is_some() && upgrading && target.index >= 2 * from {
-            return Err(PlanError::SeekWithNewBlock);
+        let is_new = flat_tree::first_block(target.index) >= from;
+        match upgrading {
+            // Half in the asker's tree and half in its growth, it is below no node of either.
+            true if !is_new && target.last_block() >= from => Err(PlanError::InvalidNode),
+            true if is_new && self.seek_root.is_some() => Err(PlanError::SeekWithNewBlock),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The target, if the asker's tree of `from` blocks already spans it.
