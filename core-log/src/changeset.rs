@@ -58,7 +58,7 @@ pub enum VerifyError {
         /// The length it was said to be over.
         length: u64,
     },
-    /// The upgrade does not cover the pinned beginning, or differs from it.
+    /// The upgrade does not end where the pinned beginning does, or differs from it.
     #[error("the upgrade does not satisfy the core's prologue")]
     Prologue,
     /// The manifest is not the one the key commits to.
@@ -209,7 +209,7 @@ impl Changeset {
         let to = upgrade_end(upgrade)?;
         if let Some(prologue) = verifier.prologue()
             && upgrade.start < prologue.length
-            && to < prologue.length
+            && to != prologue.length
         {
             return Err(VerifyError::Prologue);
         }
@@ -229,11 +229,10 @@ impl Changeset {
             length: roots.length(),
             hash: roots.hash(),
         };
-        if !verifier.verify(&head, upgrade.signature.as_deref()) {
-            let length = head.length;
-            return Err(VerifyError::Signature { length });
-        }
-        Ok((roots, upgrade.signature.clone().unwrap_or_default()))
+        let signature = verifier.confirm(&head, upgrade.signature.as_deref());
+        let length = head.length;
+        let signature = signature.ok_or(VerifyError::Signature { length })?;
+        Ok((roots, signature))
     }
 
     /// A path that no upgrade took in must end at a node that is already trusted.
@@ -266,7 +265,7 @@ impl Changeset {
             self.signature = Some(signature);
         }
         if proof.manifest.is_some() {
-            self.manifest = proof.manifest;
+            self.manifest = Some(verifier.manifest().clone());
             self.verifier = verifier;
         }
     }
@@ -436,10 +435,11 @@ fn leaves_of(proofs: &[Proof]) -> Vec<Option<Node>> {
     let mut hashes = hash::leaves(&values).into_iter();
     let leaf = |proof: &Proof| {
         let block = proof.block.as_ref()?;
+        let hash = hashes.next()?;
         Some(Node {
             index: block.index.checked_mul(2)?,
             size: block.value.len() as u64,
-            hash: hashes.next()?,
+            hash,
         })
     };
     proofs.iter().map(leaf).collect()

@@ -53,9 +53,16 @@ impl Verifier {
         }
     }
 
-    /// This core's verifier under `manifest`, or `None` if it does not belong to the key.
+    /// This core's verifier under a manifest that a peer sent, or `None` if it does not belong to
+    /// the key.
+    ///
+    /// A compat core's key says nothing about a manifest but its signer, so nothing else is taken
+    /// from one.
     pub fn with_manifest(&self, manifest: &Manifest) -> Option<Self> {
-        Self::new(self.key, manifest.clone())
+        match manifest.is_compat_for(&self.key) {
+            true => Some(Self::compat(self.key)),
+            false => Self::new(self.key, manifest.clone()),
+        }
     }
 
     /// The manifest.
@@ -77,20 +84,23 @@ impl Verifier {
     ///
     /// Signatures assembled from several longer trees (`allowPatch`) are not accepted.
     pub fn verify(&self, head: &TreeHead, signature: Option<&[u8]>) -> bool {
+        self.confirm(head, signature).is_some()
+    }
+
+    /// What of `signature` it takes to make `head` the core's, if it does: empty for a pinned
+    /// beginning. The rest nobody signed, so it is not to be kept and passed on.
+    pub(crate) fn confirm(&self, head: &TreeHead, signature: Option<&[u8]>) -> Option<Bytes> {
         if self.is_bare() {
-            return self.verify_bare(head, signature);
+            return self.confirm_bare(head, signature?);
         }
         if self.manifest.version > 0
             && let Some(prologue) = self.prologue()
             && head.length <= prologue.length
         {
-            return head.length == prologue.length && head.hash == prologue.hash;
+            let is_pinned = head.length == prologue.length && head.hash == prologue.hash;
+            return is_pinned.then(Bytes::new);
         }
-        let multi = signature.map(MultiSignature::from_slice);
-        match multi {
-            Some(Ok(multi)) => self.verify_quorum(head, &multi),
-            _ => false,
-        }
+        self.confirm_quorum(head, MultiSignature::from_slice(signature?).ok()?)
     }
 
     /// The bytes that `signer` signs to make `head` the core's
@@ -156,30 +166,36 @@ impl Verifier {
         }
     }
 
-    fn verify_bare(&self, head: &TreeHead, signature: Option<&[u8]>) -> bool {
-        let bytes: Option<[u8; 64]> = signature.and_then(|bytes| bytes.try_into().ok());
-        bytes.is_some_and(|bytes| self.verify_signer(head, 0, &Signature::from(bytes)))
+    fn confirm_bare(&self, head: &TreeHead, signature: &[u8]) -> Option<Bytes> {
+        let bytes: [u8; 64] = signature.try_into().ok()?;
+        self.verify_signer(head, 0, &Signature::from(bytes))
+            .then(|| Bytes::copy_from_slice(&bytes))
     }
 
     /// The first `quorum` signatures count, each by another signer; later ones are not looked at.
-    fn verify_quorum(&self, head: &TreeHead, multi: &MultiSignature) -> bool {
-        let Ok(quorum) = usize::try_from(self.manifest.quorum) else {
-            return false;
-        };
-        let Some(proofs) = multi.proofs.get(..quorum).filter(|p| !p.is_empty()) else {
-            return false;
-        };
+    fn confirm_quorum(&self, head: &TreeHead, multi: MultiSignature) -> Option<Bytes> {
+        let quorum = usize::try_from(self.manifest.quorum).ok()?;
+        let mut proofs = multi.proofs;
+        if quorum == 0 || proofs.len() < quorum {
+            return None;
+        }
+        proofs.truncate(quorum);
         let mut used = vec![false; self.manifest.signers.len()];
-        proofs.iter().all(|proof| {
-            let Ok(signer) = usize::try_from(proof.signer) else {
-                return false;
-            };
-            let patched = proof.patch > 0 && self.manifest.allow_patch;
-            let fresh = used
-                .get_mut(signer)
-                .is_some_and(|u| !std::mem::replace(u, true));
-            fresh && !patched && self.verify_signer(head, signer, &proof.signature)
-        })
+        for proof in &mut proofs {
+            let signer = usize::try_from(proof.signer).ok()?;
+            let is_used = std::mem::replace(used.get_mut(signer)?, true);
+            let is_patched = proof.patch > 0 && self.manifest.allow_patch;
+            if is_used || is_patched || !self.verify_signer(head, signer, &proof.signature) {
+                return None;
+            }
+            proof.patch = 0; // means nothing where none is allowed
+        }
+        let patch_nodes = Vec::new();
+        let confirmed = MultiSignature {
+            proofs,
+            patch_nodes,
+        };
+        Some(confirmed.to_vec().into())
     }
 
     fn verify_signer(&self, head: &TreeHead, signer: usize, signature: &Signature) -> bool {

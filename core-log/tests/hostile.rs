@@ -3,10 +3,17 @@
 //! Method: requests and proofs that no honest program makes, over memory stores.
 
 use bytes::Bytes;
-use ferrocore_log::core::ProveError;
+use ferrocore_log::changeset::VerifyError;
+use ferrocore_log::core::{AcceptError, ProveError};
 use ferrocore_log::limits::{NUMBER_MAX, PROOF_NODES_MAX};
-use ferrocore_log::proof::{NodeRequest, PlanError, ProofRequest, SeekRequest, UpgradeRequest};
-use ferrocore_log::{Core, Corestore};
+use ferrocore_log::manifest::{Prologue, Signer};
+use ferrocore_log::proof::{
+    NodeRequest, PlanError, Proof, ProofRequest, SeekRequest, UpgradeRequest,
+};
+use ferrocore_log::verifier::{TreeHead, Verifier};
+use ferrocore_log::{Core, CoreOptions, Corestore, Manifest};
+use ferrocore_primitives::hash;
+use ferrocore_primitives::sign::{KeyPair, PublicKey};
 use proptest::prelude::*;
 
 fn writer(length: u8) -> Core {
@@ -67,5 +74,109 @@ proptest! {
             let longest = seek.chain(path).chain(hash).chain(upgrade).max();
             prop_assert!(longest.unwrap_or(0) <= PROOF_NODES_MAX);
         }
+    }
+}
+
+#[test]
+fn nothing_that_nobody_signed_is_kept_behind_a_signature() {
+    let core = writer(3);
+    let reader = Corestore::memory().get(&core.key()).unwrap();
+    let honest = core.prove(&whole(3)).unwrap().unwrap();
+    let mut padded = honest.clone();
+    let signature = &mut padded.upgrade.as_mut().unwrap().signature;
+    let junk = vec![7; 1 << 20];
+    *signature = Some([signature.as_deref().unwrap(), &junk].concat().into());
+    reader.accept(padded).unwrap();
+    let passed_on = reader.prove(&whole(3)).unwrap().unwrap();
+    assert_eq!(passed_on, honest);
+}
+
+#[test]
+fn a_compat_core_learns_no_manifest_but_its_own() {
+    let options = CoreOptions {
+        name: Some("writer".to_owned()),
+        compat: true,
+        ..CoreOptions::default()
+    };
+    let core = Corestore::memory().get_with(options).unwrap();
+    core.append("a").unwrap();
+    let reader = Corestore::memory().get(&core.key()).unwrap();
+    let public_key = PublicKey::from(*core.key().as_bytes());
+    let mut proof = core.prove(&whole(1)).unwrap().unwrap();
+    proof.manifest = Some(Manifest {
+        version: 2,
+        quorum: 9,
+        user_data: Some(vec![7; 1000]),
+        ..Manifest::single(public_key)
+    });
+    reader.accept(proof).unwrap();
+    assert_eq!(reader.manifest(), Some(Manifest::compat(public_key)));
+}
+
+fn whole(length: u64) -> ProofRequest {
+    ProofRequest {
+        upgrade: Some(UpgradeRequest { start: 0, length }),
+        manifest: true,
+        ..ProofRequest::default()
+    }
+}
+
+fn key_pair() -> KeyPair {
+    KeyPair::from_seed(&[1; 32])
+}
+
+/// A manifest that pins the beginning of a core, and lets `signers` go on from there.
+fn pinning(prologue: Prologue, signers: Vec<Signer>) -> Manifest {
+    Manifest {
+        quorum: signers.len() as u64,
+        signers,
+        prologue: Some(prologue),
+        ..Manifest::single(key_pair().public_key())
+    }
+}
+
+#[test]
+fn a_static_core_keeps_no_signature_at_all() {
+    let core = writer(3);
+    let (hash, length) = (core.tree_hash(), 3);
+    let manifest = pinning(Prologue { hash, length }, Vec::new());
+    let reader = Corestore::memory().get(&manifest.key()).unwrap();
+    let mut proof = core.prove(&whole(3)).unwrap().unwrap();
+    proof.manifest = Some(manifest);
+    assert!(proof.upgrade.as_ref().unwrap().signature.is_some());
+    reader.accept(proof).unwrap();
+    let passed_on = reader.prove(&whole(3)).unwrap().unwrap();
+    assert_eq!(passed_on.upgrade.unwrap().signature, None);
+}
+
+/// Goal: who may sign what comes behind the pinned beginning cannot replace it.
+#[test]
+fn an_upgrade_that_steps_over_the_pinned_beginning_is_refused() {
+    let core = writer(3);
+    let signer = Manifest::single(key_pair().public_key()).signers;
+    for (hash, accepted) in [
+        (hash::leaf(b"pinned"), false),
+        (writer(2).tree_hash(), true),
+    ] {
+        let manifest = pinning(Prologue { hash, length: 2 }, signer.clone());
+        let verifier = Verifier::new(manifest.key(), manifest.clone()).unwrap();
+        let head = TreeHead {
+            fork: 0,
+            length: 3,
+            hash: core.tree_hash(),
+        };
+        let signed = |to| {
+            let mut proof = core.prove(&whole(to)).unwrap().unwrap();
+            proof.upgrade.as_mut().unwrap().signature = Some(verifier.sign(&head, 0, &key_pair()));
+            proof.manifest = Some(manifest.clone());
+            proof
+        };
+        let reader = Corestore::memory().get(&manifest.key()).unwrap();
+        let stepping_over = reader.accept(signed(3)).unwrap_err();
+        assert!(matches!(
+            stepping_over,
+            AcceptError::Verify(VerifyError::Prologue)
+        ));
+        assert_eq!(reader.accept(signed(2)).is_ok(), accepted);
     }
 }
