@@ -4,7 +4,7 @@
 //! what it holds at the end is verified and can be committed. Knows trees, proofs and the
 //! verifier. Does not write anything.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use ferrocore_primitives::hash;
@@ -256,7 +256,10 @@ impl Changeset {
         walk: Walk,
         upgraded: Option<(Roots, Bytes)>,
     ) {
-        self.nodes.extend(walk.nodes.iter().map(|n| (n.index, *n)));
+        let unsized_nodes = unsized_nodes(&proof);
+        let sized = walk.nodes.iter().map(|n| (n.index, *n));
+        let sized = sized.filter(|(index, _)| !unsized_nodes.contains(index));
+        self.nodes.extend(sized);
         if let Some(block) = proof.block {
             self.blocks.push((block.index, block.value));
         }
@@ -426,6 +429,20 @@ fn check_nodes(nodes: &[Node]) -> Result<(), VerifyError> {
         Some(_) => Err(VerifyError::TooLarge("node index")),
         None => Ok(()),
     }
+}
+
+/// The nodes of a verified proof whose sizes it does not prove, which are not kept.
+///
+/// A parent's hash covers the sum of its children's sizes: of two siblings that are both given,
+/// one could be said to be longer at the other's cost. The size of a leaf made from its block, of
+/// a derived node and of a signed root is proven, and with it that of its sibling.
+fn unsized_nodes(proof: &Proof) -> HashSet<u64> {
+    if proof.upgrade.is_none() && proof.hash.is_none() && proof.seek.is_none() {
+        return HashSet::new(); // on the way up from a block every sibling's sibling is derived
+    }
+    let given: HashSet<u64> = node_lists(proof).flatten().map(|n| n.index).collect();
+    let is_paired = |index: &u64| given.contains(&flat_tree::sibling(*index));
+    given.iter().copied().filter(is_paired).collect()
 }
 
 /// The leaves of all blocks in `proofs`, hashed together.

@@ -77,6 +77,50 @@ proptest! {
     }
 }
 
+/// What the reader of a log of six blocks is told by a writer that has eight by now.
+fn overlong_upgrade(core: &Core, reader: &Core) -> Proof {
+    assert_eq!(reader.length(), 0);
+    core.prove(&whole(6)).unwrap().unwrap()
+}
+
+fn fetch(core: &Core, reader: &Core, index: u64) {
+    let nodes = reader.missing_nodes(2 * index).unwrap();
+    let request = ProofRequest {
+        block: Some(NodeRequest { index, nodes }),
+        ..ProofRequest::default()
+    };
+    let proof = core.prove(&request).unwrap().unwrap();
+    reader.accept(proof).unwrap();
+}
+
+/// A parent's hash covers the sum of its children's sizes only, so one of two siblings can be
+/// said to be longer at the cost of the other.
+#[test]
+fn sizes_shifted_between_siblings_do_no_harm() {
+    let core = writer(8);
+    let reader = Corestore::memory().get(&core.key()).unwrap();
+    let mut proof = overlong_upgrade(&core, &reader);
+    let upgrade = proof.upgrade.as_mut().unwrap();
+    let (left, right) = (&mut upgrade.nodes[1], &mut upgrade.additional[0]);
+    assert_eq!((left.index, right.index), (9, 13), "they are siblings");
+    left.size += 1;
+    right.size -= 1;
+    // It may be refused or accepted; what an honest peer says later counts.
+    let _ = reader.accept(proof);
+    if reader.length() == 0 {
+        reader.accept(overlong_upgrade(&core, &reader)).unwrap();
+    }
+    for index in (0..8).rev() {
+        fetch(&core, &reader, index);
+    }
+    for index in 0..8 {
+        assert_eq!(
+            reader.get_local(index).unwrap(),
+            core.get_local(index).unwrap()
+        );
+    }
+}
+
 #[test]
 fn nothing_that_nobody_signed_is_kept_behind_a_signature() {
     let core = writer(3);
