@@ -78,6 +78,8 @@ pub struct Totals {
     pub links: u64,
     /// Bytes of the files; of a deduplicated one, of its block map.
     pub bytes: u64,
+    /// Blocks of all files.
+    pub blocks: u64,
 }
 
 /// Adds up the entries of `selection`. Malformed ones do not count.
@@ -102,6 +104,7 @@ impl Totals {
             Some(blob) => {
                 self.files += 1;
                 self.bytes = self.bytes.saturating_add(blob.byte_length);
+                self.blocks = self.blocks.saturating_add(blob.block_length);
             }
             None => self.links += 1,
         }
