@@ -24,7 +24,11 @@ impl Core {
     pub fn prove(&self, request: &ProofRequest) -> Result<Option<Proof>, ProveError> {
         let view = self.view();
         let manifest = view.manifest().filter(|_| request.manifest);
-        let proof = self.prove_at(&view, request)?;
+        let proof = match self.prove_at(&view, request) {
+            // A truncate came between: what was read is of two histories.
+            _ if self.fork() != view.fork => None,
+            result => result?,
+        };
         let manifest_only = || Proof {
             fork: request.fork,
             ..Proof::default()

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ferrocore_primitives::hash;
 
-use super::{Core, CoreError, Stored};
-use crate::seek::{self, Position};
+use super::{Core, CoreError, Inner, Stored};
+use crate::limits::BLOCK_BYTES_MAX;
+use crate::merkle::Roots;
+use crate::seek::{self, NodeSource as _, Position};
 
 impl Core {
     /// Block `index` if it is here. It is hashed again: a flipped byte is an error, never data.
@@ -15,32 +17,19 @@ impl Core {
     /// [`CoreError::CorruptBlock`] or [`CoreError::Storage`].
     pub fn get_local(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
         let inner = &*self.inner;
-        let corrupt = || CoreError::CorruptBlock {
-            core: inner.key,
-            index,
-        };
-        let roots = {
-            let shared = inner.read();
-            if !shared.bitfield.get(index) {
-                return Ok(None);
+        loop {
+            let (fork, roots) = {
+                let shared = inner.read();
+                if !shared.bitfield.get(index) {
+                    return Ok(None);
+                }
+                (shared.fork, Arc::clone(&shared.roots))
+            };
+            match inner.read_block(&roots, index) {
+                // Whoever truncates or clears meanwhile takes away what we read.
+                Err(_) if !inner.holds(fork, index) => {}
+                result => return result.map(Some),
             }
-            Arc::clone(&shared.roots)
-        };
-        let nodes = Stored(&*inner.storage);
-        let leaf = inner.storage.node(2 * index)?.ok_or_else(corrupt)?;
-        let offset = seek::byte_offset(&roots, &nodes, 2 * index)?.ok_or_else(corrupt)?;
-        let size = usize::try_from(leaf.size).map_err(|_| corrupt())?;
-        let within = offset
-            .checked_add(leaf.size)
-            .is_some_and(|end| end <= roots.byte_length());
-        if !within || size > crate::limits::BLOCK_BYTES_MAX {
-            return Err(corrupt());
-        }
-        let block = inner.storage.block(offset, size)?;
-        if hash::leaf(&block) == leaf.hash {
-            Ok(Some(block))
-        } else {
-            Err(corrupt())
         }
     }
 
@@ -64,6 +53,7 @@ impl Core {
             if let Some(block) = self.get_local(index)? {
                 return Ok(block);
             }
+            self.check_bounds(index)?; // the log may have been cut
             if self.inner.supply.is_hopeless() {
                 return Err(CoreError::NoPeers {
                     core: self.key(),
@@ -77,19 +67,23 @@ impl Core {
     /// Waits until the log has block `index` or all suppliers have said that theirs does not.
     async fn reach(&self, index: u64) -> Result<(), CoreError> {
         self.update().await?;
-        let length = self.length();
-        if index < length {
-            return Ok(());
-        }
-        let core = self.key();
-        if length == 0 && !self.is_writable() && self.inner.supply.is_hopeless() {
+        if self.length() == 0 && !self.is_writable() && self.inner.supply.is_hopeless() {
+            let core = self.key();
             return Err(CoreError::NoPeers { core, index });
         }
-        Err(CoreError::OutOfBounds {
-            core,
-            index,
-            length,
-        })
+        self.check_bounds(index)
+    }
+
+    fn check_bounds(&self, index: u64) -> Result<(), CoreError> {
+        let (core, length) = (self.key(), self.length());
+        match index < length {
+            true => Ok(()),
+            false => Err(CoreError::OutOfBounds {
+                core,
+                index,
+                length,
+            }),
+        }
     }
 
     /// Waits until every supplier has said its length and no longer log is on its way; returns
@@ -132,21 +126,50 @@ impl Core {
     /// # Errors
     /// As for [`Core::seek_local`] and [`Core::get`].
     pub async fn seek(&self, byte: u64) -> Result<(u64, u64), CoreError> {
+        let core = self.key();
+        let mut last = None;
         loop {
             let roots = Arc::clone(&self.inner.read().roots);
             match seek::seek(&roots, &Stored(&*self.inner.storage), byte, 0)? {
                 Position::Block { index, offset } => return Ok((index, offset)),
                 Position::Below { node, bytes } => {
-                    let guess = guess(node, bytes, self.inner.storage.node(node)?.map(|n| n.size));
-                    self.get(guess).await?;
+                    let index = guess(node, bytes, self.inner.storage.node(node)?.map(|n| n.size));
+                    if last.replace(node) == Some(node) {
+                        return Err(CoreError::CorruptBlock { core, index }); // its path is gone
+                    }
+                    self.get(index).await?;
                 }
-                Position::Past => {
-                    return Err(CoreError::BytePastEnd {
-                        core: self.key(),
-                        byte,
-                    });
-                }
+                Position::Past => return Err(CoreError::BytePastEnd { core, byte }),
             }
+        }
+    }
+}
+
+impl Inner {
+    /// Whether block `index` is here and of the same history as when we looked at it.
+    fn holds(&self, fork: u64, index: u64) -> bool {
+        let shared = self.read();
+        shared.fork == fork && shared.bitfield.get(index)
+    }
+
+    /// Reads block `index` of a log with these roots, and hashes it.
+    fn read_block(&self, roots: &Roots, index: u64) -> Result<Bytes, CoreError> {
+        let core = self.key;
+        let corrupt = || CoreError::CorruptBlock { core, index };
+        let nodes = Stored(&*self.storage);
+        let leaf = nodes.node(2 * index)?.ok_or_else(corrupt)?;
+        let offset = seek::byte_offset(roots, &nodes, 2 * index)?.ok_or_else(corrupt)?;
+        let size = usize::try_from(leaf.size).map_err(|_| corrupt())?;
+        let within = offset
+            .checked_add(leaf.size)
+            .is_some_and(|end| end <= roots.byte_length());
+        if !within || size > BLOCK_BYTES_MAX {
+            return Err(corrupt());
+        }
+        let block = self.storage.block(offset, size)?;
+        match hash::leaf(&block) == leaf.hash {
+            true => Ok(block),
+            false => Err(corrupt()),
         }
     }
 }

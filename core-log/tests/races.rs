@@ -1,0 +1,154 @@
+//! Goal: who reads while somebody else changes the core gets the state before or after, and an
+//! error only if something is wrong.
+//! Method: a storage that lets the change happen in the middle of a read.
+
+mod common;
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use common::ready;
+use ferrocore_log::merkle::Node;
+use ferrocore_log::proof::{NodeRequest, ProofRequest};
+use ferrocore_log::storage::memory::Memory;
+use ferrocore_log::storage::{
+    CoreHeader, CoreStorage, CoreWrite, Head, OpenedCore, Storage as _, StorageError,
+};
+use ferrocore_log::{Core, CoreError, Durability, Manifest};
+use ferrocore_primitives::sign::KeyPair;
+
+type Change = Box<dyn FnOnce() + Send>;
+
+/// Memory storage that makes a change, once, before it reads a block, and hides a node.
+struct Interposed {
+    inner: Arc<dyn CoreStorage>,
+    before_block: Arc<Mutex<Option<Change>>>,
+    hidden: Arc<Mutex<Option<u64>>>,
+}
+
+impl CoreStorage for Interposed {
+    fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
+        let is_hidden = *self.hidden.lock().unwrap() == Some(index);
+        Ok(self.inner.node(index)?.filter(|_| !is_hidden))
+    }
+
+    fn block(&self, byte_offset: u64, size: usize) -> Result<Bytes, StorageError> {
+        let change = self.before_block.lock().unwrap().take();
+        change.into_iter().for_each(|change| change());
+        self.inner.block(byte_offset, size)
+    }
+
+    fn commit(&self, write: CoreWrite, durability: Durability) -> Result<(), StorageError> {
+        self.inner.commit(write, durability)
+    }
+
+    fn flush(&self, durability: Durability) -> Result<(), StorageError> {
+        self.inner.flush(durability)
+    }
+}
+
+struct Rig {
+    core: Core,
+    before_block: Arc<Mutex<Option<Change>>>,
+    hidden: Arc<Mutex<Option<u64>>>,
+}
+
+impl Rig {
+    /// A writable core of eight blocks of one byte.
+    fn new() -> Self {
+        let key_pair = KeyPair::from_seed(&[1; 32]);
+        let manifest = Manifest::single(key_pair.public_key());
+        let header = CoreHeader {
+            key: manifest.key(),
+            manifest: Some(manifest),
+            key_pair: Some(key_pair),
+            user_data: Default::default(),
+            head: Head::empty(),
+        };
+        let opened = Memory::new().create(header).unwrap();
+        let (before_block, hidden) = (Arc::default(), Arc::default());
+        let storage = Arc::new(Interposed {
+            inner: opened.storage,
+            before_block: Arc::clone(&before_block),
+            hidden: Arc::clone(&hidden),
+        });
+        let opened = OpenedCore { storage, ..opened };
+        let core = Core::open(opened, None, Durability::Buffered).unwrap();
+        core.append_batch((0..8).map(|i| Bytes::from(vec![i])).collect())
+            .unwrap();
+        Self {
+            core,
+            before_block,
+            hidden,
+        }
+    }
+
+    fn before_block(&self, change: impl FnOnce(&Core) + Send + 'static) {
+        let core = self.core.clone();
+        *self.before_block.lock().unwrap() = Some(Box::new(move || change(&core)));
+    }
+}
+
+fn rewrite(core: &Core) {
+    core.truncate(4, None).unwrap();
+    core.append("longer than before").unwrap();
+    core.append("and one more").unwrap();
+}
+
+#[test]
+fn a_block_that_is_cleared_while_it_is_read_is_not_here() {
+    let rig = Rig::new();
+    rig.before_block(|core| core.clear(5..6).unwrap());
+    assert_eq!(rig.core.get_local(5).unwrap(), None);
+}
+
+#[test]
+fn a_block_that_is_replaced_while_it_is_read_is_the_new_one() {
+    let rig = Rig::new();
+    rig.before_block(rewrite);
+    assert_eq!(rig.core.get_local(5).unwrap().unwrap(), "and one more");
+    assert_eq!(rig.core.get_local(7).unwrap(), None);
+}
+
+#[test]
+fn no_proof_is_of_two_histories() {
+    let rig = Rig::new();
+    rig.before_block(rewrite);
+    let block = NodeRequest { index: 5, nodes: 1 };
+    let request = ProofRequest {
+        block: Some(block),
+        ..ProofRequest::default()
+    };
+    assert_eq!(rig.core.prove(&request).unwrap(), None);
+}
+
+#[test]
+fn a_wait_for_a_block_ends_when_the_log_is_cut_before_it() {
+    let Rig { core, .. } = Rig::new();
+    core.clear(5..6).unwrap();
+    let _finding = core.finding();
+    let mut waiting = pin!(core.get(5));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    core.truncate(4, None).unwrap();
+    let ended = waiting.as_mut().poll(&mut context);
+    let out_of_bounds = matches!(
+        ended,
+        Poll::Ready(Err(CoreError::OutOfBounds { length: 4, .. }))
+    );
+    assert!(out_of_bounds, "{ended:?}");
+}
+
+#[test]
+fn a_seek_through_a_damaged_tree_fails_instead_of_going_round() {
+    let rig = Rig::new();
+    *rig.hidden.lock().unwrap() = Some(3);
+    let sought = ready(rig.core.seek(1));
+    assert!(
+        matches!(sought, Err(CoreError::CorruptBlock { .. })),
+        "{sought:?}"
+    );
+}
