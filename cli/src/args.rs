@@ -1,0 +1,415 @@
+//! The command line: commands, options, help.
+//! Knows names, syntax and defaults. Does not know what commands do.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::target::{HalfOpen, Name, Place};
+
+/// Share folders, fetch them, and work with Hypercores.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "fcore",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
+#[command(after_help = "Examples:
+  fcore share ~/Photos                    serve a folder, and follow its changes
+  fcore get hyper://KEY --peer HOST:PORT  fetch it on another machine
+  fcore demo                              see both on this machine")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Globals {
+    /// Where cores and keys live [default: `ferrocore` in the user's data directory]
+    #[arg(long, global = true, env = "FCORE_STORE", value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    /// Write one JSON object a line instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Write nothing but data and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more; repeat for logs
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// When to colour
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub(crate) color: Color,
+    /// Longest wait without progress, such as 500ms, 30s or 2m
+    #[arg(long, global = true, default_value = "30s", value_parser = parse_duration, value_name = "TIME")]
+    pub(crate) timeout: Duration,
+    /// What written data survives: `buffered` a kill, `sync` a power cut
+    #[arg(long, global = true, value_enum, default_value_t = Durability::Buffered, value_name = "HOW")]
+    pub(crate) durability: Durability,
+    /// Accept peers over TCP there; port 0 picks one
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<String>,
+    /// Dial this peer over TCP; may be given several times
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub(crate) peer: Vec<String>,
+    /// Do not look for peers in the DHT: what this version does anyway
+    #[arg(long, global = true, hide_short_help = true)]
+    pub(crate) no_dht: bool,
+    /// Do not look for peers on the local network: what this version does anyway
+    #[arg(long, global = true, hide_short_help = true)]
+    pub(crate) no_lan: bool,
+    /// Send at most so many bytes a second, such as 500k or 5M
+    #[arg(long, global = true, value_parser = parse_rate, value_name = "RATE")]
+    pub(crate) up: Option<u64>,
+    /// Receive at most so many bytes a second
+    #[arg(long, global = true, value_parser = parse_rate, value_name = "RATE")]
+    pub(crate) down: Option<u64>,
+}
+
+/// When output is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// What written data survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Durability {
+    Buffered,
+    Sync,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Command {
+    Share(Share),
+    Get(Get),
+    Ls(Ls),
+    Cat(Cat),
+    Put(Put),
+    Rm(Rm),
+    /// Work with single logs
+    #[command(subcommand)]
+    Core(CoreCommand),
+    /// List what is in the store
+    #[command(after_help = "Example:\n  fcore list")]
+    List,
+    /// Run the main job on this machine: share a sample folder, fetch it in another process, compare
+    #[command(after_help = "Example:\n  fcore demo")]
+    Demo,
+    /// Print the version
+    #[command(after_help = "Example:\n  fcore version")]
+    Version,
+    Completions(Completions),
+}
+
+/// Import a folder into a drive, serve it, and follow its changes until Ctrl-C
+///
+/// The same folder continues the same drive. Prints what the other side types to fetch it.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore share ~/Photos --listen 0.0.0.0:4000")]
+pub(crate) struct Share {
+    /// The folder
+    pub(crate) dir: PathBuf,
+    /// Call the drive so [default: the folder's name]
+    #[arg(long)]
+    pub(crate) name: Option<Name>,
+    /// Start another drive even if the folder has one
+    #[arg(long)]
+    pub(crate) new: bool,
+    /// Serve the folder as it is now, without following its changes
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+/// Fetch a drive, or a part of it, into a folder
+///
+/// A run that was cut short is resumed by running it again. Files that fcore did not write are kept,
+/// and reported with exit code 8.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore get hyper://KEY ./photos --peer 192.168.1.7:4000")]
+pub(crate) struct Get {
+    /// The drive: a link, a key or a name
+    #[arg(value_name = "LINK")]
+    pub(crate) target: Place,
+    /// The folder to write [default: the drive's name or the key's first letters]
+    pub(crate) dest: Option<PathBuf>,
+    /// Only files that match this pattern; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) path: Vec<String>,
+    /// The drive as it was at this version
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) at: Option<u64>,
+    /// Go on fetching what changes until Ctrl-C
+    #[arg(long, conflicts_with = "at")]
+    pub(crate) live: bool,
+    /// Replace files that fcore did not write
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Delete files that the drive does not have
+    #[arg(long)]
+    pub(crate) prune: bool,
+}
+
+/// List the files of a drive
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore ls -l photos:/2024")]
+pub(crate) struct Ls {
+    /// The drive, a version, a folder in it
+    pub(crate) target: Place,
+    /// Show type, size and link targets
+    #[arg(short)]
+    pub(crate) long: bool,
+    /// List folders in folders too
+    #[arg(short = 'R')]
+    pub(crate) recursive: bool,
+}
+
+/// Write a file of a drive to stdout
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore cat photos:/notes.txt --range 0..100")]
+pub(crate) struct Cat {
+    /// The drive and the path of the file
+    pub(crate) target: Place,
+    /// Only these bytes
+    #[arg(long, value_name = "A..B")]
+    pub(crate) range: Option<HalfOpen>,
+}
+
+/// Write a file into a drive of this store
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore put notes.txt photos:/notes.txt")]
+pub(crate) struct Put {
+    /// The file, or - for stdin
+    pub(crate) src: PathBuf,
+    /// The drive and the path; a path that ends with a slash takes the file's name
+    pub(crate) target: Place,
+}
+
+/// Remove a file from a drive of this store
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore rm photos:/notes.txt")]
+pub(crate) struct Rm {
+    /// The drive and the path
+    pub(crate) target: Place,
+    /// Remove a folder with all that is in it
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum CoreCommand {
+    Create(CoreCreate),
+    Append(CoreAppend),
+    Get(CoreGet),
+    Info(CoreInfo),
+    Replicate(CoreReplicate),
+}
+
+/// Create a log
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore core create journal")]
+pub(crate) struct CoreCreate {
+    /// Its name in the store
+    pub(crate) name: Name,
+}
+
+/// Append blocks: stdin or whole files, one block each
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  echo hello | fcore core append journal")]
+pub(crate) struct CoreAppend {
+    /// The log
+    pub(crate) core: Place,
+    /// One block for each file
+    #[arg(value_name = "FILE", conflicts_with_all = ["lines", "frames"])]
+    pub(crate) files: Vec<PathBuf>,
+    /// One block for each line of stdin, without its line end
+    #[arg(long, conflicts_with = "frames")]
+    pub(crate) lines: bool,
+    /// One block for each frame of stdin: a 32-bit little-endian length, then the bytes
+    #[arg(long)]
+    pub(crate) frames: bool,
+}
+
+/// Write blocks to stdout
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore core get journal 0..10")]
+pub(crate) struct CoreGet {
+    /// The log
+    pub(crate) core: Place,
+    /// The blocks: A, A..B, A.. or ..B
+    pub(crate) range: HalfOpen,
+    /// A 32-bit little-endian length before each block
+    #[arg(long)]
+    pub(crate) frames: bool,
+}
+
+/// Show the state of a log
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore core info journal")]
+pub(crate) struct CoreInfo {
+    /// The log
+    pub(crate) core: Place,
+}
+
+/// Replicate logs over stdin and stdout, or over --listen and --peer, until the stream ends or Ctrl-C
+///
+/// A key that is not in the store is opened as a reader and downloaded whole.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore core replicate KEY --peer 192.168.1.7:4000")]
+pub(crate) struct CoreReplicate {
+    /// The logs
+    #[arg(required = true, value_name = "CORE")]
+    pub(crate) cores: Vec<Place>,
+    /// Start the handshake, over stdin and stdout
+    #[arg(long)]
+    pub(crate) initiator: bool,
+}
+
+/// Print a completion script
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Example:\n  fcore completions bash > ~/.local/share/bash-completion/completions/fcore"
+)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+impl Globals {
+    /// Whether the command line names a way to reach peers.
+    pub(crate) fn has_network(&self) -> bool {
+        self.listen.is_some() || !self.peer.is_empty()
+    }
+}
+
+impl Command {
+    /// Whether stdout carries data, so that JSON events go to stderr.
+    pub(crate) fn writes_data(&self, globals: &Globals) -> bool {
+        match self {
+            Self::Cat(_) | Self::Core(CoreCommand::Get(_)) | Self::Completions(_) => true,
+            Self::Core(CoreCommand::Replicate(_)) => !globals.has_network(),
+            _ => false,
+        }
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no time; write for example 500ms, 30s or 2m");
+    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, unit) = text.split_at(unit_at.unwrap_or(text.len()));
+    let seconds_per_unit = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    match Duration::try_from_secs_f64(number * seconds_per_unit) {
+        Ok(time) if time > TIMEOUT_MAX => Ok(TIMEOUT_MAX),
+        Ok(time) if !time.is_zero() => Ok(time),
+        _ => Err(wrong()),
+    }
+}
+
+/// A year; longer ones mean "for ever", and clocks cannot be asked for just any.
+const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+fn parse_rate(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is no rate; write bytes a second, for example 500k or 5M");
+    let unit_at = text.find(|c: char| !c.is_ascii_digit());
+    let (number, unit) = text.split_at(unit_at.unwrap_or(text.len()));
+    let bytes_per_unit = match unit {
+        "" => 1,
+        "k" | "K" => 1_000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        _ => return Err(wrong()),
+    };
+    let rate = number
+        .parse()
+        .ok()
+        .and_then(|number: u64| number.checked_mul(bytes_per_unit));
+    rate.filter(|rate| *rate > 0).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(arguments: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(["fcore"].iter().chain(arguments))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// Goal: nobody has to guess the syntax. Method: walk all commands that do something.
+    #[test]
+    fn every_command_has_an_example_in_its_help() {
+        fn check(command: &clap::Command) {
+            if command.has_subcommands() {
+                return command.get_subcommands().for_each(check);
+            }
+            let help = command.get_after_help().map(ToString::to_string);
+            let name = command.get_name();
+            assert!(help.is_some_and(|help| help.contains("fcore")), "{name}");
+        }
+        Cli::command().get_subcommands().for_each(check);
+    }
+
+    #[test]
+    fn global_options_are_taken_before_and_behind_the_command() {
+        for arguments in [["--timeout", "2s", "list"], ["list", "--timeout", "2s"]] {
+            let cli = parse(&arguments).unwrap();
+            assert_eq!(cli.globals.timeout, Duration::from_secs(2));
+        }
+    }
+
+    #[test]
+    fn times_and_rates_have_units() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_duration("99999999999999h"), Ok(TIMEOUT_MAX));
+        for text in ["", "0", "-1s", "1y", "s", "nan"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_rate("5M"), Ok(5_000_000));
+        assert_eq!(parse_rate("12"), Ok(12));
+        for text in ["", "0", "M", "1.5M", "99999999999999999G"] {
+            assert!(parse_rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn stdout_carries_data_where_the_manual_says() {
+        let data = |arguments: &[&str]| {
+            let cli = parse(arguments).unwrap();
+            cli.command.writes_data(&cli.globals)
+        };
+        assert!(data(&["cat", "photos:/a"]));
+        assert!(data(&["core", "get", "journal", "0"]));
+        assert!(data(&["core", "replicate", "journal"]));
+        assert!(!data(&[
+            "core",
+            "replicate",
+            "journal",
+            "--listen",
+            "[::]:0"
+        ]));
+        assert!(!data(&["ls", "photos"]));
+    }
+}

@@ -1,0 +1,294 @@
+//! The log itself: `core create`, `append`, `get`, `info`.
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use ferrocore::Core;
+use ferrocore::log::Manifest;
+use ferrocore::log::limits::BLOCK_BYTES_MAX;
+
+use crate::args::{CoreAppend, CoreCommand, CoreCreate, CoreGet, CoreInfo};
+use crate::context::Context;
+use crate::events::{self, Appended, CoreState};
+use crate::exit::{Failure, Kind, Result};
+use crate::input::Input;
+use crate::names::{CoreKind, Named};
+
+/// A batch of blocks is appended when it has so many bytes.
+const BATCH_BYTES: usize = 4 << 20;
+
+pub(crate) async fn run(context: &Context, command: CoreCommand) -> Result<()> {
+    match command {
+        CoreCommand::Create(create) => self::create(context, create).await,
+        CoreCommand::Append(append) => self::append(context, append).await,
+        CoreCommand::Get(get) => self::get(context, get).await,
+        CoreCommand::Info(info) => self::info(context, info).await,
+        CoreCommand::Replicate(_) => unreachable!("it has a module of its own"),
+    }
+}
+
+async fn create(context: &Context, create: CoreCreate) -> Result<()> {
+    let names = &context.store.names;
+    if names.find(&create.name).is_some() {
+        let message = format!("there is a `{}` in the store already", create.name);
+        return Err(Failure::usage(message).hint("choose another name"));
+    }
+    let core = context.store.node.create_core(create.name.as_str())?;
+    let named = Named {
+        kind: CoreKind::Core,
+        key: core.key(),
+        folder: None,
+    };
+    names.set(&create.name, named)?;
+    context.output().list(&state(context, &core)).await
+}
+
+async fn info(context: &Context, info: CoreInfo) -> Result<()> {
+    let core = context.store.core(&info.core)?;
+    refresh(context, &core).await?;
+    context.output().list(&state(context, &core)).await
+}
+
+async fn append(context: &Context, append: CoreAppend) -> Result<()> {
+    let core = context.store.core(&append.core)?;
+    if !core.is_writable() {
+        return Err(Failure::new(
+            Kind::NotPermitted,
+            format!("core {} is not writable here", core.key()),
+        )
+        .hint("append where it was created"));
+    }
+    if append.files.is_empty() {
+        let mut input = context.streams.input.lock().await;
+        append_stdin(&core, &mut input, Cut::of(&append)).await?;
+    }
+    for file in &append.files {
+        let path = context.path(file);
+        let block = tokio::fs::read(&path).await;
+        let block = block
+            .map_err(|error| Failure::storage(format!("cannot read {}", path.display()), &error))?;
+        core.append(check_size(block.into())?)?;
+    }
+    let appended = Appended {
+        length: core.length(),
+        byte_length: core.byte_length(),
+        fork: core.fork(),
+    };
+    context.output().report(&appended).await
+}
+
+/// How stdin is cut into blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    Whole,
+    Lines,
+    Frames,
+}
+
+impl Cut {
+    fn of(append: &CoreAppend) -> Self {
+        match (append.lines, append.frames) {
+            (true, _) => Self::Lines,
+            (_, true) => Self::Frames,
+            _ => Self::Whole,
+        }
+    }
+
+    /// Takes the next block off the front, if it is there whole.
+    fn next_block(self, buffer: &mut BytesMut) -> Result<Option<Bytes>> {
+        match self {
+            Self::Whole => Ok(None),
+            Self::Lines => {
+                let end = buffer.iter().position(|byte| *byte == b'\n');
+                Ok(end.map(|end| {
+                    let line = buffer.split_to(end).freeze();
+                    buffer.advance(1);
+                    line
+                }))
+            }
+            Self::Frames => {
+                let Some(header) = buffer.first_chunk::<FRAME_HEADER_LEN>() else {
+                    return Ok(None);
+                };
+                let len = usize::try_from(u32::from_le_bytes(*header)).unwrap_or(usize::MAX);
+                if len > BLOCK_BYTES_MAX {
+                    return Err(too_large());
+                }
+                if buffer.len() < FRAME_HEADER_LEN + len {
+                    return Ok(None);
+                }
+                buffer.advance(FRAME_HEADER_LEN);
+                Ok(Some(buffer.split_to(len).freeze()))
+            }
+        }
+    }
+
+    /// The last block, of what is left at the end.
+    fn last_block(self, buffer: BytesMut) -> Result<Option<Bytes>> {
+        match self {
+            Self::Whole => Ok(Some(buffer.freeze())),
+            _ if buffer.is_empty() => Ok(None),
+            Self::Lines => Ok(Some(buffer.freeze())),
+            Self::Frames => Err(Failure::usage("stdin ends in the middle of a frame")),
+        }
+    }
+}
+
+const FRAME_HEADER_LEN: usize = 4;
+
+/// Appends blocks as they come, those of one read together.
+async fn append_stdin(core: &Core, input: &mut Input, cut: Cut) -> Result<()> {
+    let failed = |error: std::io::Error| Failure::storage("cannot read stdin", &error);
+    let mut buffer = BytesMut::new();
+    while let Some(chunk) = input.chunk().await.map_err(failed)? {
+        buffer.extend_from_slice(&chunk);
+        let (mut blocks, mut bytes) = (Vec::new(), 0);
+        while let Some(block) = cut.next_block(&mut buffer)? {
+            bytes += block.len();
+            blocks.push(block);
+            if bytes >= BATCH_BYTES {
+                core.append_batch(std::mem::take(&mut blocks))?;
+                bytes = 0;
+            }
+        }
+        core.append_batch(blocks)?;
+        if buffer.len() > BLOCK_BYTES_MAX + FRAME_HEADER_LEN {
+            return Err(too_large());
+        }
+    }
+    if let Some(block) = cut.last_block(buffer)? {
+        core.append(check_size(block)?)?;
+    }
+    Ok(())
+}
+
+fn check_size(block: Bytes) -> Result<Bytes> {
+    if block.len() > BLOCK_BYTES_MAX {
+        Err(too_large())
+    } else {
+        Ok(block)
+    }
+}
+
+fn too_large() -> Failure {
+    Failure::usage(format!("a block may have at most {BLOCK_BYTES_MAX} bytes"))
+        .hint("cut the input: --lines, --frames, or split(1)")
+}
+
+async fn get(context: &Context, get: CoreGet) -> Result<()> {
+    let core = context.store.core(&get.core)?;
+    let last = get.range.end.map(|end| end.saturating_sub(1));
+    if last.is_none_or(|last| last >= core.length()) {
+        refresh(context, &core).await?;
+    }
+    let end = get.range.end.unwrap_or(core.length());
+    if end > core.length() || get.range.start > end {
+        let message = format!("core {} ends at block {}", core.key(), core.length());
+        return Err(Failure::not_found(message));
+    }
+    // Wanted all at once, so that they come while the first ones are written.
+    let _want = core.download(get.range.start..end);
+    for index in get.range.start..end {
+        let block = context.step(core.get(index)).await?;
+        if get.frames {
+            let len = u32::try_from(block.len()).expect("at most BLOCK_BYTES_MAX");
+            context
+                .output()
+                .data(Bytes::copy_from_slice(&len.to_le_bytes()))
+                .await?;
+        }
+        context.output().data(block).await?;
+    }
+    Ok(())
+}
+
+/// Asks peers for the newest length of a core of others.
+async fn refresh(context: &Context, core: &Core) -> Result<()> {
+    if !core.is_writable() && context.has_network() {
+        context.step(core.update()).await?;
+    }
+    if core.length() == 0 && !core.is_writable() && core.supply().suppliers() == 0 {
+        let message = format!(
+            "nothing of core {} is here, and there is no peer to ask",
+            core.key()
+        );
+        return Err(Failure::new(Kind::NoPeer, message).hint("name a peer that has it with --peer"));
+    }
+    Ok(())
+}
+
+pub(crate) fn state(context: &Context, core: &Core) -> CoreState {
+    let is_compat = core.is_compat();
+    CoreState {
+        key: core.key().to_string(),
+        discovery_key: core.discovery_key().to_string(),
+        name: context.store.names.name_of(&core.key()).map(String::from),
+        length: core.length(),
+        fork: core.fork(),
+        byte_length: core.byte_length(),
+        contiguous_length: core.contiguous_length(),
+        tree_hash: core.tree_hash().to_hex(),
+        writable: core.is_writable(),
+        manifest: core
+            .manifest()
+            .map(|manifest| describe(&manifest, is_compat)),
+    }
+}
+
+fn describe(manifest: &Manifest, compat: bool) -> events::Manifest {
+    let signers = manifest.signers.iter().map(|signer| events::Signer {
+        public_key: ferrocore::primitives::id::encode_z32(signer.public_key.as_bytes()),
+        namespace: signer.namespace.to_hex(),
+    });
+    events::Manifest {
+        version: manifest.version,
+        compat,
+        allow_patch: manifest.allow_patch,
+        quorum: manifest.quorum,
+        signers: signers.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(cut: Cut, input: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let (mut buffer, mut blocks) = (BytesMut::from(input), Vec::new());
+        while let Some(block) = cut.next_block(&mut buffer)? {
+            blocks.push(block.to_vec());
+        }
+        blocks.extend(cut.last_block(buffer)?.map(|block| block.to_vec()));
+        Ok(blocks)
+    }
+
+    #[test]
+    fn lines_lose_their_ends() {
+        assert_eq!(
+            cut(Cut::Lines, b"a\n\nbc").unwrap(),
+            [&b"a"[..], b"", b"bc"]
+        );
+        assert_eq!(cut(Cut::Lines, b"a\n").unwrap(), [b"a"]);
+        assert!(cut(Cut::Lines, b"").unwrap().is_empty());
+    }
+
+    #[test]
+    fn frames_are_bounded_and_whole() {
+        assert_eq!(
+            cut(Cut::Frames, b"\x01\0\0\0a\0\0\0\0").unwrap(),
+            [&b"a"[..], b""]
+        );
+        assert_eq!(
+            cut(Cut::Frames, b"\x02\0\0\0a").unwrap_err().kind,
+            Kind::Usage
+        );
+        assert_eq!(
+            cut(Cut::Frames, b"\xff\xff\xff\xff").unwrap_err().kind,
+            Kind::Usage
+        );
+    }
+
+    #[test]
+    fn a_whole_stdin_is_one_block_even_if_empty() {
+        assert_eq!(cut(Cut::Whole, b"").unwrap(), [b""]);
+        assert_eq!(cut(Cut::Whole, b"a\nb").unwrap(), [b"a\nb"]);
+    }
+}

@@ -1,0 +1,121 @@
+//! The commands. Each takes a [`Context`] and its arguments, and reports what it does.
+
+mod core;
+mod demo;
+mod files;
+mod get;
+mod list;
+mod mirror;
+mod replicate;
+mod share;
+mod watch;
+
+use clap::CommandFactory as _;
+use ferrocore::drive::Drive;
+
+use crate::args::{Cli, Command, Completions, CoreCommand};
+use crate::context::Context;
+use crate::events::Program;
+use crate::exit::{Failure, Kind, Result};
+use crate::output::Style;
+use crate::target::Place;
+
+pub(crate) use demo::demo;
+
+/// Runs a command that works on the store. A wish to end interrupts those that do not wait for it.
+pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
+    let stop = context.stop();
+    match command {
+        Command::Share(share) => share::share(context, share).await,
+        Command::Get(get) => get::get(context, get).await,
+        Command::Core(CoreCommand::Replicate(replicate)) => {
+            replicate::replicate(context, replicate).await
+        }
+        Command::Core(command) => stop.or_interrupted(core::run(context, command)).await,
+        Command::Ls(ls) => stop.or_interrupted(files::ls(context, ls)).await,
+        Command::Cat(cat) => stop.or_interrupted(files::cat(context, cat)).await,
+        Command::Put(put) => stop.or_interrupted(files::put(context, put)).await,
+        Command::Rm(rm) => stop.or_interrupted(files::rm(context, rm)).await,
+        Command::List => stop.or_interrupted(list::list(context)).await,
+        Command::Demo | Command::Version | Command::Completions(_) => {
+            unreachable!("these run before there is a store")
+        }
+    }
+}
+
+/// Prints the version; as fast as a program can start.
+pub(crate) fn version(style: Style) -> u8 {
+    let program = Program {
+        name: "fcore",
+        version: env!("CARGO_PKG_VERSION"),
+        sodium: cfg!(feature = "sodium"),
+    };
+    if let Some(line) = style.event(&program) {
+        println!("{line}");
+    }
+    0
+}
+
+/// Prints a completion script.
+pub(crate) fn completions(completions: &Completions) -> u8 {
+    let mut script = Vec::new();
+    clap_complete::generate(completions.shell, &mut Cli::command(), "fcore", &mut script);
+    let written = std::io::Write::write_all(&mut std::io::stdout(), &script);
+    u8::from(written.is_err())
+}
+
+/// The drive that `place` means, as new as peers know it, at the version it names.
+async fn view(context: &Context, place: &Place) -> Result<Drive> {
+    let drive = context.store.drive(place).await?;
+    refresh(context, &drive, place.version).await?;
+    match place.version {
+        Some(version) => Ok(drive.checkout(version)),
+        None => Ok(drive.snapshot()),
+    }
+}
+
+/// Asks peers for newer versions of a drive of others. What is here already need not wait long
+/// for peers that do not answer; `wanted` is a version that must be there in the end.
+async fn refresh(context: &Context, drive: &Drive, wanted: Option<u64>) -> Result<()> {
+    let index = drive.index();
+    let is_here = index.length() > 0 && wanted.is_none_or(|wanted| wanted <= drive.version());
+    if !index.is_writable() && context.has_network() && !(is_here && wanted.is_some()) {
+        let patience = if is_here {
+            context.globals.timeout.min(REFRESH_PATIENCE)
+        } else {
+            context.globals.timeout
+        };
+        let updated = tokio::time::timeout(patience, drive.update()).await;
+        match updated {
+            Ok(updated) => drop(updated?),
+            Err(_) if is_here => {
+                context
+                    .output()
+                    .say("No peer answers; this is what is here")
+                    .await
+            }
+            Err(_) => return Err(context.timed_out()),
+        }
+    }
+    if index.length() == 0 && !index.is_writable() && index.supply().suppliers() == 0 {
+        let message = format!(
+            "nothing of drive {} is here, and there is no peer to ask",
+            drive.key()
+        );
+        return Err(Failure::new(Kind::NoPeer, message).hint("name a peer that has it with --peer"));
+    }
+    match wanted {
+        Some(version) if version > drive.version() || version == 0 => {
+            let newest = drive.version();
+            let message = format!(
+                "drive {} has no version {version}; its newest is {newest}",
+                drive.key()
+            );
+            Err(Failure::not_found(message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How long a command that could do with what is here waits for news.
+const REFRESH_PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);

@@ -1,0 +1,185 @@
+//! `core replicate`: keep cores in step with peers, over TCP or over stdin and stdout.
+
+use ferrocore::Core;
+use ferrocore::log::events::Event;
+use ferrocore::primitives::sign::KeyPair;
+use ferrocore::replication::Session;
+use ferrocore::replication::session::SessionOptions;
+use ferrocore::secret_stream::{Options, Role, SecretStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use crate::args::CoreReplicate;
+use crate::context::Context;
+use crate::events::{CoreSynced, Listens};
+use crate::exit::{Failure, Kind, Result};
+use crate::input::{CHUNK_BYTES_MAX, Input};
+use crate::output::{Sink, Stream};
+
+pub(crate) async fn replicate(context: &Context, replicate: CoreReplicate) -> Result<()> {
+    let cores: Result<Vec<Core>> = replicate
+        .cores
+        .iter()
+        .map(|place| context.store.core(place))
+        .collect();
+    let cores = cores?;
+    if context.globals.has_network() {
+        over_tcp(context, &cores).await
+    } else {
+        let role = if replicate.initiator {
+            Role::Initiator
+        } else {
+            Role::Responder
+        };
+        over_stdio(context, &cores, role).await
+    }
+}
+
+/// Until Ctrl-C, which is no failure once everything is here.
+async fn over_tcp(context: &Context, cores: &[Core]) -> Result<()> {
+    let listen = context.listen_address().await;
+    context.output().report(&Listens { listen }).await?;
+    let following = follow_all(context, cores);
+    tokio::select! {
+        biased;
+        failed = following => failed,
+        () = context.stop().asked() => complete(cores, Failure::interrupted()),
+    }
+}
+
+/// Until the other side ends the stream, or Ctrl-C.
+async fn over_stdio(context: &Context, cores: &[Core], role: Role) -> Result<()> {
+    match context.output().sink() {
+        Sink::Process => {
+            let io = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
+            over_stream(context, cores, role, io).await
+        }
+        Sink::Guest(_) => {
+            let (near, far) = tokio::io::duplex(4 * CHUNK_BYTES_MAX);
+            tokio::select! {
+                done = over_stream(context, cores, role, near) => done,
+                failed = carry(context, far) => failed,
+            }
+        }
+    }
+}
+
+async fn over_stream<T>(context: &Context, cores: &[Core], role: Role, io: T) -> Result<()>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let key_pair = KeyPair::generate();
+    let handshake = SecretStream::handshake(io, role, &key_pair, Options::default());
+    let stream = context
+        .step(async { handshake.await.map_err(stream_failed) })
+        .await?;
+    let options = SessionOptions {
+        follow_readers: false,
+    };
+    let session = Session::spawn(stream, context.store.node.store().clone(), options);
+    cores.iter().for_each(|core| session.attach(core));
+    let gone = || Failure::new(Kind::NoPeer, "the stream ended before everything was here");
+    let ended = tokio::select! {
+        biased;
+        failed = follow_all(context, cores) => failed,
+        ended = session.closed() => match ended {
+            Ok(()) => complete(cores, gone()),
+            Err(error) => complete(cores, stream_failed(error)),
+        },
+        () = context.stop().asked() => complete(cores, Failure::interrupted()),
+    };
+    session.close();
+    session.closed().await.ok();
+    ended
+}
+
+fn stream_failed(error: impl std::fmt::Display) -> Failure {
+    Failure::new(Kind::NoPeer, format!("the stream failed: {error}"))
+}
+
+/// Ends only with a failure.
+async fn follow_all(context: &Context, cores: &[Core]) -> Result<()> {
+    let mut following: Vec<_> = cores
+        .iter()
+        .map(|core| Box::pin(follow(context, core)))
+        .collect();
+    std::future::poll_fn(|cx| {
+        for core in &mut following {
+            if let std::task::Poll::Ready(failed) = core.as_mut().poll(cx) {
+                return std::task::Poll::Ready(failed);
+            }
+        }
+        std::task::Poll::Pending
+    })
+    .await
+}
+
+/// Downloads a core of others, and what comes to it later; says whenever it is all here.
+async fn follow(context: &Context, core: &Core) -> Result<()> {
+    if core.is_writable() {
+        return std::future::pending().await;
+    }
+    let events = core.events();
+    let download = core.download_all();
+    loop {
+        let progress = || core.length() + core.count(0..core.length());
+        let catch_up = async { Ok(download.caught_up().await?) };
+        context.while_progress(progress, catch_up).await?;
+        let synced = CoreSynced {
+            key: core.key().to_string(),
+            length: core.length(),
+        };
+        context.output().report(&synced).await?;
+        while core.contiguous_length() == core.length() && core.length() == synced.length {
+            let _: Event = events.next().await;
+        }
+    }
+}
+
+/// Nothing went wrong if everything is here.
+fn complete(cores: &[Core], otherwise: Failure) -> Result<()> {
+    let is_here = |core: &Core| {
+        core.is_writable() || (core.length() > 0 && core.contiguous_length() == core.length())
+    };
+    if cores.iter().all(is_here) {
+        Ok(())
+    } else {
+        Err(otherwise)
+    }
+}
+
+/// Carries bytes between the stream and a guest's stdin and stdout.
+async fn carry(context: &Context, io: tokio::io::DuplexStream) -> Result<()> {
+    let (mut from, mut to) = tokio::io::split(io);
+    let inward = async {
+        let mut input = context.streams.input.lock().await;
+        carry_in(&mut input, &mut to).await
+    };
+    let outward = async {
+        loop {
+            let mut chunk = bytes::BytesMut::with_capacity(CHUNK_BYTES_MAX);
+            from.read_buf(&mut chunk).await?;
+            if chunk.is_empty() {
+                return std::future::pending().await;
+            }
+            context
+                .output()
+                .sink()
+                .write(Stream::Stdout, chunk.freeze())
+                .await?;
+        }
+    };
+    let carried: std::io::Result<()> = tokio::select! {
+        failed = inward => failed,
+        failed = outward => failed,
+    };
+    carried.map_err(stream_failed)
+}
+
+/// Ends only with an error: the end of stdin is passed on.
+async fn carry_in(input: &mut Input, to: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
+    while let Some(chunk) = input.chunk().await? {
+        to.write_all(&chunk).await?;
+    }
+    to.shutdown().await?;
+    std::future::pending().await
+}

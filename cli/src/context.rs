@@ -1,0 +1,237 @@
+//! What a command works with: its options, its streams, the store, the peers it was given.
+//! Knows how long to wait for the network. Does not know commands.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferrocore::{Dialing, Listening, PeerEvent, PeerInfo};
+use tokio::sync::Mutex;
+
+use crate::args::Globals;
+use crate::events;
+use crate::exit::{Failure, Kind, Result};
+use crate::input::Input;
+use crate::output::Output;
+use crate::stop::Stop;
+use crate::store::Store;
+
+/// One run of a command, in this process or for a guest.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) globals: Globals,
+    pub(crate) streams: Streams,
+    pub(crate) store: Arc<Store>,
+    listening: Mutex<Option<Listening>>,
+    _dialing: Vec<Dialing>,
+}
+
+/// Where a command was typed, and how it talks with whoever did.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    pub(crate) output: Output,
+    pub(crate) input: Mutex<Input>,
+    pub(crate) stop: Stop,
+    /// The working directory.
+    pub(crate) directory: PathBuf,
+}
+
+impl Context {
+    /// Reaches out to the peers that the options name.
+    pub(crate) async fn new(globals: Globals, streams: Streams, store: Arc<Store>) -> Result<Self> {
+        let listening = match &globals.listen {
+            Some(address) => Some(store.node.listen(address).await?),
+            None => None,
+        };
+        let dialing = globals
+            .peer
+            .iter()
+            .map(|address| store.node.dial(address))
+            .collect();
+        Ok(Self {
+            globals,
+            streams,
+            store,
+            listening: Mutex::new(listening),
+            _dialing: dialing,
+        })
+    }
+
+    pub(crate) fn output(&self) -> &Output {
+        &self.streams.output
+    }
+
+    pub(crate) fn stop(&self) -> &Stop {
+        &self.streams.stop
+    }
+
+    /// A path as it was typed, from the directory where it was typed.
+    pub(crate) fn path(&self, path: &Path) -> PathBuf {
+        self.streams.directory.join(path)
+    }
+
+    /// Where peers are accepted, if anywhere.
+    pub(crate) async fn listen_address(&self) -> Option<SocketAddr> {
+        self.listening.lock().await.as_ref().map(Listening::address)
+    }
+
+    /// Accepts peers, at `default` if the options do not say where.
+    pub(crate) async fn listen_anyway(&self, default: &str) -> Result<SocketAddr> {
+        let mut listening = self.listening.lock().await;
+        if listening.is_none() {
+            *listening = Some(self.store.node.listen(default).await?);
+        }
+        let address = listening.as_ref().map(Listening::address);
+        Ok(address.expect("it was set above"))
+    }
+
+    /// Whether there is, or may come, anybody to ask.
+    pub(crate) fn has_network(&self) -> bool {
+        self.globals.has_network() || !self.store.node.connected().is_empty()
+    }
+
+    /// Waits for one step of something that may need peers, at most `--timeout`.
+    pub(crate) async fn step<T, E: Into<Failure>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T> {
+        match tokio::time::timeout(self.globals.timeout, work).await {
+            Ok(done) => done.map_err(Into::into),
+            Err(_) => Err(self.timed_out()),
+        }
+    }
+
+    /// Waits for something that may need peers as long as `progress` changes within `--timeout`.
+    pub(crate) async fn while_progress<T>(
+        &self,
+        progress: impl Fn() -> u64,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            failure = self.stalled(progress) => Err(failure),
+        }
+    }
+
+    /// Waits until `progress` has not changed for `--timeout`.
+    pub(crate) async fn stalled(&self, progress: impl Fn() -> u64) -> Failure {
+        let timeout = self.globals.timeout;
+        // Asked often enough that the wait is hardly longer than the timeout.
+        let pause = (timeout / 20).clamp(Duration::from_millis(5), Duration::from_secs(1));
+        let (mut last, mut since) = (progress(), tokio::time::Instant::now());
+        while since.elapsed() < timeout {
+            tokio::time::sleep(pause).await;
+            let now = progress();
+            if now != last {
+                (last, since) = (now, tokio::time::Instant::now());
+            }
+        }
+        self.timed_out()
+    }
+
+    /// Why nothing came.
+    pub(crate) fn timed_out(&self) -> Failure {
+        let node = &self.store.node;
+        let seconds = self.globals.timeout.as_secs_f64();
+        if node.stats().proofs_refused > 0 {
+            let message = "what the peers sent does not verify";
+            return Failure::new(Kind::Verification, message).hint("fetch it from other peers");
+        }
+        if node.connected().is_empty() {
+            let message = format!("no peer was reached within {seconds} s");
+            return Failure::new(Kind::NoPeer, message)
+                .hint("check the addresses given with --peer");
+        }
+        let message = format!("nothing came from the peers within {seconds} s");
+        Failure::new(Kind::Timeout, message)
+            .hint("check that a peer has what you asked for, or raise --timeout")
+    }
+
+    /// Reports what happens with peers, for ever.
+    pub(crate) async fn report_peers(&self) -> Result<()> {
+        let mut events = self.store.node.peers();
+        while let Some(event) = events.next().await {
+            match event {
+                PeerEvent::Connected(peer) => {
+                    self.output()
+                        .report(&peer_event(&peer, "connected"))
+                        .await?
+                }
+                PeerEvent::Disconnected(peer) => {
+                    self.output()
+                        .report(&peer_event(&peer, "disconnected"))
+                        .await?;
+                }
+                PeerEvent::Misbehaved { peer, misbehaved } => {
+                    let event = events::Misbehaviour {
+                        remote_key: z32(peer.remote_key.as_bytes()),
+                        kind: variant_name(&*misbehaved),
+                        verdict: "disconnected",
+                        message: misbehaved.to_string(),
+                    };
+                    self.output().report(&event).await?;
+                }
+                PeerEvent::Unreachable { address, reason } => {
+                    let event = events::Peer {
+                        remote_key: None,
+                        address,
+                        via: VIA,
+                        state: "unreachable",
+                        reason: Some(reason),
+                    };
+                    self.output().report(&event).await?;
+                }
+                _ => {}
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+const VIA: &str = "tcp";
+
+fn peer_event(peer: &PeerInfo, state: &'static str) -> events::Peer {
+    events::Peer {
+        remote_key: Some(z32(peer.remote_key.as_bytes())),
+        address: peer.address.to_string(),
+        via: VIA,
+        state,
+        reason: None,
+    }
+}
+
+fn z32(bytes: &[u8]) -> String {
+    ferrocore::primitives::id::encode_z32(bytes)
+}
+
+/// `BadCapability { … }` becomes `bad_capability`.
+fn variant_name(error: &impl std::fmt::Debug) -> String {
+    let debug = format!("{error:?}");
+    let end = debug
+        .find(|c: char| !c.is_alphanumeric())
+        .unwrap_or(debug.len());
+    let mut name = String::new();
+    for c in debug.chars().take(end) {
+        if c.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.extend(c.to_lowercase());
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variants_are_named_in_snake_case() {
+        use ferrocore::replication::PeerMisbehaved;
+        assert_eq!(
+            variant_name(&PeerMisbehaved::BadCapability),
+            "bad_capability"
+        );
+    }
+}

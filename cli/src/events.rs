@@ -1,0 +1,531 @@
+//! Everything that commands report: the fields of the JSON lines, and the words for people.
+//! Knows formats. Does not know where the values come from.
+//!
+//! Keys are z-base-32, discovery keys and hashes lower-case hex, sizes bytes, durations seconds.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use crate::output::{Event, count, human_bytes};
+
+/// A drive is being served.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ready {
+    pub(crate) key: String,
+    pub(crate) link: String,
+    pub(crate) discovery_key: String,
+    pub(crate) version: u64,
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    pub(crate) listen: Option<SocketAddr>,
+    /// What the other side types.
+    pub(crate) command: String,
+}
+
+impl Event for Ready {
+    const NAME: &'static str = "ready";
+
+    fn words(&self) -> Option<String> {
+        let files = count(self.files, "file");
+        let bytes = human_bytes(self.bytes);
+        Some(format!(
+            "Serving {files}, {bytes}, version {}. On the other machine:\n\n    {}\n",
+            self.version, self.command
+        ))
+    }
+}
+
+/// Cores are being served.
+#[derive(Debug, Serialize)]
+pub(crate) struct Listens {
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+impl Event for Listens {
+    const NAME: &'static str = "ready";
+
+    fn words(&self) -> Option<String> {
+        self.listen.map(|address| format!("Listening on {address}"))
+    }
+}
+
+/// What became of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Op {
+    Add,
+    Change,
+    Remove,
+    Equal,
+}
+
+/// A file came, changed or went.
+#[derive(Debug, Serialize)]
+pub(crate) struct Change {
+    pub(crate) op: Op,
+    pub(crate) path: String,
+    pub(crate) bytes: u64,
+}
+
+impl Event for Change {
+    const NAME: &'static str = "change";
+    const VERBOSITY: u8 = 1;
+
+    fn words(&self) -> Option<String> {
+        let mark = match self.op {
+            Op::Add => '+',
+            Op::Change => '~',
+            Op::Remove => '-',
+            Op::Equal => '=',
+        };
+        let path = printable(&self.path);
+        Some(format!("{mark} {path} ({})", human_bytes(self.bytes)))
+    }
+}
+
+/// A file was left out or kept.
+#[derive(Debug, Serialize)]
+pub(crate) struct Skipped {
+    pub(crate) path: String,
+    pub(crate) reason: String,
+}
+
+impl Event for Skipped {
+    const NAME: &'static str = "skipped";
+
+    fn words(&self) -> Option<String> {
+        Some(format!(
+            "skipped {}: {}",
+            printable(&self.path),
+            self.reason
+        ))
+    }
+}
+
+/// A drive has a new version.
+#[derive(Debug, Serialize)]
+pub(crate) struct Version {
+    pub(crate) key: String,
+    pub(crate) seq: u64,
+}
+
+impl Event for Version {
+    const NAME: &'static str = "version";
+
+    fn words(&self) -> Option<String> {
+        Some(format!("version {}", self.seq))
+    }
+}
+
+/// Peers took blocks from us; sums since the start.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Upload {
+    pub(crate) blocks: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Event for Upload {
+    const NAME: &'static str = "upload";
+    const VERBOSITY: u8 = 1;
+
+    fn words(&self) -> Option<String> {
+        Some(format!(
+            "sent {}, {}",
+            count(self.blocks, "block"),
+            human_bytes(self.bytes)
+        ))
+    }
+}
+
+/// What is to be fetched is known.
+#[derive(Debug, Serialize)]
+pub(crate) struct Resolved {
+    pub(crate) key: String,
+    pub(crate) version: u64,
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Event for Resolved {
+    const NAME: &'static str = "resolved";
+
+    fn words(&self) -> Option<String> {
+        let files = count(self.files, "file");
+        Some(format!(
+            "Fetching {files}, {}, version {}",
+            human_bytes(self.bytes),
+            self.version
+        ))
+    }
+}
+
+/// How far fetching is: files done and wanted, bytes done and wanted, peers connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Progress {
+    pub(crate) have: u64,
+    pub(crate) want: u64,
+    pub(crate) bytes: u64,
+    pub(crate) total: u64,
+    pub(crate) peers: usize,
+}
+
+impl Event for Progress {
+    const NAME: &'static str = "progress";
+    const VERBOSITY: u8 = 1;
+
+    fn words(&self) -> Option<String> {
+        Some(format!(
+            "{} of {}, {} of {}, {}",
+            self.have,
+            count(self.want, "file"),
+            human_bytes(self.bytes),
+            human_bytes(self.total),
+            count(self.peers as u64, "peer")
+        ))
+    }
+}
+
+/// Everything up to this version is here, and more is waited for.
+#[derive(Debug, Serialize)]
+pub(crate) struct Synced {
+    pub(crate) version: u64,
+}
+
+impl Event for Synced {
+    const NAME: &'static str = "synced";
+
+    fn words(&self) -> Option<String> {
+        Some(format!(
+            "Up to date at version {}; following changes until Ctrl-C",
+            self.version
+        ))
+    }
+}
+
+/// Fetching is done.
+#[derive(Debug, Serialize)]
+pub(crate) struct Fetched {
+    pub(crate) version: u64,
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    pub(crate) blocks_have: u64,
+    pub(crate) blocks_fetched: u64,
+    pub(crate) bytes_fetched: u64,
+}
+
+impl Event for Fetched {
+    const NAME: &'static str = "done";
+
+    fn words(&self) -> Option<String> {
+        let files = count(self.files, "file");
+        let (bytes, fetched) = (human_bytes(self.bytes), human_bytes(self.bytes_fetched));
+        Some(format!(
+            "Done: {files}, {bytes}, version {} ({fetched} fetched now)",
+            self.version
+        ))
+    }
+}
+
+/// A file, link or folder of a drive.
+#[derive(Debug, Serialize)]
+pub(crate) struct Entry {
+    pub(crate) path: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: EntryKind,
+    pub(crate) size: u64,
+    pub(crate) executable: bool,
+    pub(crate) link: Option<String>,
+    pub(crate) seq: Option<u64>,
+    pub(crate) metadata: serde_json::Value,
+    /// Whether the words tell more than the name.
+    #[serde(skip)]
+    pub(crate) long: bool,
+    /// How the words call it: by its name, or by its path.
+    #[serde(skip)]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum EntryKind {
+    File,
+    Link,
+    Folder,
+}
+
+impl Event for Entry {
+    const NAME: &'static str = "entry";
+
+    fn words(&self) -> Option<String> {
+        let name = printable(&self.name);
+        let slash = if self.kind == EntryKind::Folder {
+            "/"
+        } else {
+            ""
+        };
+        if !self.long {
+            return Some(format!("{name}{slash}"));
+        }
+        let mark = match (self.kind, self.executable) {
+            (EntryKind::Folder, _) => 'd',
+            (EntryKind::Link, _) => 'l',
+            (EntryKind::File, true) => 'x',
+            (EntryKind::File, false) => '-',
+        };
+        let link = self
+            .link
+            .as_ref()
+            .map(|to| format!(" -> {}", printable(to)));
+        Some(format!(
+            "{mark} {:>10} {name}{slash}{}",
+            self.size,
+            link.unwrap_or_default()
+        ))
+    }
+}
+
+/// The state of a core.
+#[derive(Debug, Serialize)]
+pub(crate) struct CoreState {
+    pub(crate) key: String,
+    pub(crate) discovery_key: String,
+    pub(crate) name: Option<String>,
+    pub(crate) length: u64,
+    pub(crate) fork: u64,
+    pub(crate) byte_length: u64,
+    pub(crate) contiguous_length: u64,
+    pub(crate) tree_hash: String,
+    pub(crate) writable: bool,
+    pub(crate) manifest: Option<Manifest>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Manifest {
+    pub(crate) version: u64,
+    pub(crate) compat: bool,
+    pub(crate) allow_patch: bool,
+    pub(crate) quorum: u64,
+    pub(crate) signers: Vec<Signer>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Signer {
+    pub(crate) public_key: String,
+    pub(crate) namespace: String,
+}
+
+impl Event for CoreState {
+    const NAME: &'static str = "core";
+
+    fn words(&self) -> Option<String> {
+        let rows = [
+            ("name", self.name.clone().unwrap_or_else(|| "-".to_owned())),
+            ("key", self.key.clone()),
+            ("discovery key", self.discovery_key.clone()),
+            ("length", count(self.length, "block")),
+            (
+                "here",
+                format!("{} without a gap", count(self.contiguous_length, "block")),
+            ),
+            ("bytes", self.byte_length.to_string()),
+            ("fork", self.fork.to_string()),
+            ("tree hash", self.tree_hash.clone()),
+            (
+                "writable",
+                if self.writable { "yes" } else { "no" }.to_owned(),
+            ),
+        ];
+        let lines = rows.map(|(label, value)| format!("{label:14}{value}"));
+        Some(lines.join("\n"))
+    }
+}
+
+/// One line of `list`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Listed {
+    pub(crate) key: String,
+    pub(crate) name: Option<String>,
+    pub(crate) kind: &'static str,
+    pub(crate) length: u64,
+    pub(crate) contiguous: u64,
+    pub(crate) bytes: u64,
+    pub(crate) writable: bool,
+    pub(crate) peers: usize,
+}
+
+impl Event for Listed {
+    const NAME: &'static str = "core";
+
+    fn words(&self) -> Option<String> {
+        let name = self.name.as_deref().unwrap_or("-");
+        let have = format!("{}/{}", self.contiguous, self.length);
+        let mode = if self.writable { "rw" } else { "r" };
+        let bytes = human_bytes(self.bytes);
+        Some(format!(
+            "{name:20} {:6} {mode:2} {have:>15} {bytes:>10}  {}",
+            self.kind, self.key
+        ))
+    }
+}
+
+/// Blocks were appended.
+#[derive(Debug, Serialize)]
+pub(crate) struct Appended {
+    pub(crate) length: u64,
+    pub(crate) byte_length: u64,
+    pub(crate) fork: u64,
+}
+
+impl Event for Appended {
+    const NAME: &'static str = "appended";
+
+    fn words(&self) -> Option<String> {
+        Some(format!(
+            "{}, {} bytes",
+            count(self.length, "block"),
+            self.byte_length
+        ))
+    }
+}
+
+/// Everything up to the known length of a core is here.
+#[derive(Debug, Serialize)]
+pub(crate) struct CoreSynced {
+    pub(crate) key: String,
+    pub(crate) length: u64,
+}
+
+impl Event for CoreSynced {
+    const NAME: &'static str = "synced";
+
+    fn words(&self) -> Option<String> {
+        Some(format!(
+            "{}: all {} are here",
+            self.key,
+            count(self.length, "block")
+        ))
+    }
+}
+
+/// A peer came or went, or could not be reached.
+#[derive(Debug, Serialize)]
+pub(crate) struct Peer {
+    pub(crate) remote_key: Option<String>,
+    pub(crate) address: String,
+    pub(crate) via: &'static str,
+    pub(crate) state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+}
+
+impl Event for Peer {
+    const NAME: &'static str = "peer";
+    const VERBOSITY: u8 = 1;
+
+    fn words(&self) -> Option<String> {
+        let reason = self.reason.as_ref().map(|reason| format!(": {reason}"));
+        Some(format!(
+            "peer {} {}{}",
+            self.address,
+            self.state,
+            reason.unwrap_or_default()
+        ))
+    }
+}
+
+/// A peer broke the protocol.
+#[derive(Debug, Serialize)]
+pub(crate) struct Misbehaviour {
+    pub(crate) remote_key: String,
+    pub(crate) kind: String,
+    pub(crate) verdict: &'static str,
+    pub(crate) message: String,
+}
+
+impl Event for Misbehaviour {
+    const NAME: &'static str = "misbehaviour";
+
+    fn words(&self) -> Option<String> {
+        Some(format!("{} ({})", self.message, self.verdict))
+    }
+}
+
+/// The demonstration is over.
+#[derive(Debug, Serialize)]
+pub(crate) struct Demonstrated {
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    pub(crate) seconds: f64,
+    pub(crate) equal: bool,
+}
+
+impl Event for Demonstrated {
+    const NAME: &'static str = "done";
+
+    fn words(&self) -> Option<String> {
+        let verdict = if self.equal {
+            "equal, byte by byte"
+        } else {
+            "NOT equal"
+        };
+        let files = count(self.files, "file");
+        let bytes = human_bytes(self.bytes);
+        Some(format!(
+            "Done: {files}, {bytes} in {:.1} s; both folders are {verdict}",
+            self.seconds
+        ))
+    }
+}
+
+/// This program.
+#[derive(Debug, Serialize)]
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) sodium: bool,
+}
+
+impl Event for Program {
+    const NAME: &'static str = "program";
+
+    fn words(&self) -> Option<String> {
+        Some(format!("{} {}", self.name, self.version))
+    }
+}
+
+/// A path that cannot forge lines or colours on a terminal.
+fn printable(path: &str) -> String {
+    let escape = |c: char| {
+        if c.is_control() {
+            c.escape_default().collect()
+        } else {
+            c.to_string()
+        }
+    };
+    path.chars().map(escape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_play_with_the_terminal() {
+        let change = Change {
+            op: Op::Add,
+            path: "/a\n- /b\u{1b}[31m".to_owned(),
+            bytes: 5,
+        };
+        assert_eq!(change.words().unwrap(), "+ /a\\n- /b\\u{1b}[31m (5 B)");
+    }
+
+    #[test]
+    fn operations_are_lower_case() {
+        assert_eq!(serde_json::to_string(&Op::Remove).unwrap(), "\"remove\"");
+        assert_eq!(
+            serde_json::to_string(&EntryKind::Folder).unwrap(),
+            "\"folder\""
+        );
+    }
+}

@@ -1,0 +1,263 @@
+//! How a command fails: one error type, and the exit code of each kind.
+//! Knows the table of exit codes. Does not know how errors are shown.
+
+use std::fmt;
+use std::io;
+
+use ferrocore::NodeError;
+use ferrocore::bee::BeeError;
+use ferrocore::drive::DriveError;
+use ferrocore::log::{CoreError, StorageError, StoreError};
+
+use crate::target::TargetError;
+
+/// The result of a command or of a part of it.
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// Why a command did not do all it was asked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// What kind of failure; decides the exit code.
+    pub(crate) kind: Kind,
+    /// What failed, and where: one line.
+    pub(crate) message: String,
+    /// What the user can do.
+    pub(crate) hint: Option<String>,
+}
+
+/// The kinds of failure that scripts can tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// None of the others.
+    Other,
+    /// A malformed link, a bad flag.
+    Usage,
+    /// No such path, version or name.
+    NotFound,
+    /// Nobody is there to ask.
+    NoPeer,
+    /// Somebody may be there, but nothing came within `--timeout`.
+    Timeout,
+    /// What came from the network did not verify.
+    Verification,
+    /// Not writable, no decryption key.
+    NotPermitted,
+    /// Full, locked, corrupt or not accessible.
+    Storage,
+    /// Done, but for what was skipped or kept.
+    Partial,
+    /// Ended by Ctrl-C or SIGTERM before it was done.
+    Interrupted,
+    /// Whoever read our output closed it: not an error, but a reason to stop.
+    ReaderGone,
+}
+
+impl Kind {
+    /// The process's exit code.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Other => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::NoPeer | Self::Timeout => 4,
+            Self::Verification => 5,
+            Self::NotPermitted => 6,
+            Self::Storage => 7,
+            Self::Partial => 8,
+            Self::Interrupted => 130,
+            Self::ReaderGone => 0,
+        }
+    }
+
+    /// The name in JSON errors.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Usage => "usage",
+            Self::NotFound => "not_found",
+            Self::NoPeer => "no_peer",
+            Self::Timeout => "timeout",
+            Self::Verification => "verification",
+            Self::NotPermitted => "not_permitted",
+            Self::Storage => "storage",
+            Self::Partial => "partial",
+            Self::Interrupted => "interrupted",
+            Self::ReaderGone => "reader_gone",
+        }
+    }
+}
+
+impl Failure {
+    /// A failure of `kind`; `message` says what failed and where.
+    pub(crate) fn new(kind: Kind, message: impl fmt::Display) -> Self {
+        Self {
+            kind,
+            message: message.to_string(),
+            hint: None,
+        }
+    }
+
+    /// The same, with what the user can do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The command line does not make sense.
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// Something named does not exist.
+    pub(crate) fn not_found(message: impl fmt::Display) -> Self {
+        Self::new(Kind::NotFound, message)
+    }
+
+    /// The operating system refused access to `what`.
+    pub(crate) fn storage(what: impl fmt::Display, error: &io::Error) -> Self {
+        Self::new(Kind::Storage, format!("{what}: {error}"))
+    }
+
+    /// Ctrl-C or SIGTERM came first.
+    pub(crate) fn interrupted() -> Self {
+        Self::new(Kind::Interrupted, "interrupted").hint("run the same command again to go on")
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<TargetError> for Failure {
+    fn from(error: TargetError) -> Self {
+        Self::usage(error)
+    }
+}
+
+impl From<NodeError> for Failure {
+    fn from(error: NodeError) -> Self {
+        match error {
+            NodeError::Store(error) => error.into(),
+            NodeError::Drive(error) => error.into(),
+            NodeError::Listen { .. } => Self::usage(error).hint("choose another address or port"),
+            other => Self::new(Kind::Other, other),
+        }
+    }
+}
+
+impl From<DriveError> for Failure {
+    fn from(error: DriveError) -> Self {
+        let kind = match error {
+            DriveError::Core(error) => return error.into(),
+            DriveError::Store(error) => return error.into(),
+            DriveError::Bee(error) => return error.into(),
+            DriveError::Path { .. } => Kind::Usage,
+            DriveError::Entry { .. } | DriveError::Blob(_) => Kind::Verification,
+            DriveError::NotFound { .. }
+            | DriveError::NotAFile { .. }
+            | DriveError::LinkLoop { .. } => Kind::NotFound,
+            DriveError::ReadOnlyVersion => Kind::NotPermitted,
+            _ => Kind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<BeeError> for Failure {
+    fn from(error: BeeError) -> Self {
+        let kind = match error {
+            BeeError::Core(error) => return error.into(),
+            BeeError::Corrupt { .. } => Kind::Verification,
+            BeeError::WithinBatch { .. } => Kind::NotFound,
+            BeeError::ReadOnly => Kind::NotPermitted,
+            _ => Kind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Storage(error) => error.into(),
+            StoreError::Core(error) => error.into(),
+            other => Self::new(Kind::Other, other),
+        }
+    }
+}
+
+impl From<CoreError> for Failure {
+    fn from(error: CoreError) -> Self {
+        let kind = match error {
+            CoreError::Storage(error) => return error.into(),
+            CoreError::NoPeers { .. } => {
+                return Self::new(Kind::NoPeer, error).hint("name a peer that has it with --peer");
+            }
+            CoreError::NotWritable { .. } => Kind::NotPermitted,
+            CoreError::BlockTooLarge { .. } | CoreError::BatchTooLarge { .. } => Kind::Usage,
+            CoreError::CorruptBlock { .. }
+            | CoreError::Manifest { .. }
+            | CoreError::Full { .. } => Kind::Storage,
+            CoreError::OutOfBounds { .. } | CoreError::BytePastEnd { .. } => Kind::NotFound,
+            _ => Kind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        Self::new(Kind::Storage, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_layers_below_have_their_kinds() {
+        let core = ferrocore::Key::from([1; 32]);
+        let kind = |error: CoreError| Failure::from(DriveError::from(error)).kind;
+        assert_eq!(kind(CoreError::NoPeers { core, index: 0 }), Kind::NoPeer);
+        assert_eq!(
+            kind(CoreError::CorruptBlock { core, index: 7 }),
+            Kind::Storage
+        );
+        assert_eq!(kind(CoreError::NotWritable { core }), Kind::NotPermitted);
+        assert_eq!(
+            kind(CoreError::BytePastEnd { core, byte: 9 }),
+            Kind::NotFound
+        );
+        assert_eq!(
+            kind(CoreError::BlockTooLarge { size: 2, max: 1 }),
+            Kind::Usage
+        );
+        let corrupt = Failure::from(CoreError::CorruptBlock { core, index: 7 });
+        assert!(corrupt.message.contains("block 7") && corrupt.message.contains(&core.to_string()));
+    }
+
+    #[test]
+    fn exit_codes_are_those_of_the_manual() {
+        let codes = [
+            (Kind::Other, 1),
+            (Kind::Usage, 2),
+            (Kind::NotFound, 3),
+            (Kind::NoPeer, 4),
+            (Kind::Timeout, 4),
+            (Kind::Verification, 5),
+            (Kind::NotPermitted, 6),
+            (Kind::Storage, 7),
+            (Kind::Partial, 8),
+            (Kind::Interrupted, 130),
+            (Kind::ReaderGone, 0),
+        ];
+        for (kind, code) in codes {
+            assert_eq!(kind.code(), code, "{}", kind.name());
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The names of drives and cores in a store, and the folders that drives were made from.
+//! Knows one small JSON file. Does not know what the keys open.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ferrocore::Key;
+use serde::{Deserialize, Serialize};
+
+use crate::exit::{Failure, Kind, Result};
+use crate::target::{Base, Name};
+
+const FILE: &str = "names.json";
+const FORMAT: u8 = 1;
+
+/// All names of one store.
+#[derive(Debug)]
+pub(crate) struct Names {
+    path: PathBuf,
+    table: Mutex<Table>,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) kind: CoreKind,
+    pub(crate) key: Key,
+    /// The folder that the drive is kept equal to.
+    pub(crate) folder: Option<PathBuf>,
+}
+
+/// What kind of thing a key opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CoreKind {
+    Core,
+    Drive,
+}
+
+type Table = BTreeMap<Name, Named>;
+
+/// The file as it is written.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    format: u8,
+    names: BTreeMap<Name, StoredName>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredName {
+    kind: CoreKind,
+    key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    folder: Option<PathBuf>,
+}
+
+impl Names {
+    /// Reads the names of the store in `dir`.
+    pub(crate) fn open(dir: &Path) -> Result<Self> {
+        let path = dir.join(FILE);
+        let table = match std::fs::read(&path) {
+            Ok(bytes) => decode(&bytes).ok_or_else(|| damaged(&path))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Table::new(),
+            Err(error) => {
+                return Err(Failure::storage(
+                    format!("cannot read {}", path.display()),
+                    &error,
+                ));
+            }
+        };
+        let table = Mutex::new(table);
+        Ok(Self { path, table })
+    }
+
+    /// What `name` stands for.
+    pub(crate) fn find(&self, name: &Name) -> Option<Named> {
+        self.lock().get(name).cloned()
+    }
+
+    /// The key that `base` means.
+    pub(crate) fn key(&self, base: &Base) -> Result<Key> {
+        match base {
+            Base::Key(key) => Ok(*key),
+            Base::Name(name) => match self.find(name) {
+                Some(named) => Ok(named.key),
+                None => Err(
+                    Failure::not_found(format!("there is no `{name}` in the store"))
+                        .hint("`fcore list` shows what there is"),
+                ),
+            },
+        }
+    }
+
+    /// A name of `key`.
+    pub(crate) fn name_of(&self, key: &Key) -> Option<Name> {
+        let table = self.lock();
+        let found = table.iter().find(|(_, named)| named.key == *key);
+        found.map(|(name, _)| name.clone())
+    }
+
+    /// What kind of thing `key` opens, as far as its name tells.
+    pub(crate) fn find_kind(&self, key: &Key) -> Option<CoreKind> {
+        let table = self.lock();
+        let found = table.values().find(|named| named.key == *key);
+        found.map(|named| named.kind)
+    }
+
+    /// The drive that is kept equal to `folder`.
+    pub(crate) fn of_folder(&self, folder: &Path) -> Option<Name> {
+        let table = self.lock();
+        let found = table
+            .iter()
+            .find(|(_, named)| named.folder.as_deref() == Some(folder));
+        found.map(|(name, _)| name.clone())
+    }
+
+    /// The name `wish`, or the first with a number behind that is free.
+    pub(crate) fn free(&self, wish: &Name) -> Name {
+        let table = self.lock();
+        let mut candidates = std::iter::once(wish.clone()).chain((2..).map(|n| wish.numbered(n)));
+        let free = candidates.find(|name| !table.contains_key(name));
+        free.expect("there are more numbers than names")
+    }
+
+    /// Lets `name` stand for `named`. A folder belongs to one drive: others lose it.
+    pub(crate) fn set(&self, name: &Name, named: Named) -> Result<()> {
+        let mut table = self.lock();
+        let mut changed = table.clone();
+        if named.folder.is_some() {
+            let others = changed
+                .values_mut()
+                .filter(|other| other.folder == named.folder);
+            others.for_each(|other| other.folder = None);
+        }
+        changed.insert(name.clone(), named);
+        replace(&self.path, &encode(&changed)?).map_err(|error| {
+            Failure::storage(format!("cannot write {}", self.path.display()), &error)
+        })?;
+        *table = changed;
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn damaged(path: &Path) -> Failure {
+    let message = format!("{} is damaged", path.display());
+    Failure::new(Kind::Storage, message)
+        .hint("restore it from a backup, or move it away to lose the names only")
+}
+
+fn decode(bytes: &[u8]) -> Option<Table> {
+    let stored: Stored = serde_json::from_slice(bytes).ok()?;
+    if stored.format != FORMAT {
+        return None;
+    }
+    let named = |stored: StoredName| {
+        Some(Named {
+            kind: stored.kind,
+            key: stored.key.parse().ok()?,
+            folder: stored.folder,
+        })
+    };
+    let names = stored.names.into_iter();
+    names
+        .map(|(name, stored)| Some((name, named(stored)?)))
+        .collect()
+}
+
+fn encode(table: &Table) -> Result<Vec<u8>> {
+    let stored = |named: &Named| StoredName {
+        kind: named.kind,
+        key: named.key.to_string(),
+        folder: named.folder.clone(),
+    };
+    let names = table
+        .iter()
+        .map(|(name, named)| (name.clone(), stored(named)))
+        .collect();
+    let file = Stored {
+        format: FORMAT,
+        names,
+    };
+    serde_json::to_vec_pretty(&file).map_err(|_| {
+        Failure::usage("the path of the folder is not UTF-8, so it cannot be remembered")
+    })
+}
+
+/// Replaces the file at once, so that a crash leaves the old or the new one, and never less.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::io::Write as _;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drive(key: u8, folder: Option<&str>) -> Named {
+        Named {
+            kind: CoreKind::Drive,
+            key: Key::from([key; 32]),
+            folder: folder.map(PathBuf::from),
+        }
+    }
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn names_are_found_again_by_name_key_and_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = Names::open(dir.path()).unwrap();
+        names.set(&name("a"), drive(1, Some("/a"))).unwrap();
+        names.set(&name("b"), drive(2, None)).unwrap();
+
+        let again = Names::open(dir.path()).unwrap();
+        assert_eq!(again.find(&name("a")), Some(drive(1, Some("/a"))));
+        assert_eq!(again.name_of(&Key::from([2; 32])), Some(name("b")));
+        assert_eq!(again.of_folder(Path::new("/a")), Some(name("a")));
+        assert_eq!(again.key(&Base::Name(name("b"))), Ok(Key::from([2; 32])));
+        assert_eq!(
+            again.key(&Base::Name(name("c"))).unwrap_err().kind,
+            Kind::NotFound
+        );
+    }
+
+    #[test]
+    fn a_folder_belongs_to_the_drive_that_took_it_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = Names::open(dir.path()).unwrap();
+        names.set(&name("a"), drive(1, Some("/a"))).unwrap();
+        let second = names.free(&name("a"));
+        assert_eq!(second, name("a-2"));
+        names.set(&second, drive(2, Some("/a"))).unwrap();
+        assert_eq!(names.of_folder(Path::new("/a")), Some(second));
+        assert_eq!(names.find(&name("a")), Some(drive(1, None)));
+    }
+
+    #[test]
+    fn a_damaged_file_is_named_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let newer = r#"{"format":2,"names":{}}"#;
+        for damage in ["", "{", newer] {
+            std::fs::write(&path, damage).unwrap();
+            let failure = Names::open(dir.path()).unwrap_err();
+            assert_eq!(failure.kind, Kind::Storage);
+            assert!(failure.message.contains(FILE));
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), newer);
+    }
+}

@@ -1,0 +1,332 @@
+//! From the command line to the exit code: parses, opens the store or asks its holder, runs.
+//! Knows processes and runtimes. Does not know what commands do.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Parser as _;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Mutex;
+
+use crate::args::{Cli, Color, Command, CoreCommand, Globals};
+use crate::commands;
+use crate::context::{Context, Streams};
+use crate::exit::{Failure, Result};
+use crate::input::Input;
+use crate::output::{Output, Sink, Style};
+use crate::stop::{self, Stop};
+use crate::store::{self, Opening, Store};
+
+/// How long we wait for a store that is held by somebody who does not run our command.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// Runs the command line, without the program's name, and returns the exit code.
+pub(crate) fn main(arguments: Vec<OsString>) -> u8 {
+    let cli = match parse(&arguments) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let style = style(
+        &cli,
+        has_colors(cli.globals.color),
+        std::io::stderr().is_terminal(),
+    );
+    match &cli.command {
+        Command::Version => return commands::version(style),
+        Command::Completions(completions) => return commands::completions(completions),
+        _ => start_logs(cli.globals.verbose),
+    }
+    let output = Output::new(style, Sink::Process);
+    let runtime = match runtime(&cli) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return 1;
+        }
+    };
+    let code = runtime.block_on(run(cli, arguments, output));
+    // A read of stdin that still waits must not keep the process.
+    runtime.shutdown_background();
+    code
+}
+
+fn parse(arguments: &[OsString]) -> Result<Cli, u8> {
+    let named = std::iter::once(OsString::from("fcore")).chain(arguments.iter().cloned());
+    let error = match Cli::try_parse_from(named) {
+        Ok(cli) => return Ok(cli),
+        Err(error) => error,
+    };
+    let is_json = arguments.iter().any(|argument| argument == "--json");
+    if !error.use_stderr() || !is_json {
+        error.print().ok();
+        let code = if error.use_stderr() {
+            Failure::usage("").kind.code()
+        } else {
+            0
+        };
+        return Err(code);
+    }
+    let message = error.to_string();
+    let message = message
+        .trim_start_matches("error: ")
+        .lines()
+        .next()
+        .unwrap_or_default();
+    let failure = Failure::usage(message).hint("see fcore --help");
+    let style = Style {
+        json: true,
+        ..Style::default()
+    };
+    writeln!(std::io::stderr(), "{}", style.failure(&failure)).ok();
+    Err(failure.kind.code())
+}
+
+fn style(cli: &Cli, color: bool, is_terminal: bool) -> Style {
+    let globals = &cli.globals;
+    Style {
+        json: globals.json,
+        quiet: globals.quiet,
+        verbose: globals.verbose,
+        color,
+        bars: is_terminal && !globals.json && !globals.quiet,
+        data: cli.command.writes_data(globals),
+    }
+}
+
+fn has_colors(color: Color) -> bool {
+    let asked_not_to = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    match color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => std::io::stderr().is_terminal() && !asked_not_to,
+    }
+}
+
+/// Logs go to stderr from `-vv` on.
+fn start_logs(verbose: u8) {
+    let filter = match verbose {
+        0 | 1 => return,
+        2 => "ferrocore=debug",
+        _ => "ferrocore=trace",
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+/// Threads are for the network; local work needs none beside its own.
+fn runtime(cli: &Cli) -> std::io::Result<Runtime> {
+    let mut builder = match is_long(&cli.command) || cli.globals.has_network() {
+        true => Builder::new_multi_thread(),
+        false => Builder::new_current_thread(),
+    };
+    builder.enable_all().build()
+}
+
+/// Whether the command may hold the store for long, so that it runs those of others meanwhile.
+fn is_long(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Share(_) | Command::Get(_) | Command::Core(CoreCommand::Replicate(_))
+    )
+}
+
+async fn run(cli: Cli, arguments: Vec<OsString>, output: Output) -> u8 {
+    match attempt(cli, arguments, &output).await {
+        Ok(code) => code,
+        Err(failure) => {
+            output.fail(&failure).await;
+            failure.kind.code()
+        }
+    }
+}
+
+async fn attempt(cli: Cli, arguments: Vec<OsString>, output: &Output) -> Result<u8> {
+    let stop =
+        stop::on_signals().map_err(|error| Failure::storage("cannot handle signals", &error))?;
+    if let Command::Demo = cli.command {
+        return commands::demo(output, &stop).await.map(|()| 0);
+    }
+    let directory = std::env::current_dir()
+        .map_err(|error| Failure::storage("there is no working directory", &error))?;
+    let dir = store::locate(&cli.globals, &directory)?;
+    let store = match open(&dir, &cli.globals, &arguments, &directory, output, &stop).await? {
+        Found::Ours(store) => store,
+        Found::Theirs(code) => return Ok(code),
+    };
+    if store.is_new {
+        output
+            .say(&format!("Created a store in {}", dir.display()))
+            .await;
+    }
+    let streams = Streams {
+        output: output.clone(),
+        input: Mutex::new(Input::process()),
+        stop,
+        directory,
+    };
+    let host = if is_long(&cli.command) {
+        Host::start(&store, output).await
+    } else {
+        Host(None)
+    };
+    let result = command(cli, streams, store.clone()).await;
+    host.close().await;
+    store.node.close().await;
+    result.map(|()| 0)
+}
+
+/// What became of looking for the store.
+enum Found {
+    /// We hold it.
+    Ours(Arc<Store>),
+    /// Its holder ran the command, with this exit code.
+    Theirs(u8),
+}
+
+/// Opens the store, or has its holder run the command, whichever is possible first.
+async fn open(
+    dir: &Path,
+    globals: &Globals,
+    arguments: &[OsString],
+    directory: &Path,
+    output: &Output,
+    stop: &Stop,
+) -> Result<Found> {
+    let started = Instant::now();
+    loop {
+        let held = match Store::open(dir, globals).await? {
+            Opening::Opened(store) => return Ok(Found::Ours(store)),
+            Opening::Held(failure) => failure,
+        };
+        if let Some(code) = run_through(dir, arguments, directory, output, stop).await? {
+            return Ok(Found::Theirs(code));
+        }
+        if started.elapsed() > LOCK_PATIENCE {
+            return Err(held);
+        }
+        let pause = async {
+            tokio::time::sleep(LOCK_PAUSE).await;
+            Ok(())
+        };
+        stop.or_interrupted(pause).await?;
+    }
+}
+
+/// Runs one command on the store.
+async fn command(cli: Cli, streams: Streams, store: Arc<Store>) -> Result<()> {
+    let reports_peers = cli.globals.has_network() || is_long(&cli.command);
+    let context = Context::new(cli.globals, streams, store).await?;
+    tokio::select! {
+        biased;
+        done = commands::run(&context, cli.command) => done,
+        failed = context.report_peers(), if reports_peers => failed,
+    }
+}
+
+#[cfg(unix)]
+async fn run_through(
+    dir: &Path,
+    arguments: &[OsString],
+    directory: &Path,
+    output: &Output,
+    stop: &Stop,
+) -> Result<Option<u8>> {
+    let request = crate::control::Request {
+        arguments: arguments.to_vec(),
+        directory: directory.to_owned(),
+        color: output.style().color,
+    };
+    let ran = crate::control::run_through(dir, &request, stop).await;
+    ran.map_err(|error| Failure::new(crate::exit::Kind::Other, error))
+}
+
+#[cfg(not(unix))]
+async fn run_through(
+    _: &Path,
+    _: &[OsString],
+    _: &Path,
+    _: &Output,
+    _: &Stop,
+) -> Result<Option<u8>> {
+    Ok(None)
+}
+
+/// The control socket, where there is one.
+#[cfg(unix)]
+struct Host(Option<crate::control::Host>);
+
+#[cfg(unix)]
+impl Host {
+    async fn start(store: &Arc<Store>, output: &Output) -> Self {
+        let for_guests = store.clone();
+        let run = move |visit| guest(visit, for_guests.clone());
+        match crate::control::Host::start(&store.dir, run) {
+            Ok(host) => Self(Some(host)),
+            Err(error) => {
+                output
+                    .say(&format!(
+                        "Other commands cannot use the store meanwhile: {error}"
+                    ))
+                    .await;
+                Self(None)
+            }
+        }
+    }
+
+    async fn close(self) {
+        if let Some(host) = self.0 {
+            host.close().await;
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Host(Option<()>);
+
+#[cfg(not(unix))]
+impl Host {
+    async fn start(_: &Arc<Store>, _: &Output) -> Self {
+        Self(None)
+    }
+
+    async fn close(self) {}
+}
+
+/// Runs a guest's command on our store. Boxed, since a host runs commands, and commands may host.
+#[cfg(unix)]
+fn guest(
+    visit: crate::control::Visit,
+    store: Arc<Store>,
+) -> std::pin::Pin<Box<dyn Future<Output = u8> + Send>> {
+    Box::pin(async move {
+        let cli = match parse(&visit.request.arguments) {
+            Ok(cli) => cli,
+            Err(code) => return code,
+        };
+        let style = style(&cli, visit.request.color, false);
+        let output = Output::new(style, visit.sink);
+        let streams = Streams {
+            output: output.clone(),
+            input: Mutex::new(visit.input),
+            stop: visit.stop,
+            directory: PathBuf::from(&visit.request.directory),
+        };
+        let result = match store.check_guest(&cli.globals) {
+            Ok(()) => command(cli, streams, store).await,
+            Err(failure) => Err(failure),
+        };
+        match result {
+            Ok(()) => 0,
+            Err(failure) => {
+                output.fail(&failure).await;
+                failure.kind.code()
+            }
+        }
+    })
+}

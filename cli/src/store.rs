@@ -1,0 +1,175 @@
+//! The store of a command: where it is, its node, its names, the drives that are open.
+//! Knows how targets become drives and cores. Does not know commands.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use etcetera::BaseStrategy as _;
+use ferrocore::drive::Drive;
+use ferrocore::log::{StorageError, StoreError};
+use ferrocore::{Core, Durability, Key, Node, NodeError};
+use tokio::sync::Mutex;
+
+use crate::args::{self, Globals};
+use crate::exit::{Failure, Kind, Result};
+use crate::names::{CoreKind, Named, Names};
+use crate::target::{Name, Place};
+
+/// The directory of our own under the user's data directory.
+const DIRECTORY: &str = "ferrocore";
+
+/// Where the cores are, under the store.
+const CORES: &str = "corestore";
+
+/// An open store, shared by all commands that run on it.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) dir: PathBuf,
+    pub(crate) node: Node,
+    pub(crate) names: Names,
+    /// Whether this run created it.
+    pub(crate) is_new: bool,
+    durability: args::Durability,
+    /// Drives we write, by key: all writers of one must share it.
+    drives: Mutex<HashMap<Key, Drive>>,
+}
+
+/// What opening a store came to.
+#[derive(Debug)]
+pub(crate) enum Opening {
+    Opened(Arc<Store>),
+    /// Somebody else holds it; the failure says who.
+    Held(Failure),
+}
+
+/// The directory of the store that the options mean.
+pub(crate) fn locate(globals: &Globals, directory: &Path) -> Result<PathBuf> {
+    if let Some(dir) = &globals.store {
+        return Ok(directory.join(dir));
+    }
+    let base = etcetera::choose_base_strategy().map_err(|error| {
+        Failure::new(Kind::Storage, error).hint("say where the store is with --store DIR")
+    })?;
+    Ok(base.data_dir().join(DIRECTORY))
+}
+
+impl Store {
+    /// Opens the store in `dir`, creating it if there is none.
+    pub(crate) async fn open(dir: &Path, globals: &Globals) -> Result<Opening> {
+        let is_new = !dir.join(CORES).exists();
+        create_private(dir)?;
+        let mut builder = Node::builder()
+            .dir(dir)
+            .durability(globals.durability.into());
+        if let Some(rate) = globals.up {
+            builder = builder.upload_limit(rate);
+        }
+        if let Some(rate) = globals.down {
+            builder = builder.download_limit(rate);
+        }
+        match builder.open().await {
+            Ok(node) => Ok(Opening::Opened(Arc::new(Self {
+                dir: dir.to_owned(),
+                node,
+                names: Names::open(dir)?,
+                is_new,
+                durability: globals.durability,
+                drives: Mutex::default(),
+            }))),
+            Err(error @ NodeError::Store(StoreError::Storage(StorageError::Locked { .. }))) => {
+                Ok(Opening::Held(error.into()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Refuses options that only whoever opens the store can grant.
+    pub(crate) fn check_guest(&self, globals: &Globals) -> Result<()> {
+        let refused = if globals.durability == args::Durability::Sync
+            && self.durability != globals.durability
+        {
+            "--durability sync"
+        } else if globals.up.is_some() || globals.down.is_some() {
+            "--up and --down"
+        } else {
+            return Ok(());
+        };
+        Err(Failure::usage(format!(
+            "the store is held by another fcore, which was started without {refused}"
+        ))
+        .hint(format!("start that one with {refused}")))
+    }
+
+    /// The drive that `place` means, at the version it names.
+    pub(crate) async fn drive(&self, place: &Place) -> Result<Drive> {
+        let key = self.names.key(&place.base)?;
+        match self.names.find_kind(&key) {
+            Some(CoreKind::Core) => Err(Failure::usage(format!(
+                "`{}` is a core, not a drive",
+                place.base
+            ))
+            .hint("see `fcore core --help`")),
+            _ => self.drive_by_key(&key).await,
+        }
+    }
+
+    /// The drive called `name`, created if there is none.
+    pub(crate) async fn create_drive(&self, name: &Name, folder: Option<PathBuf>) -> Result<Drive> {
+        let mut drives = self.drives.lock().await;
+        let drive = self.node.create_drive(name.as_str()).await?;
+        let drive = drives.entry(drive.key()).or_insert(drive).clone();
+        let named = Named {
+            kind: CoreKind::Drive,
+            key: drive.key(),
+            folder,
+        };
+        self.names.set(name, named)?;
+        Ok(drive)
+    }
+
+    /// The drive with this key.
+    pub(crate) async fn drive_by_key(&self, key: &Key) -> Result<Drive> {
+        let mut drives = self.drives.lock().await;
+        if let Some(drive) = drives.get(key) {
+            return Ok(drive.clone());
+        }
+        let drive = match self.names.name_of(key) {
+            // The names of our drives are their namespaces, too.
+            Some(name) => Drive::open(&self.node.store().namespace(name.as_str()), key).await?,
+            None => self.node.drive(key).await?,
+        };
+        if drive.is_writable() {
+            drives.insert(*key, drive.clone());
+        }
+        Ok(drive)
+    }
+
+    /// The core that `place` means.
+    pub(crate) fn core(&self, place: &Place) -> Result<Core> {
+        if place.path.is_some() || place.version.is_some() {
+            return Err(Failure::usage("a core has neither versions nor paths"));
+        }
+        let key = self.names.key(&place.base)?;
+        Ok(self.node.core(&key)?)
+    }
+}
+
+impl From<args::Durability> for Durability {
+    fn from(durability: args::Durability) -> Self {
+        match durability {
+            args::Durability::Buffered => Self::Buffered,
+            args::Durability::Sync => Self::Sync,
+        }
+    }
+}
+
+/// Creates the directory for us alone: keys will lie in it.
+fn create_private(dir: &Path) -> Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    let created = builder.create(dir);
+    created.map_err(|error| Failure::storage(format!("cannot create {}", dir.display()), &error))
+}
