@@ -5,6 +5,7 @@
 //! through [`Core::accept`](crate::Core::accept); what it cannot deliver it releases. Knows who
 //! wants and claims what. Does not know networks, proofs or storage.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,7 +64,8 @@ struct State {
     /// Blocks somebody waits for, with how many do.
     blocks: BTreeMap<u64, usize>,
     ranges: BTreeMap<u64, RangeWant>,
-    claims: HashMap<u64, Vec<SupplierId>>,
+    /// Who is getting which block.
+    claims: HashMap<u64, SupplierId>,
 }
 
 struct Supplier {
@@ -112,13 +114,11 @@ impl SupplyHub {
         let mut state = self.lock();
         state.suppliers.remove(&id);
         let mut freed = Vec::new();
-        state.claims.retain(|index, claimants| {
-            let before = claimants.len();
-            claimants.retain(|claimant| *claimant != id);
-            if claimants.len() < before {
+        state.claims.retain(|index, claimant| {
+            if *claimant == id {
                 freed.push(*index);
             }
-            !claimants.is_empty()
+            *claimant != id
         });
         for want in state.ranges.values_mut() {
             want.cursors.remove(&id);
@@ -148,13 +148,10 @@ impl SupplyHub {
 
     pub(crate) fn release(&self, id: SupplierId, index: u64) {
         let mut state = self.lock();
-        let Some(claimants) = state.claims.get_mut(&index) else {
+        if state.claims.get(&index) != Some(&id) {
             return;
-        };
-        claimants.retain(|claimant| *claimant != id);
-        if claimants.is_empty() {
-            state.claims.remove(&index);
         }
+        state.claims.remove(&index);
         state.offer(index);
         // The one who could not deliver is not asked at once again.
         state.wake_others(id);
@@ -270,6 +267,16 @@ impl SupplyHub {
         self.progress.notify(usize::MAX);
     }
 
+    /// The log was cut to `length` blocks: what comes there anew is missing and may be claimed.
+    pub(crate) fn truncated(&self, length: u64) {
+        let mut state = self.lock();
+        state.claims.retain(|index, _| *index < length);
+        for want in state.ranges.values_mut() {
+            want.missing_from = want.missing_from.min(length.max(want.range.start));
+        }
+        state.offer(length);
+    }
+
     /// The core has changed in a way its suppliers may want to tell or use.
     pub(crate) fn wake_suppliers(&self) {
         self.lock().wake_all();
@@ -303,7 +310,7 @@ impl State {
             })
             .collect();
         for claim in &taken {
-            claims.insert(claim.index, vec![id]);
+            claims.insert(claim.index, id);
         }
         taken
     }
@@ -333,8 +340,8 @@ impl State {
                     continue;
                 }
                 *cursor = index + 1;
-                if let std::collections::hash_map::Entry::Vacant(slot) = self.claims.entry(index) {
-                    slot.insert(vec![id]);
+                if let Entry::Vacant(slot) = self.claims.entry(index) {
+                    slot.insert(id);
                     taken.push(Claim {
                         index,
                         urgent: false,
@@ -344,7 +351,7 @@ impl State {
         }
     }
 
-    /// Block `index` may be claimed again.
+    /// Block `index`, and those behind it, may be claimed again.
     fn offer(&mut self, index: u64) {
         for want in self.ranges.values_mut() {
             for cursor in want.cursors.values_mut() {
@@ -409,6 +416,33 @@ mod tests {
         assert!(hub.claim(ids[1], &local, 3, &All, 3).is_empty());
         hub.detach(ids[0]);
         assert_eq!(indexes(&hub.claim(ids[1], &local, 3, &All, 3)), [0, 1, 2]);
+    }
+
+    #[test]
+    fn only_the_claimant_gives_a_claim_back() {
+        let (hub, ids) = hub_with_suppliers(2);
+        let local = Bitfield::new();
+        hub.want_range(0..1);
+        hub.claim(ids[0], &local, 1, &All, 1);
+        hub.release(ids[1], 0);
+        assert!(hub.claim(ids[1], &local, 1, &All, 1).is_empty());
+        hub.release(ids[0], 0);
+        assert_eq!(indexes(&hub.claim(ids[1], &local, 1, &All, 1)), [0]);
+    }
+
+    /// Goal: after a cut both what had arrived and what was claimed behind it is wanted anew.
+    #[test]
+    fn blocks_behind_a_cut_are_wanted_again() {
+        let (hub, ids) = hub_with_suppliers(2);
+        let mut local = Bitfield::new();
+        let want = hub.want_range(2..6);
+        local.set_range(0..5, true);
+        assert_eq!(hub.missing_from(want, &local), Some(5));
+        assert_eq!(indexes(&hub.claim(ids[0], &local, 6, &All, 9)), [5]);
+        local.truncate(3);
+        hub.truncated(3);
+        assert_eq!(hub.missing_from(want, &local), Some(3));
+        assert_eq!(indexes(&hub.claim(ids[1], &local, 6, &All, 9)), [3, 4, 5]);
     }
 
     #[test]

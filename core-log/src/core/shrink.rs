@@ -54,6 +54,7 @@ impl Core {
             shared.bitfield.truncate(length);
             shared.contiguous_length = shared.contiguous_length.min(length);
         });
+        inner.supply.truncated(length);
         inner.announce(&[Event::Truncate { length, fork }]);
         Ok(truncated)
     }
