@@ -454,3 +454,16 @@ mod files {
         assert!(report.contains("another core"), "{report}");
     }
 }
+
+#[test]
+fn an_empty_value_is_no_user_data_now_and_later() {
+    let directory = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let store = Corestore::open(directory.path(), StoreOptions::default()).unwrap();
+        let core = store.get_named("core").unwrap();
+        assert_eq!(core.user_data("key"), None);
+        core.set_user_data("key", Some(b"value")).unwrap();
+        core.set_user_data("key", Some(b"")).unwrap();
+        assert_eq!(core.user_data("key"), None);
+    }
+}

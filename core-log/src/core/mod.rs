@@ -27,7 +27,7 @@ use crate::flat_tree;
 use crate::manifest::Manifest;
 use crate::merkle::{Node, Roots};
 use crate::seek::NodeSource;
-use crate::storage::{CoreStorage, CoreWrite, Durability, OpenedCore, StorageError};
+use crate::storage::{self, CoreStorage, CoreWrite, Durability, OpenedCore, StorageError};
 use crate::supply::SupplyHub;
 use crate::verifier::Verifier;
 
@@ -129,23 +129,20 @@ impl Core {
         }
     }
 
-    /// Sets a small value kept beside the log, or removes it.
+    /// Sets a small value kept beside the log, or removes it: with `None`, or an empty value.
     ///
     /// # Errors
     /// [`CoreError::Storage`] if it cannot be committed.
     pub fn set_user_data(&self, key: &str, value: Option<&[u8]>) -> Result<(), CoreError> {
         let _writer = self.inner.lock_writer();
+        let (key, value) = (key.to_owned(), value.map(<[u8]>::to_vec));
         let write = CoreWrite {
-            user_data: vec![(key.to_owned(), value.map(<[u8]>::to_vec))],
+            user_data: vec![(key.clone(), value.clone())],
             ..CoreWrite::default()
         };
         self.inner.storage.commit(write, self.inner.durability)?;
-        self.inner.update(|shared| {
-            match value {
-                Some(value) => shared.user_data.insert(key.to_owned(), value.to_vec()),
-                None => shared.user_data.remove(key),
-            };
-        });
+        self.inner
+            .update(|shared| storage::set_user_data(&mut shared.user_data, key, value));
         Ok(())
     }
 

@@ -304,7 +304,11 @@ pub enum StorageError {
 }
 
 /// Sets or removes one value.
-fn set_user_data(data: &mut BTreeMap<String, Vec<u8>>, key: String, value: Option<Vec<u8>>) {
+pub(crate) fn set_user_data(
+    data: &mut BTreeMap<String, Vec<u8>>,
+    key: String,
+    value: Option<Vec<u8>>,
+) {
     match value.filter(|value| !value.is_empty()) {
         Some(value) => data.insert(key, value),
         None => data.remove(&key),
