@@ -11,12 +11,10 @@ use std::collections::{HashMap, VecDeque};
 use bytes::Bytes;
 
 use crate::error::{MuxError, PeerMisbehaved};
-use crate::limits::{
-    NAME_LEN_MAX, OFFERED_BYTES_MAX, OFFERED_OVERHEAD, OFFERS_MAX, REMOTE_CHANNELS_MAX,
-};
+use crate::limits::{NAME_LEN_MAX, OFFERED_BYTES_MAX, OFFERED_OVERHEAD, REMOTE_CHANNELS_MAX};
 
 /// A channel of one [`Mux`](crate::Mux), from our `open` or `accept` until it is closed.
-/// Unlike the number on the wire it never comes back.
+/// Unlike the number on the wire it does not come back (but after 2^32 uses of its number).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelId {
     number: u32,
@@ -58,6 +56,11 @@ impl Name {
             protocol: protocol.to_owned(),
             id: Bytes::copy_from_slice(id),
         }
+    }
+
+    /// Bytes that a name takes up.
+    fn len(&self) -> usize {
+        self.protocol.len() + self.id.len()
     }
 
     /// The length to complain about, if there is one.
@@ -108,7 +111,6 @@ pub(crate) struct Channels {
     free: Vec<u32>,
     remotes: Vec<Remote>,
     waiting: HashMap<Name, Waiting>,
-    offers: usize,
     offers_seen: u64,
     offered_bytes: usize,
 }
@@ -134,9 +136,13 @@ enum LocalState {
 #[derive(Debug)]
 enum Remote {
     Free,
-    Offered(Offer),
+    /// Boxed, because a peer may leave many slots free.
+    Offered(Box<Offer>),
     Open(ChannelId),
 }
+
+/// A peer that opens all its channels and lets us reject them costs this much.
+const _: () = assert!(REMOTE_CHANNELS_MAX * size_of::<Remote>() <= 1 << 20);
 
 /// Numbers of channels that wait for their other half. One of the two queues is always empty.
 #[derive(Debug, Default)]
@@ -341,12 +347,9 @@ impl Channels {
         name: Name,
         handshake: &[u8],
     ) -> Result<OfferId, PeerMisbehaved> {
-        if self.offers == OFFERS_MAX {
-            return Err(PeerMisbehaved::TooMuchAhead);
-        }
-        let cost = OFFERED_OVERHEAD + handshake.len();
+        // The name is kept here and in the table of those that wait.
+        let cost = OFFERED_OVERHEAD + 2 * name.len() + handshake.len();
         reserve(&mut self.offered_bytes, cost)?;
-        self.offers += 1;
         self.offers_seen += 1;
         let serial = self.offers_seen;
         self.waiting
@@ -357,13 +360,13 @@ impl Channels {
         let handshake = Bytes::copy_from_slice(handshake);
         self.set_remote(
             number,
-            Remote::Offered(Offer {
+            Remote::Offered(Box::new(Offer {
                 name,
                 handshake,
                 ahead: Vec::new(),
                 serial,
                 cost,
-            }),
+            })),
         );
         Ok(OfferId { number, serial })
     }
@@ -372,9 +375,8 @@ impl Channels {
         let slot = self.remotes.get_mut((number as usize).checked_sub(1)?)?;
         match std::mem::replace(slot, Remote::Free) {
             Remote::Offered(offer) => {
-                self.offers -= 1;
                 self.offered_bytes -= offer.cost;
-                Some(offer)
+                Some(*offer)
             }
             other => {
                 *slot = other;
@@ -414,7 +416,7 @@ impl Channels {
     fn release(&mut self, number: u32) {
         if let Some(local) = self.local_mut(number) {
             local.state = LocalState::Free;
-            local.generation += 1;
+            local.generation = local.generation.wrapping_add(1);
             self.free.push(number);
         }
     }
@@ -528,6 +530,6 @@ mod tests {
         let _ = channels.open(name());
         channels.remote_open(1, name(), b"").unwrap();
         assert!(channels.waiting.is_empty());
-        assert_eq!((channels.offers, channels.offered_bytes), (0, 0));
+        assert_eq!(channels.offered_bytes, 0);
     }
 }

@@ -39,8 +39,8 @@ pub enum PeerMisbehaved {
     /// More than [`REMOTE_CHANNELS_MAX`](crate::limits::REMOTE_CHANNELS_MAX) channels.
     #[error("peer opened too many channels")]
     TooManyChannels,
-    /// More than [`OFFERS_MAX`](crate::limits::OFFERS_MAX) unanswered offers, or more than
-    /// [`OFFERED_BYTES_MAX`](crate::limits::OFFERED_BYTES_MAX) bytes sent ahead of the answers.
+    /// Unanswered offers, with what was sent ahead of the answers, hold more than
+    /// [`OFFERED_BYTES_MAX`](crate::limits::OFFERED_BYTES_MAX).
     #[error("peer sent too much ahead of our answer")]
     TooMuchAhead,
 }

@@ -11,13 +11,11 @@ pub const BATCH_LEN_TARGET: usize = 64 * 1024;
 /// Batches inside batches: JavaScript peers never nest them, but accept them.
 pub const BATCH_DEPTH_MAX: usize = 4;
 
-/// Channels offered by the peer that were neither accepted nor rejected yet.
-pub const OFFERS_MAX: usize = 1024;
-
-/// What all open offers together may hold, in bytes: handshakes, and messages sent ahead.
+/// What all open offers together may hold, in bytes: names, handshakes, and messages sent ahead.
 pub const OFFERED_BYTES_MAX: usize = 256 * 1024;
 
-/// What each offer and each message sent ahead of an answer counts for beside its own length.
+/// What each offer and each message sent ahead of an answer counts for beside its own length. It
+/// bounds their number, too.
 pub const OFFERED_OVERHEAD: usize = 512;
 
 /// Channels a peer may number on its side of one connection.
@@ -30,5 +28,4 @@ pub const NAME_LEN_MAX: usize = 1024;
 pub const HANDSHAKE_LEN_MAX: usize = 64 * 1024;
 
 const _: () = assert!(BATCH_LEN_TARGET < FRAME_LEN_MAX);
-const _: () = assert!(OFFERS_MAX <= REMOTE_CHANNELS_MAX);
-const _: () = assert!(2 * NAME_LEN_MAX < OFFERED_BYTES_MAX);
+const _: () = assert!(OFFERED_OVERHEAD + 4 * NAME_LEN_MAX < OFFERED_BYTES_MAX);

@@ -1,7 +1,9 @@
 //! What a peer can do wrong, what that is called, and what it may cost.
 
 use bytes::Bytes;
-use ferrocore_mux::limits::{NAME_LEN_MAX, OFFERED_BYTES_MAX, OFFERS_MAX, REMOTE_CHANNELS_MAX};
+use ferrocore_mux::limits::{
+    NAME_LEN_MAX, OFFERED_BYTES_MAX, OFFERED_OVERHEAD, REMOTE_CHANNELS_MAX,
+};
 use ferrocore_mux::{Event, Mux, PeerMisbehaved};
 use ferrocore_primitives::encoding::{put_buffer, put_string, put_uint};
 use proptest::prelude::*;
@@ -73,14 +75,16 @@ fn what_refers_to_nothing_is_ignored() {
 
 #[test]
 fn unanswered_offers_are_bounded() {
-    let offers = |count: usize| (1..=count as u64).map(|number| open(number, "p"));
-    let by_bytes = OFFERED_BYTES_MAX / 512;
-    let bound = by_bytes.min(OFFERS_MAX);
-    assert_eq!(ignoring(offers(bound)), Ok(()));
-    assert_eq!(
-        ignoring(offers(bound + 1)),
-        Err(PeerMisbehaved::TooMuchAhead)
-    );
+    for name in ["p".to_owned(), "p".repeat(NAME_LEN_MAX)] {
+        let offers = |count: u64| (1..=count).map(|number| open(number, &name));
+        let cost = OFFERED_OVERHEAD + 2 * name.len();
+        let bound = (OFFERED_BYTES_MAX / cost) as u64;
+        assert_eq!(ignoring(offers(bound)), Ok(()));
+        assert_eq!(
+            ignoring(offers(bound + 1)),
+            Err(PeerMisbehaved::TooMuchAhead)
+        );
+    }
 }
 
 #[test]
@@ -88,7 +92,7 @@ fn messages_ahead_of_an_answer_are_bounded() {
     let message = || Bytes::from(vec![1, 0]);
     let flood = [open(1, "p")]
         .into_iter()
-        .chain(std::iter::repeat_with(message).take(OFFERED_BYTES_MAX / 512));
+        .chain(std::iter::repeat_with(message).take(OFFERED_BYTES_MAX / OFFERED_OVERHEAD));
     assert_eq!(ignoring(flood), Err(PeerMisbehaved::TooMuchAhead));
     let long = Bytes::from(vec![1; OFFERED_BYTES_MAX]);
     assert_eq!(
