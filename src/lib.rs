@@ -51,3 +51,8 @@ pub use ferrocore_primitives::sign::PublicKey;
 pub use node::{Node, NodeBuilder, NodeError};
 pub use peers::{ConnectionId, PeerEvent, PeerEvents, PeerInfo};
 pub use tcp::{Dialing, Listening};
+
+/// The examples of the README must work, too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
