@@ -20,7 +20,6 @@ use crate::uploads::{self, Answer, Question, Uploads};
 use crate::wire::Wire;
 
 /// A core that both sides may replicate.
-#[derive(Debug)]
 pub(crate) struct CoreChannel {
     core: Core,
     events: Events,
@@ -80,8 +79,8 @@ impl CoreChannel {
             }
             Message::Cancel(cancel) => self.uploads.cancel(cancel.request),
             Message::Data(data) => {
-                self.downloads
-                    .handle_data(&self.core, data, now, &mut self.stats)
+                let (core, peer, stats) = (&self.core, &mut self.peer, &mut self.stats);
+                self.downloads.handle_data(core, peer, data, now, stats)?;
             }
             Message::NoData(no_data) => {
                 self.downloads
@@ -142,8 +141,8 @@ impl CoreChannel {
 
     /// Gives up requests that are overdue.
     pub(crate) fn handle_timeout(&mut self, wire: &mut Wire<'_>, now: Time) {
-        self.downloads
-            .handle_timeout(&self.core, &mut self.peer, wire, now, &mut self.stats);
+        let (core, stats) = (&self.core, &mut self.stats);
+        self.downloads.handle_timeout(core, wire, now, stats);
     }
 
     /// Asks this peer for nothing more.

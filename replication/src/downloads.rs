@@ -19,13 +19,14 @@ use crate::messages::{Cancel, Data, Message, NoData, Request, Want};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::peer::{Peer, RemoteBlocks};
 use crate::promises::{Path, Promises};
-use crate::requests::{Pending, Requests};
+use crate::requests::{Asked, Pending, Requests};
 use crate::stats::Stats;
 use crate::wire::Wire;
 
 /// What one peer is asked for.
-#[derive(Debug)]
 pub(crate) struct Downloads {
+    /// Called when there is more to ask for. Absent before the start and after the stop.
+    wake: Option<Wake>,
     /// Present while the peer is a supplier of the core.
     supplier: Option<Supplier>,
     requests: Requests,
@@ -59,6 +60,7 @@ impl Drop for Supplier {
 impl Downloads {
     pub(crate) fn new(now: Time) -> Self {
         Self {
+            wake: None,
             supplier: None,
             requests: Requests::new(now),
             promises: Promises::default(),
@@ -69,15 +71,13 @@ impl Downloads {
 
     /// Makes the peer a supplier of `core`. `wake` is called when there is more to ask for.
     pub(crate) fn start(&mut self, core: &Core, wake: Wake) {
-        let id = core.supply().attach(wake);
-        self.supplier = Some(Supplier {
-            core: core.clone(),
-            id,
-        });
+        self.wake = Some(wake);
+        self.attach(core);
     }
 
     /// Asks the peer for nothing more.
     pub(crate) fn stop(&mut self) {
+        self.wake = None;
         self.supplier = None;
     }
 
@@ -91,16 +91,24 @@ impl Downloads {
         self.requests.next_deadline()
     }
 
-    /// The peer's state changed: says to the core which length it can be brought to.
+    /// The peer's state changed: says to the core which length it can be brought to. A peer on another
+    /// fork can supply nothing, and those who wait should look elsewhere.
     pub(crate) fn handle_sync(&mut self, core: &Core, peer: &Peer) {
+        if !peer.is_synced {
+            return;
+        }
+        if peer.sync.fork != core.fork() || !peer.sync.uploading {
+            self.supplier = None;
+            return;
+        }
+        self.attach(core);
         let Some(supplier) = &self.supplier else {
             return;
         };
         let length = core.length();
-        let is_same_fork = peer.sync.fork == core.fork();
         // Until it acknowledges our length, what it says of upgrades is about an older one.
         let may_upgrade = peer.sync.can_upgrade || peer.sync.remote_length != length;
-        let reachable = if is_same_fork && may_upgrade {
+        let reachable = if may_upgrade {
             peer.sync.length
         } else {
             length
@@ -116,29 +124,41 @@ impl Downloads {
     }
 
     /// An answer came. It is verified by the next [`commit`](Self::commit).
-    pub(crate) fn handle_data(&mut self, core: &Core, data: Data, now: Time, stats: &mut Stats) {
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved::TooManyDenials`] if it answers another question, once too often.
+    pub(crate) fn handle_data(
+        &mut self,
+        core: &Core,
+        peer: &mut Peer,
+        data: Data,
+        now: Time,
+        stats: &mut Stats,
+    ) -> Result<(), PeerMisbehaved> {
         let Some(pending) = self.requests.answered(data.request, now) else {
             stats.answers_ignored += 1;
-            return;
+            return Ok(());
         };
         if !pending.is_answered_by(&data.proof) {
             stats.answers_ignored += 1;
-            return self.give_up(core, &pending);
+            return self.deny(core, peer, &pending);
         }
-        let arrived = Arrived {
-            pending,
-            proof: data.proof,
-        };
-        match arrived.pending.path {
+        let proof = data.proof;
+        let arrived = Arrived { pending, proof };
+        match pending.path() {
             Some(path) if self.promises.is_early(path) => {
                 stats.proofs_parked += 1;
                 self.promises.park(path, arrived);
             }
             _ => self.arrive(arrived),
         }
+        Ok(())
     }
 
     /// An answer will not come.
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved::TooManyDenials`] if that happened too often.
     pub(crate) fn handle_no_data(
         &mut self,
         core: &Core,
@@ -146,13 +166,9 @@ impl Downloads {
         no_data: NoData,
         now: Time,
     ) -> Result<(), PeerMisbehaved> {
-        let Some(pending) = self.requests.answered(no_data.request, now) else {
-            return Ok(());
-        };
-        self.forgo(core, peer, &pending);
-        match pending.asked.block {
-            Some(block) if !peer.blocks.deny(block.index) => Err(PeerMisbehaved::TooManyDenials),
-            _ => Ok(()),
+        match self.requests.answered(no_data.request, now) {
+            Some(pending) => self.deny(core, peer, &pending),
+            None => Ok(()),
         }
     }
 
@@ -160,22 +176,14 @@ impl Downloads {
     pub(crate) fn handle_timeout(
         &mut self,
         core: &Core,
-        peer: &mut Peer,
         wire: &mut Wire<'_>,
         now: Time,
         stats: &mut Stats,
     ) {
-        if self
-            .requests
-            .next_deadline()
-            .is_none_or(|deadline| now < deadline)
-        {
-            return;
-        }
         for (request, pending) in self.requests.overdue(now) {
             stats.requests_timed_out += 1;
             wire.send(&Message::Cancel(Cancel { request }));
-            self.forgo(core, peer, &pending);
+            self.give_up(core, &pending);
         }
     }
 
@@ -187,40 +195,33 @@ impl Downloads {
         if self.arrived.is_empty() {
             return Ok(());
         }
-        let (pending, proofs): (Vec<_>, Vec<_>) = std::mem::take(&mut self.arrived)
-            .into_iter()
+        let arrived = std::mem::take(&mut self.arrived).into_iter();
+        let (requests, proofs) = arrived
             .map(|arrived| (arrived.pending, arrived.proof))
             .unzip();
-        let sizes: Vec<usize> = proofs.iter().map(block_len).collect();
         let mut changeset = core.changeset();
         let results = core.verify_into(&mut changeset, proofs);
-        let (mut verified, mut bytes, mut refused) = (Vec::new(), 0, None);
-        for ((pending, size), result) in pending.into_iter().zip(sizes).zip(results) {
-            match result {
-                Ok(()) => {
-                    bytes += size as u64;
-                    verified.push(pending);
-                }
-                Err(error) => {
-                    self.release(core, &pending);
-                    if is_to_blame(&error, &pending) {
-                        stats.proofs_refused += 1;
-                        refused = Some(error);
-                    }
-                }
-            }
-        }
+        let (verified, refused) = self.sort_out(core, requests, results);
+        let bytes: usize = changeset
+            .blocks()
+            .iter()
+            .map(|(_, block)| block.len())
+            .sum();
         match core.commit(changeset) {
             Ok(accepted) => {
                 stats.blocks_downloaded += accepted.blocks.len() as u64;
-                stats.bytes_downloaded += bytes;
+                stats.bytes_downloaded += bytes as u64;
                 if accepted.blocks.len() < verified.len() {
                     self.release_duplicates(core, &verified, &accepted.blocks);
                 }
             }
             Err(error) => self.fail_commit(core, &verified, &error),
         }
-        refused.map_or(Ok(()), |error| Err(PeerMisbehaved::BadProof(error)))
+        let Some(error) = refused else {
+            return Ok(());
+        };
+        stats.proofs_refused += 1;
+        Err(PeerMisbehaved::BadProof(error))
     }
 
     /// Asks for an upgrade if there is one, and for as many wanted blocks as may be in flight, but
@@ -237,7 +238,7 @@ impl Downloads {
         let Some(id) = self.supplier.as_ref().map(|supplier| supplier.id) else {
             return;
         };
-        if !peer.is_synced || !peer.sync.uploading || peer.sync.fork != core.fork() {
+        if !peer.is_synced {
             return;
         }
         let before = self.requests.len();
@@ -255,6 +256,15 @@ impl Downloads {
         stats.requests_sent += (self.requests.len() - before) as u64;
     }
 
+    fn attach(&mut self, core: &Core) {
+        if let (None, Some(wake)) = (&self.supplier, &self.wake) {
+            self.supplier = Some(Supplier {
+                core: core.clone(),
+                id: core.supply().attach(Wake::clone(wake)),
+            });
+        }
+    }
+
     /// One upgrade at a time, and only from the length that the peer has acknowledged.
     fn request_upgrade(&mut self, core: &Core, peer: &Peer, wire: &mut Wire<'_>, now: Time) {
         let (start, sync) = (core.length(), &peer.sync);
@@ -262,7 +272,7 @@ impl Downloads {
         if !is_possible || self.requests.is_upgrading() {
             return;
         }
-        let asked = ProofRequest {
+        let proof = ProofRequest {
             fork: core.fork(),
             upgrade: Some(UpgradeRequest {
                 start,
@@ -271,10 +281,10 @@ impl Downloads {
             manifest: sync.has_manifest && core.manifest().is_none(),
             ..ProofRequest::default()
         };
-        let id = self.requests.insert(asked.clone(), None, now);
+        let id = self.requests.insert(proof.fork, Asked::Upgrade, now);
         wire.send(&Message::Request(Request {
             id,
-            proof: asked,
+            proof,
             priority: 0,
         }));
     }
@@ -292,7 +302,7 @@ impl Downloads {
             },
         };
         self.promises.promise(path);
-        let asked = ProofRequest {
+        let proof = ProofRequest {
             fork: core.fork(),
             block: Some(NodeRequest {
                 index,
@@ -300,12 +310,11 @@ impl Downloads {
             }),
             ..ProofRequest::default()
         };
-        let id = self.requests.insert(asked.clone(), Some(path), now);
-        let priority = u64::from(claim.urgent);
+        let id = self.requests.insert(proof.fork, Asked::Block(path), now);
         wire.send(&Message::Request(Request {
             id,
-            proof: asked,
-            priority,
+            proof,
+            priority: u64::from(claim.urgent),
         }));
     }
 
@@ -322,60 +331,93 @@ impl Downloads {
         }
     }
 
+    /// Which requests are answered by proofs that hold, and the worst that is wrong with the others.
+    fn sort_out(
+        &self,
+        core: &Core,
+        requests: Vec<Pending>,
+        results: Vec<Result<(), VerifyError>>,
+    ) -> (Vec<Pending>, Option<VerifyError>) {
+        let (mut verified, mut refused) = (Vec::with_capacity(requests.len()), None);
+        for (pending, result) in requests.into_iter().zip(results) {
+            let Err(error) = result else {
+                verified.push(pending);
+                continue;
+            };
+            self.release_all(core, [&pending]);
+            if is_to_blame(&error, &pending) {
+                refused = Some(error);
+            }
+        }
+        (verified, refused)
+    }
+
     /// Queues an answer, and those that were waiting for it behind it.
     fn arrive(&mut self, arrived: Arrived) {
         let mut ready = vec![arrived];
         while let Some(next) = ready.pop() {
-            if let Some(path) = next.pending.path {
+            if let Some(path) = next.pending.path() {
                 ready.extend(self.promises.settle(path));
             }
             self.arrived.push(next);
         }
     }
 
-    /// A request that the peer will not answer: it is not asked for the same again at once.
-    fn forgo(&mut self, core: &Core, peer: &mut Peer, pending: &Pending) {
-        if pending.asked.upgrade.is_some() {
-            peer.sync.can_upgrade = false;
-            self.handle_sync(core, peer);
-        }
+    /// The peer will not give what it announced: it is taken not to have it.
+    fn deny(
+        &mut self,
+        core: &Core,
+        peer: &mut Peer,
+        pending: &Pending,
+    ) -> Result<(), PeerMisbehaved> {
         self.give_up(core, pending);
+        match pending.asked {
+            Asked::Block(path) if !peer.blocks.deny(path.block) => {
+                return Err(PeerMisbehaved::TooManyDenials);
+            }
+            Asked::Block(_) => {}
+            Asked::Upgrade => {
+                peer.sync.can_upgrade = false;
+                self.handle_sync(core, peer);
+            }
+        }
+        Ok(())
     }
 
-    /// A request without a usable answer: others may have its block, and answers that rest on its
-    /// own are tried without it.
+    /// A request without a usable answer: others may have its block, and answers that rest on its own
+    /// are tried without it.
     fn give_up(&mut self, core: &Core, pending: &Pending) {
-        self.release(core, pending);
-        if let Some(path) = pending.path {
+        if let Some(path) = pending.path() {
+            self.release(core, path.block);
             for orphan in self.promises.settle(path) {
                 self.arrive(orphan);
             }
         }
     }
 
-    fn release(&self, core: &Core, pending: &Pending) {
-        if let (Some(supplier), Some(block)) = (&self.supplier, pending.asked.block) {
-            core.supply().release(supplier.id, block.index);
+    fn release(&self, core: &Core, block: u64) {
+        if let Some(supplier) = &self.supplier {
+            core.supply().release(supplier.id, block);
+        }
+    }
+
+    fn release_all<'a>(&self, core: &Core, requests: impl IntoIterator<Item = &'a Pending>) {
+        for path in requests.into_iter().filter_map(Pending::path) {
+            self.release(core, path.block);
         }
     }
 
     /// Blocks that came from elsewhere meanwhile leave no claims behind.
     fn release_duplicates(&self, core: &Core, verified: &[Pending], fresh: &[u64]) {
-        for pending in verified {
-            if pending
-                .asked
-                .block
-                .is_some_and(|block| fresh.binary_search(&block.index).is_err())
-            {
-                self.release(core, pending);
-            }
-        }
+        let is_fresh = |path: Path| fresh.binary_search(&path.block).is_ok();
+        let duplicates = verified
+            .iter()
+            .filter(|p| p.path().is_some_and(|path| !is_fresh(path)));
+        self.release_all(core, duplicates);
     }
 
     fn fail_commit(&mut self, core: &Core, verified: &[Pending], error: &AcceptError) {
-        verified
-            .iter()
-            .for_each(|pending| self.release(core, pending));
+        self.release_all(core, verified);
         if let AcceptError::Storage(error) = error {
             tracing::error!(core = %core.key(), %error, "cannot store what a peer sent");
             self.stop();
@@ -388,16 +430,11 @@ fn can_ask_for_blocks(core: &Core, peer: &Peer) -> bool {
     peer.sync.length >= core.length() || core.can_upgrade_from(peer.sync.length).unwrap_or(false)
 }
 
-fn block_len(proof: &Proof) -> usize {
-    proof.block.as_ref().map_or(0, |block| block.value.len())
-}
-
 /// Whether a failed verification is the peer's fault: not if we or another peer moved the core, nor
 /// if we asked for too short a path.
 fn is_to_blame(error: &VerifyError, pending: &Pending) -> bool {
-    let rests_on_another = pending
-        .path
-        .is_some_and(|path| path.promised_anchor.is_some());
+    let path = pending.path();
+    let rests_on_another = path.is_some_and(|path| path.promised_anchor.is_some());
     match error {
         VerifyError::Unanchored { .. } => !rests_on_another,
         VerifyError::WrongFork { .. } => false,

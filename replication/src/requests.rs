@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ferrocore_log::proof::{Proof, ProofRequest};
+use ferrocore_log::proof::Proof;
 use ferrocore_primitives::time::Time;
 
 use crate::limits::{
@@ -13,24 +13,40 @@ use crate::limits::{
 };
 use crate::promises::Path;
 
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// A block along this path.
+    Block(Path),
+    /// A longer log.
+    Upgrade,
+}
+
 /// A request in flight.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Pending {
-    pub(crate) asked: ProofRequest,
-    /// The path of the block it asks for, if it asks for one.
-    pub(crate) path: Option<Path>,
+    pub(crate) fork: u64,
+    pub(crate) asked: Asked,
     sent_at: Time,
 }
 
 impl Pending {
-    /// Whether `proof` has the parts that were asked for and no others. A manifest may be missing.
+    /// The path of the block, if one was asked for.
+    pub(crate) fn path(&self) -> Option<Path> {
+        match self.asked {
+            Asked::Block(path) => Some(path),
+            Asked::Upgrade => None,
+        }
+    }
+
+    /// Whether `proof` has the parts that were asked for and no others.
     pub(crate) fn is_answered_by(&self, proof: &Proof) -> bool {
-        let asked = &self.asked;
-        asked.fork == proof.fork
-            && asked.block.map(|block| block.index) == proof.block.as_ref().map(|block| block.index)
-            && asked.hash.map(|hash| hash.index) == proof.hash.as_ref().map(|hash| hash.index)
-            && asked.upgrade.is_some() == proof.upgrade.is_some()
-            && (asked.seek.is_some() || proof.seek.is_none())
+        let index = proof.block.as_ref().map(|block| block.index);
+        let has_more = proof.hash.is_some() || proof.seek.is_some();
+        self.fork == proof.fork
+            && !has_more
+            && index == self.path().map(|path| path.block)
+            && proof.upgrade.is_some() == (self.asked == Asked::Upgrade)
     }
 }
 
@@ -77,18 +93,16 @@ impl Requests {
     }
 
     /// Notes a request and returns its id.
-    pub(crate) fn insert(&mut self, asked: ProofRequest, path: Option<Path>, now: Time) -> u64 {
+    pub(crate) fn insert(&mut self, fork: u64, asked: Asked, now: Time) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        self.upgrades += usize::from(asked.upgrade.is_some());
-        self.pending.insert(
-            id,
-            Pending {
-                asked,
-                path,
-                sent_at: now,
-            },
-        );
+        self.upgrades += usize::from(asked == Asked::Upgrade);
+        let pending = Pending {
+            fork,
+            asked,
+            sent_at: now,
+        };
+        self.pending.insert(id, pending);
         self.is_limited = self.pending.len() >= self.window;
         id
     }
@@ -137,7 +151,7 @@ impl Requests {
 
     fn remove(&mut self, id: u64) -> Option<Pending> {
         let pending = self.pending.remove(&id)?;
-        self.upgrades -= usize::from(pending.asked.upgrade.is_some());
+        self.upgrades -= usize::from(pending.asked == Asked::Upgrade);
         Some(pending)
     }
 }
@@ -156,7 +170,7 @@ mod tests {
         let mut windows = Vec::new();
         for _ in 0..10 {
             while requests.room(100) > 0 {
-                requests.insert(ProofRequest::default(), None, Time::ZERO);
+                requests.insert(0, Asked::Upgrade, Time::ZERO);
             }
             windows.push(requests.len());
             for id in requests.next_id - requests.len() as u64..requests.next_id {
@@ -174,7 +188,7 @@ mod tests {
     fn the_window_stays_while_there_is_little_to_ask() {
         let mut requests = Requests::new(Time::ZERO);
         for _ in 0..WINDOW_START {
-            let id = requests.insert(ProofRequest::default(), None, Time::ZERO);
+            let id = requests.insert(0, Asked::Upgrade, Time::ZERO);
             requests.answered(id, Time::ZERO);
         }
         assert_eq!(requests.window, WINDOW_START);
@@ -191,7 +205,7 @@ mod tests {
     fn a_request_is_overdue_when_the_peer_falls_silent() {
         let mut requests = Requests::new(Time::ZERO);
         let ids: Vec<u64> = (0..2)
-            .map(|_| requests.insert(ProofRequest::default(), None, Time::ZERO))
+            .map(|_| requests.insert(0, Asked::Upgrade, Time::ZERO))
             .collect();
         assert!(requests.answered(ids[1], seconds(20)).is_some());
         assert!(
@@ -208,9 +222,9 @@ mod tests {
     #[test]
     fn a_request_that_others_pass_by_is_overdue_in_the_end() {
         let mut requests = Requests::new(Time::ZERO);
-        requests.insert(ProofRequest::default(), None, Time::ZERO);
+        requests.insert(0, Asked::Upgrade, Time::ZERO);
         for second in 0..REQUEST_TIMEOUT_TOTAL.as_secs() {
-            let id = requests.insert(ProofRequest::default(), None, seconds(second));
+            let id = requests.insert(0, Asked::Upgrade, seconds(second));
             requests.answered(id, seconds(second));
             assert!(requests.overdue(seconds(second)).is_empty());
         }

@@ -571,6 +571,24 @@ fn wants_are_answered_from_what_is_here_and_bounded() {
 }
 
 #[test]
+fn a_peer_on_another_fork_supplies_nothing_until_it_is_back() {
+    let (mut script, _, _, reader) = upgraded(10);
+    let fork = |fork| {
+        Message::Sync(Sync {
+            fork,
+            length: 10,
+            uploading: true,
+            ..Sync::default()
+        })
+    };
+    for (said, suppliers) in [(1, 0), (0, 1), (1, 0)] {
+        script.say(&fork(said));
+        script.deliver().unwrap();
+        assert_eq!(reader.supply().suppliers(), suppliers, "fork {said}");
+    }
+}
+
+#[test]
 fn absurd_numbers_in_any_message_are_survived() {
     let (mut script, _, _, reader) = upgraded(10);
     let _want = reader.download_all();
