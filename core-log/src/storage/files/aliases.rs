@@ -10,8 +10,9 @@ use std::path::PathBuf;
 
 use ferrocore_primitives::keys::DiscoveryKey;
 
+use super::block_file::sync_directory;
 use super::{io_error, parse_hex};
-use crate::storage::{Alias, StorageError};
+use crate::storage::{Alias, Durability, StorageError};
 
 /// The names in memory and on disk.
 pub(super) struct Aliases {
@@ -22,8 +23,8 @@ pub(super) struct Aliases {
 impl Aliases {
     /// Reads the index at `path`, if there is one.
     pub(super) fn load(path: PathBuf) -> Result<Option<Self>, StorageError> {
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
+        let text = match fs::read(&path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error("read", &path)(error)),
         };
@@ -50,7 +51,13 @@ impl Aliases {
         self.cores.get(alias).copied()
     }
 
-    pub(super) fn set(&mut self, alias: Alias, core: DiscoveryKey) -> Result<(), StorageError> {
+    /// Keeps `core` under `alias`; with [`Durability::Sync`] on the device.
+    pub(super) fn set(
+        &mut self,
+        alias: Alias,
+        core: DiscoveryKey,
+        durability: Durability,
+    ) -> Result<(), StorageError> {
         if self.get(&alias) == Some(core) {
             return Ok(());
         }
@@ -59,14 +66,18 @@ impl Aliases {
                 .append(true)
                 .create(true)
                 .open(&self.path)?;
-            file.write_all(line(&alias, &core).as_bytes())
+            file.write_all(line(&alias, &core).as_bytes())?;
+            match durability {
+                Durability::Sync => file.sync_data(),
+                Durability::Buffered => Ok(()),
+            }
         };
         append().map_err(io_error("write", &self.path))?;
         self.cores.insert(alias, core);
         Ok(())
     }
 
-    /// Replaces the file in one step.
+    /// Replaces the file in one step, which a power cut does not halve.
     fn rewrite(&self) -> Result<(), StorageError> {
         let text: String = self
             .cores
@@ -74,9 +85,14 @@ impl Aliases {
             .map(|(alias, core)| line(alias, core))
             .collect();
         let new = self.path.with_extension("new");
-        fs::write(&new, text)
-            .and_then(|()| fs::rename(&new, &self.path))
-            .map_err(io_error("write", &self.path))
+        let write = || {
+            let mut file = fs::File::create(&new)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&new, &self.path)?;
+            self.path.parent().map_or(Ok(()), sync_directory)
+        };
+        write().map_err(io_error("write", &self.path))
     }
 }
 
@@ -131,8 +147,9 @@ mod tests {
         let first = DiscoveryKey::from([1; 32]);
         let second = DiscoveryKey::from([2; 32]);
         let mut aliases = Aliases::create(path.clone(), vec![(alias("a\nb ü"), first)]).unwrap();
-        aliases.set(alias(""), first).unwrap();
-        aliases.set(alias(""), second).unwrap();
+        let (buffered, sync) = (Durability::Buffered, Durability::Sync);
+        aliases.set(alias(""), first, buffered).unwrap();
+        aliases.set(alias(""), second, sync).unwrap();
         let aliases = Aliases::load(path).unwrap().unwrap();
         assert_eq!(aliases.get(&alias("a\nb ü")), Some(first));
         assert_eq!(aliases.get(&alias("")), Some(second));
@@ -149,11 +166,30 @@ mod tests {
         for cut in 0..whole.len() {
             fs::write(&path, &whole[..cut]).unwrap();
             let mut aliases = Aliases::load(path.clone()).unwrap().unwrap();
-            aliases.set(alias("three"), core).unwrap();
+            aliases
+                .set(alias("three"), core, Durability::Buffered)
+                .unwrap();
             let aliases = Aliases::load(path.clone()).unwrap().unwrap();
             assert_eq!(aliases.get(&alias("three")), Some(core));
             let first_is_whole = cut + 1 >= line(&alias("one"), &core).len();
             assert_eq!(aliases.get(&alias("one")).is_some(), first_is_whole);
+        }
+    }
+
+    #[test]
+    fn a_damaged_line_costs_itself_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("aliases");
+        let core = DiscoveryKey::from([1; 32]);
+        let one = line(&alias("one"), &core).into_bytes();
+        let two = line(&alias("two"), &core).into_bytes();
+        for at in 0..one.len() - 1 {
+            let mut damaged = one.clone();
+            damaged[at] = 0xff;
+            fs::write(&path, [damaged, two.clone()].concat()).unwrap();
+            let aliases = Aliases::load(path.clone()).unwrap().unwrap();
+            assert_eq!(aliases.get(&alias("one")), None);
+            assert_eq!(aliases.get(&alias("two")), Some(core));
         }
     }
 }

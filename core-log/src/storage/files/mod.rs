@@ -215,7 +215,7 @@ impl Storage for Files {
     }
 
     fn set_alias(&self, alias: Alias, core: &DiscoveryKey) -> Result<(), StorageError> {
-        self.with_aliases(|aliases| aliases.set(alias, *core))
+        self.with_aliases(|aliases| aliases.set(alias, *core, self.durability))
     }
 }
 
