@@ -5,9 +5,12 @@ mod common;
 use std::collections::BTreeSet;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use common::{bytes, fixed32, ready, section};
+use ferrocore_log::manifest::Prologue;
+use ferrocore_log::proof::{ProofRequest, UpgradeRequest};
 use ferrocore_log::storage::memory::Memory;
-use ferrocore_log::{Core, CoreOptions, Corestore, Manifest, StoreError, StoreOptions};
+use ferrocore_log::{Core, CoreError, CoreOptions, Corestore, Manifest, StoreError, StoreOptions};
 use ferrocore_primitives::keys::{DiscoveryKey, Key};
 use ferrocore_primitives::sign::KeyPair;
 
@@ -466,4 +469,49 @@ fn an_empty_value_is_no_user_data_now_and_later() {
         core.set_user_data("key", Some(b"")).unwrap();
         assert_eq!(core.user_data("key"), None);
     }
+}
+
+#[test]
+fn a_pinned_beginning_is_appended_as_a_whole_or_not_at_all() {
+    let key_pair = KeyPair::from_seed(&[7; 32]);
+    let model = Corestore::memory().get_named("model").unwrap();
+    model.append_batch(vec!["a".into(), "b".into()]).unwrap();
+    let prologue = Prologue {
+        hash: model.tree_hash(),
+        length: 2,
+    };
+    let manifest = Manifest {
+        prologue: Some(prologue),
+        ..Manifest::single(key_pair.public_key())
+    };
+    let options = CoreOptions {
+        key_pair: Some(key_pair),
+        manifest: Some(manifest),
+        ..CoreOptions::default()
+    };
+    let core = Corestore::memory().get_with(options).unwrap();
+    for wrong in [vec!["a"], vec!["a", "c"], vec!["a", "b", "c"]] {
+        let wrong = wrong.into_iter().map(Bytes::from).collect();
+        let refused = core.append_batch(wrong);
+        assert!(matches!(refused, Err(CoreError::Prologue { .. })));
+    }
+    core.append_batch(vec!["a".into(), "b".into()]).unwrap();
+    core.append("c").unwrap();
+    assert!(matches!(
+        core.truncate(1, None),
+        Err(CoreError::Prologue { .. })
+    ));
+    let reader = Corestore::memory().get(&core.key()).unwrap();
+    let request = ProofRequest {
+        upgrade: Some(UpgradeRequest {
+            start: 0,
+            length: 3,
+        }),
+        manifest: true,
+        ..ProofRequest::default()
+    };
+    reader
+        .accept(core.prove(&request).unwrap().unwrap())
+        .unwrap();
+    assert_eq!(reader.tree_hash(), core.tree_hash());
 }

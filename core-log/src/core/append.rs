@@ -60,7 +60,8 @@ impl Core {
     ///
     /// # Errors
     /// [`CoreError::NotWritable`], [`CoreError::BlockTooLarge`], [`CoreError::BatchTooLarge`],
-    /// or [`CoreError::Storage`], after which the core must be opened again.
+    /// [`CoreError::Prologue`], or [`CoreError::Storage`], after which the core must be opened
+    /// again.
     pub fn append_batch(&self, blocks: Vec<Bytes>) -> Result<Appended, CoreError> {
         self.append_hashed(HashedBlocks::hash(blocks))
     }
@@ -79,6 +80,7 @@ impl Core {
         };
         let (start, byte_offset) = (roots.length(), roots.byte_length());
         let nodes = inner.grow(&mut roots, &hashed)?;
+        inner.check_prologue(start, &roots)?;
         let signature = inner.sign(fork, &roots)?;
         let appended = Appended {
             length: roots.length(),
@@ -139,6 +141,21 @@ impl Inner {
                 .ok_or(CoreError::Full { core: self.key })?;
         }
         Ok(nodes)
+    }
+
+    /// Whether a log that ended at `start` may have these roots: what the manifest pins must
+    /// come first and as a whole, or no reader would take any of it.
+    fn check_prologue(&self, start: u64, roots: &Roots) -> Result<(), CoreError> {
+        let shared = self.read();
+        let prologue = shared.verifier.as_ref().and_then(|v| v.prologue());
+        let fits = prologue.is_none_or(|pinned| {
+            let is_pinned = roots.length() == pinned.length && roots.hash() == pinned.hash;
+            start >= pinned.length || is_pinned
+        });
+        match fits {
+            true => Ok(()),
+            false => Err(CoreError::Prologue { core: self.key }),
+        }
     }
 
     pub(super) fn sign(&self, fork: u64, roots: &Roots) -> Result<Bytes, CoreError> {

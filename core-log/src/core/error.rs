@@ -84,8 +84,8 @@ pub enum CoreError {
         /// The fork asked for.
         fork: u64,
     },
-    /// The pinned beginning cannot be cut.
-    #[error("core {core} cannot be cut within its prologue")]
+    /// The manifest pins the beginning: it can neither be cut nor differ. Append it as one batch.
+    #[error("core {core} would not begin as its prologue does")]
     Prologue {
         /// The core.
         core: Key,
