@@ -317,6 +317,17 @@ fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 #[test]
+fn a_writer_asks_nobody_for_a_longer_log() {
+    let core = writer(&[b"a".to_vec()]);
+    let _finding = core.finding();
+    assert!(!block_on(core.update()).unwrap());
+    assert!(matches!(
+        block_on(core.get(1)),
+        Err(CoreError::OutOfBounds { length: 1, .. })
+    ));
+}
+
+#[test]
 fn only_the_owner_appends() {
     let core = writer(&[b"a".to_vec()]);
     let reader = reader_of(&core);

@@ -88,12 +88,15 @@ impl Core {
 
     /// Waits until every supplier has said its length and no longer log is on its way; returns
     /// whether the log grew meanwhile. Returns at once when there are no suppliers and none
-    /// are being looked for.
+    /// are being looked for, and for a core that is written here: nobody else makes it longer.
     ///
     /// # Errors
     /// None today; the signature leaves room for suppliers that fail.
     pub async fn update(&self) -> Result<bool, CoreError> {
         let before = self.length();
+        if self.is_writable() {
+            return Ok(false);
+        }
         loop {
             let progress = self.inner.supply.listen();
             let length = self.length();
