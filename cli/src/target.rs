@@ -44,6 +44,9 @@ pub(crate) enum Base {
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Name(String);
 
+/// Letters and digits from which on a text is read as a key. A key has 52 or 64.
+const KEY_CHARS_MIN: usize = 48;
+
 /// Why a text is no target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TargetError {
@@ -246,9 +249,11 @@ fn parse_version(text: &str, digits: &str) -> Result<u64, TargetError> {
 }
 
 /// Whether `text` begins with something as long as a key, alone or before what may follow a key.
+/// Whether `text` starts with a key, or with what can only be a mistyped one: then it is told
+/// as a malformed link, not looked up as a name.
 fn starts_with_key(text: &str) -> bool {
     let head = text.split(['+', '/', '#']).next().unwrap_or_default();
-    head.parse::<Key>().is_ok()
+    head.len() >= KEY_CHARS_MIN && head.chars().all(|c| c.is_ascii_alphanumeric())
 }
 
 fn is_name_char(c: char) -> bool {

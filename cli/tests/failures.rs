@@ -78,6 +78,27 @@ fn a_peer_without_the_key_is_a_timeout() {
 }
 
 #[test]
+fn every_command_that_needs_a_peer_gives_up() {
+    let bench = Bench::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port(&listener);
+    let options = ["--peer", &address, "--timeout", "500ms"];
+    let key = KEY.trim_start_matches("hyper://");
+    let path = format!("{KEY}/file");
+    for command in [
+        &["ls", KEY][..],
+        &["cat", &path],
+        &["core", "get", key, "0"],
+        &["core", "info", key],
+        &["core", "replicate", key],
+    ] {
+        let started = Instant::now();
+        bench.run("s", &[command, &options].concat()).expect(4);
+        assert!(started.elapsed() < SOON, "{command:?}");
+    }
+}
+
+#[test]
 fn without_any_peer_it_fails_at_once() {
     let bench = Bench::new();
     for arguments in [

@@ -155,6 +155,21 @@ fn a_guest_can_fetch_through_the_holder() {
 }
 
 #[test]
+fn a_drive_of_ours_is_exported_without_any_peer() {
+    both_ways(|bench| {
+        bench
+            .run("s", &["get", "in", "copy", "--timeout", "2s"])
+            .expect(0);
+        assert_eq!(
+            common::files(&bench.path("in")),
+            common::files(&bench.path("copy"))
+        );
+        // What is equal already counts as ours.
+        bench.run("s", &["get", "in"]).expect(0);
+    });
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
     let bench = Bench::new();
     bench.write("in/large", noise(4 << 20, 1));

@@ -7,7 +7,7 @@ use ferrocore::Key;
 use ferrocore::drive::mirror::{
     ExportCache, ExportOptions, MirrorEvent, MirrorSummary, Prune, export,
 };
-use ferrocore::drive::{Drive, DriveError, Selection};
+use ferrocore::drive::{Drive, Selection, Totals};
 use ferrocore::log::events::Event;
 
 use super::mirror::{self, Tally};
@@ -130,7 +130,13 @@ impl Fetch<'_> {
         let context = self.context;
         let before = context.store.node.stats();
         let drive = self.drive.checkout(version);
-        let resolved = context.stop().or_interrupted(self.resolve(&drive)).await?;
+        let totals = context.stop().or_interrupted(self.resolve(&drive)).await?;
+        let resolved = Resolved {
+            key: drive.key().to_string(),
+            version,
+            files: totals.files + totals.links,
+            bytes: totals.bytes,
+        };
         context.output().report(&resolved).await?;
 
         let tally = Arc::new(Tally::default());
@@ -148,58 +154,31 @@ impl Fetch<'_> {
             version,
             files: tally.files(),
             bytes: tally.bytes(),
-            blocks_have: summary.blocks_have,
+            blocks_have: totals.blocks.saturating_sub(summary.blocks_fetched),
             blocks_fetched: summary.blocks_fetched,
             bytes_fetched: after.bytes_downloaded - before.bytes_downloaded,
         };
         Ok(Done { event, tally })
     }
 
-    /// Counts what is to be fetched.
-    async fn resolve(&self, drive: &Drive) -> Result<Resolved> {
-        // Wanted all at once: walking the tree alone would wait for one block at a time.
-        let _index = drive.index().download(0..drive.version());
-        let (mut files, mut bytes) = (0, 0);
-        let mut entries = drive.entries();
-        loop {
-            let next = async {
-                loop {
-                    match entries.next().await {
-                        // The export tells of them.
-                        Err(DriveError::Entry { .. }) => {}
-                        other => return other,
-                    }
-                }
-            };
-            let Some(entry) = self.patiently(next).await? else {
-                break;
-            };
-            if self.selection.contains(&entry.path) {
-                files += 1;
-                bytes += entry.value.blob.map_or(0, |blob| blob.byte_length);
-            }
-        }
-        if files == 0 && self.is_partial {
+    /// Counts what is to be fetched, waiting for the network: at most `--timeout` without
+    /// progress until everything was here once.
+    async fn resolve(&self, drive: &Drive) -> Result<Totals> {
+        let counting = async { Ok(drive.totals(&self.selection).await?) };
+        let totals = if self.is_following {
+            counting.await?
+        } else {
+            let progress = || self.context.store.node.stats().blocks_downloaded;
+            self.context.while_progress(progress, counting).await?
+        };
+        if totals.files + totals.links == 0 && self.is_partial {
             let message = format!(
                 "nothing in version {} of the drive is at that path",
                 drive.version()
             );
             return Err(Failure::not_found(message));
         }
-        Ok(Resolved {
-            key: drive.key().to_string(),
-            version: drive.version(),
-            files,
-            bytes,
-        })
-    }
-
-    /// Waits for the network: at most `--timeout` until everything was here once.
-    async fn patiently<T>(&self, work: impl Future<Output = Result<T, DriveError>>) -> Result<T> {
-        if self.is_following {
-            return Ok(work.await?);
-        }
-        self.context.step(work).await
+        Ok(totals)
     }
 
     async fn export(&self, drive: &Drive, tally: &Arc<Tally>) -> Result<MirrorSummary> {
