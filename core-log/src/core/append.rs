@@ -96,22 +96,7 @@ impl Core {
             root_hash: roots.hash(),
             signature: signature.clone(),
         };
-        let write = CoreWrite {
-            blocks: vec![BlockWrite {
-                byte_offset,
-                blocks: hashed.blocks,
-            }],
-            nodes,
-            bits: vec![BitWrite {
-                range: start..appended.length,
-                value: true,
-            }],
-            head: Some(HeadWrite {
-                head,
-                ancestors: start,
-            }),
-            ..CoreWrite::default()
-        };
+        let write = appending(start, byte_offset, hashed.blocks, nodes, head);
         inner.storage.commit(write, inner.durability)?;
         inner.update(|shared| {
             shared.roots = Arc::new(roots);
@@ -172,6 +157,34 @@ impl Inner {
             hash: roots.hash(),
         };
         Ok(verifier.sign(&head, signer, key_pair))
+    }
+}
+
+/// The change that appends `blocks` behind block `start`.
+fn appending(
+    start: u64,
+    byte_offset: u64,
+    blocks: Vec<Bytes>,
+    nodes: Vec<Node>,
+    head: Head,
+) -> CoreWrite {
+    let bits = BitWrite {
+        range: start..head.length,
+        value: true,
+    };
+    let blocks = BlockWrite {
+        byte_offset,
+        blocks,
+    };
+    CoreWrite {
+        blocks: vec![blocks],
+        nodes,
+        bits: vec![bits],
+        head: Some(HeadWrite {
+            head,
+            ancestors: start,
+        }),
+        ..CoreWrite::default()
     }
 }
 
