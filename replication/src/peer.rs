@@ -10,6 +10,9 @@ use ferrocore_log::bitfield::{Bitfield, PAGE_BITS};
 use crate::limits::{BITFIELD_PAGES_MAX, DENIALS_MAX, REMOTE_WANTS_MAX, WANT_BLOCKS};
 use crate::messages::{self, BitfieldWords, Sync, Want};
 
+/// Words of a batch that can be asked for.
+const WANT_WORDS: usize = (WANT_BLOCKS / 32) as usize;
+
 /// The other side, as it describes itself.
 #[derive(Debug, Default)]
 pub(crate) struct Peer {
@@ -80,32 +83,33 @@ impl RemoteBlocks {
         if blocks.is_empty() {
             return;
         }
-        match (range.drop, range.start) {
-            (false, 0) => self.contiguous = self.contiguous.max(blocks.end),
-            (false, _) => self.set(blocks),
-            (true, _) => self.clear(blocks),
+        match range.drop {
+            false => self.set(blocks),
+            true => self.clear(blocks),
         }
     }
 
-    /// It has exactly these of a run of blocks. What is misaligned is ignored, as JavaScript does.
+    /// It has exactly these of a run of blocks. What is misaligned is ignored, as JavaScript does, and
+    /// so is what goes beyond a batch that can be asked for.
     pub(crate) fn handle_bitfield(&mut self, bitfield: &BitfieldWords) {
-        if !bitfield.start.is_multiple_of(32) {
+        let words = bitfield.words.get(..WANT_WORDS).unwrap_or(&bitfield.words);
+        if words.is_empty() || !bitfield.start.is_multiple_of(32) {
             return;
         }
-        let len = bitfield.words.len() as u64 * 32;
-        if len > 0 {
-            self.clear(bitfield.start..bitfield.start.saturating_add(len));
-        }
-        for run in runs(&bitfield.words) {
+        let end = bitfield.start.saturating_add(words.len() as u64 * 32);
+        self.clear(bitfield.start..end);
+        for_each_run(words, |run| {
             self.set(bitfield.start + run.start..bitfield.start + run.end);
-        }
+        });
     }
 
+    /// Cost and memory are bounded by cutting what a peer says of blocks far from its contiguous ones.
     fn set(&mut self, blocks: Range<u64>) {
         if blocks.start <= self.contiguous {
             self.contiguous = self.contiguous.max(blocks.end);
         } else {
-            let affordable = self.afford(blocks);
+            let end = blocks.end.min(blocks.start.saturating_add(WANT_BLOCKS));
+            let affordable = self.afford(blocks.start..end);
             self.bits.set_range(affordable, true);
         }
     }
@@ -115,8 +119,7 @@ impl RemoteBlocks {
             let behind = blocks.end.min(self.contiguous)..self.contiguous;
             self.contiguous = blocks.start;
             if !behind.is_empty() {
-                let affordable = self.afford(behind);
-                self.bits.set_range(affordable, true);
+                self.set(behind);
             }
         }
         // Only pages that are in memory hold set bits: the span of `blocks` is the peer's say-so.
@@ -145,26 +148,17 @@ impl RemoteBlocks {
     }
 }
 
-/// The runs of ones in `words`.
-fn runs(words: &[u32]) -> Vec<Range<u64>> {
-    let mut runs: Vec<Range<u64>> = Vec::new();
+/// Hands the runs of ones in `words` to `take`, in order. A run may come in parts.
+fn for_each_run(words: &[u32], mut take: impl FnMut(Range<u64>)) {
     for (index, word) in words.iter().enumerate() {
-        let mut bit = 0;
-        while bit < 32 {
-            bit += (word >> bit).trailing_zeros().min(32 - bit);
-            if bit == 32 {
-                break;
-            }
-            let ones = (word >> bit).trailing_ones();
-            let start = index as u64 * 32 + u64::from(bit);
-            match runs.last_mut() {
-                Some(last) if last.end == start => last.end += u64::from(ones),
-                _ => runs.push(start..start + u64::from(ones)),
-            }
-            bit += ones;
+        let mut rest = *word;
+        while rest != 0 {
+            let start = rest.trailing_zeros();
+            let end = start + (rest >> start).trailing_ones();
+            take(index as u64 * 32 + u64::from(start)..index as u64 * 32 + u64::from(end));
+            rest &= u32::MAX.checked_shl(end).unwrap_or(0);
         }
     }
-    runs
 }
 
 /// The ranges that a peer wants to be told about.
@@ -278,7 +272,9 @@ mod tests {
     #[test]
     fn memory_is_bounded_whatever_is_claimed() {
         let mut blocks = RemoteBlocks::default();
-        blocks.handle_range(have(1, 1 << 52));
+        for batch in 0..100 {
+            blocks.handle_range(have(1 + batch * WANT_BLOCKS, 1 << 52));
+        }
         assert_eq!(blocks.pages.len(), BITFIELD_PAGES_MAX);
         assert_eq!(blocks.next(0..10), Some(1));
         blocks.handle_range(have(1 << 50, 1));

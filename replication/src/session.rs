@@ -140,7 +140,8 @@ impl Session {
         self.end.borrow().is_some()
     }
 
-    /// What the session has carried.
+    /// What the session has carried: all of it once the session has [closed](Self::closed), before
+    /// that perhaps without the burst that is being worked on.
     pub fn stats(&self) -> Stats {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
