@@ -1,13 +1,15 @@
 //! Replicates one core over TCP, with this program or a JavaScript peer at the other end.
 //!
 //! Usage:
-//!   replicate serve STORE [COUNT SIZE]     serves a core, first filled with COUNT blocks of SIZE bytes
+//!   replicate serve STORE [COUNT SIZE]     serves a core, first filled with COUNT blocks of SIZE bytes;
+//!                                          appends every line of its input
 //!   replicate fetch STORE KEY ADDRESS      downloads every block of it
+//!   replicate follow STORE KEY ADDRESS     and those that are appended later, until the peer goes
 
 use std::error::Error;
 use std::time::Instant;
 
-use ferrocore_log::{Corestore, StoreOptions};
+use ferrocore_log::{Core, Corestore, StoreOptions};
 use ferrocore_primitives::id::parse_key;
 use ferrocore_primitives::sign::KeyPair;
 use ferrocore_replication::Session;
@@ -24,8 +26,11 @@ async fn main() -> Outcome {
     match arguments.as_slice() {
         ["serve", store] => serve(store, 0, 0).await,
         ["serve", store, count, size] => serve(store, count.parse()?, size.parse()?).await,
-        ["fetch", store, key, address] => fetch(store, key, address).await,
-        _ => Err("usage: replicate serve STORE [COUNT SIZE] | fetch STORE KEY ADDRESS".into()),
+        ["fetch", store, key, address] => fetch(store, key, address, false).await,
+        ["follow", store, key, address] => fetch(store, key, address, true).await,
+        _ => {
+            Err("usage: replicate serve STORE [COUNT SIZE] | fetch|follow STORE KEY ADDRESS".into())
+        }
     }
 }
 
@@ -43,6 +48,7 @@ async fn serve(store: &str, count: usize, size: usize) -> Outcome {
     }
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{} {}", core.key(), listener.local_addr()?);
+    std::thread::spawn(move || append_lines(&core));
     let mut sessions = Vec::new();
     loop {
         let (socket, _) = listener.accept().await?;
@@ -51,7 +57,16 @@ async fn serve(store: &str, count: usize, size: usize) -> Outcome {
     }
 }
 
-async fn fetch(store: &str, key: &str, address: &str) -> Outcome {
+fn append_lines(core: &Core) {
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        match core.append(line) {
+            Ok(appended) => println!("{} blocks", appended.length),
+            Err(error) => return eprintln!("{error}"),
+        }
+    }
+}
+
+async fn fetch(store: &str, key: &str, address: &str, follow: bool) -> Outcome {
     let store = Corestore::open(store, StoreOptions::default())?;
     let core = store.get(&parse_key(key)?)?;
     let all = core.download_all();
@@ -65,6 +80,13 @@ async fn fetch(store: &str, key: &str, address: &str) -> Outcome {
         core.length(),
         core.byte_length()
     );
+    let events = core.events();
+    while follow && !session.is_closed() {
+        tokio::select! {
+            event = events.next() => println!("{event:?}"),
+            ended = session.closed() => ended?,
+        }
+    }
     session.close();
     Ok(session.closed().await?)
 }
