@@ -75,6 +75,11 @@ const network = {
     return { remote: hex(stream.remotePublicKey) }
   },
 
+  /** The most memory this process has held, in bytes. */
+  memory () {
+    return { peak: process.resourceUsage().maxRSS * 1024 }
+  },
+
   /** Writes everything out and closes the store; the process goes on until stdin ends. */
   async close () {
     await store.close()

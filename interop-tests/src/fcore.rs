@@ -184,6 +184,11 @@ impl Run {
         self.finish()
     }
 
+    /// The most memory the process has held, in bytes; Linux only.
+    pub fn peak_memory(&self) -> Option<u64> {
+        self.process.peak_memory()
+    }
+
     /// SIGKILL: the process ends wherever it is.
     pub fn kill(mut self) {
         self.process.kill();

@@ -2,6 +2,7 @@
 //! message of a failed test, killed when dropped.
 //! Knows pipes and signals. Does not know what the lines mean.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -127,6 +128,16 @@ impl Process {
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill(); // an error means that it has ended already
         let _ = self.child.wait();
+    }
+
+    /// The most memory the child has held, in bytes, while it runs and where `/proc` tells.
+    pub(crate) fn peak_memory(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
+        Some(kib * 1024)
     }
 
     /// Everything read from stdout so far.
