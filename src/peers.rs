@@ -198,3 +198,24 @@ impl fmt::Debug for Peers {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_slow_subscriber_misses_the_oldest_events() {
+        let peers = Peers::new();
+        let mut events = peers.subscribe();
+        for number in 0..PEER_EVENTS_MAX + 3 {
+            peers.tell(PeerEvent::Unreachable {
+                address: number.to_string(),
+                reason: String::new(),
+            });
+        }
+        let first = events.next().await;
+        assert!(matches!(first, Some(PeerEvent::Unreachable { address, .. }) if address == "3"));
+        drop(peers);
+        while events.next().await.is_some() {}
+    }
+}

@@ -145,21 +145,51 @@ async fn garbage_is_dropped_and_harms_nobody() {
     assert_eq!(soon(read.get(0)).await.unwrap(), "one");
 }
 
-/// Goal: peers that say nothing take no more than their share. Method: more of them than may be
-/// half open; all but those wait in the system's queue, and the node goes on.
+/// Goal: peers that say nothing take no more than their share. Method: as many as may be half
+/// open; the next peer waits until one of them has gone.
 #[tokio::test]
 async fn silent_connections_are_bounded() {
     let (alice, address) = listening().await;
     let mut silent = Vec::new();
-    for _ in 0..limits::HALF_OPEN_MAX - 1 {
+    for _ in 0..limits::HALF_OPEN_MAX {
         silent.push(TcpStream::connect(address).await.unwrap());
     }
-    let written = alice.create_core("notes").unwrap();
-    written.append("one").unwrap();
-    let bob = open(Node::builder().peer(address)).await;
-    let read = bob.core(&written.key()).unwrap();
-    assert_eq!(soon(read.get(0)).await.unwrap(), "one");
-    assert_eq!(alice.connected().len(), 1);
+    let mut events = alice.peers();
+    let _bob = open(Node::builder().peer(address)).await;
+    assert!(
+        timeout(Duration::from_millis(50), events.next())
+            .await
+            .is_err()
+    );
+    silent.pop();
+    assert!(matches!(
+        soon(events.next()).await,
+        Some(PeerEvent::Connected(_))
+    ));
+}
+
+#[tokio::test]
+async fn inbound_connections_are_bounded() {
+    let (alice, address) = listening().await;
+    let bob = open(Node::builder()).await;
+    let mut events = alice.peers();
+    let mut links = Vec::new();
+    for _ in 0..limits::INBOUND_MAX {
+        links.push(bob.dial(address));
+        assert!(matches!(
+            soon(events.next()).await,
+            Some(PeerEvent::Connected(_))
+        ));
+    }
+    let another = open(Node::builder().peer(address)).await;
+    let mut refusals = another.peers();
+    assert!(matches!(
+        soon(refusals.next()).await,
+        Some(PeerEvent::Unreachable { .. })
+    ));
+    links.pop();
+    while !matches!(soon(refusals.next()).await, Some(PeerEvent::Connected(_))) {}
+    assert!(alice.connected().len() <= limits::INBOUND_MAX);
 }
 
 #[tokio::test]
