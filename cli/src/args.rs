@@ -54,10 +54,10 @@ pub(crate) struct Globals {
     #[arg(long, global = true, value_enum, default_value_t = Durability::Buffered, value_name = "HOW")]
     pub(crate) durability: Durability,
     /// Accept peers over TCP there; port 0 picks one
-    #[arg(long, global = true, value_name = "HOST:PORT")]
+    #[arg(long, global = true, value_parser = parse_address, value_name = "HOST:PORT")]
     pub(crate) listen: Option<String>,
     /// Dial this peer over TCP; may be given several times
-    #[arg(long, global = true, value_name = "HOST:PORT")]
+    #[arg(long, global = true, value_parser = parse_address, value_name = "HOST:PORT")]
     pub(crate) peer: Vec<String>,
     /// Do not look for peers in the DHT: what this version does anyway
     #[arg(long, global = true, hide_short_help = true)]
@@ -302,6 +302,15 @@ impl Command {
     }
 }
 
+/// Checks the form only: names are looked up when they are needed.
+fn parse_address(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    match port {
+        Some(Ok(_)) => Ok(text.to_owned()),
+        _ => Err("an address is a host and a port, as in 192.168.1.7:4000".to_owned()),
+    }
+}
+
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is no time; write for example 500ms, 30s or 2m");
     let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.');
@@ -391,6 +400,16 @@ mod tests {
         assert_eq!(parse_rate("12"), Ok(12));
         for text in ["", "0", "M", "1.5M", "99999999999999999G"] {
             assert!(parse_rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_have_a_port() {
+        for text in ["127.0.0.1:0", "[::1]:4000", "example.org:65535"] {
+            assert!(parse_address(text).is_ok(), "{text}");
+        }
+        for text in ["", "example.org", "example.org:", "127.0.0.1:65536"] {
+            assert!(parse_address(text).is_err(), "{text}");
         }
     }
 

@@ -12,6 +12,7 @@ mod context;
 mod control;
 mod events;
 mod exit;
+mod hosting;
 mod input;
 mod names;
 mod output;

@@ -115,13 +115,24 @@ impl Output {
     }
 
     /// Says why the command failed; that its reader has gone is no failure.
-    pub(crate) async fn fail(&self, failure: &Failure) {
+    async fn fail(&self, failure: &Failure) {
         if failure.kind == Kind::ReaderGone {
             return;
         }
         self.line(Stream::Stderr, self.style.failure(failure))
             .await
             .ok();
+    }
+
+    /// Says how a command ended, and returns the exit code.
+    pub(crate) async fn finish(&self, result: Result<()>) -> u8 {
+        match result {
+            Ok(()) => 0,
+            Err(failure) => {
+                self.fail(&failure).await;
+                failure.kind.code()
+            }
+        }
     }
 
     /// The bar above which lines are written from now on, or none.

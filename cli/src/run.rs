@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,10 @@ use crate::args::{Cli, Color, Command, CoreCommand, Globals};
 use crate::commands;
 use crate::context::{Context, Streams};
 use crate::exit::{Failure, Result};
+use crate::hosting::{Host, run_through};
 use crate::input::Input;
 use crate::output::{Output, Sink, Style};
-use crate::stop::{self, Stop};
+use crate::stop;
 use crate::store::{self, Opening, Store};
 
 /// How long we wait for a store that is held by somebody who does not run our command.
@@ -54,7 +55,8 @@ pub(crate) fn main(arguments: Vec<OsString>) -> u8 {
     code
 }
 
-fn parse(arguments: &[OsString]) -> Result<Cli, u8> {
+/// Parses a command line; one that cannot be run is answered at once.
+pub(crate) fn parse(arguments: &[OsString]) -> Result<Cli, u8> {
     let named = std::iter::once(OsString::from("fcore")).chain(arguments.iter().cloned());
     let error = match Cli::try_parse_from(named) {
         Ok(cli) => return Ok(cli),
@@ -85,7 +87,7 @@ fn parse(arguments: &[OsString]) -> Result<Cli, u8> {
     Err(failure.kind.code())
 }
 
-fn style(cli: &Cli, color: bool, is_terminal: bool) -> Style {
+pub(crate) fn style(cli: &Cli, color: bool, is_terminal: bool) -> Style {
     let globals = &cli.globals;
     Style {
         json: globals.json,
@@ -137,16 +139,13 @@ fn is_long(command: &Command) -> bool {
 }
 
 async fn run(cli: Cli, arguments: Vec<OsString>, output: Output) -> u8 {
-    match attempt(cli, arguments, &output).await {
+    match attempt(cli, &arguments, &output).await {
         Ok(code) => code,
-        Err(failure) => {
-            output.fail(&failure).await;
-            failure.kind.code()
-        }
+        Err(failure) => output.finish(Err(failure)).await,
     }
 }
 
-async fn attempt(cli: Cli, arguments: Vec<OsString>, output: &Output) -> Result<u8> {
+async fn attempt(cli: Cli, arguments: &[OsString], output: &Output) -> Result<u8> {
     let stop =
         stop::on_signals().map_err(|error| Failure::storage("cannot handle signals", &error))?;
     if let Command::Demo = cli.command {
@@ -155,30 +154,16 @@ async fn attempt(cli: Cli, arguments: Vec<OsString>, output: &Output) -> Result<
     let directory = std::env::current_dir()
         .map_err(|error| Failure::storage("there is no working directory", &error))?;
     let dir = store::locate(&cli.globals, &directory)?;
-    let store = match open(&dir, &cli.globals, &arguments, &directory, output, &stop).await? {
-        Found::Ours(store) => store,
-        Found::Theirs(code) => return Ok(code),
-    };
-    if store.is_new {
-        output
-            .say(&format!("Created a store in {}", dir.display()))
-            .await;
-    }
     let streams = Streams {
         output: output.clone(),
         input: Mutex::new(Input::process()),
         stop,
         directory,
     };
-    let host = if is_long(&cli.command) {
-        Host::start(&store, output).await
-    } else {
-        Host(None)
-    };
-    let result = command(cli, streams, store.clone()).await;
-    host.close().await;
-    store.node.close().await;
-    result.map(|()| 0)
+    match open(&dir, &cli.globals, arguments, &streams).await? {
+        Found::Ours(store) => hold(cli, streams, store).await.map(|()| 0),
+        Found::Theirs(code) => Ok(code),
+    }
 }
 
 /// What became of looking for the store.
@@ -194,9 +179,7 @@ async fn open(
     dir: &Path,
     globals: &Globals,
     arguments: &[OsString],
-    directory: &Path,
-    output: &Output,
-    stop: &Stop,
+    streams: &Streams,
 ) -> Result<Found> {
     let started = Instant::now();
     loop {
@@ -204,7 +187,7 @@ async fn open(
             Opening::Opened(store) => return Ok(Found::Ours(store)),
             Opening::Held(failure) => failure,
         };
-        if let Some(code) = run_through(dir, arguments, directory, output, stop).await? {
+        if let Some(code) = run_through(dir, arguments, streams).await? {
             return Ok(Found::Theirs(code));
         }
         if started.elapsed() > LOCK_PATIENCE {
@@ -214,12 +197,31 @@ async fn open(
             tokio::time::sleep(LOCK_PAUSE).await;
             Ok(())
         };
-        stop.or_interrupted(pause).await?;
+        streams.stop.or_interrupted(pause).await?;
     }
 }
 
+/// Runs a command on a store that is ours alone, and those of others if it may take long.
+async fn hold(cli: Cli, streams: Streams, store: Arc<Store>) -> Result<()> {
+    let output = streams.output.clone();
+    if store.is_new {
+        let dir = store.dir.display();
+        output.say(&format!("Created a store in {dir}")).await;
+    }
+    let host = match is_long(&cli.command) {
+        true => Some(Host::start(&store, &output).await),
+        false => None,
+    };
+    let result = command(cli, streams, store.clone()).await;
+    if let Some(host) = host {
+        host.close().await;
+    }
+    store.node.close().await;
+    result
+}
+
 /// Runs one command on the store.
-async fn command(cli: Cli, streams: Streams, store: Arc<Store>) -> Result<()> {
+pub(crate) async fn command(cli: Cli, streams: Streams, store: Arc<Store>) -> Result<()> {
     let reports_peers = cli.globals.has_network() || is_long(&cli.command);
     let context = Context::new(cli.globals, streams, store).await?;
     tokio::select! {
@@ -227,106 +229,4 @@ async fn command(cli: Cli, streams: Streams, store: Arc<Store>) -> Result<()> {
         done = commands::run(&context, cli.command) => done,
         failed = context.report_peers(), if reports_peers => failed,
     }
-}
-
-#[cfg(unix)]
-async fn run_through(
-    dir: &Path,
-    arguments: &[OsString],
-    directory: &Path,
-    output: &Output,
-    stop: &Stop,
-) -> Result<Option<u8>> {
-    let request = crate::control::Request {
-        arguments: arguments.to_vec(),
-        directory: directory.to_owned(),
-        color: output.style().color,
-    };
-    let ran = crate::control::run_through(dir, &request, stop).await;
-    ran.map_err(|error| Failure::new(crate::exit::Kind::Other, error))
-}
-
-#[cfg(not(unix))]
-async fn run_through(
-    _: &Path,
-    _: &[OsString],
-    _: &Path,
-    _: &Output,
-    _: &Stop,
-) -> Result<Option<u8>> {
-    Ok(None)
-}
-
-/// The control socket, where there is one.
-#[cfg(unix)]
-struct Host(Option<crate::control::Host>);
-
-#[cfg(unix)]
-impl Host {
-    async fn start(store: &Arc<Store>, output: &Output) -> Self {
-        let for_guests = store.clone();
-        let run = move |visit| guest(visit, for_guests.clone());
-        match crate::control::Host::start(&store.dir, run) {
-            Ok(host) => Self(Some(host)),
-            Err(error) => {
-                output
-                    .say(&format!(
-                        "Other commands cannot use the store meanwhile: {error}"
-                    ))
-                    .await;
-                Self(None)
-            }
-        }
-    }
-
-    async fn close(self) {
-        if let Some(host) = self.0 {
-            host.close().await;
-        }
-    }
-}
-
-#[cfg(not(unix))]
-struct Host(Option<()>);
-
-#[cfg(not(unix))]
-impl Host {
-    async fn start(_: &Arc<Store>, _: &Output) -> Self {
-        Self(None)
-    }
-
-    async fn close(self) {}
-}
-
-/// Runs a guest's command on our store. Boxed, since a host runs commands, and commands may host.
-#[cfg(unix)]
-fn guest(
-    visit: crate::control::Visit,
-    store: Arc<Store>,
-) -> std::pin::Pin<Box<dyn Future<Output = u8> + Send>> {
-    Box::pin(async move {
-        let cli = match parse(&visit.request.arguments) {
-            Ok(cli) => cli,
-            Err(code) => return code,
-        };
-        let style = style(&cli, visit.request.color, false);
-        let output = Output::new(style, visit.sink);
-        let streams = Streams {
-            output: output.clone(),
-            input: Mutex::new(visit.input),
-            stop: visit.stop,
-            directory: PathBuf::from(&visit.request.directory),
-        };
-        let result = match store.check_guest(&cli.globals) {
-            Ok(()) => command(cli, streams, store).await,
-            Err(failure) => Err(failure),
-        };
-        match result {
-            Ok(()) => 0,
-            Err(failure) => {
-                output.fail(&failure).await;
-                failure.kind.code()
-            }
-        }
-    })
 }

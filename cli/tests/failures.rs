@@ -162,6 +162,8 @@ fn malformed_command_lines_are_usage_errors() {
         &["frobnicate"],
         &["list", "--timeout", "never"],
         &["list", "--listen", "nonsense"],
+        &["list", "--listen", "203.0.113.1:1"],
+        &["get", KEY, "--peer", "nonsense"],
     ] {
         bench.run("s", arguments).expect(2);
         let json = [arguments, &["--json"]].concat();

@@ -20,7 +20,7 @@ use crate::output::{Sink, Stream};
 use crate::stop::{self, Stop, Stopper};
 
 /// Most guests at once; more wait for their turn.
-const GUESTS_MAX: usize = 32;
+pub(super) const GUESTS_MAX: usize = 32;
 
 /// Most pieces of output that wait for one guest.
 const OUTPUT_MAX: usize = 16;

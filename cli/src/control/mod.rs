@@ -214,6 +214,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn guests_are_bounded_and_wait_for_their_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = serve(dir.path());
+        let mut guests = Vec::new();
+        for _ in 0..host::GUESTS_MAX {
+            let mut stream = connect(dir.path()).await;
+            let wait = request("wait").encode();
+            frame::write(&mut stream, frame::Kind::Request, &wait)
+                .await
+                .unwrap();
+            frame::read(&mut stream).await.unwrap();
+            guests.push(stream);
+        }
+        let mut another = std::pin::pin!(visit(dir.path(), "x", &[]));
+        let waits = tokio::time::timeout(std::time::Duration::from_millis(50), &mut another);
+        assert!(waits.await.is_err());
+        guests.pop();
+        assert_eq!(another.await.0, Some(3));
+        host.close().await;
+    }
+
+    #[tokio::test]
     async fn garbage_on_the_socket_harms_nobody() {
         let dir = tempfile::tempdir().unwrap();
         let host = serve(dir.path());
