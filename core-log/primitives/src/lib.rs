@@ -13,6 +13,7 @@ mod byte_array;
 pub mod encoding;
 pub mod hash;
 pub mod id;
+pub mod index_encoding;
 pub mod keys;
 pub mod namespace;
 pub mod random;

@@ -1,5 +1,8 @@
 //! The operating system's randomness.
 //! Knows how to ask for it. State machines do not: they get seeds passed in.
+//!
+//! On `wasm32-unknown-unknown` there is no system to ask: the application chooses a source, by `getrandom`
+//! with its feature `wasm_js` (browsers, Node) or by a backend of its own.
 
 /// Fills `out` with random bytes.
 ///

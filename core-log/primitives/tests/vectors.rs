@@ -2,6 +2,7 @@
 
 use ferrocore_primitives::encoding::{self, Decode, Reader};
 use ferrocore_primitives::hash::{self, Hash};
+use ferrocore_primitives::index_encoding::{self, Number};
 use ferrocore_primitives::keys::Key;
 use ferrocore_primitives::sign::{KeyPair, PublicKey, Signature};
 use ferrocore_primitives::{id, namespace};
@@ -122,6 +123,28 @@ fn bool_arrays_and_frames() {
     let mut frame = Reader::new(&expected).frame().unwrap();
     assert_eq!(frame.uint(), Ok(300));
     assert!(frame.is_empty());
+}
+
+#[test]
+fn sorted_numbers_and_strings() {
+    for vector in vectors("encoding", "index-uint-") {
+        let value = &vector["input"]["value"];
+        let number = value.as_u64().map_or(Number::Infinite, Number::Finite);
+        assert_eq!(number == Number::Infinite, value == "Infinity");
+        let expected = bytes(&vector["output"]["bytes"]);
+        let sorted = written(|out| index_encoding::put_number(out, number));
+        assert_eq!(sorted, expected);
+        let read = index_encoding::number(&mut Reader::new(&expected));
+        assert_eq!(read, Ok(number));
+    }
+    for vector in vectors("encoding", "index-string-") {
+        let text = vector["input"]["value"].as_str().unwrap();
+        let expected = bytes(&vector["output"]["bytes"]);
+        let sorted = written(|out| index_encoding::put_string(out, text));
+        assert_eq!(sorted, expected);
+        let read = index_encoding::string(&mut Reader::new(&expected));
+        assert_eq!(read.as_deref(), Ok(text));
+    }
 }
 
 #[test]
