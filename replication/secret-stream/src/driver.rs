@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::pending;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -24,6 +24,9 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a sender stays silent, unless [`Options`] say otherwise: what Hypercore uses.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
+/// How long a peer may take none of what is written to it, unless [`Options`] say otherwise.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How many bytes a [`Sender`] gathers before it writes by itself; a longer message goes alone.
 pub const SEND_BUFFER_LEN: usize = 256 * 1024;
 
@@ -34,6 +37,9 @@ pub struct Options {
     pub handshake_timeout: Duration,
     /// After how long without a write [`Sender::keep_alive`] sends an empty message.
     pub keep_alive: Option<Duration>,
+    /// After how long the stream fails if the connection takes not a byte of what is to be written: the
+    /// peer does not read. None for peers that may pause for long.
+    pub write_timeout: Option<Duration>,
     /// After how long without receiving anything the stream fails. None by default: a peer need not send
     /// keepalives. Set it, to a few times their [`KEEP_ALIVE`], for peers that do.
     pub idle_timeout: Option<Duration>,
@@ -44,6 +50,7 @@ impl Default for Options {
         Self {
             handshake_timeout: HANDSHAKE_TIMEOUT,
             keep_alive: Some(KEEP_ALIVE),
+            write_timeout: Some(WRITE_TIMEOUT),
             idle_timeout: None,
         }
     }
@@ -149,6 +156,8 @@ impl<T> SecretStream<T> {
             outgoing: self.outgoing,
             keep_alive: self.options.keep_alive,
             last_write: Instant::now(),
+            write_timeout: self.options.write_timeout,
+            stalled_since: None,
         };
         let receiver = Receiver {
             io: reader,
@@ -185,6 +194,10 @@ pub struct Sender<W> {
     outgoing: Outgoing,
     keep_alive: Option<Duration>,
     last_write: Instant,
+    write_timeout: Option<Duration>,
+    /// Since when the connection has been offered bytes and taken none. A cancelled write goes on waiting
+    /// in the next one.
+    stalled_since: Option<Instant>,
 }
 
 impl<W: AsyncWrite + Unpin> Sender<W> {
@@ -194,7 +207,8 @@ impl<W: AsyncWrite + Unpin> Sender<W> {
     /// written first; when cancelled meanwhile, this message is not sent.
     ///
     /// # Errors
-    /// [`StreamError::MessageTooLong`], or [`StreamError::Io`] if the connection failed.
+    /// [`StreamError::MessageTooLong`], [`StreamError::WriteTimeout`], or [`StreamError::Io`] if the
+    /// connection failed.
     pub async fn send<S: AsRef<[u8]>>(&mut self, segments: &[S]) -> Result<(), StreamError> {
         if self.outgoing.pending().len() >= SEND_BUFFER_LEN {
             self.write_pending().await?;
@@ -205,17 +219,20 @@ impl<W: AsyncWrite + Unpin> Sender<W> {
     /// Writes everything that is still in the buffer.
     ///
     /// # Errors
-    /// [`StreamError::Io`] if the connection failed.
+    /// [`StreamError::WriteTimeout`], or [`StreamError::Io`] if the connection failed.
     pub async fn flush(&mut self) -> Result<(), StreamError> {
         self.write_pending().await?;
-        Ok(self.io.flush().await?)
+        let deadline = self.write_deadline();
+        before(deadline, self.io.flush()).await?;
+        self.stalled_since = None;
+        Ok(())
     }
 
     /// Sends an empty message whenever nothing was written for [`Options::keep_alive`]; ends only with an
     /// error. Wait for it, with `select!`, beside whatever provides the next message.
     ///
     /// # Errors
-    /// [`StreamError::Io`] if the connection failed.
+    /// [`StreamError::WriteTimeout`], or [`StreamError::Io`] if the connection failed.
     pub async fn keep_alive(&mut self) -> Result<Infallible, StreamError> {
         let Some(interval) = self.keep_alive else {
             return pending().await;
@@ -233,14 +250,31 @@ impl<W: AsyncWrite + Unpin> Sender<W> {
     /// Writes what is left and ends this direction; the peer's receiver ends cleanly.
     ///
     /// # Errors
-    /// [`StreamError::Io`] if the connection failed.
+    /// [`StreamError::WriteTimeout`], or [`StreamError::Io`] if the connection failed.
     pub async fn close(mut self) -> Result<(), StreamError> {
         self.write_pending().await?;
-        Ok(self.io.shutdown().await?)
+        let deadline = self.write_deadline();
+        before(deadline, self.io.shutdown()).await
     }
 
     async fn write_pending(&mut self) -> Result<(), StreamError> {
-        write_pending(&mut self.io, &mut self.outgoing, &mut self.last_write).await
+        while !self.outgoing.pending().is_empty() {
+            let deadline = self.write_deadline();
+            let n = before(deadline, self.io.write(self.outgoing.pending())).await?;
+            if n == 0 {
+                return Err(StreamError::Io(ErrorKind::WriteZero.into()));
+            }
+            self.outgoing.advance(n);
+            self.last_write = Instant::now();
+            self.stalled_since = None;
+        }
+        Ok(())
+    }
+
+    /// When the connection must have taken something of what it is offered from now on.
+    fn write_deadline(&mut self) -> Option<Instant> {
+        let stalled_since = *self.stalled_since.get_or_insert_with(Instant::now);
+        self.write_timeout.map(|timeout| stalled_since + timeout)
     }
 }
 
@@ -341,7 +375,8 @@ async fn negotiate<T: AsyncRead + AsyncWrite + Unpin>(
     let keys = handshake.finish()?;
     // The initiator's last message and the header leave in one write.
     let mut outgoing = Outgoing::new(&keys, unsent);
-    write_pending(io, &mut outgoing, &mut Instant::now()).await?;
+    io.write_all(outgoing.pending()).await?;
+    outgoing.advance(outgoing.pending().len());
     io.flush().await?;
     let incoming = Incoming::new(&keys, framer);
     Ok((keys, outgoing, incoming))
@@ -361,18 +396,15 @@ async fn read_frame(
     }
 }
 
-async fn write_pending(
-    io: &mut (impl AsyncWrite + Unpin),
-    outgoing: &mut Outgoing,
-    last_write: &mut Instant,
-) -> Result<(), StreamError> {
-    while !outgoing.pending().is_empty() {
-        let n = io.write(outgoing.pending()).await?;
-        if n == 0 {
-            return Err(StreamError::Io(ErrorKind::WriteZero.into()));
-        }
-        outgoing.advance(n);
-        *last_write = Instant::now();
-    }
-    Ok(())
+/// Waits for a connection to take what is written, until `deadline`.
+async fn before<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = io::Result<T>>,
+) -> Result<T, StreamError> {
+    Ok(match deadline {
+        Some(deadline) => timeout_at(deadline, work)
+            .await
+            .map_err(|_| StreamError::WriteTimeout)??,
+        None => work.await?,
+    })
 }

@@ -39,6 +39,9 @@ pub enum StreamError {
     /// Nothing arrived for too long; see `Options::idle_timeout`.
     #[error("nothing was received from the peer for too long")]
     IdleTimeout,
+    /// The peer took nothing of what was written for too long; see `Options::write_timeout`.
+    #[error("the peer did not read what was sent to it for too long")]
+    WriteTimeout,
     /// The connection ended inside a frame or before the peer's header.
     #[error("the connection ended in the middle of a frame or of the handshake")]
     UnexpectedEnd,

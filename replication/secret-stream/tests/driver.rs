@@ -9,14 +9,14 @@ use bytes::Bytes;
 use ferrocore_primitives::sign::KeyPair;
 use ferrocore_secret_stream::{
     HANDSHAKE_TIMEOUT, HandshakeError, KEEP_ALIVE, Options, Receiver, Role, SecretStream, Sender,
-    StreamError,
+    StreamError, WRITE_TIMEOUT,
 };
 use proptest::prelude::*;
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf,
     duplex,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
 type Stream = SecretStream<DuplexStream>;
 type Ends = (
@@ -131,7 +131,7 @@ async fn messages_wait_for_a_flush_or_a_full_buffer() {
     let ((mut sender, _a), (_b, mut receiver)) = split_pair(1 << 20, Options::default()).await;
     let wait = Duration::from_secs(1);
     sender.send(&[b"message"]).await.unwrap();
-    let early = tokio::time::timeout(wait, receiver.recv()).await;
+    let early = timeout(wait, receiver.recv()).await;
     assert!(early.is_err(), "still in the buffer");
     sender.flush().await.unwrap();
     assert_eq!(receiver.recv().await.unwrap().unwrap(), "message");
@@ -177,7 +177,7 @@ async fn a_silent_sender_keeps_the_stream_alive() {
         tokio::select! {
             result = receiver.recv() => panic!("{result:?}"),
             result = sender.keep_alive() => panic!("{result:?}"),
-            () = tokio::time::sleep(100 * KEEP_ALIVE) => {}
+            () = sleep(100 * KEEP_ALIVE) => {}
         }
     };
     kept.await;
@@ -279,7 +279,7 @@ async fn a_stalled_handshake_ends_at_its_deadline() {
                 if io.write_all(&[byte]).await.is_err() {
                     break;
                 }
-                tokio::time::sleep(HANDSHAKE_TIMEOUT / 4).await;
+                sleep(HANDSHAKE_TIMEOUT / 4).await;
             }
         };
         let error = error_of(role, trickle).await;
@@ -301,6 +301,39 @@ async fn a_header_that_never_comes_is_a_handshake_timeout() {
     assert_eq!(start.elapsed(), HANDSHAKE_TIMEOUT);
     error = receiver.recv().await.unwrap_err();
     assert!(matches!(error, StreamError::HandshakeTimeout));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_read_is_given_up() {
+    let ((mut sender, _), _peer) = split_pair(1000, Options::default()).await;
+    sender.send(&[[1; 5000]]).await.unwrap();
+    let start = Instant::now();
+    for _ in 0..3 {
+        // An attempt that is cancelled must not put the deadline off.
+        let attempt = timeout(WRITE_TIMEOUT / 4, sender.flush()).await;
+        assert!(attempt.is_err());
+    }
+    let error = sender.flush().await.unwrap_err();
+    assert!(matches!(error, StreamError::WriteTimeout));
+    assert_eq!(start.elapsed(), WRITE_TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_slowly_is_waited_for() {
+    let (a, b) = pair(1000, Options::default()).await;
+    let (mut sender, _receiver) = a.split();
+    let mut raw = None;
+    b.split_with(|io| (raw = Some(io), ()));
+    let mut raw = raw.unwrap();
+    let read_slowly = async {
+        for _ in 0..8 {
+            sleep(WRITE_TIMEOUT * 3 / 4).await;
+            raw.read_exact(&mut [0; 500]).await.unwrap();
+        }
+    };
+    sender.send(&[[1; 4000]]).await.unwrap();
+    let (flushed, ()) = tokio::join!(sender.flush(), read_slowly);
+    flushed.unwrap();
 }
 
 proptest! {
