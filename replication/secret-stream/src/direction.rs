@@ -21,7 +21,8 @@ const HEADER_FRAME_LEN: usize = Hash::LEN + HEADER_LEN;
 /// How much memory is kept when everything has been sent, in bytes.
 const OUTGOING_KEEP_LEN: usize = 512 * 1024;
 
-const NAMESPACE: &str = "hyperswarm/secret-stream";
+/// What the ids and keys of this protocol derive under.
+pub(crate) const NAMESPACE: &str = "hyperswarm/secret-stream";
 
 /// The sending direction: messages in, bytes out.
 ///

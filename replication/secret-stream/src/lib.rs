@@ -13,7 +13,7 @@
 //!
 //! Everything on the wire is a frame: u24 length, little endian, and that many bytes. [`Handshake`],
 //! [`Outgoing`] and [`Incoming`] do the work without IO; with the feature `tokio` (on by default),
-//! [`SecretStream`] drives them over any byte stream.
+//! [`SecretStream`] drives them over any byte stream. [`unordered`] encrypts messages that go beside it.
 
 #![deny(missing_docs)]
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -28,6 +28,7 @@ mod framer;
 mod handshake;
 mod noise;
 pub mod secretstream;
+pub mod unordered;
 
 pub use direction::{Incoming, MESSAGE_LEN_MAX, Outgoing};
 #[cfg(feature = "tokio")]

@@ -2,6 +2,7 @@
 //! bytes.
 
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
+use ferrocore_secret_stream::unordered::{Opener, Sealer};
 use ferrocore_secret_stream::{
     FRAME_LEN_MAX, Framer, Handshake, HandshakeResult, Incoming, Outgoing, Role,
 };
@@ -105,4 +106,18 @@ fn frames_of_the_initiator() {
         let message = incoming.next_message().unwrap().unwrap_or_default();
         assert_eq!(message, plaintext);
     }
+}
+
+#[test]
+fn an_unordered_message_of_the_initiator() {
+    let (initiator, responder) = play("handshake-XX");
+    let vector = vector("unordered-send");
+    let counter = u64::from_le_bytes(array(&vector["input"]["counter"]));
+    let plaintext = bytes(&vector["input"]["plaintext"]);
+    let envelope = bytes(&vector["output"]["envelope"]);
+    assert_eq!(
+        Sealer::with_counter(&initiator, counter).seal(&plaintext),
+        envelope
+    );
+    assert_eq!(Opener::new(&responder).open(&envelope), Some(plaintext));
 }
