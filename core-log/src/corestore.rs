@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use self::opened::Registry;
 use crate::core::{Core, CoreError};
+use crate::encryption::EncryptionKey;
 use crate::manifest::Manifest;
 #[cfg(feature = "files")]
 use crate::storage::files::Files;
@@ -85,6 +86,9 @@ pub struct CoreOptions {
     pub manifest: Option<Manifest>,
     /// Make a core as hypercore 10 does by default: its key is the bare public key.
     pub compat: bool,
+    /// What its blocks are encrypted with, through the handle that is returned; see
+    /// [`Core::with_encryption`]. It is not kept.
+    pub encryption: Option<EncryptionKey>,
 }
 
 /// What is known of a core in the store.
@@ -249,7 +253,8 @@ impl Corestore {
     /// [`StoreError::Unspecified`], [`StoreError::KeyMismatch`] and
     /// [`StoreError::KeyPairMismatch`] if the options do not fit together;
     /// [`StoreError::OpenReadOnly`] if it is open and cannot be written through that handle.
-    pub fn get_with(&self, options: CoreOptions) -> Result<Core, StoreError> {
+    pub fn get_with(&self, mut options: CoreOptions) -> Result<Core, StoreError> {
+        let encryption = options.encryption.take();
         let wanted = self.resolve(options)?;
         let discovery_key = wanted.key.discovery_key();
         let core = self.inner.opened.get_or_open(&discovery_key, || {
@@ -265,7 +270,10 @@ impl Corestore {
         if let Some(alias) = wanted.alias {
             self.inner.storage.set_alias(alias, &discovery_key)?;
         }
-        Ok(core)
+        Ok(match encryption {
+            Some(key) => core.with_encryption(&key),
+            None => core,
+        })
     }
 
     /// All cores of the store, whatever their namespace, in the order of their discovery keys.

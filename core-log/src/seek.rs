@@ -222,7 +222,8 @@ fn seek_root_below(
     Ok(at)
 }
 
-fn unpadded(node: &Node, padding: u64) -> u64 {
+/// The bytes below `node` if each block carries `padding` bytes that do not count.
+pub(crate) fn unpadded(node: &Node, padding: u64) -> u64 {
     let padded = padding.saturating_mul(flat_tree::leaves(node.index));
     node.size.saturating_sub(padded)
 }

@@ -17,7 +17,7 @@ use crate::verifier::TreeHead;
 pub struct Appended {
     /// Blocks.
     pub length: u64,
-    /// Bytes of all blocks.
+    /// Bytes of all blocks; of their plaintext if the handle encrypts.
     pub byte_length: u64,
     /// Which history.
     pub fork: u64,
@@ -63,28 +63,57 @@ impl Core {
     /// [`CoreError::Prologue`], or [`CoreError::Storage`], after which the core must be opened
     /// again.
     pub fn append_batch(&self, blocks: Vec<Bytes>) -> Result<Appended, CoreError> {
-        self.append_hashed(HashedBlocks::hash(blocks))
+        match self.is_encrypted() {
+            true => self.append_encrypted(blocks),
+            false => self.append_hashed(HashedBlocks::hash(blocks)),
+        }
     }
 
-    /// As [`Core::append_batch`], for blocks that are hashed already.
+    /// As [`Core::append_batch`], for blocks that are hashed already. A handle that encrypts
+    /// has to hash what it stores again.
     ///
     /// # Errors
     /// As for [`Core::append_batch`].
     pub fn append_hashed(&self, hashed: HashedBlocks) -> Result<Appended, CoreError> {
+        if self.is_encrypted() {
+            return self.append_encrypted(hashed.blocks);
+        }
+        check_sizes(&hashed.blocks, 0)?;
+        self.append_with(|_, _| hashed)
+    }
+
+    /// Encrypts once the place of the blocks is certain, which is in the key stream.
+    fn append_encrypted(&self, blocks: Vec<Bytes>) -> Result<Appended, CoreError> {
+        check_sizes(&blocks, self.padding())?;
+        let core = self.key();
+        let not_writable = || CoreError::NotWritable { core };
+        let cipher = self.cipher().filter(|_| self.is_writable());
+        let cipher = cipher.ok_or_else(not_writable)?;
+        self.append_with(|start, fork| {
+            let encrypt = |(index, block): (u64, &Bytes)| cipher.encrypt(index, fork, block);
+            HashedBlocks::hash((start..).zip(&blocks).map(encrypt).collect())
+        })
+    }
+
+    /// Appends what `make` makes for the block index and the fork they will have.
+    fn append_with(
+        &self,
+        make: impl FnOnce(u64, u64) -> HashedBlocks,
+    ) -> Result<Appended, CoreError> {
         let inner = &*self.inner;
-        check_sizes(&hashed.blocks)?;
         let _writer = inner.lock_writer();
         let (fork, mut roots) = {
             let shared = inner.read();
             (shared.fork, Roots::clone(&shared.roots))
         };
         let (start, byte_offset) = (roots.length(), roots.byte_length());
+        let hashed = make(start, fork);
         let nodes = inner.grow(&mut roots, &hashed)?;
         inner.check_prologue(start, &roots)?;
         let signature = inner.sign(fork, &roots)?;
         let appended = Appended {
             length: roots.length(),
-            byte_length: roots.byte_length(),
+            byte_length: self.byte_length_of(&roots),
             fork,
         };
         if hashed.blocks.is_empty() {
@@ -188,12 +217,12 @@ fn appending(
     }
 }
 
-fn check_sizes(blocks: &[Bytes]) -> Result<(), CoreError> {
-    if let Some(block) = blocks.iter().find(|b| b.len() > BLOCK_BYTES_MAX) {
-        return Err(CoreError::BlockTooLarge {
-            size: block.len(),
-            max: BLOCK_BYTES_MAX,
-        });
+/// Checks the blocks, of which each is stored with `padding` more bytes.
+fn check_sizes(blocks: &[Bytes], padding: usize) -> Result<(), CoreError> {
+    let max = BLOCK_BYTES_MAX - padding;
+    if let Some(block) = blocks.iter().find(|block| block.len() > max) {
+        let size = block.len();
+        return Err(CoreError::BlockTooLarge { size, max });
     }
     let bytes = blocks.iter().map(Bytes::len).sum();
     if bytes > BATCH_BYTES_MAX {

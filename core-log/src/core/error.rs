@@ -90,6 +90,14 @@ pub enum CoreError {
         /// The core.
         core: Key,
     },
+    /// The block is no encrypted one; open the core without an encryption key.
+    #[error("block {index} of core {core} is not encrypted; open the core without a key")]
+    NotEncrypted {
+        /// The core.
+        core: Key,
+        /// The block.
+        index: u64,
+    },
     /// The log is as long as its bounds allow.
     #[error("core {core} is full")]
     Full {

@@ -6,6 +6,7 @@
 
 mod accept;
 mod append;
+mod encrypt;
 mod error;
 mod prove;
 mod read;
@@ -23,6 +24,7 @@ use ferrocore_primitives::sign::KeyPair;
 
 use crate::bitfield::Bitfield;
 use crate::events::{Event, EventHub, Events};
+use crate::encryption::CoreCiphers;
 use crate::flat_tree;
 use crate::manifest::Manifest;
 use crate::merkle::{Node, Roots};
@@ -41,12 +43,15 @@ pub use want::{Download, Finding, Supply};
 pub struct Core {
     inner: Arc<Inner>,
 }
+    /// If this handle encrypts and decrypts.
+    ciphers: Option<Arc<CoreCiphers>>,
 
 /// A handle that does not keep its core open.
 #[derive(Debug, Clone)]
 pub struct WeakCore {
     inner: Weak<Inner>,
 }
+    ciphers: Option<Arc<CoreCiphers>>,
 
 struct Inner {
     key: Key,
@@ -123,6 +128,7 @@ impl Core {
     }
 
     /// A handle that lets the core close.
+            ciphers: None,
     pub fn downgrade(&self) -> WeakCore {
         WeakCore {
             inner: Arc::downgrade(&self.inner),
@@ -130,6 +136,7 @@ impl Core {
     }
 
     /// Sets a small value kept beside the log, or removes it: with `None`, or an empty value.
+            ciphers: self.ciphers.clone(),
     ///
     /// # Errors
     /// [`CoreError::Storage`] if it cannot be committed.
@@ -170,9 +177,9 @@ impl Core {
         self.inner.read().roots.length()
     }
 
-    /// Bytes of all blocks of the log.
+    /// Bytes of all blocks of the log; of their plaintext if this handle decrypts.
     pub fn byte_length(&self) -> u64 {
-        self.inner.read().roots.byte_length()
+        self.byte_length_of(&self.inner.read().roots)
     }
 
     /// Which history this is.
@@ -254,7 +261,15 @@ impl fmt::Debug for Inner {
 impl WeakCore {
     /// The core, if it is still open.
     pub fn upgrade(&self) -> Option<Core> {
-        self.inner.upgrade().map(|inner| Core { inner })
+        let ciphers = self.ciphers.clone();
+        let inner = self.inner.upgrade()?;
+        Some(Core { inner, ciphers })
+impl fmt::Debug for WeakCore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakCore").finish_non_exhaustive()
+    }
+}
+
     }
 }
 

@@ -93,7 +93,7 @@ impl Core {
         let block = match request.block {
             None => None,
             Some(asked) if asked.index >= length => return Err(PlanError::InvalidNode.into()),
-            Some(asked) => match self.get_local(asked.index)? {
+            Some(asked) => match self.get_raw(asked.index)? {
                 None => return Ok(None),
                 block => block,
             },

@@ -14,8 +14,20 @@ impl Core {
     /// Block `index` if it is here. It is hashed again: a flipped byte is an error, never data.
     ///
     /// # Errors
-    /// [`CoreError::CorruptBlock`] or [`CoreError::Storage`].
+    /// [`CoreError::CorruptBlock`] or [`CoreError::Storage`]; [`CoreError::NotEncrypted`] if this
+    /// handle decrypts and the block cannot be.
     pub fn get_local(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
+        let stored = self.get_raw(index)?;
+        stored
+            .map(|stored| self.open_block(index, stored))
+            .transpose()
+    }
+
+    /// As [`Core::get_local`], but never decrypted: the block as it is hashed and proven.
+    ///
+    /// # Errors
+    /// [`CoreError::CorruptBlock`] or [`CoreError::Storage`].
+    pub fn get_raw(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
         let inner = &*self.inner;
         loop {
             let (fork, roots) = {
@@ -114,7 +126,8 @@ impl Core {
     /// [`CoreError::BytePastEnd`] or [`CoreError::Storage`].
     pub fn seek_local(&self, byte: u64) -> Result<Option<(u64, u64)>, CoreError> {
         let roots = Arc::clone(&self.inner.read().roots);
-        match seek::seek(&roots, &Stored(&*self.inner.storage), byte, 0)? {
+        let padding = self.padding() as u64;
+        match seek::seek(&roots, &Stored(&*self.inner.storage), byte, padding)? {
             Position::Block { index, offset } => Ok(Some((index, offset))),
             Position::Below { .. } => Ok(None),
             Position::Past => Err(CoreError::BytePastEnd {
@@ -129,14 +142,16 @@ impl Core {
     /// # Errors
     /// As for [`Core::seek_local`] and [`Core::get`].
     pub async fn seek(&self, byte: u64) -> Result<(u64, u64), CoreError> {
-        let core = self.key();
+        let (core, padding) = (self.key(), self.padding() as u64);
         let mut last = None;
         loop {
             let roots = Arc::clone(&self.inner.read().roots);
-            match seek::seek(&roots, &Stored(&*self.inner.storage), byte, 0)? {
+            match seek::seek(&roots, &Stored(&*self.inner.storage), byte, padding)? {
                 Position::Block { index, offset } => return Ok((index, offset)),
                 Position::Below { node, bytes } => {
-                    let index = guess(node, bytes, self.inner.storage.node(node)?.map(|n| n.size));
+                    let size = self.inner.storage.node(node)?;
+                    let size = size.map(|node| seek::unpadded(&node, padding));
+                    let index = guess(node, bytes, size);
                     if last.replace(node) == Some(node) {
                         return Err(CoreError::CorruptBlock { core, index }); // its path is gone
                     }

@@ -44,7 +44,7 @@ impl Core {
         inner.storage.commit(write, inner.durability)?;
         let truncated = Appended {
             length,
-            byte_length: roots.byte_length(),
+            byte_length: self.byte_length_of(&roots),
             fork,
         };
         inner.update(|shared| {
