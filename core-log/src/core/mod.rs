@@ -47,7 +47,7 @@ pub struct Core {
     ciphers: Option<Arc<CoreCiphers>>,
 
 /// A handle that does not keep its core open.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct WeakCore {
     inner: Weak<Inner>,
 }
