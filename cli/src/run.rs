@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use crate::args::{Cli, Color, Command, CoreCommand, Globals};
 use crate::commands;
 use crate::context::{Context, Streams};
-use crate::exit::{Failure, Result};
+use crate::exit::{Failure, Kind, Result};
 use crate::hosting::{Host, run_through};
 use crate::input::Input;
 use crate::output::{Output, Sink, Style};
@@ -63,14 +63,11 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Cli, u8> {
         Err(error) => error,
     };
     let is_json = arguments.iter().any(|argument| argument == "--json");
-    if !error.use_stderr() || !is_json {
+    let is_failure = error.use_stderr();
+    if !is_failure || !is_json {
+        // Whoever does not read our help needs none.
         error.print().ok();
-        let code = if error.use_stderr() {
-            Failure::usage("").kind.code()
-        } else {
-            0
-        };
-        return Err(code);
+        return Err(u8::from(is_failure) * Kind::Usage.code());
     }
     let message = error.to_string();
     let message = message

@@ -5,6 +5,7 @@ use ferrocore::Core;
 use ferrocore::log::Manifest;
 use ferrocore::log::limits::BLOCK_BYTES_MAX;
 
+use super::{is_unknown, unknown};
 use crate::args::{CoreAppend, CoreCommand, CoreCreate, CoreGet, CoreInfo};
 use crate::context::Context;
 use crate::events::{self, Appended, CoreState};
@@ -205,12 +206,8 @@ async fn refresh(context: &Context, core: &Core) -> Result<()> {
     if !core.is_writable() && context.has_network() {
         context.step(core.update()).await?;
     }
-    if core.length() == 0 && !core.is_writable() && core.supply().suppliers() == 0 {
-        let message = format!(
-            "nothing of core {} is here, and there is no peer to ask",
-            core.key()
-        );
-        return Err(Failure::new(Kind::NoPeer, message).hint("name a peer that has it with --peer"));
+    if is_unknown(core) {
+        return Err(unknown("core", &core.key()));
     }
     Ok(())
 }

@@ -10,8 +10,12 @@ mod replicate;
 mod share;
 mod watch;
 
+use std::io::Write as _;
+use std::time::Duration;
+
 use clap::CommandFactory as _;
 use ferrocore::drive::Drive;
+use ferrocore::{Core, Key};
 
 use crate::args::{Cli, Command, Completions, CoreCommand};
 use crate::context::Context;
@@ -50,18 +54,15 @@ pub(crate) fn version(style: Style) -> u8 {
         version: env!("CARGO_PKG_VERSION"),
         sodium: cfg!(feature = "sodium"),
     };
-    if let Some(line) = style.event(&program) {
-        println!("{line}");
-    }
-    0
+    let line = style.event(&program).unwrap_or_default();
+    u8::from(writeln!(std::io::stdout(), "{line}").is_err())
 }
 
 /// Prints a completion script.
 pub(crate) fn completions(completions: &Completions) -> u8 {
     let mut script = Vec::new();
     clap_complete::generate(completions.shell, &mut Cli::command(), "fcore", &mut script);
-    let written = std::io::Write::write_all(&mut std::io::stdout(), &script);
-    u8::from(written.is_err())
+    u8::from(std::io::stdout().write_all(&script).is_err())
 }
 
 /// The drive that `place` means, as new as peers know it, at the version it names.
@@ -74,48 +75,58 @@ async fn view(context: &Context, place: &Place) -> Result<Drive> {
     }
 }
 
-/// Asks peers for newer versions of a drive of others. What is here already need not wait long
-/// for peers that do not answer; `wanted` is a version that must be there in the end.
+/// Asks peers for what is new in a drive of others, and makes sure that it has the version
+/// `wanted`, if one is.
 async fn refresh(context: &Context, drive: &Drive, wanted: Option<u64>) -> Result<()> {
     let index = drive.index();
     let is_here = index.length() > 0 && wanted.is_none_or(|wanted| wanted <= drive.version());
-    if !index.is_writable() && context.has_network() && !(is_here && wanted.is_some()) {
-        let patience = if is_here {
-            context.globals.timeout.min(REFRESH_PATIENCE)
-        } else {
-            context.globals.timeout
-        };
-        let updated = tokio::time::timeout(patience, drive.update()).await;
-        match updated {
-            Ok(updated) => drop(updated?),
-            Err(_) if is_here => {
-                context
-                    .output()
-                    .say("No peer answers; this is what is here")
-                    .await
-            }
-            Err(_) => return Err(context.timed_out()),
-        }
+    let is_settled = index.is_writable() || (is_here && wanted.is_some());
+    if !is_settled && context.has_network() {
+        ask(context, drive, is_here).await?;
     }
-    if index.length() == 0 && !index.is_writable() && index.supply().suppliers() == 0 {
-        let message = format!(
-            "nothing of drive {} is here, and there is no peer to ask",
-            drive.key()
-        );
-        return Err(Failure::new(Kind::NoPeer, message).hint("name a peer that has it with --peer"));
+    if is_unknown(index) {
+        return Err(unknown("drive", &drive.key()));
     }
     match wanted {
-        Some(version) if version > drive.version() || version == 0 => {
-            let newest = drive.version();
-            let message = format!(
-                "drive {} has no version {version}; its newest is {newest}",
-                drive.key()
-            );
+        Some(version) if version == 0 || version > drive.version() => {
+            let (key, newest) = (drive.key(), drive.version());
+            let message = format!("drive {key} has no version {version}; its newest is {newest}");
             Err(Failure::not_found(message))
         }
         _ => Ok(()),
     }
 }
 
+/// What is here already does not wait long for peers that do not answer.
+async fn ask(context: &Context, drive: &Drive, is_here: bool) -> Result<()> {
+    let timeout = context.globals.timeout;
+    let patience = if is_here {
+        timeout.min(REFRESH_PATIENCE)
+    } else {
+        timeout
+    };
+    match tokio::time::timeout(patience, drive.update()).await {
+        Ok(updated) => drop(updated?),
+        Err(_) if is_here => {
+            context
+                .output()
+                .say("No peer answers; this is what is here")
+                .await
+        }
+        Err(_) => return Err(context.timed_out()),
+    }
+    Ok(())
+}
+
 /// How long a command that could do with what is here waits for news.
-const REFRESH_PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
+const REFRESH_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Whether nothing is here of a core of others, nor anybody who could say more.
+fn is_unknown(core: &Core) -> bool {
+    core.length() == 0 && !core.is_writable() && core.supply().suppliers() == 0
+}
+
+fn unknown(what: &str, key: &Key) -> Failure {
+    let message = format!("nothing of {what} {key} is here, and there is no peer to ask");
+    Failure::new(Kind::NoPeer, message).hint("name a peer that has it with --peer")
+}
