@@ -9,7 +9,7 @@ use ferrocore_log::{Core, Corestore};
 use ferrocore_primitives::sign::KeyPair;
 use ferrocore_replication::session::SessionOptions;
 use ferrocore_replication::{Session, SessionError};
-use ferrocore_secret_stream::{Options, Role, SecretStream};
+use ferrocore_secret_stream::{Options, Role, SecretStream, StreamError, WRITE_TIMEOUT};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -179,4 +179,24 @@ async fn a_peer_that_goes_away_in_mid_frame_is_an_error() {
     let ended = within(session.closed()).await;
     assert!(matches!(ended, Err(SessionError::Stream(_))), "{ended:?}");
     drop(receiver);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_stops_reading_ends_the_session() {
+    // Goal: nobody holds a session by not reading, be it that only keepalives are to be written.
+    let (_here, _, there, reader) = writer_and_reader(&blocks(1));
+    let (ours, theirs) = narrow_pipe();
+    let (ours, _theirs) = tokio::join!(
+        secret(ours, Role::Initiator),
+        secret(theirs, Role::Responder)
+    );
+    let session = Session::spawn(ours, there, SessionOptions::default());
+    let ended = timeout(10 * WRITE_TIMEOUT, session.closed()).await;
+    match ended.expect("within its deadline") {
+        Err(SessionError::Stream(error)) => {
+            assert!(matches!(*error, StreamError::WriteTimeout), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(reader.supply().suppliers(), 0);
 }
