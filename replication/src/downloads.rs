@@ -363,25 +363,28 @@ impl Downloads {
         }
     }
 
-    /// The peer will not give what it announced: it is taken not to have it.
+    /// The peer will not give what it announced: it is taken not to have it. Only then its claim is free
+    /// again, so that the next to make it is another.
     fn deny(
         &mut self,
         core: &Core,
         peer: &mut Peer,
         pending: &Pending,
     ) -> Result<(), PeerMisbehaved> {
-        self.give_up(core, pending);
-        match pending.asked {
-            Asked::Block(path) if !peer.blocks.deny(path.block) => {
-                return Err(PeerMisbehaved::TooManyDenials);
-            }
-            Asked::Block(_) => {}
+        let is_tolerable = match pending.asked {
+            Asked::Block(path) => peer.blocks.deny(path.block),
             Asked::Upgrade => {
                 peer.sync.can_upgrade = false;
                 self.handle_sync(core, peer);
+                true
             }
+        };
+        self.give_up(core, pending);
+        if is_tolerable {
+            Ok(())
+        } else {
+            Err(PeerMisbehaved::TooManyDenials)
         }
-        Ok(())
     }
 
     /// A request without a usable answer: others may have its block, and answers that rest on its own
