@@ -11,6 +11,7 @@
 //! | module | concept |
 //! |---|---|
 //! | [`messages`] | bytes of the ten messages |
+//! | [`fully_remote`] | proofs that travel alone |
 //! | [`capability`] | proof that a peer knows a core's key |
 //! | [`connection`] | all channels of one stream |
 //! | `channel` | one core on one stream: the parts below, composed |
@@ -27,6 +28,7 @@ pub mod capability;
 mod channel;
 pub mod connection;
 mod downloads;
+pub mod fully_remote;
 pub mod limits;
 pub mod messages;
 pub mod misbehaviour;

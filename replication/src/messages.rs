@@ -326,7 +326,8 @@ pub struct Data {
 }
 
 impl Data {
-    fn encode<T>(&self, out: &mut Vec<u8>, send: impl FnOnce(&[Segment<'_>]) -> T) -> T {
+    /// Appends the message to `out` and hands all of it to `send` in segments.
+    pub(crate) fn encode<T>(&self, out: &mut Vec<u8>, send: impl FnOnce(&[Segment<'_>]) -> T) -> T {
         let proof = &self.proof;
         let flags = flag(proof.block.is_some(), part::BLOCK)
             | flag(proof.hash.is_some(), part::HASH)
@@ -350,7 +351,8 @@ impl Data {
         ])
     }
 
-    fn decode(reader: &mut Reader<'_>, payload: &Bytes) -> Result<Self, DecodeError> {
+    /// Decodes a message that `reader` finds in `payload`.
+    pub(crate) fn decode(reader: &mut Reader<'_>, payload: &Bytes) -> Result<Self, DecodeError> {
         let flags = reader.uint()?;
         let (request, fork) = (reader.uint()?, reader.uint()?);
         let proof = Proof {

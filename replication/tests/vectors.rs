@@ -3,15 +3,17 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use ferrocore_log::Manifest;
 use ferrocore_log::merkle::Node;
 use ferrocore_log::proof::{
     BlockProof, HashProof, NodeRequest, Proof, ProofRequest, SeekProof, SeekRequest, UpgradeProof,
     UpgradeRequest,
 };
-use ferrocore_primitives::encoding::{Decode, Encode};
+use ferrocore_log::{Core, CoreOptions, Corestore, Manifest};
+use ferrocore_primitives::encoding::{Decode, DecodeError, Encode};
 use ferrocore_primitives::keys::Key;
+use ferrocore_primitives::sign::KeyPair;
 use ferrocore_replication::capability::capability;
+use ferrocore_replication::fully_remote::{FullyRemoteError, FullyRemoteProof};
 use ferrocore_replication::messages::{
     BitfieldWords, Cancel, Data, Extension, Handshake, Message, NoData, Range, Request, Sync, Want,
 };
@@ -244,4 +246,98 @@ fn capabilities() {
         checked += 1;
     }
     assert_eq!(checked, 2);
+}
+
+#[test]
+fn every_proof_as_a_message() {
+    let mut checked = 0;
+    for vector in vectors("proof") {
+        let (id, output) = (&vector["id"], &vector["output"]);
+        if !output["data"].is_string() {
+            continue;
+        }
+        let wire = bytes(&output["data"]);
+        let expected = Message::Data(Data {
+            request: 1,
+            proof: proof(&output["proof"]),
+        });
+        let decoded = Message::decode(expected.kind(), &wire).unwrap();
+        assert_eq!(decoded.as_ref(), Some(&expected), "{id}");
+        assert_eq!(encoded(&expected), wire, "{id}");
+        checked += 1;
+    }
+    assert_eq!(checked, 11);
+}
+
+/// The core of the proofs: ten blocks, signed by the pair of seed 01...01.
+fn writer() -> Core {
+    let options = CoreOptions {
+        key_pair: Some(KeyPair::from_seed(&[1; 32])),
+        ..CoreOptions::default()
+    };
+    let core = Corestore::memory().get_with(options).unwrap();
+    let blocks = (0..10).map(|index| Bytes::from(format!("block-{index}")));
+    core.append_batch(blocks.collect()).unwrap();
+    core
+}
+
+/// The vector of a proof that travels alone.
+fn fully_remote() -> (u64, Bytes) {
+    let vectors = vectors("proof");
+    let vector = vectors.iter().find(|v| v["id"] == "fully-remote").unwrap();
+    let (input, output) = (&vector["input"], &vector["output"]);
+    (uint(&input["index"]), bytes(&output["buffer"]))
+}
+
+#[test]
+fn a_proof_that_travels_alone() {
+    let (index, wire) = fully_remote();
+    let writer = writer();
+    let ours = FullyRemoteProof::of(&writer, Some(index)).unwrap().unwrap();
+    assert_eq!(hex::encode(ours.to_vec()), hex::encode(&wire));
+
+    let theirs = FullyRemoteProof::decode(&wire).unwrap();
+    assert_eq!(theirs, ours);
+    assert_eq!(theirs.to_vec(), wire);
+    assert_eq!(theirs.verify(&writer.key()).unwrap(), 10);
+
+    let reader = Corestore::memory().get(&writer.key()).unwrap();
+    reader.accept(theirs.proof).unwrap();
+    assert_eq!(reader.tree_hash(), writer.tree_hash());
+    assert_eq!(reader.manifest(), writer.manifest());
+    assert_eq!(reader.get_local(index).unwrap().unwrap(), "block-2");
+}
+
+#[test]
+fn a_proof_that_travels_alone_and_does_not_hold_is_refused() {
+    // Two bytes mean nothing here: the request's id, and a patch where the manifest allows none.
+    let meaningless = [33, 252];
+    let (_, wire) = fully_remote();
+    let key = writer().key();
+    for at in 0..wire.len() {
+        assert!(FullyRemoteProof::decode(&wire.slice(..at)).is_err());
+        let mut changed = wire.to_vec();
+        changed[at] ^= 1;
+        let changed = FullyRemoteProof::decode(&changed.into());
+        let holds = changed.is_ok_and(|proof| proof.verify(&key).is_ok());
+        assert_eq!(holds, meaningless.contains(&at), "byte {at}");
+    }
+    let proof = FullyRemoteProof::decode(&wire).unwrap();
+    let other = proof.verify(&Key::from([9; 32]));
+    assert!(matches!(other, Err(FullyRemoteError::OtherCore)));
+}
+
+#[test]
+fn what_travels_alone_starts_from_nothing() {
+    let writer = writer();
+    let mut proof = FullyRemoteProof::of(&writer, None).unwrap().unwrap();
+    assert_eq!(proof.verify(&writer.key()).unwrap(), 10);
+    proof.proof.upgrade = None;
+    let decoded = FullyRemoteProof::decode(&proof.to_vec().into());
+    assert!(matches!(decoded, Err(DecodeError::Invalid(_))));
+
+    writer.clear(3..4).unwrap();
+    assert_eq!(FullyRemoteProof::of(&writer, Some(3)).unwrap(), None);
+    let empty = Corestore::memory().get_named("empty").unwrap();
+    assert_eq!(FullyRemoteProof::of(&empty, None).unwrap(), None);
 }
