@@ -27,6 +27,6 @@ pub mod verifier;
 
 pub use crate::core::{Appended, Core, CoreError};
 pub use crate::corestore::{CoreOptions, Corestore, StoreError, StoreOptions};
-pub use crate::manifest::Manifest;
 pub use crate::encryption::EncryptionKey;
+pub use crate::manifest::Manifest;
 pub use crate::storage::{Durability, StorageError};

@@ -23,8 +23,8 @@ use ferrocore_primitives::keys::{DiscoveryKey, Key};
 use ferrocore_primitives::sign::KeyPair;
 
 use crate::bitfield::Bitfield;
-use crate::events::{Event, EventHub, Events};
 use crate::encryption::CoreCiphers;
+use crate::events::{Event, EventHub, Events};
 use crate::flat_tree;
 use crate::manifest::Manifest;
 use crate::merkle::{Node, Roots};
@@ -42,16 +42,16 @@ pub use want::{Download, Finding, Supply};
 #[derive(Clone)]
 pub struct Core {
     inner: Arc<Inner>,
-}
     /// If this handle encrypts and decrypts.
     ciphers: Option<Arc<CoreCiphers>>,
+}
 
 /// A handle that does not keep its core open.
 #[derive(Clone)]
 pub struct WeakCore {
     inner: Weak<Inner>,
-}
     ciphers: Option<Arc<CoreCiphers>>,
+}
 
 struct Inner {
     key: Key,
@@ -124,19 +124,19 @@ impl Core {
         };
         Ok(Self {
             inner: Arc::new(inner),
+            ciphers: None,
         })
     }
 
     /// A handle that lets the core close.
-            ciphers: None,
     pub fn downgrade(&self) -> WeakCore {
         WeakCore {
             inner: Arc::downgrade(&self.inner),
+            ciphers: self.ciphers.clone(),
         }
     }
 
     /// Sets a small value kept beside the log, or removes it: with `None`, or an empty value.
-            ciphers: self.ciphers.clone(),
     ///
     /// # Errors
     /// [`CoreError::Storage`] if it cannot be committed.
@@ -258,18 +258,18 @@ impl fmt::Debug for Inner {
     }
 }
 
-impl WeakCore {
-    /// The core, if it is still open.
-    pub fn upgrade(&self) -> Option<Core> {
-        let ciphers = self.ciphers.clone();
-        let inner = self.inner.upgrade()?;
-        Some(Core { inner, ciphers })
 impl fmt::Debug for WeakCore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WeakCore").finish_non_exhaustive()
     }
 }
 
+impl WeakCore {
+    /// The core, if it is still open.
+    pub fn upgrade(&self) -> Option<Core> {
+        let ciphers = self.ciphers.clone();
+        let inner = self.inner.upgrade()?;
+        Some(Core { inner, ciphers })
     }
 }
 
