@@ -167,8 +167,8 @@ impl Context {
                 PeerEvent::Misbehaved { peer, misbehaved } => {
                     let event = events::Misbehaviour {
                         remote_key: z32(peer.remote_key.as_bytes()),
-                        kind: variant_name(&*misbehaved),
-                        verdict: "disconnected",
+                        kind: misbehaved.kind(),
+                        verdict: misbehaved.verdict().name(),
                         message: misbehaved.to_string(),
                     };
                     self.output().report(&event).await?;
@@ -204,34 +204,4 @@ fn peer_event(peer: &PeerInfo, state: &'static str) -> events::Peer {
 
 fn z32(bytes: &[u8]) -> String {
     ferrocore::primitives::id::encode_z32(bytes)
-}
-
-/// `BadCapability { … }` becomes `bad_capability`.
-fn variant_name(error: &impl std::fmt::Debug) -> String {
-    let debug = format!("{error:?}");
-    let end = debug
-        .find(|c: char| !c.is_alphanumeric())
-        .unwrap_or(debug.len());
-    let mut name = String::new();
-    for c in debug.chars().take(end) {
-        if c.is_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.extend(c.to_lowercase());
-    }
-    name
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn variants_are_named_in_snake_case() {
-        use ferrocore::replication::PeerMisbehaved;
-        assert_eq!(
-            variant_name(&PeerMisbehaved::BadCapability),
-            "bad_capability"
-        );
-    }
 }

@@ -438,7 +438,7 @@ impl Event for Peer {
 #[derive(Debug, Serialize)]
 pub(crate) struct Misbehaviour {
     pub(crate) remote_key: String,
-    pub(crate) kind: String,
+    pub(crate) kind: &'static str,
     pub(crate) verdict: &'static str,
     pub(crate) message: String,
 }

@@ -52,7 +52,33 @@ pub enum Verdict {
     CloseConnection,
 }
 
+impl Verdict {
+    /// A name for logs and programs, in snake case. Names stay as they are.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::StopAsking => "asked_no_more",
+            Self::CloseChannel => "channel_closed",
+            Self::CloseConnection => "disconnected",
+        }
+    }
+}
+
 impl PeerMisbehaved {
+    /// A name for logs and programs, in snake case. Names stay as they are; later versions may add some.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Mux(_) => "mux",
+            Self::Malformed { .. } => "malformed",
+            Self::MalformedHandshake(_) => "malformed_handshake",
+            Self::BadCapability => "bad_capability",
+            Self::TooManyInvalidRequests => "too_many_invalid_requests",
+            Self::TooManyChannels => "too_many_channels",
+            Self::BadProof(_) => "bad_proof",
+            Self::TooManyDenials => "too_many_denials",
+            Self::TooManyStrikes => "too_many_strikes",
+        }
+    }
+
     /// What is done about it.
     pub fn verdict(&self) -> Verdict {
         match self {
@@ -65,6 +91,37 @@ impl PeerMisbehaved {
             | Self::TooManyInvalidRequests
             | Self::TooManyChannels
             | Self::TooManyStrikes => Verdict::CloseConnection,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_fit_for_programs() {
+        // Programs compare these strings: a changed one breaks them.
+        let named = [
+            (
+                PeerMisbehaved::BadCapability,
+                "bad_capability",
+                "disconnected",
+            ),
+            (
+                PeerMisbehaved::BadProof(VerifyError::Manifest),
+                "bad_proof",
+                "channel_closed",
+            ),
+            (
+                PeerMisbehaved::TooManyDenials,
+                "too_many_denials",
+                "asked_no_more",
+            ),
+        ];
+        for (misbehaved, kind, verdict) in named {
+            assert_eq!(misbehaved.kind(), kind);
+            assert_eq!(misbehaved.verdict().name(), verdict);
         }
     }
 }
