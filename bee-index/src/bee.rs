@@ -181,6 +181,7 @@ impl Bee {
     /// in was last written by the put of that key.
     ///
     /// # Errors
+    /// [`BeeError::NotABee`] if the core holds something else,
     /// [`BeeError::Corrupt`] or [`BeeError::WithinBatch`] if there is no tree of this version,
     /// [`BeeError::Truncated`] if the core was truncated meanwhile, [`BeeError::Core`] if a block
     /// cannot be had.
@@ -217,6 +218,7 @@ impl Bee {
         if self.checkout.is_none() {
             self.update().await?;
         }
+        self.blocks.check_header()?;
         Ok(Tree::new(self.blocks.clone(), self.version()))
     }
 

@@ -1,7 +1,7 @@
 //! The blocks of a bee's core, and the cache of the nodes in them.
 //! Knows the core and its fork; does not know trees.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use ferrocore_log::Core;
@@ -9,12 +9,15 @@ use ferrocore_log::Core;
 use crate::block::Block;
 use crate::cache::Cache;
 use crate::error::BeeError;
+use crate::header::Header;
 
 /// A handle shared by a bee, its clones and its checkouts.
 #[derive(Clone)]
 pub(crate) struct Blocks {
     core: Core,
     cache: Arc<Mutex<Cache>>,
+    /// Set once the header has been seen.
+    is_bee: Arc<OnceLock<()>>,
 }
 
 impl Blocks {
@@ -22,11 +25,25 @@ impl Blocks {
         Self {
             core,
             cache: Arc::default(),
+            is_bee: Arc::default(),
         }
     }
 
     pub(crate) fn core(&self) -> &Core {
         &self.core
+    }
+
+    /// Refuses a core whose block 0 is stored here and is not the header of a bee. Encrypted with
+    /// another key, blocks are noise, some of which may look like a bee's.
+    pub(crate) fn check_header(&self) -> Result<(), BeeError> {
+        if self.is_bee.get().is_some() {
+            return Ok(());
+        }
+        if let Some(block) = self.core.get_local(0)? {
+            Header::decode(&block).ok_or(BeeError::NotABee)?;
+            self.is_bee.get_or_init(|| ());
+        }
+        Ok(())
     }
 
     /// The block if it is stored here.

@@ -9,8 +9,9 @@ use crate::protobuf::Malformed;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BeeError {
-    /// Block 0 is not the header of a bee: the core holds something else. Nothing was written.
-    #[error("the core is not a bee")]
+    /// Block 0 is not the header of a bee: the core holds something else, or is encrypted and
+    /// was opened without its key or with another one. Nothing was written.
+    #[error("the core is not a bee, or is encrypted with another key than was given")]
     NotABee,
     /// A block of the bee is not what a bee's writer makes. Blocks are verified, so whoever signs
     /// the core wrote it so; older versions may still be readable by a checkout.

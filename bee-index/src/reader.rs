@@ -99,13 +99,22 @@ impl Tree {
             offset: 0,
         };
         match self.node(root, 0).await {
-            Err(BeeError::Corrupt {
-                reason: Malformed::NoSuchLevel,
-                ..
-            }) => Err(BeeError::WithinBatch {
-                version: self.version,
-            }),
+            Err(BeeError::Corrupt { reason, .. }) => Err(self.rootless(root, reason).await),
             node => node.map(Some),
+        }
+    }
+
+    /// Why there is no root at `root`. Only now the header is worth fetching.
+    async fn rootless(&self, root: Pointer, reason: Malformed) -> BeeError {
+        if self.core().get(0).await.is_ok()
+            && let Err(error) = self.blocks.check_header()
+        {
+            return error;
+        }
+        let version = self.version;
+        match reason {
+            Malformed::NoSuchLevel => BeeError::WithinBatch { version },
+            reason => corrupt(root, reason),
         }
     }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use ferrocore_bee::{
     Bee, BeeError, Change, Header, HistoryOptions, Malformed, Options, RangeOptions,
 };
-use ferrocore_log::Corestore;
+use ferrocore_log::{Corestore, EncryptionKey};
 use pollster::block_on;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -126,11 +126,26 @@ fn other_cores_are_no_bees() {
         block_on(bee.put("k", "v")),
         Err(BeeError::NotABee)
     ));
-    assert!(matches!(
-        block_on(bee.get("k")),
-        Err(BeeError::Corrupt { seq: 1, .. })
-    ));
+    assert!(matches!(block_on(bee.get("k")), Err(BeeError::NotABee)));
     assert_eq!(bee.core().length(), 2);
+}
+
+#[test]
+fn a_bee_is_read_with_its_encryption_key_only() {
+    let core = Corestore::memory().get_named("secret").unwrap();
+    let key = EncryptionKey::from([1; 32]);
+    let bee = Bee::new(core.with_encryption(&key), Options::default());
+    block_on(bee.put("k", "v")).unwrap();
+    assert!(block_on(bee.get("k")).unwrap().is_some());
+    let wrong = core.with_encryption(&EncryptionKey::from([2; 32]));
+    for core in [core, wrong] {
+        let bee = Bee::new(core, Options::default());
+        assert!(matches!(block_on(bee.get("k")), Err(BeeError::NotABee)));
+        let range = read_all(&bee, RangeOptions::default());
+        assert!(matches!(range, Err(BeeError::NotABee)));
+        let put = block_on(bee.put("k", "w"));
+        assert!(matches!(put, Err(BeeError::NotABee)));
+    }
 }
 
 /// Does everything there is to do. Each call may fail, none may go on for ever.
