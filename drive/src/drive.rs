@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use ferrocore_bee::{Bee, Metadata, Options};
-use ferrocore_log::{Core, CoreOptions, Corestore};
+use ferrocore_log::{Core, CoreOptions, Corestore, EncryptionKey};
 use ferrocore_primitives::keys::Key;
 
 use crate::batch::Batch;
@@ -52,9 +52,17 @@ pub struct Drive {
     is_checkout: bool,
 }
 
+/// How a drive is opened, for those that are not public to whoever has their key.
+#[derive(Debug, Clone, Default)]
+pub struct DriveOptions {
+    /// What the blocks of both cores are encrypted with. It is not kept: give it each time.
+    pub encryption: Option<EncryptionKey>,
+}
+
 /// What all versions of a drive have in common.
 struct Shared {
     store: Corestore,
+    options: DriveOptions,
     blobs: OnceLock<Blobs>,
 }
 
@@ -65,7 +73,17 @@ impl Drive {
     /// # Errors
     /// [`DriveError::Store`] if the store cannot open or create its cores.
     pub async fn create(store: &Corestore) -> Result<Self, DriveError> {
-        Self::over(store, store.get_named(INDEX_NAME)?).await
+        Self::create_with(store, DriveOptions::default()).await
+    }
+
+    /// As [`Drive::create`], with options. An encrypted drive cannot be told from another one:
+    /// give its key whenever it is opened, and no key to a drive that was created without.
+    ///
+    /// # Errors
+    /// As for [`Drive::create`]; [`BeeError::NotABee`](ferrocore_bee::BeeError::NotABee) if it is
+    /// there and encrypted with another key.
+    pub async fn create_with(store: &Corestore, options: DriveOptions) -> Result<Self, DriveError> {
+        Self::over(store, store.get_named(INDEX_NAME)?, options).await
     }
 
     /// The drive with this key. To write to it, give the store's namespace that it was created in.
@@ -73,18 +91,37 @@ impl Drive {
     /// # Errors
     /// [`DriveError::Store`] if the store cannot open a core.
     pub async fn open(store: &Corestore, key: &Key) -> Result<Self, DriveError> {
-        Self::over(store, store.get(key)?).await
+        Self::open_with(store, key, DriveOptions::default()).await
     }
 
-    async fn over(store: &Corestore, index: Core) -> Result<Self, DriveError> {
-        let options = Options {
+    /// As [`Drive::open`], with options. That the encryption key is not the right one shows when
+    /// the drive is read: it is not a bee then.
+    ///
+    /// # Errors
+    /// As for [`Drive::create_with`].
+    pub async fn open_with(
+        store: &Corestore,
+        key: &Key,
+        options: DriveOptions,
+    ) -> Result<Self, DriveError> {
+        Self::over(store, store.get(key)?, options).await
+    }
+
+    async fn over(
+        store: &Corestore,
+        index: Core,
+        options: DriveOptions,
+    ) -> Result<Self, DriveError> {
+        let index = options.encrypt(index);
+        let bee_options = Options {
             metadata: Some(Metadata::default()),
             ..Options::default()
         };
         let drive = Self {
-            bee: Bee::new(index, options),
+            bee: Bee::new(index, bee_options),
             shared: Arc::new(Shared {
                 store: store.clone(),
+                options,
                 blobs: OnceLock::new(),
             }),
             is_checkout: false,
@@ -327,7 +364,7 @@ impl Drive {
         if let Some(blobs) = self.shared.blobs.get() {
             return Ok(blobs);
         }
-        let core = self.open_blobs().await?;
+        let core = self.shared.options.encrypt(self.open_blobs().await?);
         Ok(self.shared.blobs.get_or_init(|| Blobs::new(core)))
     }
 
@@ -393,6 +430,15 @@ impl Drive {
         match self.is_checkout {
             true => Err(DriveError::ReadOnlyVersion),
             false => Ok(()),
+        }
+    }
+}
+
+impl DriveOptions {
+    fn encrypt(&self, core: Core) -> Core {
+        match &self.encryption {
+            Some(key) => core.with_encryption(key),
+            None => core,
         }
     }
 }

@@ -25,7 +25,7 @@ mod wait;
 pub use batch::Batch;
 pub use blobs::{BlobReader, BlobWriter, Blobs};
 pub use download::{ACTIVE_RANGES_MAX, GlobError, Selection, Totals};
-pub use drive::{Drive, LINK_HOPS_MAX};
+pub use drive::{Drive, DriveOptions, LINK_HOPS_MAX};
 pub use entry::{BlobId, Entry, EntryValue};
 pub use error::DriveError;
 pub use json::Json;

@@ -4,13 +4,14 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use ferrocore_bee::BeeError;
 use ferrocore_drive::blobs::blobs_manifest;
 use ferrocore_drive::{
-    BlobId, Blobs, Drive, DriveError, Entries, EntryValue, Json, LINK_HOPS_MAX, path,
+    BlobId, Blobs, Drive, DriveError, DriveOptions, Entries, EntryValue, Json, LINK_HOPS_MAX, path,
 };
 use ferrocore_log::core::HashedBlocks;
 use ferrocore_log::storage::memory::Memory;
-use ferrocore_log::{Core, CoreOptions, Corestore, StoreOptions};
+use ferrocore_log::{Core, CoreOptions, Corestore, EncryptionKey, StoreOptions};
 use ferrocore_primitives::encoding::Encode;
 use pollster::block_on;
 use serde::{Deserialize, Serialize};
@@ -479,4 +480,38 @@ fn drives_are_opened_again() {
         drive.put("/a", "3").await.unwrap();
         assert_eq!(drive.version(), 4);
     });
+}
+
+#[test]
+fn an_encrypted_drive_has_the_same_entries() {
+    // Goal: encryption changes stored blocks and nothing else. Method: the same changes to a plain
+    // drive; entries, which count plaintext bytes, and what is read must be equal.
+    let options = |byte| DriveOptions {
+        encryption: Some(EncryptionKey::from([byte; 32])),
+    };
+    let (plain, store) = (drive(), store());
+    let secret = block_on(Drive::create_with(&store, options(1))).unwrap();
+    let bytes: Vec<u8> = (0..200_000u32).map(|i| (i % 251) as u8).collect();
+    for drive in [&plain, &secret] {
+        block_on(drive.put("/a", "hello")).unwrap();
+        block_on(drive.put("/b", bytes.clone())).unwrap();
+        assert_eq!(
+            block_on(drive.read("/b", 70_000..150_000)).unwrap(),
+            bytes[70_000..150_000]
+        );
+    }
+    assert_eq!(plain.key(), secret.key());
+    for path in ["/a", "/b"] {
+        let (ours, theirs) = (block_on(secret.entry(path)), block_on(plain.entry(path)));
+        assert_eq!(ours.unwrap(), theirs.unwrap());
+    }
+    let (ours, theirs) = (block_on(secret.blobs()), block_on(plain.blobs()));
+    let (ours, theirs) = (ours.unwrap().core(), theirs.unwrap().core());
+    assert_eq!(ours.byte_length(), theirs.byte_length());
+    assert!(ours.get_raw(0).unwrap() != theirs.get_raw(0).unwrap());
+
+    for options in [DriveOptions::default(), options(2)] {
+        let opened = block_on(Drive::create_with(&store, options));
+        assert!(matches!(opened, Err(DriveError::Bee(BeeError::NotABee))));
+    }
 }
