@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use common::{bytes, fixed32, ready, section};
+use common::{bytes, fixed32, ready, section, vector};
 use ferrocore_log::manifest::Prologue;
 use ferrocore_log::proof::{ProofRequest, UpgradeRequest};
 use ferrocore_log::storage::memory::Memory;
@@ -44,15 +44,35 @@ fn names_derive_as_in_javascript() {
         assert_eq!(key_pair.seed()[..], bytes(&output["seed"]), "{namespace}");
         let public_key = key_pair.public_key();
         assert_eq!(public_key.as_bytes()[..], bytes(&output["publicKey"]));
-        if input["manifestVersion"] == 1 {
-            let core = store.get_named(name).unwrap();
-            assert_eq!(core.key().as_bytes()[..], bytes(&output["key"]));
-            let discovery_key = core.discovery_key();
-            assert_eq!(discovery_key.as_bytes()[..], bytes(&output["discoveryKey"]));
+        let version = input["manifestVersion"].as_u64().unwrap();
+        let manifest = match version {
+            0 => Manifest::compat(public_key),
+            _ => Manifest {
+                version,
+                ..Manifest::single(public_key)
+            },
+        };
+        let key = manifest.key();
+        assert_eq!(key.as_bytes()[..], bytes(&output["key"]));
+        let discovery_key = key.discovery_key();
+        assert_eq!(discovery_key.as_bytes()[..], bytes(&output["discoveryKey"]));
+        if version == 1 {
+            assert_eq!(store.get_named(name).unwrap().key(), key);
         }
         seen += 1;
     }
     assert_eq!(seen, 9, "three namespaces, three manifest versions");
+}
+
+#[test]
+fn a_name_is_the_same_core_as_in_a_live_corestore() {
+    let vector = vector("corestore", "get-real");
+    let (input, output) = (&vector["input"], &vector["output"]);
+    let store = store(fixed32(&input["primaryKey"])).namespace("alpha");
+    let core = store.get_named(input["name"].as_str().unwrap()).unwrap();
+    assert_eq!(core.key().as_bytes()[..], bytes(&output["key"]));
+    let discovery_key = core.discovery_key();
+    assert_eq!(discovery_key.as_bytes()[..], bytes(&output["discoveryKey"]));
 }
 
 #[test]

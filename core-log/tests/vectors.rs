@@ -8,7 +8,7 @@ use bytes::Bytes;
 use common::{bytes, fixed32, hash, nodes, section, vector};
 use ferrocore_log::manifest::{Prologue, Signer};
 use ferrocore_log::proof::{NodeRequest, Proof, ProofRequest, SeekRequest, UpgradeRequest};
-use ferrocore_log::verifier::{TreeHead, Verifier};
+use ferrocore_log::verifier::{MultiSignature, PartialSignature, TreeHead, Verifier};
 use ferrocore_log::{Core, CoreOptions, Corestore, Manifest, flat_tree};
 use ferrocore_primitives::encoding::{Decode, Encode};
 use ferrocore_primitives::keys::Key;
@@ -230,6 +230,49 @@ fn compat_signatures_are_equal() {
     let core = core_of(&blocks_of(&v), true);
     assert_eq!(core.key().as_bytes(), &fixed32(&v["input"]["key"]));
     assert_eq!(signature(&core), bytes(&v["output"]["signature"]));
+}
+
+#[test]
+fn version_0_signatures_are_equal() {
+    let v = vector("signature", "v0-single");
+    let key_pair = KeyPair::from_seed(&fixed32(&v["input"]["seed"]));
+    let options = CoreOptions {
+        manifest: Some(Manifest::compat(key_pair.public_key())),
+        key_pair: Some(key_pair),
+        ..CoreOptions::default()
+    };
+    let core = Corestore::memory().get_with(options).unwrap();
+    let blocks = blocks_of(&v).into_iter().map(Bytes::from);
+    core.append_batch(blocks.collect()).unwrap();
+    assert_eq!(core.key().as_bytes(), &fixed32(&v["input"]["key"]));
+    assert_eq!(signature(&core), bytes(&v["output"]["signature"]));
+}
+
+#[test]
+fn quorum_signatures_are_equal() {
+    for id in ["v1-multi-2of3-nopatch", "v1-multi-patch-nopatch"] {
+        let v = vector("signature", id);
+        let manifest = manifest(&v["input"]["manifest"]);
+        let verifier = Verifier::new(Key::from(fixed32(&v["input"]["key"])), manifest).unwrap();
+        let head = TreeHead {
+            fork: number(&v["input"]["fork"]),
+            length: number(&v["input"]["length"]),
+            hash: hash(&v["input"]["treeHash"]),
+        };
+        // The pairs of the first and the third signer.
+        let signed = [(0, [1; 32]), (2, [3; 32])].map(|(signer, seed)| PartialSignature {
+            signer: signer as u64,
+            signature: KeyPair::from_seed(&seed).sign(&verifier.signable(&head, signer)),
+            patch: 0,
+        });
+        let ours = MultiSignature {
+            proofs: signed.to_vec(),
+            patch_nodes: Vec::new(),
+        };
+        let theirs = bytes(&v["output"]["signature"]);
+        assert_eq!(ours.to_vec(), theirs, "{id}");
+        assert!(verifier.verify(&head, Some(&theirs)), "{id}");
+    }
 }
 
 fn request(ask: &Value) -> ProofRequest {
