@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use event_listener::{Event as Signal, Listener as _};
+use event_listener::Event as Signal;
+#[cfg(not(target_family = "wasm"))]
+use event_listener::Listener as _;
 
 use crate::limits::EVENTS_MAX;
 
@@ -89,7 +91,8 @@ impl Events {
         }
     }
 
-    /// As [`Events::next`], blocking the thread.
+    /// As [`Events::next`], blocking the thread: not on wasm, where a thread cannot wait.
+    #[cfg(not(target_family = "wasm"))]
     pub fn wait(&self) -> Event {
         loop {
             let listener = self.queue.signal.listen();
