@@ -68,6 +68,46 @@ fn fcore_downloads_a_core_that_node_wrote_and_follows_it() {
     }
 }
 
+#[test]
+fn node_and_fcore_take_turns_on_one_store() {
+    // Goal: hypercore 10 reads what we put on disk, writes it on, and we go on from there.
+    let stage = Stage::new();
+    let fcore = stage.fcore("store");
+    let created = fcore.run(["core", "create", "log"]).expect_code(0);
+    let key = text(&created.event("core")["key"]);
+    let mut length = 0;
+    for turn in 0..3 {
+        fcore
+            .run_with(
+                ["core", "append", "log", "--lines"],
+                &*format!("ours {turn}\nmore\n"),
+            )
+            .expect_code(0);
+        length += 2;
+        let directory = stage.path("store").join("corestore");
+        let (mut node, opened) = node_core(Tree::Legacy, &directory, json!({ "key": key }));
+        assert_eq!(number(&opened["length"]), length);
+        assert_eq!(
+            opened["writable"], true,
+            "the pair follows from the header's name"
+        );
+        let last = node.call("get", json!({ "index": length - 2 }));
+        assert_eq!(last["base64"], base64(turn));
+        let grown = node.call("append", json!({ "blocks": ["AP8="] }));
+        node.call("close", json!({}));
+        drop(node);
+        length += 1;
+        let info = fcore.run(["core", "info", "log"]).expect_code(0);
+        assert_eq!(info.event("core")["tree_hash"], grown["treeHash"]);
+        assert_eq!(block(&fcore, "log", length - 1), [0, 255]);
+    }
+}
+
+/// What `ours N` is in base64.
+fn base64(turn: u64) -> &'static str {
+    ["b3VycyAw", "b3VycyAx", "b3VycyAy"][turn as usize]
+}
+
 fn node_core(tree: Tree, storage: &Path, which: Value) -> (Peer, Value) {
     let mut node = Peer::start(tree, Role::Core, storage);
     let opened = node.call("open", which);
