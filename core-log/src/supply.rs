@@ -70,8 +70,32 @@ struct State {
 
 struct Supplier {
     wake: Wake,
+    standing: Standing,
+}
+
+/// What may be expected of a supplier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It has not said how long its log is.
+    Silent,
+    /// It can bring the log to this length.
+    Reaches(u64),
+    /// It can deliver nothing for now, so nobody waits for it.
+    Paused,
+}
+
+impl Supplier {
+    fn is_active(&self) -> bool {
+        self.standing != Standing::Paused
+    }
+
     /// The length it has said to have, once it has said one.
-    remote_length: Option<u64>,
+    fn remote_length(&self) -> Option<u64> {
+        match self.standing {
+            Standing::Reaches(length) => Some(length),
+            Standing::Silent | Standing::Paused => None,
+        }
+    }
 }
 
 struct RangeWant {
@@ -102,7 +126,7 @@ impl SupplyHub {
         state.next_id += 1;
         let supplier = Supplier {
             wake,
-            remote_length: None,
+            standing: Standing::Silent,
         };
         state.suppliers.insert(id, supplier);
         drop(state);
@@ -113,20 +137,19 @@ impl SupplyHub {
     pub(crate) fn detach(&self, id: SupplierId) {
         let mut state = self.lock();
         state.suppliers.remove(&id);
-        let mut freed = Vec::new();
-        state.claims.retain(|index, claimant| {
-            if *claimant == id {
-                freed.push(*index);
-            }
-            *claimant != id
-        });
-        for want in state.ranges.values_mut() {
-            want.cursors.remove(&id);
-        }
-        freed.iter().for_each(|index| state.offer(*index));
+        state.free_claims(id);
         state.wake_all();
         drop(state);
         self.progress.notify(usize::MAX);
+    }
+
+    pub(crate) fn pause(&self, id: SupplierId) {
+        self.lock().free_claims(id);
+        self.set_standing(id, Standing::Paused);
+    }
+
+    pub(crate) fn resume(&self, id: SupplierId) {
+        self.set_standing(id, Standing::Silent);
     }
 
     pub(crate) fn claim(
@@ -138,7 +161,7 @@ impl SupplyHub {
         max: usize,
     ) -> Vec<Claim> {
         let mut state = self.lock();
-        if !state.suppliers.contains_key(&id) {
+        if !state.suppliers.get(&id).is_some_and(Supplier::is_active) {
             return Vec::new();
         }
         let mut taken = state.claim_blocks(id, local, length, remote, max);
@@ -166,17 +189,28 @@ impl SupplyHub {
     }
 
     pub(crate) fn settle(&self, id: SupplierId, remote_length: u64) {
-        if let Some(supplier) = self.lock().suppliers.get_mut(&id) {
-            supplier.remote_length = Some(remote_length);
+        self.set_standing(id, Standing::Reaches(remote_length));
+    }
+
+    fn set_standing(&self, id: SupplierId, standing: Standing) {
+        let mut state = self.lock();
+        let supplier = state.suppliers.get_mut(&id);
+        let before = supplier.map(|supplier| std::mem::replace(&mut supplier.standing, standing));
+        if before.is_some_and(|before| before != standing) {
+            if standing == Standing::Paused {
+                state.wake_others(id);
+            }
+            drop(state);
+            self.progress.notify(usize::MAX);
         }
-        self.progress.notify(usize::MAX);
     }
 
     pub(crate) fn settled(&self, length: u64) -> Settled {
         let state = self.lock();
-        let silent_or_ahead = |s: &Supplier| s.remote_length.is_none_or(|l| l > length);
-        let unheard = state.suppliers.is_empty() && state.finders > 0;
-        if unheard || state.suppliers.values().any(silent_or_ahead) {
+        let silent_or_ahead = |s: &Supplier| s.remote_length().is_none_or(|l| l > length);
+        let unheard = state.active() == 0 && state.finders > 0;
+        let mut active = state.suppliers.values().filter(|s| s.is_active());
+        if unheard || active.any(silent_or_ahead) {
             Settled::Pending
         } else {
             Settled::Done
@@ -188,17 +222,17 @@ impl SupplyHub {
         state
             .suppliers
             .values()
-            .filter_map(|s| s.remote_length)
+            .filter_map(Supplier::remote_length)
             .max()
     }
 
     pub(crate) fn is_hopeless(&self) -> bool {
         let state = self.lock();
-        state.suppliers.is_empty() && state.finders == 0
+        state.active() == 0 && state.finders == 0
     }
 
     pub(crate) fn suppliers(&self) -> usize {
-        self.lock().suppliers.len()
+        self.lock().active()
     }
 
     pub(crate) fn is_wanting(&self) -> bool {
@@ -351,6 +385,21 @@ impl State {
         }
     }
 
+    /// How many suppliers may deliver something.
+    fn active(&self) -> usize {
+        self.suppliers.values().filter(|s| s.is_active()).count()
+    }
+
+    /// What `id` has claimed may be claimed again.
+    fn free_claims(&mut self, id: SupplierId) {
+        let freed = self.claims.extract_if(|_, claimant| *claimant == id);
+        let first = freed.map(|(index, _)| index).min();
+        for want in self.ranges.values_mut() {
+            want.cursors.remove(&id);
+        }
+        first.into_iter().for_each(|index| self.offer(index));
+    }
+
     /// Block `index`, and those behind it, may be claimed again.
     fn offer(&mut self, index: u64) {
         for want in self.ranges.values_mut() {
@@ -416,6 +465,26 @@ mod tests {
         assert!(hub.claim(ids[1], &local, 3, &All, 3).is_empty());
         hub.detach(ids[0]);
         assert_eq!(indexes(&hub.claim(ids[1], &local, 3, &All, 3)), [0, 1, 2]);
+    }
+
+    /// Goal: a paused supplier is woken, but neither waited for nor counted, and its claims are
+    /// free.
+    #[test]
+    fn nobody_waits_for_a_paused_supplier() {
+        let (hub, ids) = hub_with_suppliers(2);
+        let local = Bitfield::new();
+        hub.want_range(0..3);
+        hub.claim(ids[0], &local, 3, &All, 3);
+        hub.settle(ids[1], 3);
+        hub.pause(ids[0]);
+        assert_eq!((hub.suppliers(), hub.settled(3)), (1, Settled::Done));
+        assert!(hub.claim(ids[0], &local, 3, &All, 3).is_empty());
+        assert_eq!(indexes(&hub.claim(ids[1], &local, 3, &All, 3)), [0, 1, 2]);
+        hub.pause(ids[1]);
+        assert!(hub.is_hopeless());
+        hub.resume(ids[0]);
+        assert_eq!((hub.suppliers(), hub.settled(3)), (1, Settled::Pending));
+        assert!(!hub.is_hopeless());
     }
 
     #[test]

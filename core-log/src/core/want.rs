@@ -172,12 +172,24 @@ impl Supply<'_> {
         self.core.inner.supply.settle(id, remote_length);
     }
 
+    /// Says that the supplier can deliver nothing for now. It is woken as before, but what it
+    /// claimed is free and nobody waits for it until it [resumes](Self::resume) or
+    /// [settles](Self::settle).
+    pub fn pause(&self, id: SupplierId) {
+        self.core.inner.supply.pause(id);
+    }
+
+    /// Says that the supplier will come to say how long its log is.
+    pub fn resume(&self, id: SupplierId) {
+        self.core.inner.supply.resume(id);
+    }
+
     /// Whether anything is wanted.
     pub fn is_wanting(&self) -> bool {
         self.core.inner.supply.is_wanting()
     }
 
-    /// How many suppliers are attached.
+    /// How many suppliers are attached and not paused.
     pub fn suppliers(&self) -> usize {
         self.core.inner.supply.suppliers()
     }
