@@ -25,9 +25,10 @@ pub enum Event {
     Have(Range<u64>),
     /// These blocks are not here any more.
     Clear(Range<u64>),
-    /// The log was cut to `length` blocks and goes on as fork `fork`.
+    /// The log was cut to `length` blocks and goes on as fork `fork`: by our own truncate, or
+    /// because a peer has proven this fork.
     Truncate {
-        /// Blocks in the log now.
+        /// Blocks that are the same in both histories.
         length: u64,
         /// The new fork.
         fork: u64,

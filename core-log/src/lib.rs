@@ -20,6 +20,7 @@ pub mod limits;
 pub mod manifest;
 pub mod merkle;
 pub mod proof;
+pub mod reorg;
 pub mod seek;
 pub mod storage;
 pub mod supply;

@@ -22,10 +22,12 @@ use ferrocore_primitives::sign::KeyPair;
 
 type Change = Box<dyn FnOnce() + Send>;
 
-/// Memory storage that makes a change, once, before it reads a block, and hides a node.
+/// Memory storage that makes a change, once, before it reads a block, does something, once, when a
+/// commit is written but not known, and hides a node.
 struct Interposed {
     inner: Arc<dyn CoreStorage>,
     before_block: Arc<Mutex<Option<Change>>>,
+    after_commit: Arc<Mutex<Option<Change>>>,
     hidden: Arc<Mutex<Option<u64>>>,
 }
 
@@ -42,7 +44,10 @@ impl CoreStorage for Interposed {
     }
 
     fn commit(&self, write: CoreWrite, durability: Durability) -> Result<(), StorageError> {
-        self.inner.commit(write, durability)
+        self.inner.commit(write, durability)?;
+        let change = self.after_commit.lock().unwrap().take();
+        change.into_iter().for_each(|change| change());
+        Ok(())
     }
 
     fn flush(&self, durability: Durability) -> Result<(), StorageError> {
@@ -53,6 +58,7 @@ impl CoreStorage for Interposed {
 struct Rig {
     core: Core,
     before_block: Arc<Mutex<Option<Change>>>,
+    after_commit: Arc<Mutex<Option<Change>>>,
     hidden: Arc<Mutex<Option<u64>>>,
 }
 
@@ -69,10 +75,12 @@ impl Rig {
             head: Head::empty(),
         };
         let opened = Memory::new().create(header).unwrap();
-        let (before_block, hidden) = (Arc::default(), Arc::default());
+        let (before_block, after_commit) = (Arc::default(), Arc::default());
+        let hidden = Arc::default();
         let storage = Arc::new(Interposed {
             inner: opened.storage,
             before_block: Arc::clone(&before_block),
+            after_commit: Arc::clone(&after_commit),
             hidden: Arc::clone(&hidden),
         });
         let opened = OpenedCore { storage, ..opened };
@@ -82,6 +90,7 @@ impl Rig {
         Self {
             core,
             before_block,
+            after_commit,
             hidden,
         }
     }
@@ -123,6 +132,25 @@ fn no_proof_is_of_two_histories() {
         ..ProofRequest::default()
     };
     assert_eq!(rig.core.prove(&request).unwrap(), None);
+}
+
+#[test]
+fn no_proof_is_made_between_two_histories() {
+    // Goal: storage has the new history, readers do not know it yet: nothing is proven from either.
+    let rig = Rig::new();
+    let block = NodeRequest { index: 1, nodes: 3 };
+    let request = ProofRequest {
+        block: Some(block),
+        ..ProofRequest::default()
+    };
+    assert!(rig.core.prove(&request).unwrap().is_some());
+    let (core, asked) = (rig.core.clone(), request.clone());
+    let (sender, proven) = std::sync::mpsc::channel();
+    *rig.after_commit.lock().unwrap() = Some(Box::new(move || {
+        sender.send(core.prove(&asked)).unwrap();
+    }));
+    rig.core.truncate(4, None).unwrap();
+    assert_eq!(proven.recv().unwrap().unwrap(), None);
 }
 
 #[test]

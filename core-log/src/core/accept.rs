@@ -167,7 +167,7 @@ impl Inner {
         })
     }
 
-    fn new_manifest(&self, changeset: &Changeset) -> Option<crate::Manifest> {
+    pub(super) fn new_manifest(&self, changeset: &Changeset) -> Option<crate::Manifest> {
         let shared = self.read();
         match (&shared.verifier, changeset.is_upgrade()) {
             (Some(_), _) => None,

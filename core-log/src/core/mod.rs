@@ -8,6 +8,7 @@ mod accept;
 mod append;
 mod encrypt;
 mod error;
+mod history;
 mod prove;
 mod read;
 mod shrink;
@@ -77,6 +78,8 @@ struct Shared {
     bitfield: Bitfield,
     contiguous_length: u64,
     user_data: BTreeMap<String, Vec<u8>>,
+    /// Storage holds nodes of this history and of the one that takes its place.
+    is_between_histories: bool,
 }
 
 impl Core {
@@ -110,6 +113,7 @@ impl Core {
             bitfield: opened.bitfield,
             contiguous_length,
             user_data: header.user_data,
+            is_between_histories: false,
         };
         let inner = Inner {
             key,

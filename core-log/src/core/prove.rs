@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Core, ProveError, Stored};
+use super::{Core, Inner, ProveError, Stored};
 use crate::flat_tree;
 use crate::limits::NUMBER_MAX;
 use crate::manifest::Manifest;
@@ -25,8 +25,8 @@ impl Core {
         let view = self.view();
         let manifest = view.manifest().filter(|_| request.manifest);
         let proof = match self.prove_at(&view, request) {
-            // A truncate came between: what was read is of two histories.
-            _ if self.fork() != view.fork => None,
+            // A truncate or a reorg came between: what was read may be of two histories.
+            _ if !self.inner.is_still_on(view.fork) => None,
             result => result?,
         };
         let manifest_only = || Proof {
@@ -128,6 +128,14 @@ impl Core {
             }
         };
         Ok(root.map(SeekRoot))
+    }
+}
+
+impl Inner {
+    /// Whether everything in storage is of history `fork`.
+    fn is_still_on(&self, fork: u64) -> bool {
+        let shared = self.read();
+        shared.fork == fork && !shared.is_between_histories
     }
 }
 

@@ -98,14 +98,15 @@ impl Core {
         }
     }
 
-    /// Waits until every supplier has said its length and no longer log is on its way; returns
-    /// whether the log grew meanwhile. Returns at once when there are no suppliers and none
-    /// are being looked for, and for a core that is written here: nobody else makes it longer.
+    /// Waits until every supplier has said its length and no newer log is on its way; returns
+    /// whether the log grew or came to another fork meanwhile. Returns at once when there are no
+    /// suppliers and none are being looked for, and for a core that is written here: nobody else
+    /// makes it longer.
     ///
     /// # Errors
     /// None today; the signature leaves room for suppliers that fail.
     pub async fn update(&self) -> Result<bool, CoreError> {
-        let before = self.length();
+        let before = (self.fork(), self.length());
         if self.is_writable() {
             return Ok(false);
         }
@@ -113,7 +114,7 @@ impl Core {
             let progress = self.inner.supply.listen();
             let length = self.length();
             if self.inner.supply.settled(length) == crate::supply::Settled::Done {
-                return Ok(length > before);
+                return Ok((self.fork(), length) > before);
             }
             progress.await;
         }
@@ -164,8 +165,10 @@ impl Core {
 }
 
 impl Inner {
-    /// Whether block `index` is here and of the same history as when we looked at it.
+    /// Whether block `index` is here and of the same history as when we looked at it. Waits for
+    /// whoever is changing the core.
     fn holds(&self, fork: u64, index: u64) -> bool {
+        let _writer = self.lock_writer();
         let shared = self.read();
         shared.fork == fork && shared.bitfield.get(index)
     }

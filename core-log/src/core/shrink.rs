@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::history::History;
 use super::{Appended, Core, CoreError, Inner, Stored, load_roots};
 use crate::events::Event;
 use crate::limits::NUMBER_MAX;
 use crate::seek;
-use crate::storage::{BitWrite, CoreWrite, Head, HeadWrite, StorageError};
+use crate::storage::{BitWrite, CoreWrite, StorageError};
 
 impl Core {
     /// Cuts the log to `length` blocks and starts another history: the next fork, or `fork`.
@@ -21,41 +22,22 @@ impl Core {
     pub fn truncate(&self, length: u64, fork: Option<u64>) -> Result<Appended, CoreError> {
         let inner = &*self.inner;
         let _writer = inner.lock_writer();
-        let (old_length, fork) = inner.check_truncate(length, fork)?;
+        let fork = inner.check_truncate(length, fork)?;
         let roots = load_roots(&*inner.storage, &inner.key, length)?;
         let signature = inner.sign(fork, &roots)?;
-        let head = Head {
-            fork,
-            length,
-            root_hash: roots.hash(),
-            signature: signature.clone(),
-        };
-        let write = CoreWrite {
-            bits: vec![BitWrite {
-                range: length..old_length,
-                value: false,
-            }],
-            head: Some(HeadWrite {
-                head,
-                ancestors: length,
-            }),
-            ..CoreWrite::default()
-        };
-        inner.storage.commit(write, inner.durability)?;
         let truncated = Appended {
             length,
             byte_length: self.byte_length_of(&roots),
             fork,
         };
-        inner.update(|shared| {
-            shared.fork = fork;
-            shared.roots = Arc::new(roots);
-            shared.signature = signature;
-            shared.bitfield.truncate(length);
-            shared.contiguous_length = shared.contiguous_length.min(length);
-        });
-        inner.supply.truncated(length);
-        inner.announce(&[Event::Truncate { length, fork }]);
+        inner.replace_history(History {
+            fork,
+            ancestors: length,
+            roots,
+            signature,
+            nodes: Vec::new(),
+            manifest: None,
+        })?;
         Ok(truncated)
     }
 
@@ -90,8 +72,8 @@ impl Core {
 }
 
 impl Inner {
-    /// The current length and the fork that a truncate to `length` leads to.
-    fn check_truncate(&self, length: u64, fork: Option<u64>) -> Result<(u64, u64), CoreError> {
+    /// The fork that a truncate to `length` leads to.
+    fn check_truncate(&self, length: u64, fork: Option<u64>) -> Result<u64, CoreError> {
         let shared = self.read();
         let (core, old_length) = (self.key, shared.roots.length());
         if self.signer(&shared).is_none() {
@@ -112,7 +94,7 @@ impl Inner {
         if next <= shared.fork || next > NUMBER_MAX {
             return Err(CoreError::InvalidFork { core, fork: next });
         }
-        Ok((old_length, next))
+        Ok(next)
     }
 
     /// The bytes of `range` and of the absent blocks on both sides, or `None` where the tree

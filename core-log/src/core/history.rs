@@ -1,0 +1,156 @@
+//! Replacing history: by our own truncate, or by a fork that a peer has proven.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ferrocore_primitives::keys::Key;
+
+use super::{AcceptError, Core, Inner, Shared, Stored};
+use crate::changeset::{Base, VerifyError};
+use crate::events::Event;
+use crate::manifest::Manifest;
+use crate::merkle::{Node, Roots};
+use crate::proof::Proof;
+use crate::reorg::Reorg;
+use crate::storage::{BitWrite, CoreWrite, Head, HeadWrite, StorageError};
+use crate::verifier::Verifier;
+
+impl Core {
+    /// Verifies the proof of a higher fork: an upgrade from an empty log, with the manifest if it is
+    /// not known here.
+    ///
+    /// # Errors
+    /// [`VerifyError::Stale`] if the fork is not higher, and what an upgrade may fail with.
+    pub fn reorg(&self, proof: Proof) -> Result<Reorg, VerifyError> {
+        let (base, verifier) = {
+            let shared = self.inner.read();
+            let base = Base {
+                fork: shared.fork,
+                length: shared.roots.length(),
+            };
+            (base, shared.verifier.clone())
+        };
+        let verifier = verifier.unwrap_or_else(|| Verifier::compat(self.inner.key));
+        Reorg::new(base, verifier, &Stored(&*self.inner.storage), proof)
+    }
+
+    /// Takes in the answer to what `reorg` wants.
+    ///
+    /// # Errors
+    /// [`VerifyError`] if it is not what the new history consists of; `reorg` is unchanged.
+    pub fn narrow(&self, reorg: &mut Reorg, proof: &Proof) -> Result<(), VerifyError> {
+        reorg.narrow(&Stored(&*self.inner.storage), proof)
+    }
+
+    /// Leaves the current history for that of `reorg`: drops what they do not have in common and
+    /// takes the new head, in one commit.
+    ///
+    /// # Errors
+    /// [`VerifyError::Stale`] if the core has come to another fork meanwhile, or
+    /// [`AcceptError::Storage`].
+    pub fn adopt(&self, reorg: Reorg) -> Result<(), AcceptError> {
+        let inner = &*self.inner;
+        let _writer = inner.lock_writer();
+        if reorg.base.fork != self.fork() {
+            return Err(VerifyError::Stale.into());
+        }
+        let ancestors = reorg.ancestors();
+        let tree = reorg.tree;
+        let manifest = inner.new_manifest(&tree);
+        inner.replace_history(History {
+            fork: tree.base.fork,
+            ancestors,
+            signature: tree.signature.unwrap_or_default(),
+            nodes: tree.nodes.into_values().collect(),
+            roots: tree.roots,
+            manifest,
+        })?;
+        Ok(())
+    }
+}
+
+/// A history in place of the current one.
+pub(super) struct History {
+    pub(super) fork: u64,
+    /// How many blocks both begin with.
+    pub(super) ancestors: u64,
+    pub(super) roots: Roots,
+    pub(super) signature: Bytes,
+    /// Nodes of the new tree that the current one does not have.
+    pub(super) nodes: Vec<Node>,
+    /// The manifest, if it has just been learnt.
+    pub(super) manifest: Option<Manifest>,
+}
+
+impl Inner {
+    /// Commits `next`, flips to it and tells everybody. The writer lock must be held.
+    pub(super) fn replace_history(&self, next: History) -> Result<(), StorageError> {
+        // From here on storage holds nodes of either history.
+        self.update(|shared| shared.is_between_histories = true);
+        let committed = self.commit_history(&next);
+        let (ancestors, fork, length) = (next.ancestors, next.fork, next.roots.length());
+        let has_manifest = next.manifest.is_some();
+        self.update(|shared| {
+            shared.is_between_histories = false;
+            if committed.is_ok() {
+                shared.flip_history(self.key, next);
+            }
+        });
+        committed?;
+        self.supply.truncated(ancestors);
+        let truncate = Event::Truncate {
+            length: ancestors,
+            fork,
+        };
+        let manifest = has_manifest.then_some(Event::Manifest);
+        let append = (length > ancestors).then_some(Event::Append { length });
+        let events: Vec<Event> = manifest
+            .into_iter()
+            .chain([truncate])
+            .chain(append)
+            .collect();
+        self.announce(&events);
+        Ok(())
+    }
+
+    fn commit_history(&self, next: &History) -> Result<(), StorageError> {
+        let forgotten = next.ancestors..self.read().roots.length();
+        let bits = BitWrite {
+            range: forgotten.clone(),
+            value: false,
+        };
+        let head = Head {
+            fork: next.fork,
+            length: next.roots.length(),
+            root_hash: next.roots.hash(),
+            signature: next.signature.clone(),
+        };
+        let write = CoreWrite {
+            nodes: next.nodes.clone(),
+            bits: (!forgotten.is_empty())
+                .then_some(bits)
+                .into_iter()
+                .collect(),
+            head: Some(HeadWrite {
+                head,
+                ancestors: next.ancestors,
+            }),
+            manifest: next.manifest.clone(),
+            ..CoreWrite::default()
+        };
+        self.storage.commit(write, self.durability)
+    }
+}
+
+impl Shared {
+    fn flip_history(&mut self, key: Key, next: History) {
+        self.fork = next.fork;
+        self.roots = Arc::new(next.roots);
+        self.signature = next.signature;
+        self.bitfield.truncate(next.ancestors);
+        self.contiguous_length = self.contiguous_length.min(next.ancestors);
+        if let Some(manifest) = next.manifest {
+            self.verifier = Verifier::new(key, manifest);
+        }
+    }
+}
