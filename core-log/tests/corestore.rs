@@ -42,6 +42,7 @@ fn names_derive_as_in_javascript() {
         let name = input["name"].as_str().unwrap();
         let key_pair = store.key_pair(name);
         assert_eq!(key_pair.seed()[..], bytes(&output["seed"]), "{namespace}");
+        assert_eq!(key_pair.to_secret()[..], bytes(&output["secretKey"]));
         let public_key = key_pair.public_key();
         assert_eq!(public_key.as_bytes()[..], bytes(&output["publicKey"]));
         let version = input["manifestVersion"].as_u64().unwrap();
@@ -70,6 +71,9 @@ fn a_name_is_the_same_core_as_in_a_live_corestore() {
     let (input, output) = (&vector["input"], &vector["output"]);
     let store = store(fixed32(&input["primaryKey"])).namespace("alpha");
     let core = store.get_named(input["name"].as_str().unwrap()).unwrap();
+    let signer = &output["manifest"]["signers"][0];
+    let manifest = Manifest::single(fixed32(&signer["publicKey"]).into());
+    assert_eq!(core.manifest(), Some(manifest));
     assert_eq!(core.key().as_bytes()[..], bytes(&output["key"]));
     let discovery_key = core.discovery_key();
     assert_eq!(discovery_key.as_bytes()[..], bytes(&output["discoveryKey"]));

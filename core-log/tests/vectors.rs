@@ -103,10 +103,13 @@ fn manifests_are_equal() {
         let encoded = bytes(&v["output"]["encoded"]);
         let id = &v["id"];
         assert_eq!(manifest.to_vec(), encoded, "{id}");
+        let key = manifest.key();
+        assert_eq!(key.as_bytes(), &fixed32(&v["output"]["key"]), "{id}");
+        assert_eq!(key.to_string(), v["output"]["id"].as_str().unwrap());
+        let discovery_key = key.discovery_key();
         assert_eq!(
-            manifest.key().as_bytes(),
-            &fixed32(&v["output"]["key"]),
-            "{id}"
+            discovery_key.as_bytes(),
+            &fixed32(&v["output"]["discoveryKey"])
         );
         let decoded = Manifest::from_slice(&encoded).unwrap();
         assert_eq!(decoded.to_vec(), encoded, "{id}");
@@ -195,6 +198,22 @@ fn assert_head(core: &Core, head: &Value) {
     );
 }
 
+/// Whether these nodes are in the tree of `core`.
+fn assert_nodes(core: &Core, expected: &Value) {
+    for node in nodes(expected) {
+        let request = ProofRequest {
+            fork: core.fork(),
+            hash: Some(NodeRequest {
+                index: node.index,
+                nodes: 0,
+            }),
+            ..ProofRequest::default()
+        };
+        let proof = core.prove(&request).unwrap().unwrap();
+        assert_eq!(proof.hash.unwrap().nodes, [node]);
+    }
+}
+
 #[test]
 fn the_same_history_makes_the_same_tree() {
     let v = vector("tree", "five-blocks");
@@ -207,19 +226,11 @@ fn the_same_history_makes_the_same_tree() {
         core.append(block).unwrap();
         assert_head(&core, step);
     }
-    for node in nodes(&v["output"]["nodes"]) {
-        let request = ProofRequest {
-            hash: Some(NodeRequest {
-                index: node.index,
-                nodes: 0,
-            }),
-            ..ProofRequest::default()
-        };
-        let proof = core.prove(&request).unwrap().unwrap();
-        assert_eq!(proof.hash.unwrap().nodes, [node]);
-    }
+    assert_nodes(&core, &v["output"]["nodes"]);
     core.truncate(3, None).unwrap();
-    assert_head(&core, &vector("tree", "truncate")["output"]);
+    let truncated = &vector("tree", "truncate")["output"];
+    assert_head(&core, truncated);
+    assert_nodes(&core, &truncated["roots"]);
     core.append(&b"new"[..]).unwrap();
     assert_head(&core, &vector("tree", "append-after-truncate")["output"]);
 }
@@ -273,6 +284,9 @@ fn quorum_signatures_are_equal() {
         assert_eq!(ours.to_vec(), theirs, "{id}");
         assert!(verifier.verify(&head, Some(&theirs)), "{id}");
     }
+    let patched = bytes(&vector("signature", "v1-multi-patch-patched")["output"]["signature"]);
+    let decoded = MultiSignature::from_slice(&patched).unwrap();
+    assert_eq!(decoded.to_vec(), patched);
 }
 
 fn request(ask: &Value) -> ProofRequest {

@@ -232,7 +232,15 @@ fn ids() {
     assert_eq!(key.to_hex(), vector_["output"]["hex"].as_str().unwrap());
     assert_eq!(z32.parse(), Ok(key));
     assert_eq!(key.to_hex().parse(), Ok(key));
-    assert_eq!(format!("pear://{z32}/path").parse(), Ok(key));
+    assert_eq!(
+        format!("pear://{z32}/path").parse(),
+        Ok::<Key, _>(parse(&vector_["output"]["fromPear"]))
+    );
+    let normalized: Key = key.to_hex().parse().unwrap();
+    assert_eq!(
+        normalized.to_string(),
+        vector_["output"]["normalizeHex"].as_str().unwrap()
+    );
 
     let short = vector("crypto", "z32-short");
     let inputs = short["input"]["bytes"].as_array().unwrap();
