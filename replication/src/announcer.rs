@@ -18,6 +18,8 @@ pub(crate) struct Announcer {
     complete_told: u64,
     /// Whether it was told that we can prove an upgrade from its length.
     can_upgrade_told: bool,
+    /// The fork it was told that we are on.
+    fork_told: Option<u64>,
 }
 
 impl Announcer {
@@ -26,20 +28,38 @@ impl Announcer {
         self.sync(core, peer, wire);
         let (length, contiguous) = (core.length(), core.contiguous_length());
         if contiguous > 0 {
-            send_range(wire, 0..contiguous);
+            send_range(wire, false, 0..contiguous);
         }
         if contiguous == length {
             self.complete_told = length;
         }
     }
 
+    /// Tells a peer that we have come to another fork, unless it knows. Until it does, it goes on
+    /// asking for the old one.
+    pub(crate) fn move_on(&mut self, core: &Core, peer: &Peer, wire: &mut Wire<'_>) {
+        if self.fork_told != Some(core.fork()) {
+            self.introduce(core, peer, wire);
+        }
+    }
+
+    /// Tells that `blocks` are here no more.
+    pub(crate) fn have_not(&mut self, blocks: Range<u64>, wire: &mut Wire<'_>) {
+        self.complete_told = 0;
+        if !blocks.is_empty() {
+            send_range(wire, true, blocks);
+        }
+    }
+
     /// Tells our state, and with it that we know the peer's: it asks for an upgrade only once it
     /// hears its own length from us.
     pub(crate) fn sync(&mut self, core: &Core, peer: &Peer, wire: &mut Wire<'_>) {
-        let is_same_fork = core.fork() == peer.sync.fork;
+        let fork = core.fork();
+        let is_same_fork = fork == peer.sync.fork;
+        self.fork_told = Some(fork);
         self.can_upgrade_told = is_same_fork && can_upgrade_from(core, peer.sync.length);
         wire.send(&Message::Sync(Sync {
-            fork: core.fork(),
+            fork,
             length: core.length(),
             remote_length: if is_same_fork { peer.sync.length } else { 0 },
             can_upgrade: self.can_upgrade_told,
@@ -73,20 +93,20 @@ impl Announcer {
         if core.contiguous_length() == length {
             if self.complete_told < length {
                 self.complete_told = length;
-                send_range(wire, 0..length);
+                send_range(wire, false, 0..length);
             }
             return;
         }
         let is_recent = blocks.end + LAST_BLOCKS >= length;
         if (is_recent || peer.wants.overlap(&blocks)) && !peer.blocks.has_all(blocks.clone()) {
-            send_range(wire, blocks);
+            send_range(wire, false, blocks);
         }
     }
 }
 
-fn send_range(wire: &mut Wire<'_>, blocks: Range<u64>) {
+fn send_range(wire: &mut Wire<'_>, drop: bool, blocks: Range<u64>) {
     wire.send(&Message::Range(messages::Range {
-        drop: false,
+        drop,
         start: blocks.start,
         length: blocks.end - blocks.start,
     }));

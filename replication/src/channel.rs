@@ -14,7 +14,7 @@ use crate::downloads::Downloads;
 use crate::limits::{INVALID_REQUESTS_MAX, UPLOAD_BUFFER_TARGET};
 use crate::messages::{Message, NoData, Reason, Request, Sync};
 use crate::misbehaviour::PeerMisbehaved;
-use crate::peer::Peer;
+use crate::peer::{Peer, RemoteBlocks};
 use crate::stats::Stats;
 use crate::uploads::{self, Answer, Question, Uploads};
 use crate::wire::Wire;
@@ -126,6 +126,8 @@ impl CoreChannel {
     /// Answers questions while there is room in the output.
     pub(crate) fn upload(&mut self, wire: &mut Wire<'_>) -> Result<(), PeerMisbehaved> {
         while wire.buffered_bytes() < UPLOAD_BUFFER_TARGET {
+            // What is refused because of our fork must not look like unwillingness.
+            self.announcer.move_on(&self.core, &self.peer, wire);
             match self.uploads.pop() {
                 None => break,
                 Some(Question::Request(request)) => self.answer(&request, wire)?,
@@ -178,6 +180,9 @@ impl CoreChannel {
     }
 
     fn handle_sync(&mut self, sync: Sync, wire: &mut Wire<'_>) {
+        if self.peer.is_synced && self.peer.sync.fork != sync.fork {
+            self.peer.blocks = RemoteBlocks::default(); // they were of another history
+        }
         self.peer.sync = sync;
         self.peer.is_synced = true;
         self.downloads.handle_sync(&self.core, &self.peer);
@@ -190,13 +195,20 @@ impl CoreChannel {
     fn announce(&mut self, wire: &mut Wire<'_>) {
         let (core, peer) = (&self.core, &self.peer);
         let events: Vec<Event> = std::iter::from_fn(|| self.events.try_next()).collect();
+        self.announcer.move_on(core, peer, wire);
         if events.contains(&Event::Lagged) {
-            return self.announcer.introduce(core, peer, wire);
+            self.announcer.introduce(core, peer, wire);
+            return self.downloads.judge(core, peer);
         }
-        let changes_state = |event: &Event| matches!(event, Event::Append { .. } | Event::Manifest);
+        let changes_state = |event: &Event| {
+            matches!(
+                event,
+                Event::Append { .. } | Event::Truncate { .. } | Event::Manifest
+            )
+        };
         if events.iter().any(changes_state) {
             self.announcer.sync(core, peer, wire);
-            self.downloads.handle_sync(core, peer);
+            self.downloads.judge(core, peer);
         } else {
             self.announcer.sync_if_upgradable(core, peer, wire);
         }
@@ -204,6 +216,10 @@ impl CoreChannel {
             match event {
                 Event::Append { length } => self.announcer.have(core, peer, length..length, wire),
                 Event::Have(blocks) => self.announcer.have(core, peer, blocks, wire),
+                Event::Clear(blocks) => self.announcer.have_not(blocks, wire),
+                Event::Truncate { length, .. } => {
+                    self.announcer.have_not(length..core.length(), wire);
+                }
                 _ => {}
             }
         }

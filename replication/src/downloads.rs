@@ -14,6 +14,7 @@ use ferrocore_log::proof::{NodeRequest, Proof, ProofRequest, UpgradeRequest};
 use ferrocore_log::supply::{Availability, Claim, SupplierId, Wake};
 use ferrocore_primitives::time::Time;
 
+use crate::following::Following;
 use crate::limits::{WANT_BLOCKS, WANTS_MAX};
 use crate::messages::{Cancel, Data, Message, NoData, Request, Want};
 use crate::misbehaviour::PeerMisbehaved;
@@ -25,10 +26,14 @@ use crate::wire::Wire;
 
 /// What one peer is asked for.
 pub(crate) struct Downloads {
-    /// Called when there is more to ask for. Absent before the start and after the stop.
-    wake: Option<Wake>,
-    /// Present while the peer is a supplier of the core.
+    /// The peer as a supplier of the core, from the start on. It is woken even while it cannot be
+    /// asked for anything: there may be something to tell it.
     supplier: Option<Supplier>,
+    /// Whether the peer is asked for nothing more.
+    is_stopped: bool,
+    /// Our fork and the peer's, as of what was asked for.
+    forks: (u64, u64),
+    following: Following,
     requests: Requests,
     promises: Promises<Arrived>,
     /// Answers to be verified and committed together.
@@ -60,8 +65,10 @@ impl Drop for Supplier {
 impl Downloads {
     pub(crate) fn new(now: Time) -> Self {
         Self {
-            wake: None,
             supplier: None,
+            is_stopped: false,
+            forks: (0, 0),
+            following: Following::default(),
             requests: Requests::new(now),
             promises: Promises::default(),
             arrived: Vec::new(),
@@ -71,14 +78,16 @@ impl Downloads {
 
     /// Makes the peer a supplier of `core`. `wake` is called when there is more to ask for.
     pub(crate) fn start(&mut self, core: &Core, wake: Wake) {
-        self.wake = Some(wake);
-        self.attach(core);
+        self.supplier = Some(Supplier {
+            core: core.clone(),
+            id: core.supply().attach(wake),
+        });
     }
 
     /// Asks the peer for nothing more.
     pub(crate) fn stop(&mut self) {
-        self.wake = None;
-        self.supplier = None;
+        self.is_stopped = true;
+        self.pause();
     }
 
     /// How many requests are in flight.
@@ -91,20 +100,28 @@ impl Downloads {
         self.requests.next_deadline()
     }
 
-    /// The peer's state changed: says to the core which length it can be brought to. A peer on another
-    /// fork can supply nothing, and those who wait should look elsewhere.
+    /// The peer told its state anew.
     pub(crate) fn handle_sync(&mut self, core: &Core, peer: &Peer) {
+        self.following.reconsider();
+        self.judge(core, peer);
+    }
+
+    /// The peer's state or ours changed: says to the core which length it can be brought to. A peer
+    /// that has not come to our fork yet can supply nothing, and those who wait should look elsewhere.
+    pub(crate) fn judge(&mut self, core: &Core, peer: &Peer) {
         if !peer.is_synced {
             return;
         }
-        if peer.sync.fork != core.fork() || !peer.sync.uploading {
-            self.supplier = None;
-            return;
-        }
-        self.attach(core);
-        let Some(supplier) = &self.supplier else {
+        self.leave_forks((core.fork(), peer.sync.fork));
+        let Some(supplier) = self.supplier.as_ref().filter(|_| !self.is_stopped) else {
             return;
         };
+        if self.following.is_possible(core, peer) && peer.sync.uploading {
+            return core.supply().resume(supplier.id);
+        }
+        if peer.sync.fork != core.fork() || !peer.sync.uploading {
+            return self.pause();
+        }
         let length = core.length();
         // Until it acknowledges our length, what it says of upgrades is about an older one.
         let may_upgrade = peer.sync.can_upgrade || peer.sync.remote_length != length;
@@ -144,6 +161,10 @@ impl Downloads {
             return self.deny(core, peer, &pending);
         }
         let proof = data.proof;
+        if matches!(pending.asked, Asked::Fork | Asked::Node(_)) {
+            let followed = self.following.handle(core, proof);
+            return self.check_followed(core, followed, stats);
+        }
         let arrived = Arrived { pending, proof };
         match pending.path() {
             Some(path) if self.promises.is_early(path) => {
@@ -238,11 +259,15 @@ impl Downloads {
         let Some(id) = self.supplier.as_ref().map(|supplier| supplier.id) else {
             return;
         };
-        if !peer.is_synced {
+        if self.is_stopped || !peer.is_synced || !peer.sync.uploading {
             return;
         }
         let before = self.requests.len();
-        self.request_upgrade(core, peer, wire, now);
+        if self.following.is_possible(core, peer) {
+            self.request_fork(core, peer, wire, now);
+        } else if peer.sync.fork == core.fork() {
+            self.request_upgrade(core, peer, wire, now);
+        }
         if can_ask_for_blocks(core, peer) {
             let mean_block = core.byte_length() / core.length().max(1);
             let room = self.requests.room(mean_block).min(budget);
@@ -256,12 +281,59 @@ impl Downloads {
         stats.requests_sent += (self.requests.len() - before) as u64;
     }
 
-    fn attach(&mut self, core: &Core) {
-        if let (None, Some(wake)) = (&self.supplier, &self.wake) {
-            self.supplier = Some(Supplier {
-                core: core.clone(),
-                id: core.supply().attach(Wake::clone(wake)),
-            });
+    fn pause(&self) {
+        if let Some(supplier) = &self.supplier {
+            supplier.core.supply().pause(supplier.id);
+        }
+    }
+
+    /// Drops what was asked for and what came while we or the peer were on another fork. It is
+    /// nobody's fault that it has become useless.
+    fn leave_forks(&mut self, forks: (u64, u64)) {
+        if std::mem::replace(&mut self.forks, forks) == forks {
+            return;
+        }
+        self.requests.forget();
+        self.promises = Promises::default();
+        self.arrived.clear();
+        self.wanted.clear();
+        self.following = Following::default();
+        self.pause();
+    }
+
+    /// Asks for the next step to the peer's fork.
+    fn request_fork(&mut self, core: &Core, peer: &Peer, wire: &mut Wire<'_>, now: Time) {
+        if self.requests.is_upgrading() {
+            return;
+        }
+        if let Some((asked, proof)) = self.following.next(core, peer) {
+            let id = self.requests.insert(proof.fork, asked, now);
+            wire.send(&Message::Request(Request {
+                id,
+                proof,
+                priority: 0,
+            }));
+        }
+    }
+
+    /// Looks at how a step to the peer's fork went.
+    fn check_followed(
+        &mut self,
+        core: &Core,
+        followed: Result<(), AcceptError>,
+        stats: &mut Stats,
+    ) -> Result<(), PeerMisbehaved> {
+        match followed {
+            Err(AcceptError::Verify(error)) if !error.is_blameless() => {
+                stats.proofs_refused += 1;
+                Err(PeerMisbehaved::BadProof(error))
+            }
+            Err(AcceptError::Storage(error) | AcceptError::Verify(VerifyError::Storage(error))) => {
+                tracing::error!(core = %core.key(), %error, "cannot follow to another fork");
+                self.stop();
+                Ok(())
+            }
+            _ => Ok(()), // or another peer was faster
         }
     }
 
@@ -372,12 +444,15 @@ impl Downloads {
         pending: &Pending,
     ) -> Result<(), PeerMisbehaved> {
         let is_tolerable = match pending.asked {
+            // Of a history that we have left meanwhile.
+            Asked::Block(_) | Asked::Upgrade if pending.fork != core.fork() => true,
             Asked::Block(path) => peer.blocks.deny(path.block),
             Asked::Upgrade => {
                 peer.sync.can_upgrade = false;
-                self.handle_sync(core, peer);
+                self.judge(core, peer);
                 true
             }
+            Asked::Fork | Asked::Node(_) => true,
         };
         self.give_up(core, pending);
         if is_tolerable {
@@ -390,10 +465,19 @@ impl Downloads {
     /// A request without a usable answer: others may have its block, and answers that rest on its own
     /// are tried without it.
     fn give_up(&mut self, core: &Core, pending: &Pending) {
-        if let Some(path) = pending.path() {
-            self.release(core, path.block);
-            for orphan in self.promises.settle(path) {
-                self.arrive(orphan);
+        match pending.asked {
+            Asked::Block(path) => {
+                self.release(core, path.block);
+                for orphan in self.promises.settle(path) {
+                    self.arrive(orphan);
+                }
+            }
+            Asked::Upgrade => {}
+            Asked::Fork | Asked::Node(_) => {
+                if let Err(error) = self.following.give_up(core) {
+                    tracing::warn!(core = %core.key(), %error, "cannot follow to another fork");
+                }
+                self.pause(); // until one of us moves
             }
         }
     }
@@ -430,7 +514,9 @@ impl Downloads {
 
 /// A peer with a shorter log can prove blocks only if our tree grew from its own roots.
 fn can_ask_for_blocks(core: &Core, peer: &Peer) -> bool {
-    peer.sync.length >= core.length() || core.can_upgrade_from(peer.sync.length).unwrap_or(false)
+    let is_shorter = peer.sync.length < core.length();
+    peer.sync.fork == core.fork()
+        && (!is_shorter || core.can_upgrade_from(peer.sync.length).unwrap_or(false))
 }
 
 /// Whether a failed verification is the peer's fault: not if we or another peer moved the core, nor

@@ -28,6 +28,7 @@ pub mod capability;
 mod channel;
 pub mod connection;
 mod downloads;
+mod following;
 pub mod fully_remote;
 pub mod limits;
 pub mod messages;

@@ -20,6 +20,10 @@ pub(crate) enum Asked {
     Block(Path),
     /// A longer log.
     Upgrade,
+    /// The log of another fork, from its start.
+    Fork,
+    /// A node of such a log, by tree index.
+    Node(u64),
 }
 
 /// A request in flight.
@@ -35,18 +39,22 @@ impl Pending {
     pub(crate) fn path(&self) -> Option<Path> {
         match self.asked {
             Asked::Block(path) => Some(path),
-            Asked::Upgrade => None,
+            Asked::Upgrade | Asked::Fork | Asked::Node(_) => None,
         }
     }
 
     /// Whether `proof` has the parts that were asked for and no others.
     pub(crate) fn is_answered_by(&self, proof: &Proof) -> bool {
-        let index = proof.block.as_ref().map(|block| block.index);
-        let has_more = proof.hash.is_some() || proof.seek.is_some();
-        self.fork == proof.fork
-            && !has_more
-            && index == self.path().map(|path| path.block)
-            && proof.upgrade.is_some() == (self.asked == Asked::Upgrade)
+        let block = proof.block.as_ref().map(|block| block.index);
+        let node = proof.hash.as_ref().map(|hash| hash.index);
+        let upgrade = proof.upgrade.as_ref().map(|upgrade| upgrade.start);
+        let has_what_was_asked = match self.asked {
+            Asked::Block(path) => (block, node, upgrade) == (Some(path.block), None, None),
+            Asked::Upgrade => block.is_none() && node.is_none() && upgrade.is_some(),
+            Asked::Fork => (block, node, upgrade) == (None, None, Some(0)),
+            Asked::Node(index) => (block, node, upgrade) == (None, Some(index), None),
+        };
+        self.fork == proof.fork && proof.seek.is_none() && has_what_was_asked
     }
 }
 
@@ -56,7 +64,8 @@ pub(crate) struct Requests {
     /// By id, which grows and is never used again: a late answer cannot be taken for another's.
     pending: BTreeMap<u64, Pending>,
     next_id: u64,
-    upgrades: usize,
+    /// How many are not for blocks: those are asked one at a time.
+    heads: usize,
     window: usize,
     /// Whether more would be in flight if the window were larger.
     is_limited: bool,
@@ -68,7 +77,7 @@ impl Requests {
         Self {
             pending: BTreeMap::new(),
             next_id: 1,
-            upgrades: 0,
+            heads: 0,
             window: WINDOW_START,
             is_limited: false,
             last_answer: now,
@@ -80,9 +89,15 @@ impl Requests {
         self.pending.len()
     }
 
-    /// Whether one of them asks for an upgrade.
+    /// Whether one of them asks for a longer or another log.
     pub(crate) fn is_upgrading(&self) -> bool {
-        self.upgrades > 0
+        self.heads > 0
+    }
+
+    /// Forgets all of them: their answers mean nothing any more.
+    pub(crate) fn forget(&mut self) {
+        self.pending.clear();
+        self.heads = 0;
     }
 
     /// How many more may be sent for blocks of `mean_block` bytes.
@@ -96,12 +111,12 @@ impl Requests {
     pub(crate) fn insert(&mut self, fork: u64, asked: Asked, now: Time) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        self.upgrades += usize::from(asked == Asked::Upgrade);
         let pending = Pending {
             fork,
             asked,
             sent_at: now,
         };
+        self.heads += usize::from(pending.path().is_none());
         self.pending.insert(id, pending);
         self.is_limited = self.pending.len() >= self.window;
         id
@@ -151,7 +166,7 @@ impl Requests {
 
     fn remove(&mut self, id: u64) -> Option<Pending> {
         let pending = self.pending.remove(&id)?;
-        self.upgrades -= usize::from(pending.asked == Asked::Upgrade);
+        self.heads -= usize::from(pending.path().is_none());
         Some(pending)
     }
 }
