@@ -42,8 +42,8 @@ pub use ferrocore_replication as replication;
 pub use ferrocore_secret_stream as secret_stream;
 
 pub use ferrocore_bee::Bee;
-pub use ferrocore_drive::Drive;
-pub use ferrocore_log::{Core, Corestore, Durability};
+pub use ferrocore_drive::{Drive, DriveOptions};
+pub use ferrocore_log::{Core, Corestore, Durability, EncryptionKey};
 pub use ferrocore_primitives::id::{IdError, Link};
 pub use ferrocore_primitives::keys::{DiscoveryKey, Key};
 pub use ferrocore_primitives::sign::PublicKey;

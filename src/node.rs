@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ferrocore_drive::{Drive, DriveError};
+use ferrocore_drive::{Drive, DriveError, DriveOptions};
 use ferrocore_log::{Core, Corestore, Durability, StoreError, StoreOptions};
 use ferrocore_primitives::keys::Key;
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
@@ -198,7 +198,15 @@ impl Node {
     /// # Errors
     /// [`NodeError::Drive`] if it cannot be opened.
     pub async fn drive(&self, key: &Key) -> Result<Drive, NodeError> {
-        Ok(Drive::open(&self.shared.store, key).await?)
+        self.drive_with(key, DriveOptions::default()).await
+    }
+
+    /// As [`Node::drive`], with options: an encrypted drive needs its encryption key.
+    ///
+    /// # Errors
+    /// As for [`Drive::open_with`].
+    pub async fn drive_with(&self, key: &Key, options: DriveOptions) -> Result<Drive, NodeError> {
+        Ok(Drive::open_with(&self.shared.store, key, options).await?)
     }
 
     /// Opens the drive called `name` in this store, creating it if there is none.
@@ -206,7 +214,20 @@ impl Node {
     /// # Errors
     /// [`NodeError::Drive`] if it cannot be opened.
     pub async fn create_drive(&self, name: &str) -> Result<Drive, NodeError> {
-        Ok(Drive::create(&self.shared.store.namespace(name)).await?)
+        self.create_drive_with(name, DriveOptions::default()).await
+    }
+
+    /// As [`Node::create_drive`], with options: with an encryption key, peers can keep the drive
+    /// but not read it.
+    ///
+    /// # Errors
+    /// As for [`Drive::create_with`].
+    pub async fn create_drive_with(
+        &self,
+        name: &str,
+        options: DriveOptions,
+    ) -> Result<Drive, NodeError> {
+        Ok(Drive::create_with(&self.shared.store.namespace(name), options).await?)
     }
 
     /// The store, for everything else.

@@ -128,6 +128,9 @@ pub(crate) struct Share {
     /// Serve the folder as it is now, without following its changes
     #[arg(long)]
     pub(crate) once: bool,
+    /// Encrypt a new drive: peers can keep it, but only who has the whole link can read it
+    #[arg(long)]
+    pub(crate) encrypt: bool,
 }
 
 /// Fetch a drive, or a part of it, into a folder
@@ -220,6 +223,9 @@ pub(crate) enum CoreCommand {
 pub(crate) struct CoreCreate {
     /// Its name in the store
     pub(crate) name: Name,
+    /// Encrypt its blocks with a new key, which is printed and remembered
+    #[arg(long)]
+    pub(crate) encrypt: bool,
 }
 
 /// Append blocks: stdin or whole files, one block each

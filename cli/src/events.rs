@@ -298,6 +298,9 @@ pub(crate) struct CoreState {
     pub(crate) tree_hash: String,
     pub(crate) writable: bool,
     pub(crate) manifest: Option<Manifest>,
+    /// With the encryption key: shown once, when the core is created.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) link: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -336,8 +339,10 @@ impl Event for CoreState {
                 if self.writable { "yes" } else { "no" }.to_owned(),
             ),
         ];
-        let lines = rows.map(|(label, value)| format!("{label:14}{value}"));
-        Some(lines.join("\n"))
+        let link = self.link.clone().map(|link| ("link", link));
+        let lines = rows.into_iter().chain(link);
+        let lines = lines.map(|(label, value)| format!("{label:14}{value}"));
+        Some(lines.collect::<Vec<_>>().join("\n"))
     }
 }
 

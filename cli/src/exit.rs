@@ -132,6 +132,10 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// What whoever sees noise can do.
+const ENCRYPTION_HINT: &str =
+    "if it is encrypted, give the whole link, as in hyper://KEY#ENCRYPTION-KEY";
+
 impl From<TargetError> for Failure {
     fn from(error: TargetError) -> Self {
         Self::usage(error)
@@ -171,6 +175,9 @@ impl From<BeeError> for Failure {
     fn from(error: BeeError) -> Self {
         let kind = match error {
             BeeError::Core(error) => return error.into(),
+            BeeError::NotABee => {
+                return Self::new(Kind::NotPermitted, error).hint(ENCRYPTION_HINT);
+            }
             BeeError::Corrupt { .. } => Kind::Verification,
             BeeError::WithinBatch { .. } => Kind::NotFound,
             BeeError::ReadOnly => Kind::NotPermitted,
@@ -197,7 +204,7 @@ impl From<CoreError> for Failure {
             CoreError::NoPeers { .. } => {
                 return Self::new(Kind::NoPeer, error).hint("name a peer that has it with --peer");
             }
-            CoreError::NotWritable { .. } => Kind::NotPermitted,
+            CoreError::NotWritable { .. } | CoreError::NotEncrypted { .. } => Kind::NotPermitted,
             CoreError::BlockTooLarge { .. } | CoreError::BatchTooLarge { .. } => Kind::Usage,
             CoreError::CorruptBlock { .. }
             | CoreError::Manifest { .. }

@@ -14,6 +14,7 @@ mod events;
 mod exit;
 mod hosting;
 mod input;
+mod keyring;
 mod names;
 mod output;
 mod progress;

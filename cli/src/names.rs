@@ -190,8 +190,9 @@ fn encode(table: &Table) -> Result<Vec<u8>> {
     })
 }
 
-/// Replaces the file at once, so that a crash leaves the old or the new one, and never less.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Replaces the file at once, so that a crash leaves the old or the new one, and never less. Nobody
+/// else may read it.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::io::Write as _;
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(directory)?;

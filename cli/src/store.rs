@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use etcetera::BaseStrategy as _;
-use ferrocore::drive::Drive;
+use ferrocore::drive::{Drive, DriveOptions};
 use ferrocore::log::{StorageError, StoreError};
-use ferrocore::{Core, Durability, Key, Node, NodeError};
+use ferrocore::{Core, Durability, EncryptionKey, Key, Node, NodeError};
 use tokio::sync::Mutex;
 
 use crate::args::{self, Globals};
 use crate::exit::{Failure, Kind, Result};
+use crate::keyring::Keyring;
 use crate::names::{CoreKind, Named, Names};
 use crate::target::{Name, Place};
 
@@ -28,6 +29,7 @@ pub(crate) struct Store {
     pub(crate) dir: PathBuf,
     pub(crate) node: Node,
     pub(crate) names: Names,
+    pub(crate) keyring: Keyring,
     /// Whether this run created it.
     pub(crate) is_new: bool,
     durability: args::Durability,
@@ -73,6 +75,7 @@ impl Store {
                 dir: dir.to_owned(),
                 node,
                 names: Names::open(dir)?,
+                keyring: Keyring::of(dir),
                 is_new,
                 durability: globals.durability,
                 drives: Mutex::default(),
@@ -110,14 +113,33 @@ impl Store {
                 place.base
             ))
             .hint("see `fcore core --help`")),
-            _ => self.drive_by_key(&key).await,
+            _ => self.open_drive(&key, self.encryption(&key, place)?).await,
         }
     }
 
-    /// The drive called `name`, created if there is none.
-    pub(crate) async fn create_drive(&self, name: &Name, folder: Option<PathBuf>) -> Result<Drive> {
+    /// The drive called `name`, created if there is none: encrypted with a new key if `encrypt`.
+    pub(crate) async fn create_drive(
+        &self,
+        name: &Name,
+        folder: Option<PathBuf>,
+        encrypt: bool,
+    ) -> Result<Drive> {
         let mut drives = self.drives.lock().await;
-        let drive = self.node.create_drive(name.as_str()).await?;
+        let known = self.names.find(name).map(|named| named.key);
+        let encryption = match known {
+            Some(key) => self.keyring.get(&key)?,
+            None => encrypt.then(EncryptionKey::generate),
+        };
+        if encrypt && encryption.is_none() {
+            let message = format!("`{name}` is there already, and is not encrypted");
+            return Err(Failure::usage(message).hint("add --new to make an encrypted one"));
+        }
+        let options = DriveOptions { encryption };
+        let drive = self.node.create_drive_with(name.as_str(), options.clone());
+        let drive = drive.await?;
+        if let (None, Some(key)) = (known, &options.encryption) {
+            self.keyring.put(&drive.key(), key)?;
+        }
         let drive = drives.entry(drive.key()).or_insert(drive).clone();
         let named = Named {
             kind: CoreKind::Drive,
@@ -128,16 +150,33 @@ impl Store {
         Ok(drive)
     }
 
-    /// The drive with this key.
+    /// The drive with this key, decrypted if its encryption key is remembered.
     pub(crate) async fn drive_by_key(&self, key: &Key) -> Result<Drive> {
+        self.open_drive(key, self.keyring.get(key)?).await
+    }
+
+    /// Remembers the encryption key that `place` gives, once the drive was read with it. That of
+    /// a drive of ours is remembered from its beginning, and not to be overwritten.
+    pub(crate) fn remember(&self, place: &Place, drive: &Drive) -> Result<()> {
+        match &place.encryption {
+            Some(key) if !drive.is_writable() => self.keyring.put(&drive.key(), key),
+            _ => Ok(()),
+        }
+    }
+
+    async fn open_drive(&self, key: &Key, encryption: Option<EncryptionKey>) -> Result<Drive> {
         let mut drives = self.drives.lock().await;
         if let Some(drive) = drives.get(key) {
             return Ok(drive.clone());
         }
+        let options = DriveOptions { encryption };
         let drive = match self.names.name_of(key) {
             // The names of our drives are their namespaces, too.
-            Some(name) => Drive::open(&self.node.store().namespace(name.as_str()), key).await?,
-            None => self.node.drive(key).await?,
+            Some(name) => {
+                let store = self.node.store().namespace(name.as_str());
+                Drive::open_with(&store, key, options).await?
+            }
+            None => self.node.drive_with(key, options).await?,
         };
         if drive.is_writable() {
             drives.insert(*key, drive.clone());
@@ -151,7 +190,19 @@ impl Store {
             return Err(Failure::usage("a core has neither versions nor paths"));
         }
         let key = self.names.key(&place.base)?;
-        Ok(self.node.core(&key)?)
+        let core = self.node.core(&key)?;
+        Ok(match self.encryption(&key, place)? {
+            Some(key) => core.with_encryption(&key),
+            None => core,
+        })
+    }
+
+    /// What the core `key` is encrypted with, as `place` says or as is remembered.
+    fn encryption(&self, key: &Key, place: &Place) -> Result<Option<EncryptionKey>> {
+        match &place.encryption {
+            Some(given) => Ok(Some(given.clone())),
+            None => self.keyring.get(key),
+        }
     }
 }
 
@@ -165,7 +216,7 @@ impl From<args::Durability> for Durability {
 }
 
 /// Creates the directory for us alone: keys will lie in it.
-fn create_private(dir: &Path) -> Result<()> {
+pub(crate) fn create_private(dir: &Path) -> Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use ferrocore::{IdError, Key, Link};
+use ferrocore::{EncryptionKey, IdError, Key, Link};
 
 /// A drive, a core or a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub(crate) struct Place {
     pub(crate) version: Option<u64>,
     /// The path, starting with a slash.
     pub(crate) path: Option<String>,
+    /// The encryption key of the link.
+    pub(crate) encryption: Option<EncryptionKey>,
 }
 
 /// How a drive or core is called.
@@ -223,6 +225,7 @@ fn parse_link(text: &str) -> Result<Place, TargetError> {
         base: Base::Key(link.key),
         version: link.version,
         path: link.path,
+        encryption: link.encryption_key.map(EncryptionKey::from),
     })
 }
 
@@ -239,6 +242,7 @@ fn parse_head(head: &str, path: Option<String>) -> Result<Place, TargetError> {
         base: Base::Name(name.parse()?),
         version,
         path,
+        encryption: None,
     })
 }
 
@@ -275,6 +279,7 @@ mod tests {
             base: Base::Name(name.parse().unwrap()),
             version,
             path: path.map(str::to_owned),
+            encryption: None,
         }
     }
 
@@ -291,6 +296,12 @@ mod tests {
         );
         assert_eq!(place(&format!("{KEY}+7:/a b")), full);
         assert_eq!(place(&format!("{KEY}+7/a%20b")), full);
+        let secret = place(&format!("hyper://{KEY}/a#{KEY}"));
+        let key: Key = KEY.parse().unwrap();
+        assert_eq!(
+            secret.encryption,
+            Some(EncryptionKey::from(*key.as_bytes()))
+        );
     }
 
     #[test]

@@ -11,9 +11,9 @@ const SubEncoder = load('sub-encoder')
 let drive = null
 
 serve({
-  /** Opens the drive with this key, or the store's own. */
-  async open ({ key }) {
-    drive = new Hyperdrive(store, decodeKey(key))
+  /** Opens the drive with this key, or the store's own; encrypted if there is a key for that too. */
+  async open ({ key, encryptionKey }) {
+    drive = new Hyperdrive(store, decodeKey(key), { encryptionKey: decodeKey(encryptionKey) })
     await drive.ready()
     drive.core.on('append', () => tell({ event: 'version', version: drive.version }))
     return info()

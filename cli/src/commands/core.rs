@@ -1,11 +1,11 @@
 //! The log itself: `core create`, `append`, `get`, `info`.
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use ferrocore::Core;
+use ferrocore::{Core, EncryptionKey};
 use ferrocore::log::Manifest;
 use ferrocore::log::limits::BLOCK_BYTES_MAX;
 
-use super::{is_unknown, unknown};
+use super::{is_unknown, link, unknown};
 use crate::args::{CoreAppend, CoreCommand, CoreCreate, CoreGet, CoreInfo};
 use crate::context::Context;
 use crate::events::{self, Appended, CoreState};
@@ -33,13 +33,21 @@ async fn create(context: &Context, create: CoreCreate) -> Result<()> {
         return Err(Failure::usage(message).hint("choose another name"));
     }
     let core = context.store.node.create_core(create.name.as_str())?;
+    let encryption = create.encrypt.then(EncryptionKey::generate);
+    if let Some(key) = &encryption {
+        context.store.keyring.put(&core.key(), key)?;
+    }
     let named = Named {
         kind: CoreKind::Core,
         key: core.key(),
         folder: None,
     };
     names.set(&create.name, named)?;
-    context.output().list(&state(context, &core)).await
+    let created = CoreState {
+        link: encryption.map(|key| link(core.key(), Some(&key))),
+        ..state(context, &core)
+    };
+    context.output().list(&created).await
 }
 
 async fn info(context: &Context, info: CoreInfo) -> Result<()> {
@@ -227,6 +235,7 @@ pub(crate) fn state(context: &Context, core: &Core) -> CoreState {
         manifest: core
             .manifest()
             .map(|manifest| describe(&manifest, is_compat)),
+        link: None,
     }
 }
 

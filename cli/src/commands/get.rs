@@ -11,7 +11,7 @@ use ferrocore::drive::{Drive, Selection, Totals};
 use ferrocore::log::events::Event;
 
 use super::mirror::{self, Tally};
-use super::refresh;
+use super::{check_key, refresh};
 use crate::args::Get;
 use crate::caches::Cache;
 use crate::context::Context;
@@ -45,8 +45,11 @@ pub(crate) async fn get(context: &Context, get: Get) -> Result<()> {
     };
     let events = drive.index().events();
     let stop = context.stop();
-    stop.or_interrupted(refresh(context, &drive, version))
-        .await?;
+    let opening = async {
+        refresh(context, &drive, version).await?;
+        check_key(context, &get.target, &drive).await
+    };
+    stop.or_interrupted(opening).await?;
     let mut fetched = fetch.fetch(version.unwrap_or(drive.version())).await?;
     if !get.live {
         context.output().report(&fetched.event).await?;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::CommandFactory as _;
 use ferrocore::drive::Drive;
-use ferrocore::{Core, Key};
+use ferrocore::{Core, EncryptionKey, Key, Link};
 
 use crate::args::{Cli, Command, Completions, CoreCommand};
 use crate::context::Context;
@@ -69,10 +69,28 @@ pub(crate) fn completions(completions: &Completions) -> u8 {
 async fn view(context: &Context, place: &Place) -> Result<Drive> {
     let drive = context.store.drive(place).await?;
     refresh(context, &drive, place.version).await?;
+    check_key(context, place, &drive).await?;
     match place.version {
         Some(version) => Ok(drive.checkout(version)),
         None => Ok(drive.snapshot()),
     }
+}
+
+/// The link to all of a drive or core, for those who may read it.
+fn link(key: Key, encryption: Option<&EncryptionKey>) -> String {
+    let link = Link {
+        encryption_key: encryption.map(|key| *key.secret()),
+        ..Link::from(key)
+    };
+    link.to_string()
+}
+
+/// Makes sure that an encryption key in a link is the right one, and remembers it.
+async fn check_key(context: &Context, place: &Place, drive: &Drive) -> Result<()> {
+    if place.encryption.is_some() {
+        context.step(drive.blobs()).await?;
+    }
+    context.store.remember(place, drive)
 }
 
 /// Asks peers for what is new in a drive of others, and makes sure that it has the version

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferrocore::Link;
+use ferrocore::EncryptionKey;
 use ferrocore::drive::mirror::{ImportCache, ImportOptions, MirrorEvent, import};
 use ferrocore::drive::{Cancel, Drive};
 
+use super::link;
 use super::mirror::{self, Tally};
 use super::watch::Watch;
 use crate::args::Share;
@@ -32,14 +33,15 @@ pub(crate) async fn share(context: &Context, share: Share) -> Result<()> {
     let name = choose_name(context, &share, &folder)?;
     let drive = context
         .store
-        .create_drive(&name, Some(folder.clone()))
+        .create_drive(&name, Some(folder.clone()), share.encrypt)
         .await?;
     let listen = context.listen_anyway(LISTEN).await?;
     // Before the import, which misses what changes behind its back.
     let watch = (!share.once).then(|| Watch::new(&folder, context.store.dir.clone()));
 
     let mut tally = update(context, &drive, &folder).await?;
-    let ready = ready(&drive, &tally, listen);
+    let encryption = context.store.keyring.get(&drive.key())?;
+    let ready = ready(&drive, encryption, &tally, listen);
     context.output().report(&ready).await?;
     let following = async {
         match watch {
@@ -161,8 +163,13 @@ async fn follow(
     }
 }
 
-fn ready(drive: &Drive, tally: &Tally, listen: SocketAddr) -> Ready {
-    let link = Link::from(drive.key()).to_string();
+fn ready(
+    drive: &Drive,
+    encryption: Option<EncryptionKey>,
+    tally: &Tally,
+    listen: SocketAddr,
+) -> Ready {
+    let link = link(drive.key(), encryption.as_ref());
     Ready {
         key: drive.key().to_string(),
         discovery_key: drive.index().discovery_key().to_string(),

@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod cores;
+mod encrypted;
 mod fcore_reads;
 mod live_changes;
 mod node_reads;
