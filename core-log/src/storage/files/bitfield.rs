@@ -4,6 +4,7 @@
 //! `hypercore/lib/bitfield.js` 10.38.2.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::part::Part;
 use crate::bitfield::{Bitfield, PAGE_BITS, PAGE_BYTES};
@@ -31,7 +32,8 @@ impl BitfieldFile {
 
     /// Reads the bits of the first `length` blocks, after `changes` were made to them.
     ///
-    /// What the file says of later blocks is dropped, at the latest with the next flush.
+    /// What the file says of later blocks is dropped there too: the log may grow past them before
+    /// the next flush, and they are not here.
     pub(super) fn load(
         part: Part,
         length: u64,
@@ -49,6 +51,7 @@ impl BitfieldFile {
         if file.bits.next_set(length).is_some() {
             file.bits.truncate(length);
             file.dirty.insert(length / PAGE_BITS);
+            file.flush()?;
         }
         Ok(file)
     }
@@ -62,9 +65,10 @@ impl BitfieldFile {
         if change.range.is_empty() {
             return;
         }
-        self.bits.set_range(change.range.clone(), change.value);
-        let pages = change.range.start / PAGE_BITS..=(change.range.end - 1) / PAGE_BITS;
-        self.dirty.extend(pages);
+        match change.value {
+            true => self.set(change.range.clone()),
+            false => self.clear(change.range.clone()),
+        }
     }
 
     /// Writes the pages that changed.
@@ -81,6 +85,23 @@ impl BitfieldFile {
         self.part.sync()
     }
 
+    fn set(&mut self, range: Range<u64>) {
+        let pages = range.start / PAGE_BITS..=(range.end - 1) / PAGE_BITS;
+        self.bits.set_range(range, true);
+        self.dirty.extend(pages);
+    }
+
+    /// Touches the pages that hold a bit only: how long the log is, is its author's choice.
+    fn clear(&mut self, range: Range<u64>) {
+        let mut from = range.start;
+        while let Some(index) = self.bits.next_set(from).filter(|i| *i < range.end) {
+            let page = index / PAGE_BITS;
+            from = range.end.min((page + 1) * PAGE_BITS);
+            self.bits.set_range(index..from, false);
+            self.dirty.insert(page);
+        }
+    }
+
     /// Drops pages that have no bit of the first `length` blocks.
     fn cut(&self, length: u64) -> Result<(), StorageError> {
         let len = length.div_ceil(PAGE_BITS) * PAGE_BYTES as u64;
@@ -90,21 +111,25 @@ impl BitfieldFile {
         }
     }
 
+    /// Reads the pages that are in the file; holes, which a sparse reader leaves, cost nothing.
     fn read(&mut self) -> Result<(), StorageError> {
         let mut buffer = vec![0; READ_PAGES * PAGE_BYTES];
-        let mut number = 0;
-        loop {
-            let count = self.part.read(number * PAGE_BYTES as u64, &mut buffer)?;
+        let mut from = 0;
+        while let Some(data) = self.part.next_data(from)? {
+            let first = data / PAGE_BYTES as u64;
+            let start = first * PAGE_BYTES as u64;
+            let count = self.part.read(start, &mut buffer)?;
             // JavaScript reads whole 32-bit words only.
             let bytes = buffer.get(..count & !3).unwrap_or_default();
-            for page in bytes.chunks(PAGE_BYTES) {
+            for (page, number) in bytes.chunks(PAGE_BYTES).zip(first..) {
                 self.bits.load_page(number, page);
-                number += 1;
             }
             if count < buffer.len() {
-                return Ok(());
+                break;
             }
+            from = start + buffer.len() as u64;
         }
+        Ok(())
     }
 }
 
@@ -138,5 +163,27 @@ mod tests {
         file.flush().unwrap();
         let file = BitfieldFile::load(part(&directory), last + 5, &[]).unwrap();
         assert_eq!(file.bits().count(0..last + 5), 4);
+    }
+
+    /// Goal: the author of a log chooses how long it is: where that leaves holes, neither a clear
+    /// nor an open takes time or space for them.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_long_log_costs_the_pages_that_exist() {
+        use std::os::unix::fs::MetadataExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let length = 1 << 43;
+        let mut file = BitfieldFile::empty(part(&directory));
+        file.apply(&change(7..8, true));
+        file.apply(&change(length - 1..length, true));
+        file.flush().unwrap();
+        let mut file = BitfieldFile::load(part(&directory), length, &[]).unwrap();
+        assert_eq!(file.bits().count(0..length), 2);
+        file.apply(&change(8..length, false));
+        file.flush().unwrap();
+        let file = BitfieldFile::load(part(&directory), length, &[]).unwrap();
+        assert_eq!(file.bits().next_set(8), None);
+        let metadata = std::fs::metadata(directory.path().join("bitfield")).unwrap();
+        assert!(metadata.blocks() <= 64, "{} blocks", metadata.blocks());
     }
 }

@@ -1,4 +1,4 @@
-//! One file, reduced to the six things the layout asks of it.
+//! One file, reduced to the few things the layout asks of it.
 //!
 //! [`BlockFile`] is where a crash test puts its recording file. Knows positions and bytes. Does
 //! not know what they mean.
@@ -52,6 +52,15 @@ pub trait BlockFile: Send + Sync + 'static {
     /// # Errors
     /// The operating system's.
     fn punch(&self, range: Range<u64>) -> io::Result<()>;
+
+    /// The first position from `offset` on whose byte may be other than zero, or `None` if there
+    /// is none: holes are skipped where the file system tells them.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        Ok((offset < self.len()?).then_some(offset))
+    }
 }
 
 /// A file of the operating system, opened when it is first used and created when first written.
@@ -159,6 +168,13 @@ impl BlockFile for OsFile {
         }
         overwrite(file, range.start..end)
     }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        match self.existing()? {
+            Some(file) => sys::next_data(file, offset),
+            None => Ok(None),
+        }
+    }
 }
 
 /// Zeros for file systems that cannot punch holes.
@@ -174,11 +190,16 @@ fn overwrite(file: &File, range: Range<u64>) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes all of the file for data, where nobody tells its holes.
+fn any_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
+    Ok((offset < file.metadata()?.len()).then_some(offset))
+}
+
 pub(super) use sys::sync_directory;
 
 #[cfg(unix)]
 mod sys {
-    use super::{File, Range, io};
+    use super::{File, Range, any_data, io};
     use std::os::unix::fs::FileExt;
     use std::path::Path;
 
@@ -215,6 +236,25 @@ mod sys {
     pub(super) fn punch(_: &File, _: Range<u64>) -> io::Result<bool> {
         Ok(false)
     }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn next_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
+        use nix::errno::Errno;
+        use nix::unistd::{Whence, lseek64};
+        let Ok(from) = i64::try_from(offset) else {
+            return Ok(None);
+        };
+        // The cursor it moves is of no meaning here: reads and writes are positional.
+        match lseek64(file, from, Whence::SeekData) {
+            Ok(found) => Ok(u64::try_from(found).ok()),
+            Err(Errno::ENXIO) => Ok(None),
+            Err(Errno::EINVAL) => any_data(file, offset),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) use any_data as next_data;
 }
 
 #[cfg(windows)]
@@ -250,6 +290,8 @@ mod sys {
     pub(super) fn punch(_: &File, _: Range<u64>) -> io::Result<bool> {
         Ok(false)
     }
+
+    pub(super) use super::any_data as next_data;
 }
 
 #[cfg(not(any(unix, windows)))]
@@ -284,5 +326,18 @@ mod tests {
         let ones = back[..10_000].iter().filter(|byte| **byte == 1).count();
         assert_eq!(ones, 10_000 - 8_990 - 1 - 1);
         assert_eq!(file.len().unwrap(), 10_000);
+    }
+
+    #[test]
+    fn data_behind_a_hole_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = OsFile::new(directory.path().join("bitfield"));
+        assert_eq!(file.next_data(0).unwrap(), None);
+        file.write(1 << 30, &[1; 10]).unwrap();
+        let found = file.next_data(0).unwrap().unwrap();
+        assert!(found <= 1 << 30);
+        assert!(found > 0 || !cfg!(target_os = "linux"));
+        assert_eq!(file.next_data((1 << 30) + 10).unwrap(), None);
+        assert_eq!(file.next_data(u64::MAX).unwrap(), None);
     }
 }

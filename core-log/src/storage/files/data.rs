@@ -1,4 +1,7 @@
 //! The file `data`: the blocks, one after the other at their byte offsets.
+//!
+//! Blocks of zeros are not written but left as holes, so that a sparse file stays sparse. A hole is
+//! there like any write: the file is made to reach past it, and what lay in it before is gone.
 
 use std::ops::Range;
 
@@ -13,6 +16,8 @@ use crate::storage::{BlockWrite, StorageError};
 const GATHER_BELOW_BYTES: usize = 64 * 1024;
 /// Most bytes gathered into one write.
 const GATHERED_BYTES_MAX: usize = 512 * 1024;
+/// Fewer zeros than this are written: a file system keeps no smaller hole.
+const HOLE_BYTES_MIN: usize = 4096;
 
 /// The open data of a core.
 pub(super) struct Data {
@@ -73,9 +78,25 @@ impl Data {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.part.write(*offset, bytes)?;
-        *offset += bytes.len() as u64;
+        let end = *offset + bytes.len() as u64;
+        match bytes.len() >= HOLE_BYTES_MIN && is_zero(bytes) {
+            true => self.leave_hole(*offset..end)?,
+            false => self.part.write(*offset, bytes)?,
+        }
+        *offset = end;
         Ok(())
+    }
+
+    /// Makes `range` read as zeros, at no cost of space.
+    fn leave_hole(&self, range: Range<u64>) -> Result<(), StorageError> {
+        let len = self.part.len()?;
+        if range.start < len {
+            self.part.punch(range.start..range.end.min(len))?;
+        }
+        match range.end > len {
+            true => self.part.set_len(range.end),
+            false => Ok(()),
+        }
     }
 
     fn ends_early(&self, offset: u64) -> StorageError {
@@ -86,6 +107,12 @@ impl Data {
             reason: "the file ends before the block does".to_owned(),
         }
     }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: &[u8] = &[0; HOLE_BYTES_MIN];
+    let mut chunks = bytes.chunks(ZEROS.len());
+    chunks.all(|chunk| ZEROS.starts_with(chunk))
 }
 
 #[cfg(test)]
@@ -130,5 +157,47 @@ mod tests {
             assert!(matches!(error, StorageError::Corrupt { part: "data", .. }));
         }
         assert!(data.read(1 << 50, 0).unwrap().is_empty());
+    }
+
+    /// Goal: zeros read as zeros wherever they are put, before, across and behind the end.
+    #[test]
+    fn zeros_hide_what_lay_there() {
+        let size = 3 * HOLE_BYTES_MIN;
+        for start in [0, 1, 5_000, size as u64, 20_000] {
+            let directory = tempfile::tempdir().unwrap();
+            let data = data(&directory);
+            let put = |byte_offset, byte| {
+                let blocks = vec![Bytes::from(vec![byte; size])];
+                data.write(&BlockWrite {
+                    byte_offset,
+                    blocks,
+                })
+            };
+            put(0, 1).unwrap();
+            put(start, 0).unwrap();
+            assert_eq!(data.read(start, size).unwrap(), vec![0; size]);
+            let before = start.min(size as u64) as usize;
+            assert_eq!(data.read(0, before).unwrap(), vec![1; before]);
+        }
+    }
+
+    /// Goal: zeros cost no space, whether they come in order or not.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn zeros_cost_no_space() {
+        use std::os::unix::fs::MetadataExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let data = data(&directory);
+        let zeros = Bytes::from(vec![0; 1 << 20]);
+        for place in [5, 0, 1, 2, 300, 7] {
+            let write = BlockWrite {
+                byte_offset: place << 20,
+                blocks: vec![zeros.clone(), zeros.clone()],
+            };
+            data.write(&write).unwrap();
+        }
+        let metadata = std::fs::metadata(directory.path().join("data")).unwrap();
+        assert_eq!(metadata.len(), 302 << 20);
+        assert_eq!(metadata.blocks(), 0);
     }
 }

@@ -38,6 +38,11 @@ impl Part {
         self.name("read", self.file.read(offset, buffer))
     }
 
+    /// Where the next bytes may be that are not of a hole.
+    pub(super) fn next_data(&self, offset: u64) -> Result<Option<u64>, StorageError> {
+        self.name("read", self.file.next_data(offset))
+    }
+
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
         self.change("write", |file| file.write(offset, bytes))
     }
