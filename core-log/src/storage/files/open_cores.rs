@@ -9,8 +9,9 @@ use ferrocore_primitives::keys::DiscoveryKey;
 
 use crate::storage::lock;
 
-/// How long an earlier handle may take to flush and close.
-const CLOSE_WAIT_MAX: Duration = Duration::from_millis(500);
+/// How long an earlier handle may take to flush and close: a disk that is busy elsewhere can
+/// take seconds for a sync.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// The cores that are open.
 #[derive(Default)]
@@ -28,11 +29,18 @@ pub(super) struct Registration {
 impl OpenCores {
     /// Registers `core`, or `None` if it stays open elsewhere.
     pub(super) fn register(this: &Arc<Self>, core: DiscoveryKey) -> Option<Registration> {
+        Self::register_within(this, core, CLOSE_WAIT_MAX)
+    }
+
+    fn register_within(
+        this: &Arc<Self>,
+        core: DiscoveryKey,
+        wait_max: Duration,
+    ) -> Option<Registration> {
+        let cores = lock(&this.cores);
         let wait = this
             .closed
-            .wait_timeout_while(lock(&this.cores), CLOSE_WAIT_MAX, |cores| {
-                cores.contains(&core)
-            });
+            .wait_timeout_while(cores, wait_max, |cores| cores.contains(&core));
         let (mut cores, _) = wait.unwrap_or_else(PoisonError::into_inner);
         cores.insert(core).then(|| Registration {
             open_cores: Arc::clone(this),
@@ -56,8 +64,8 @@ mod tests {
     fn a_core_that_closes_in_time_is_waited_for() {
         let open_cores = Arc::new(OpenCores::default());
         let core = DiscoveryKey::from([1; 32]);
-        let held = OpenCores::register(&open_cores, core).unwrap();
-        assert!(OpenCores::register(&open_cores, core).is_none());
+        let held = OpenCores::register_within(&open_cores, core, Duration::ZERO).unwrap();
+        assert!(OpenCores::register_within(&open_cores, core, Duration::ZERO).is_none());
         let closing = std::thread::spawn(move || drop(held));
         assert!(OpenCores::register(&open_cores, core).is_some());
         closing.join().unwrap();
