@@ -9,6 +9,12 @@
 //! With [`Durability::Sync`] each step is on the device before the next begins. A crash anywhere
 //! leaves the state before or after the commit, and a header never names a length whose roots
 //! are not in `tree`.
+//!
+//! With [`Durability::Buffered`] that holds for a kill of the process. A power cut takes the core
+//! back to a head it had, none older than at the last flush, truncate or clear; of blocks
+//! appended since, and of those the system had not written out by itself, bytes may be missing,
+//! which reading them tells. For that flushes sync all but `data` in either mode: they are rare,
+//! and a header that reached the device before its roots would leave a core that does not open.
 
 use std::any::Any;
 use std::ops::Range;
@@ -30,16 +36,22 @@ use super::record::FRAME_BYTES;
 use super::recovery::{self, HEADER_BYTES_MAX, State};
 use super::tree::Tree;
 use crate::bitfield::Bitfield;
+use crate::flat_tree;
 use crate::merkle::Node;
 use crate::storage::{
     CoreHeader, CoreStorage, CoreWrite, Durability, OpenedCore, StorageError, lock, set_user_data,
 };
 
-/// Entries are flushed once there are this many bytes of them: some 3,000 appends.
-const FLUSH_AT_BYTES: u64 = 512 * 1024;
+/// Entries are flushed once there are this many bytes of them: some 4,000 appends. A flush waits for
+/// the device, so it should be rare.
+const FLUSH_AT_BYTES: u64 = 896 * 1024;
 /// More bytes of entries than this are never in an oplog, but for a single larger change.
 const ENTRIES_BYTES_MAX: u64 = 1024 * 1024;
 const _: () = assert!(FLUSH_AT_BYTES < ENTRIES_BYTES_MAX);
+
+/// A core that closes with fewer bytes of entries leaves them for the next open to read, which is
+/// quicker than to flush them now: where JavaScript would flush.
+const FLUSH_AT_CLOSE_BYTES: u64 = 64 * 1024;
 
 /// Changes with at least so many nodes write them to `tree` at once instead of journaling them.
 const UNJOURNALED_NODES_MIN: usize = 256;
@@ -66,7 +78,7 @@ pub struct CoreFiles {
     pub guard: Option<Box<dyn Any + Send + Sync>>,
 }
 
-/// An open core. Dropping it flushes it, as far as possible.
+/// An open core. Dropping it flushes it if that is worth it, as far as possible.
 pub struct FileCore {
     core: DiscoveryKey,
     data: Data,
@@ -281,11 +293,15 @@ impl FileCore {
     /// Writes the nodes of a large change to their place.
     ///
     /// Until the commit they are true nodes of the tree as it is, or nodes past its end, which
-    /// the next open removes.
+    /// the next open removes. The roots are journaled too: without them no power cut, which may
+    /// take the others, would leave a core that opens.
     fn write_nodes(&self, write: &mut CoreWrite) -> Result<(), StorageError> {
-        let mut nodes = std::mem::take(&mut write.nodes);
-        nodes.sort_unstable_by_key(|node| node.index);
-        self.tree.write(nodes.iter())
+        write.nodes.sort_unstable_by_key(|node| node.index);
+        self.tree.write(write.nodes.iter())?;
+        let length = write.head.as_ref().map_or(0, |head| head.head.length);
+        let roots: Vec<u64> = flat_tree::full_roots(length).collect();
+        write.nodes.retain(|node| roots.contains(&node.index));
+        Ok(())
     }
 
     /// Makes `write` durable: with the operating system, or on the device.
@@ -345,9 +361,11 @@ impl FileCore {
         let cut = self.settle_nodes(length)?;
         writer.bitfield.flush()?;
         if durability == Durability::Sync {
-            self.sync_places(writer)?;
+            self.data.sync()?;
         }
-        writer.write_header(durability)?;
+        self.tree.sync()?;
+        writer.bitfield.sync()?;
+        writer.write_header(Durability::Sync)?;
         if cut {
             self.tree.cut(length)?;
         }
@@ -432,8 +450,11 @@ impl CoreStorage for FileCore {
 
 impl Drop for FileCore {
     fn drop(&mut self) {
-        let durability = lock(&self.writer).durability;
-        if self.check_poison().is_err() {
+        let (durability, entries_len) = {
+            let writer = lock(&self.writer);
+            (writer.durability, writer.oplog.entries_len())
+        };
+        if self.check_poison().is_err() || entries_len < FLUSH_AT_CLOSE_BYTES {
             return;
         }
         // Should it fail, the entries are still in the oplog.

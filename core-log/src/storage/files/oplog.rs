@@ -214,6 +214,11 @@ impl Oplog {
         let mut out = Vec::with_capacity(record::FRAME_BYTES + payload.len());
         record::put(&mut out, bit, false, |out| out.extend_from_slice(payload));
         assert!(out.len() <= SLOT_BYTES, "longer headers are external");
+        if sync {
+            // The entries before the last header have the bit that this one brings into force:
+            // should their removal be undone by a power cut, they would count again.
+            self.part.sync()?;
+        }
         self.part.write((target * SLOT_BYTES) as u64, &out)?;
         if sync {
             self.part.sync()?;

@@ -99,17 +99,22 @@ impl Tree {
         Ok(())
     }
 
-    /// Removes every node that a tree of `length` blocks cannot have, if any is there.
+    /// Removes every node that a tree of `length` blocks cannot have, if any is there, for good:
+    /// should a power cut bring one back once the log is longer, an old block would seem proven.
     pub(super) fn cut(&self, length: u64) -> Result<(), StorageError> {
         let len = self.part.len()?;
-        if len > offset(2 * length) {
+        let mut changes = len > offset(2 * length);
+        if changes {
             self.part.set_len(offset(2 * length))?;
         }
         for index in crossing(length).filter(|index| offset(*index) < len) {
-            self.erase(index)?;
+            changes |= self.erase(index)?;
         }
         lock(&self.cache).clear();
-        Ok(())
+        match changes {
+            true => self.sync(),
+            false => Ok(()),
+        }
     }
 
     /// Whether the file has nodes past the last one of a tree of `length` blocks.
@@ -168,13 +173,15 @@ impl Tree {
         Ok(())
     }
 
-    fn erase(&self, index: u64) -> Result<(), StorageError> {
+    /// Removes a node, and says whether it was there.
+    fn erase(&self, index: u64) -> Result<bool, StorageError> {
         let mut bytes = [0; NODE_BYTES];
         self.part.read(offset(index), &mut bytes)?;
-        match bytes == [0; NODE_BYTES] {
-            true => Ok(()),
-            false => self.part.write(offset(index), &[0; NODE_BYTES]),
+        let was_there = bytes != [0; NODE_BYTES];
+        if was_there {
+            self.part.write(offset(index), &[0; NODE_BYTES])?;
         }
+        Ok(was_there)
     }
 
     fn decode(&self, index: u64, bytes: &[u8; NODE_BYTES]) -> Result<Option<Node>, StorageError> {
