@@ -4,8 +4,6 @@
 
 mod rig;
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use ferrocore_log::storage::files::FileCore;
 use ferrocore_log::{Core, Durability};
@@ -95,102 +93,8 @@ fn check_blocks(core: &Core, damage: &str) {
     }
 }
 
-#[derive(Debug, Clone)]
-enum Step {
-    Append(Vec<u8>),
-    Truncate(u8),
-    Clear(u8, u8),
-    UserData(u8, u16),
-    Flush,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        6 => proptest::collection::vec(0u8..30, 1..6).prop_map(Step::Append),
-        1 => (100u8..255).prop_map(|len| Step::Append(vec![2; len.into()])),
-        2 => any::<u8>().prop_map(Step::Truncate),
-        2 => any::<(u8, u8)>().prop_map(|(start, len)| Step::Clear(start, len)),
-        2 => (0u8..3, 0u16..9000).prop_map(|(key, len)| Step::UserData(key, len)),
-        1 => Just(Step::Flush),
-    ];
-    proptest::collection::vec(step, 1..16)
-}
-
-/// The obvious core: a list of blocks, some of them cleared.
-#[derive(Default)]
-struct Model {
-    blocks: Vec<Option<Bytes>>,
-    fork: u64,
-    user_data: BTreeMap<String, Vec<u8>>,
-}
-
-impl Model {
-    fn run(&mut self, core: &Core, step: &Step, number: usize) {
-        let length = self.blocks.len();
-        match step {
-            Step::Append(sizes) => {
-                let block = |size: &u8| Bytes::from(vec![number as u8 + 1; usize::from(*size)]);
-                let blocks: Vec<_> = sizes.iter().map(block).collect();
-                core.append_batch(blocks.clone()).unwrap();
-                self.blocks.extend(blocks.into_iter().map(Some));
-            }
-            Step::Truncate(at) => {
-                let to = usize::from(*at) % (length + 1);
-                core.truncate(to as u64, None).unwrap();
-                self.blocks.truncate(to);
-                self.fork += 1;
-            }
-            Step::Clear(start, len) => {
-                let start = usize::from(*start).min(length);
-                let end = (start + usize::from(*len)).min(length);
-                core.clear(start as u64..end as u64).unwrap();
-                self.blocks[start..end].fill(None);
-            }
-            Step::UserData(key, len) => {
-                let value = vec![number as u8; usize::from(*len)];
-                core.set_user_data(&key.to_string(), Some(&value)).unwrap();
-                self.user_data.insert(key.to_string(), value);
-            }
-            Step::Flush => core.flush().unwrap(),
-        }
-    }
-
-    fn check(&self, core: &Core) {
-        assert_eq!(core.length(), self.blocks.len() as u64);
-        assert_eq!(core.fork(), self.fork);
-        let missing = self.blocks.iter().position(Option::is_none);
-        let contiguous_length = missing.unwrap_or(self.blocks.len()) as u64;
-        assert_eq!(core.contiguous_length(), contiguous_length);
-        for (block, index) in self.blocks.iter().zip(0..) {
-            assert_eq!(core.get_local(index).unwrap(), *block);
-        }
-        for (key, value) in &self.user_data {
-            let expected = Some(value).filter(|value| !value.is_empty());
-            assert_eq!(core.user_data(key).as_ref(), expected);
-        }
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-
-    /// Goal: after every step, a killed process and a closed one leave the same state.
-    #[test]
-    fn every_state_is_found_again(steps in steps()) {
-        let disk = Disk::new(Contents::new());
-        let mut core = create(&disk, Durability::Buffered).unwrap();
-        let mut model = Model::default();
-        for (number, step) in steps.iter().enumerate() {
-            model.run(&core, step, number);
-            let killed = Disk::new(disk.contents());
-            model.check(&open(&killed, Durability::Buffered).unwrap().unwrap());
-            if number % 3 == 2 {
-                drop(core);
-                core = open(&disk, Durability::Buffered).unwrap().unwrap();
-                model.check(&core);
-            }
-        }
-    }
 
     /// Goal: files of any content are a core or an error.
     #[test]

@@ -1,28 +1,73 @@
 //! Cores on files in memory: quick to copy, to damage, and to cut the power of.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod power;
+pub(crate) mod rng;
+pub(crate) mod workload;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use ferrocore_log::storage::files::block_file::BlockFile;
 use ferrocore_log::storage::files::{CoreFiles, FileCore};
 use ferrocore_log::storage::{CoreHeader, Head, StorageError};
-use ferrocore_log::{Core, Durability, Manifest};
+use ferrocore_log::{Core, CoreError, Durability, Manifest};
 use ferrocore_primitives::sign::KeyPair;
 
 /// The content of a core's files by name.
 pub(crate) type Contents = HashMap<&'static str, Vec<u8>>;
 
-/// Files in memory, and how many more changes they allow.
+/// Longest file, as file systems have one too.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// Files in memory that remember every change, and may fail.
 #[derive(Clone)]
 pub(crate) struct Disk(Arc<Mutex<State>>);
 
 struct State {
     files: Contents,
-    changes_left: usize,
+    changes: Vec<Change>,
+    /// How often the files were asked for anything.
+    calls: usize,
+    fault: Option<Fault>,
+}
+
+/// One change of one file.
+#[derive(Debug, Clone)]
+pub(crate) struct Change {
+    pub(crate) file: &'static str,
+    pub(crate) what: What,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum What {
+    Write { offset: u64, bytes: Arc<[u8]> },
+    SetLen(u64),
+    Punch(Range<u64>),
+    Sync,
+}
+
+/// A call that fails.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fault {
+    /// Which call, counted from 0.
+    pub(crate) call: usize,
+    /// Whether all later calls fail too.
+    pub(crate) lasts: bool,
+    pub(crate) kind: FaultKind,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum FaultKind {
+    /// The device cannot do it.
+    Broken,
+    /// The device is full.
+    Full,
+    /// The device is full after half of a write.
+    Short,
 }
 
 struct MemFile {
@@ -33,25 +78,43 @@ struct MemFile {
 impl Disk {
     /// Files that never fail.
     pub(crate) fn new(files: Contents) -> Self {
-        Self::failing_after(files, usize::MAX)
+        Self::with_fault(files, None)
     }
 
-    /// Files that refuse every change after the first `changes`.
-    pub(crate) fn failing_after(files: Contents, changes: usize) -> Self {
+    pub(crate) fn with_fault(files: Contents, fault: Option<Fault>) -> Self {
         Self(Arc::new(Mutex::new(State {
             files,
-            changes_left: changes,
+            changes: Vec::new(),
+            calls: 0,
+            fault,
         })))
     }
 
     /// The files as a killed process leaves them.
     pub(crate) fn contents(&self) -> Contents {
-        self.0.lock().unwrap().files.clone()
+        self.lock().files.clone()
+    }
+
+    /// Every change so far, in order.
+    pub(crate) fn changes(&self) -> Vec<Change> {
+        self.lock().changes.clone()
+    }
+
+    /// How many changes there were.
+    pub(crate) fn now(&self) -> usize {
+        self.lock().changes.len()
+    }
+
+    /// How often the files were asked for anything.
+    pub(crate) fn calls(&self) -> usize {
+        self.lock().calls
     }
 
     pub(crate) fn len_of(&self, name: &str) -> u64 {
-        let state = self.0.lock().unwrap();
-        state.files.get(name).map_or(0, |file| file.len() as u64)
+        self.lock()
+            .files
+            .get(name)
+            .map_or(0, |file| file.len() as u64)
     }
 
     pub(crate) fn core_files(&self) -> CoreFiles {
@@ -69,28 +132,61 @@ impl Disk {
             guard: None,
         }
     }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl State {
+    /// Counts a call, and says whether it is one that fails.
+    fn fault(&mut self) -> Option<FaultKind> {
+        let call = self.calls;
+        self.calls += 1;
+        let fault = self.fault?;
+        let fails = call == fault.call || fault.lasts && call > fault.call;
+        fails.then_some(fault.kind)
+    }
+
+    fn change(&mut self, change: Change) {
+        apply(&mut self.files, &change);
+        self.changes.push(change);
+    }
 }
 
 impl MemFile {
-    fn change(&self, change: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
-        let mut state = self.disk.0.lock().unwrap();
-        if state.changes_left == 0 {
-            return Err(io::Error::other("the power is gone"));
+    fn change(&self, what: What) -> io::Result<()> {
+        let mut state = self.disk.lock();
+        let file = self.name;
+        if let What::Write { offset, .. } | What::SetLen(offset) = what
+            && offset > FILE_BYTES_MAX
+        {
+            return Err(io::ErrorKind::FileTooLarge.into());
         }
-        state.changes_left -= 1;
-        change(state.files.entry(self.name).or_default());
-        Ok(())
+        let Some(fault) = state.fault() else {
+            state.change(Change { file, what });
+            return Ok(());
+        };
+        if let (FaultKind::Short, What::Write { offset, bytes }) = (fault, what) {
+            let bytes = bytes[..bytes.len() / 2].into();
+            let what = What::Write { offset, bytes };
+            state.change(Change { file, what });
+        }
+        Err(fault.into())
     }
 
-    fn look<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
-        let state = self.disk.0.lock().unwrap();
-        look(state.files.get(self.name).map_or(&[], Vec::as_slice))
+    fn look<T>(&self, look: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
+        let mut state = self.disk.lock();
+        match state.fault() {
+            Some(fault) => Err(fault.into()),
+            None => Ok(look(state.files.get(self.name).map_or(&[], Vec::as_slice))),
+        }
     }
 }
 
 impl BlockFile for MemFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.look(|bytes| bytes.len() as u64))
+        self.look(|bytes| bytes.len() as u64)
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
@@ -98,33 +194,53 @@ impl BlockFile for MemFile {
             let rest = bytes.get(offset as usize..).unwrap_or_default();
             let count = rest.len().min(buffer.len());
             buffer[..count].copy_from_slice(&rest[..count]);
-            Ok(count)
+            count
         })
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.change(|file| {
-            let end = offset as usize + bytes.len();
-            file.resize(file.len().max(end), 0);
-            file[offset as usize..end].copy_from_slice(bytes);
-        })
+        let bytes = bytes.into();
+        self.change(What::Write { offset, bytes })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.change(|file| file.resize(len as usize, 0))
+        self.change(What::SetLen(len))
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.change(|_| ())
+        self.change(What::Sync)
     }
 
     fn punch(&self, range: Range<u64>) -> io::Result<()> {
-        self.change(|file| {
+        self.change(What::Punch(range))
+    }
+}
+
+impl From<FaultKind> for io::Error {
+    fn from(fault: FaultKind) -> Self {
+        match fault {
+            FaultKind::Broken => Self::other("input/output error"),
+            FaultKind::Full | FaultKind::Short => Self::from(io::ErrorKind::StorageFull),
+        }
+    }
+}
+
+/// Makes `change` to `files`.
+pub(crate) fn apply(files: &mut Contents, change: &Change) {
+    let file = files.entry(change.file).or_default();
+    match &change.what {
+        What::Write { offset, bytes } => {
+            let (start, end) = (*offset as usize, *offset as usize + bytes.len());
+            file.resize(file.len().max(end), 0);
+            file[start..end].copy_from_slice(bytes);
+        }
+        What::SetLen(len) => file.resize(*len as usize, 0),
+        What::Punch(range) => {
             let end = file.len().min(range.end as usize);
-            file.get_mut(range.start as usize..end)
-                .unwrap_or_default()
-                .fill(0);
-        })
+            let hole = file.get_mut(range.start as usize..end);
+            hole.unwrap_or_default().fill(0);
+        }
+        What::Sync => {}
     }
 }
 
@@ -144,12 +260,27 @@ pub(crate) fn header() -> CoreHeader {
 }
 
 pub(crate) fn create(disk: &Disk, durability: Durability) -> Result<Core, StorageError> {
-    let opened = FileCore::create(disk.core_files(), header(), durability)?;
-    Ok(Core::open(opened, Some(key_pair()), durability).unwrap())
+    create_from(disk, header(), durability)
+}
+
+pub(crate) fn create_from(
+    disk: &Disk,
+    header: CoreHeader,
+    durability: Durability,
+) -> Result<Core, StorageError> {
+    let opened = FileCore::create(disk.core_files(), header, durability)?;
+    match Core::open(opened, Some(key_pair()), durability) {
+        Err(CoreError::Storage(error)) => Err(error),
+        result => Ok(result.unwrap()),
+    }
 }
 
 pub(crate) fn open(disk: &Disk, durability: Durability) -> Result<Option<Core>, StorageError> {
     let core = header().key.discovery_key();
     let opened = FileCore::open(&core, disk.core_files(), durability)?;
-    Ok(opened.map(|opened| Core::open(opened, Some(key_pair()), durability).unwrap()))
+    let start = |opened| match Core::open(opened, Some(key_pair()), durability) {
+        Err(CoreError::Storage(error)) => Err(error),
+        result => Ok(result.unwrap()),
+    };
+    opened.map(start).transpose()
 }

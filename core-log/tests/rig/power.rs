@@ -1,0 +1,127 @@
+//! What a power cut leaves of a disk: everything synced, and anything of the rest.
+
+use std::ops::Range;
+
+use super::rng::Rng;
+use super::{Change, Contents, What, apply};
+
+/// What becomes of the changes that no sync has covered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Loss {
+    /// They are lost.
+    Everything,
+    /// They survive: what a kill of the process leaves.
+    Nothing,
+    /// The first so many survive.
+    Behind(usize),
+    /// Each may survive or not.
+    Random,
+    /// One write survives in parts of so many bytes.
+    Torn(usize),
+    /// They survive, but the last, a write, in parts of so many bytes: a kill amid it.
+    LastTorn(usize),
+    /// What changes a file's length is lost.
+    Resizes,
+    /// Only what changes a file's length survives.
+    AllButResizes,
+}
+
+/// A disk as its syncs go by.
+pub(crate) struct Device {
+    /// What the syncs have covered.
+    synced: Contents,
+    /// What they have not, in order.
+    pending: Vec<Change>,
+}
+
+impl Device {
+    pub(crate) fn new(start: Contents) -> Self {
+        Self {
+            synced: start,
+            pending: Vec::new(),
+        }
+    }
+
+    pub(crate) fn advance(&mut self, change: &Change) {
+        if !matches!(change.what, What::Sync) {
+            self.pending.push(change.clone());
+            return;
+        }
+        let covered = self
+            .pending
+            .extract_if(.., |pending| pending.file == change.file);
+        covered.for_each(|change| apply(&mut self.synced, &change));
+    }
+
+    /// How many changes no sync has covered.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// The files after a power cut now.
+    pub(crate) fn after(&self, loss: Loss, rng: &mut Rng) -> Contents {
+        let mut files = self.synced.clone();
+        let survivors = self.survivors(loss, rng);
+        survivors
+            .iter()
+            .for_each(|change| apply(&mut files, change));
+        files
+    }
+
+    fn survivors(&self, loss: Loss, rng: &mut Rng) -> Vec<Change> {
+        let is_resize = |change: &Change| matches!(change.what, What::SetLen(_));
+        let those = |keep: &mut dyn FnMut(&Change) -> bool| {
+            let kept = self.pending.iter().filter(|change| keep(change));
+            kept.cloned().collect()
+        };
+        match loss {
+            Loss::Everything => Vec::new(),
+            Loss::Nothing => self.pending.clone(),
+            Loss::Behind(count) => self.pending.iter().take(count).cloned().collect(),
+            Loss::Random => those(&mut |_| rng.one_in(2)),
+            Loss::Resizes => those(&mut |change| !is_resize(change)),
+            Loss::AllButResizes => those(&mut is_resize.clone()),
+            Loss::Torn(unit) if self.pending.is_empty() => self.torn(0, unit, rng),
+            Loss::Torn(unit) => self.torn(rng.below(self.pending.len()), unit, rng),
+            Loss::LastTorn(unit) => self.torn(self.pending.len().saturating_sub(1), unit, rng),
+        }
+    }
+
+    /// All changes, of which the `torn`-th, if it is a write, is in parts.
+    fn torn(&self, torn: usize, unit: usize, rng: &mut Rng) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (number, change) in self.pending.iter().enumerate() {
+            match &change.what {
+                What::Write { offset, bytes } if number == torn => {
+                    let kept = kept_parts(*offset, bytes.len(), unit, rng);
+                    changes.extend(kept.into_iter().map(|part| Change {
+                        file: change.file,
+                        what: What::Write {
+                            offset: offset + part.start as u64,
+                            bytes: bytes[part].into(),
+                        },
+                    }));
+                }
+                _ => changes.push(change.clone()),
+            }
+        }
+        changes
+    }
+}
+
+/// Some of the parts, of `unit` bytes in the file, of a write. Bytes are kept up to one of them.
+fn kept_parts(offset: u64, len: usize, unit: usize, rng: &mut Rng) -> Vec<Range<usize>> {
+    if unit == 1 {
+        return std::iter::once(0..rng.below(len + 1)).collect();
+    }
+    let mut parts = Vec::new();
+    let mut start = 0;
+    while start < len {
+        let within = (offset as usize + start) % unit;
+        let end = len.min(start + unit - within);
+        parts.push(start..end);
+        start = end;
+    }
+    parts.retain(|_| rng.one_in(2));
+    parts
+}
