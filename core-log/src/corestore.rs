@@ -134,6 +134,12 @@ pub enum StoreError {
         /// The core.
         core: Key,
     },
+    /// Somebody holds the core; drop all handles and try again.
+    #[error("core {core} is in use; stop what uses it first")]
+    InUse {
+        /// The core, by discovery key.
+        core: DiscoveryKey,
+    },
     /// The core is open without the key pair; drop the other handles first.
     #[error("core {core} is already open for reading only; close it first")]
     OpenReadOnly {
@@ -285,6 +291,31 @@ impl Corestore {
         cores.sort_unstable();
         let info = |core| self.inner.info(&core).transpose();
         cores.into_iter().filter_map(info).collect()
+    }
+
+    /// What the core takes on the disk, in bytes; zero if it is not here.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`] if its files cannot be looked at.
+    pub fn disk_bytes(&self, core: &DiscoveryKey) -> Result<u64, StoreError> {
+        Ok(self.inner.storage.disk_bytes(core)?)
+    }
+
+    /// Deletes a core for good, with its names and, if it does not derive from a name, its secret
+    /// key; returns the bytes this gave back on the disk.
+    ///
+    /// A core that is made under the same name later has the same key. Peers that still have blocks
+    /// of the old one see two histories then, so choose another name.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] while anybody holds the core, [`StoreError::Storage`].
+    pub fn purge(&self, core: &DiscoveryKey) -> Result<u64, StoreError> {
+        let purged = self
+            .inner
+            .opened
+            .unless_open(core, || self.inner.storage.purge(core));
+        let purged = purged.ok_or(StoreError::InUse { core: *core })?;
+        Ok(purged?)
     }
 
     /// Subscribes to the cores of the whole store that are open: those open now, then each as it

@@ -34,6 +34,17 @@ impl Node {
         }
     }
 
+    /// The node that a [`CoreWrite`](crate::storage::CoreWrite) removes another with: it has no
+    /// size and a hash of zeros, which no block and no parent has.
+    pub(crate) fn blank(index: u64) -> Self {
+        let (size, hash) = (0, Hash::from([0; 32]));
+        Self { index, size, hash }
+    }
+
+    pub(crate) fn is_blank(&self) -> bool {
+        *self == Self::blank(self.index)
+    }
+
     /// The parent of two siblings, given in either order; `None` if the sizes overflow.
     pub fn parent(a: &Self, b: &Self) -> Option<Self> {
         debug_assert_eq!(flat_tree::sibling(a.index), b.index, "siblings only");

@@ -539,3 +539,48 @@ fn a_pinned_beginning_is_appended_as_a_whole_or_not_at_all() {
         .unwrap();
     assert_eq!(reader.tree_hash(), core.tree_hash());
 }
+
+/// Goal: a core that is purged is gone from disk and from the index of names, but not while
+/// somebody holds it, and what it took is what the file system says.
+#[cfg(all(unix, feature = "files"))]
+#[test]
+fn a_purged_core_frees_what_it_took() {
+    use std::os::unix::fs::MetadataExt as _;
+    fn allocated(path: &std::path::Path) -> u64 {
+        let metadata = std::fs::metadata(path).unwrap();
+        let below = metadata.is_dir().then(|| std::fs::read_dir(path).unwrap());
+        let below = below.into_iter().flatten();
+        let below: u64 = below.map(|entry| allocated(&entry.unwrap().path())).sum();
+        512 * metadata.blocks() + below
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let store = Corestore::open(directory.path(), StoreOptions::default()).unwrap();
+    let kept = store.get_named("kept").unwrap();
+    let core = store.get_named("doomed").unwrap();
+    core.append(vec![7; 1 << 20]).unwrap();
+    core.flush().unwrap();
+    let (discovery_key, name) = (core.discovery_key(), core.discovery_key().to_hex());
+    let path = format!("corestore/cores/{}/{}/{name}", &name[..2], &name[2..4]);
+    let path = directory.path().join(path);
+    let bytes = store.disk_bytes(&discovery_key).unwrap();
+    assert!(bytes >= 1 << 20);
+    assert_eq!(bytes, allocated(&path));
+
+    let refused = store.purge(&discovery_key).unwrap_err();
+    assert!(matches!(refused, StoreError::InUse { core } if core == discovery_key));
+    drop(core);
+    let before = allocated(directory.path());
+    assert_eq!(store.purge(&discovery_key).unwrap(), bytes);
+    assert!(allocated(directory.path()) <= before - bytes);
+    assert!(!path.exists());
+    assert!(
+        store
+            .get_by_discovery_key(&discovery_key)
+            .unwrap()
+            .is_none()
+    );
+    assert_eq!(store.list().unwrap().len(), 1);
+    assert_eq!(store.purge(&discovery_key).unwrap(), 0, "it is gone");
+    assert_eq!(store.get_named("doomed").unwrap().length(), 0);
+    assert!(store.purge(&kept.discovery_key()).is_err());
+}

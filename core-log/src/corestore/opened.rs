@@ -58,6 +58,16 @@ impl Registry {
         Ok(opened)
     }
 
+    /// What `work` makes of a core that nobody has open nor opens meanwhile.
+    pub(super) fn unless_open<T>(
+        &self,
+        core: &DiscoveryKey,
+        work: impl FnOnce() -> T,
+    ) -> Option<T> {
+        let cores = lock(&self.cores);
+        cores.get(core).is_none().then(work)
+    }
+
     /// Counts one more who looks for suppliers of all cores.
     fn add_finder(&self) {
         let mut cores = lock(&self.cores);

@@ -73,6 +73,16 @@ impl Storage for Memory {
         Ok(lock(&self.cores).keys().copied().collect())
     }
 
+    fn disk_bytes(&self, _: &DiscoveryKey) -> Result<u64, StorageError> {
+        Ok(0)
+    }
+
+    fn purge(&self, core: &DiscoveryKey) -> Result<u64, StorageError> {
+        lock(&self.cores).remove(core);
+        lock(&self.aliases).retain(|_, named| named != core);
+        Ok(0)
+    }
+
     fn alias(&self, alias: &Alias) -> Result<Option<DiscoveryKey>, StorageError> {
         Ok(lock(&self.aliases).get(alias).copied())
     }
@@ -170,8 +180,12 @@ impl State {
             }
             self.header.head = head.head;
         }
-        self.nodes
-            .extend(write.nodes.into_iter().map(|node| (node.index, node)));
+        for node in write.nodes {
+            match node.is_blank() {
+                true => self.nodes.remove(&node.index),
+                false => self.nodes.insert(node.index, node),
+            };
+        }
         for bits in write.bits {
             self.bitfield.set_range(bits.range, bits.value);
         }

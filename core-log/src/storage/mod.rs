@@ -70,6 +70,20 @@ pub trait Storage: Send + Sync + 'static {
     /// [`StorageError::Io`] if the store cannot be listed.
     fn list(&self) -> Result<Vec<DiscoveryKey>, StorageError>;
 
+    /// What the core takes on the disk, in bytes: whole file system blocks, no holes. Zero if it is
+    /// not here.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] if its files cannot be looked at.
+    fn disk_bytes(&self, core: &DiscoveryKey) -> Result<u64, StorageError>;
+
+    /// Deletes the core with its names and its secret key; returns the bytes that
+    /// [`Storage::disk_bytes`] told of it. It is there whole or not at all.
+    ///
+    /// # Errors
+    /// [`StorageError::Locked`] if it is open, [`StorageError::Io`].
+    fn purge(&self, core: &DiscoveryKey) -> Result<u64, StorageError>;
+
     /// The discovery key last kept under `alias`.
     ///
     /// # Errors
@@ -195,7 +209,7 @@ pub trait CoreStorage: Send + Sync + 'static {
 pub struct CoreWrite {
     /// Block bytes, each at its byte offset.
     pub blocks: Vec<BlockWrite>,
-    /// Tree nodes.
+    /// Tree nodes. One without a size whose hash is all zero removes what is at its index.
     pub nodes: Vec<Node>,
     /// Bits to set or clear, in order.
     pub bits: Vec<BitWrite>,

@@ -77,6 +77,16 @@ impl Aliases {
         Ok(())
     }
 
+    /// Forgets every name of `core`.
+    pub(super) fn remove(&mut self, core: &DiscoveryKey) -> Result<(), StorageError> {
+        let before = self.cores.len();
+        self.cores.retain(|_, named| named != core);
+        match self.cores.len() == before {
+            true => Ok(()),
+            false => self.rewrite(),
+        }
+    }
+
     /// Replaces the file in one step, which a power cut does not halve.
     fn rewrite(&self) -> Result<(), StorageError> {
         let text: String = self
@@ -154,6 +164,12 @@ mod tests {
         assert_eq!(aliases.get(&alias("a\nb ü")), Some(first));
         assert_eq!(aliases.get(&alias("")), Some(second));
         assert_eq!(aliases.get(&alias("b")), None);
+
+        let mut aliases = aliases;
+        aliases.remove(&first).unwrap();
+        let aliases = Aliases::load(aliases.path).unwrap().unwrap();
+        assert_eq!(aliases.get(&alias("a\nb ü")), None);
+        assert_eq!(aliases.get(&alias("")), Some(second));
     }
 
     /// Goal: wherever a crash cuts the file, whole lines stay and later ones can follow.

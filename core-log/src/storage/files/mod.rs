@@ -210,6 +210,31 @@ impl Storage for Files {
         Ok(cores)
     }
 
+    fn disk_bytes(&self, core: &DiscoveryKey) -> Result<u64, StorageError> {
+        let directory = self.directory_of(core);
+        disk_bytes(&directory).map_err(io_error("look at", &directory))
+    }
+
+    fn purge(&self, core: &DiscoveryKey) -> Result<u64, StorageError> {
+        let Some(_locked) = self.files_of(core, false)? else {
+            return Ok(0);
+        };
+        let directory = self.directory_of(core);
+        let freed = self.disk_bytes(core)?;
+        // Renamed it is no core any more, so a crash leaves none with half its files.
+        let doomed = directory.with_extension("purged");
+        let remove = || {
+            remove_directory(&doomed)?;
+            fs::rename(&directory, &doomed)?;
+            directory.parent().map_or(Ok(()), sync_directory)?;
+            remove_directory(&doomed)
+        };
+        remove().map_err(io_error("remove", &directory))?;
+        self.with_aliases(|aliases| aliases.remove(core))?;
+        self.secrets.remove(core)?;
+        Ok(freed)
+    }
+
     fn alias(&self, alias: &Alias) -> Result<Option<DiscoveryKey>, StorageError> {
         self.with_aliases(|aliases| Ok(aliases.get(alias)))
     }
@@ -295,6 +320,37 @@ fn read_root_secret(
 
 fn create_directories(path: &Path) -> Result<(), StorageError> {
     fs::create_dir_all(path).map_err(io_error("create", path))
+}
+
+/// What a core's directory and the files in it take on the disk; nothing if it does not exist.
+fn disk_bytes(directory: &Path) -> io::Result<u64> {
+    let metadata = match fs::metadata(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        metadata => metadata?,
+    };
+    let mut bytes = allocated(&metadata);
+    for entry in fs::read_dir(directory)? {
+        bytes += allocated(&entry?.metadata()?);
+    }
+    Ok(bytes)
+}
+
+#[cfg(unix)]
+fn allocated(metadata: &fs::Metadata) -> u64 {
+    512 * std::os::unix::fs::MetadataExt::blocks(metadata)
+}
+
+#[cfg(not(unix))]
+fn allocated(metadata: &fs::Metadata) -> u64 {
+    metadata.len()
+}
+
+/// Removes a directory with all that is in it, if it is there.
+fn remove_directory(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The entries of a directory; none if it does not exist or is none.

@@ -42,6 +42,7 @@ impl Overlay {
 
     pub(super) fn get(&self, index: u64) -> Lookup {
         match self.nodes.get(&index) {
+            Some(node) if node.is_blank() => Lookup::Gone,
             Some(node) => Lookup::Here(*node),
             None if self
                 .cut
@@ -105,6 +106,14 @@ mod tests {
         assert_eq!(overlay.get(6), Lookup::Here(node(6)));
         overlay.truncate(5);
         assert_eq!(overlay.cut(), Some(3), "the lowest cut counts");
+    }
+
+    #[test]
+    fn a_blank_node_hides_the_file() {
+        let mut overlay = Overlay::default();
+        overlay.insert([node(1), Node::blank(1)]);
+        assert_eq!(overlay.get(1), Lookup::Gone);
+        assert_eq!(overlay.nodes().count(), 1, "it is yet to reach the file");
     }
 
     proptest! {

@@ -54,6 +54,17 @@ impl Secrets {
         write().map_err(io_error("write", &path))
     }
 
+    /// Forgets the key pair of `core`, if there is one.
+    pub(super) fn remove(&self, core: &DiscoveryKey) -> Result<(), StorageError> {
+        let path = self.path(core);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(io_error("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn path(&self, core: &DiscoveryKey) -> PathBuf {
         self.directory.join(core.to_hex())
     }
