@@ -9,6 +9,7 @@
 #![deny(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod audit;
 pub mod bitfield;
 pub mod changeset;
 pub mod core;

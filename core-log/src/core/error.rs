@@ -50,6 +50,12 @@ pub enum CoreError {
         /// The core.
         core: Key,
     },
+    /// The log was cut while it was audited; audit it again.
+    #[error("core {core} has another history than when this began; start again")]
+    HistoryChanged {
+        /// The core.
+        core: Key,
+    },
     /// The log ends before this block.
     #[error("block {index} is past the end of core {core}, which has {length}")]
     OutOfBounds {

@@ -6,6 +6,7 @@
 
 mod accept;
 mod append;
+mod audit;
 mod encrypt;
 mod error;
 mod history;
