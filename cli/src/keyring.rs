@@ -55,6 +55,22 @@ impl Keyring {
             .map_err(|error| Failure::storage(format!("cannot write {}", path.display()), &error))
     }
 
+    /// Remembers that the core `key` was begun, as it is, with this encryption key or with none:
+    /// after a purge, a core of the same name has the same key.
+    pub(crate) fn begin(&self, key: &Key, encryption: Option<&EncryptionKey>) -> Result<()> {
+        if let Some(encryption) = encryption {
+            return self.put(key, encryption);
+        }
+        let path = self.path(key);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let message = format!("cannot remove {}", path.display());
+                Err(Failure::storage(message, &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn path(&self, key: &Key) -> PathBuf {
         let name = key.discovery_key().to_string();
         self.directory.join(name).with_extension(EXTENSION)
@@ -92,5 +108,8 @@ mod tests {
         }
         std::fs::write(keyring.path(&core), "short").unwrap();
         assert_eq!(keyring.get(&core).unwrap_err().kind, Kind::Storage);
+        keyring.begin(&core, None).unwrap();
+        assert_eq!(keyring.get(&core), Ok(None));
+        keyring.begin(&core, None).unwrap();
     }
 }

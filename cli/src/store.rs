@@ -137,8 +137,9 @@ impl Store {
         let options = DriveOptions { encryption };
         let drive = self.node.create_drive_with(name.as_str(), options.clone());
         let drive = drive.await?;
-        if let (None, Some(key)) = (known, &options.encryption) {
-            self.keyring.put(&drive.key(), key)?;
+        if known.is_none() {
+            let encryption = options.encryption.as_ref();
+            self.keyring.begin(&drive.key(), encryption)?;
         }
         let drive = drives.entry(drive.key()).or_insert(drive).clone();
         let named = Named {

@@ -34,9 +34,8 @@ async fn create(context: &Context, create: CoreCreate) -> Result<()> {
     }
     let core = context.store.node.create_core(create.name.as_str())?;
     let encryption = create.encrypt.then(EncryptionKey::generate);
-    if let Some(key) = &encryption {
-        context.store.keyring.put(&core.key(), key)?;
-    }
+    let keyring = &context.store.keyring;
+    keyring.begin(&core.key(), encryption.as_ref())?;
     let named = Named {
         kind: CoreKind::Core,
         key: core.key(),
