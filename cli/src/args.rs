@@ -102,6 +102,8 @@ pub(crate) enum Command {
     /// List what is in the store
     #[command(after_help = "Example:\n  fcore list")]
     List,
+    Du(Du),
+    Purge(Purge),
     /// Run the main job on this machine: share a sample folder, fetch it in another process, compare
     #[command(after_help = "Example:\n  fcore demo")]
     Demo,
@@ -214,6 +216,11 @@ pub(crate) enum CoreCommand {
     Append(CoreAppend),
     Get(CoreGet),
     Info(CoreInfo),
+    Seek(CoreSeek),
+    Tail(CoreTail),
+    Truncate(CoreTruncate),
+    Clear(CoreClear),
+    Audit(CoreAudit),
     Replicate(CoreReplicate),
 }
 
@@ -266,6 +273,104 @@ pub(crate) struct CoreInfo {
     pub(crate) core: Place,
 }
 
+/// Find the block that holds a byte of a log, and the offset in it
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore core seek journal 1000000")]
+pub(crate) struct CoreSeek {
+    /// The log
+    pub(crate) core: Place,
+    /// Bytes from the start of the log
+    pub(crate) byte: u64,
+}
+
+/// Write the last blocks of a log to stdout, one a line
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore core tail journal --follow")]
+pub(crate) struct CoreTail {
+    /// The log
+    pub(crate) core: Place,
+    /// How many of the blocks that are there
+    #[arg(short = 'n', long, default_value_t = 10)]
+    pub(crate) blocks: u64,
+    /// Go on with what is appended here or by peers, until Ctrl-C
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// A 32-bit little-endian length before each block instead of a line end behind it
+    #[arg(long)]
+    pub(crate) frames: bool,
+}
+
+/// Cut a log of this store short, and start another history
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore core truncate journal 100")]
+pub(crate) struct CoreTruncate {
+    /// The log
+    pub(crate) core: Place,
+    /// How many blocks stay
+    pub(crate) length: u64,
+    /// The number of the new history [default: the next one]
+    #[arg(long)]
+    pub(crate) fork: Option<u64>,
+    #[command(flatten)]
+    pub(crate) careful: Careful,
+}
+
+/// Give the disk space of blocks back; they can be fetched again from peers that have them
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore core clear journal 0..1000")]
+pub(crate) struct CoreClear {
+    /// The log
+    pub(crate) core: Place,
+    /// The blocks: A, A..B, A.. or ..B
+    pub(crate) range: HalfOpen,
+    #[command(flatten)]
+    pub(crate) careful: Careful,
+}
+
+/// Check all that is stored of a log: blocks, tree and bits against the signature
+///
+/// Exit code 7 when anything is bad.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore core audit journal")]
+pub(crate) struct CoreAudit {
+    /// The log
+    pub(crate) core: Place,
+    /// Mend what can be proven, and forget what is wrong, so that it can be fetched again
+    #[arg(long)]
+    pub(crate) repair: bool,
+}
+
+/// How sure one must be of a command that destroys something.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Careful {
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Only say what would be done
+    #[arg(long, conflicts_with = "yes")]
+    pub(crate) dry_run: bool,
+}
+
+/// Show what drives and logs take on the disk
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore du")]
+pub(crate) struct Du {
+    /// Only this drive or log
+    pub(crate) target: Option<Place>,
+}
+
+/// Delete a drive or log from this store for good
+///
+/// Peers keep what they have. One made later under the same name has the same key, so choose another.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore purge photos")]
+pub(crate) struct Purge {
+    /// The drive or log
+    pub(crate) target: Place,
+    #[command(flatten)]
+    pub(crate) careful: Careful,
+}
+
 /// Replicate logs over stdin and stdout, or over --listen and --peer, until the stream ends or Ctrl-C
 ///
 /// A key that is not in the store is opened as a reader and downloaded whole.
@@ -301,7 +406,9 @@ impl Command {
     /// Whether stdout carries data, so that JSON events go to stderr.
     pub(crate) fn writes_data(&self, globals: &Globals) -> bool {
         match self {
-            Self::Cat(_) | Self::Core(CoreCommand::Get(_)) | Self::Completions(_) => true,
+            Self::Cat(_)
+            | Self::Core(CoreCommand::Get(_) | CoreCommand::Tail(_))
+            | Self::Completions(_) => true,
             Self::Core(CoreCommand::Replicate(_)) => !globals.has_network(),
             _ => false,
         }

@@ -413,6 +413,129 @@ impl Event for CoreSynced {
     }
 }
 
+/// Where a byte of a core is.
+#[derive(Debug, Serialize)]
+pub(crate) struct Sought {
+    pub(crate) index: u64,
+    pub(crate) offset: u64,
+}
+
+impl Event for Sought {
+    const NAME: &'static str = "seek";
+
+    fn words(&self) -> Option<String> {
+        Some(format!("block {}, byte {}", self.index, self.offset))
+    }
+}
+
+/// A core was cut short.
+#[derive(Debug, Serialize)]
+pub(crate) struct Truncated {
+    pub(crate) length: u64,
+    pub(crate) fork: u64,
+}
+
+impl Event for Truncated {
+    const NAME: &'static str = "truncated";
+
+    fn words(&self) -> Option<String> {
+        Some(format!(
+            "{}, fork {}",
+            count(self.length, "block"),
+            self.fork
+        ))
+    }
+}
+
+/// Something of a core is damaged: blocks by index, nodes by tree index.
+#[derive(Debug, Serialize)]
+pub(crate) struct Damaged {
+    pub(crate) what: &'static str,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) repaired: bool,
+}
+
+impl Event for Damaged {
+    const NAME: &'static str = "damaged";
+
+    fn words(&self) -> Option<String> {
+        let repaired = if self.repaired { " (repaired)" } else { "" };
+        let place = match self.what {
+            "head" => "the signature does not hold".to_owned(),
+            "unmarked" => format!("block {} is here, but was given up", self.start),
+            "bits" => format!("nothing proves blocks {}..{}", self.start, self.end),
+            what => format!("{what} {} is damaged", self.start),
+        };
+        Some(format!("{place}{repaired}"))
+    }
+}
+
+/// What an audit came to.
+#[derive(Debug, Serialize)]
+pub(crate) struct Audit {
+    pub(crate) blocks: u64,
+    pub(crate) bad: u64,
+    pub(crate) mendable: u64,
+    #[serde(skip)]
+    pub(crate) repaired: bool,
+}
+
+impl Event for Audit {
+    const NAME: &'static str = "audit";
+
+    fn words(&self) -> Option<String> {
+        let verb = if self.repaired {
+            "repaired"
+        } else {
+            "can be repaired"
+        };
+        let blocks = count(self.blocks, "block");
+        Some(format!(
+            "{blocks} checked, {} bad, {} {verb}",
+            self.bad, self.mendable
+        ))
+    }
+}
+
+/// What a core takes on the disk.
+#[derive(Debug, Serialize)]
+pub(crate) struct Usage {
+    pub(crate) key: String,
+    pub(crate) name: Option<String>,
+    pub(crate) length: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Event for Usage {
+    const NAME: &'static str = "usage";
+
+    fn words(&self) -> Option<String> {
+        let name = self.name.as_deref().unwrap_or("-");
+        Some(format!(
+            "{:>10}  {}  {name}",
+            human_bytes(self.bytes),
+            self.key
+        ))
+    }
+}
+
+/// Disk space was given back.
+#[derive(Debug, Serialize)]
+pub(crate) struct Freed {
+    pub(crate) bytes: u64,
+    pub(crate) blocks: u64,
+}
+
+impl Event for Freed {
+    const NAME: &'static str = "freed";
+
+    fn words(&self) -> Option<String> {
+        let blocks = count(self.blocks, "block");
+        Some(format!("{blocks} gone, {} freed", human_bytes(self.bytes)))
+    }
+}
+
 /// A peer came or went, or could not be reached.
 #[derive(Debug, Serialize)]
 pub(crate) struct Peer {

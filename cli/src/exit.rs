@@ -192,6 +192,7 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::Storage(error) => error.into(),
             StoreError::Core(error) => error.into(),
+            StoreError::InUse { .. } => Self::new(Kind::Storage, error),
             other => Self::new(Kind::Other, other),
         }
     }

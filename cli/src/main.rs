@@ -7,6 +7,7 @@
 mod args;
 mod caches;
 mod commands;
+mod confirm;
 mod context;
 #[cfg(unix)]
 mod control;

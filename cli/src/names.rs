@@ -135,6 +135,18 @@ impl Names {
             others.for_each(|other| other.folder = None);
         }
         changed.insert(name.clone(), named);
+        self.replace(&mut table, changed)
+    }
+
+    /// Forgets every name of `key`.
+    pub(crate) fn remove(&self, key: &Key) -> Result<()> {
+        let mut table = self.lock();
+        let mut changed = table.clone();
+        changed.retain(|_, named| named.key != *key);
+        self.replace(&mut table, changed)
+    }
+
+    fn replace(&self, table: &mut Table, changed: Table) -> Result<()> {
         replace(&self.path, &encode(&changed)?).map_err(|error| {
             Failure::storage(format!("cannot write {}", self.path.display()), &error)
         })?;

@@ -129,10 +129,11 @@ fn runtime(cli: &Cli) -> std::io::Result<Runtime> {
 
 /// Whether the command may hold the store for long, so that it runs those of others meanwhile.
 fn is_long(command: &Command) -> bool {
-    matches!(
-        command,
-        Command::Share(_) | Command::Get(_) | Command::Core(CoreCommand::Replicate(_))
-    )
+    match command {
+        Command::Share(_) | Command::Get(_) | Command::Core(CoreCommand::Replicate(_)) => true,
+        Command::Core(CoreCommand::Tail(tail)) => tail.follow,
+        _ => false,
+    }
 }
 
 async fn run(cli: Cli, arguments: Vec<OsString>, output: Output) -> u8 {

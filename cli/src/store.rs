@@ -156,6 +156,16 @@ impl Store {
         self.open_drive(key, self.keyring.get(key)?).await
     }
 
+    /// Whether the drive was opened to be written since we hold the store.
+    pub(crate) async fn is_drive_open(&self, key: &Key) -> bool {
+        self.drives.lock().await.contains_key(key)
+    }
+
+    /// Lets a drive close once nobody uses it.
+    pub(crate) async fn close_drive(&self, key: &Key) {
+        self.drives.lock().await.remove(key);
+    }
+
     /// Remembers the encryption key that `place` gives, once the drive was read with it. That of
     /// a drive of ours is remembered from its beginning, and not to be overwritten.
     pub(crate) fn remember(&self, place: &Place, drive: &Drive) -> Result<()> {

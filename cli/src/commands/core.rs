@@ -1,14 +1,14 @@
-//! The log itself: `core create`, `append`, `get`, `info`.
+//! The log itself: `core create`, `append`, `get`, `seek`, `info`.
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use ferrocore::{Core, EncryptionKey};
 use ferrocore::log::Manifest;
 use ferrocore::log::limits::BLOCK_BYTES_MAX;
+use ferrocore::{Core, EncryptionKey};
 
-use super::{is_unknown, link, unknown};
-use crate::args::{CoreAppend, CoreCommand, CoreCreate, CoreGet, CoreInfo};
+use super::{audit, is_unknown, link, tail, trim, unknown};
+use crate::args::{CoreAppend, CoreCommand, CoreCreate, CoreGet, CoreInfo, CoreSeek};
 use crate::context::Context;
-use crate::events::{self, Appended, CoreState};
+use crate::events::{self, Appended, CoreState, Sought};
 use crate::exit::{Failure, Kind, Result};
 use crate::input::Input;
 use crate::names::{CoreKind, Named};
@@ -22,6 +22,11 @@ pub(crate) async fn run(context: &Context, command: CoreCommand) -> Result<()> {
         CoreCommand::Append(append) => self::append(context, append).await,
         CoreCommand::Get(get) => self::get(context, get).await,
         CoreCommand::Info(info) => self::info(context, info).await,
+        CoreCommand::Seek(seek) => self::seek(context, seek).await,
+        CoreCommand::Truncate(truncate) => trim::truncate(context, truncate).await,
+        CoreCommand::Clear(clear) => trim::clear(context, clear).await,
+        CoreCommand::Tail(tail) => tail::tail(context, tail).await,
+        CoreCommand::Audit(audit) => audit::audit(context, audit).await,
         CoreCommand::Replicate(_) => unreachable!("it has a module of its own"),
     }
 }
@@ -208,8 +213,17 @@ async fn get(context: &Context, get: CoreGet) -> Result<()> {
     Ok(())
 }
 
+async fn seek(context: &Context, seek: CoreSeek) -> Result<()> {
+    let core = context.store.core(&seek.core)?;
+    if seek.byte >= core.byte_length() {
+        refresh(context, &core).await?;
+    }
+    let (index, offset) = context.step(core.seek(seek.byte)).await?;
+    context.output().list(&Sought { index, offset }).await
+}
+
 /// Asks peers for the newest length of a core of others.
-async fn refresh(context: &Context, core: &Core) -> Result<()> {
+pub(super) async fn refresh(context: &Context, core: &Core) -> Result<()> {
     if !core.is_writable() && context.has_network() {
         context.step(core.update()).await?;
     }

@@ -1,5 +1,6 @@
 //! The commands. Each takes a [`Context`] and its arguments, and reports what it does.
 
+mod audit;
 mod core;
 mod demo;
 mod files;
@@ -8,6 +9,9 @@ mod list;
 mod mirror;
 mod replicate;
 mod share;
+mod space;
+mod tail;
+mod trim;
 mod watch;
 
 use std::io::Write as _;
@@ -40,6 +44,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Cat(cat) => stop.or_interrupted(files::cat(context, cat)).await,
         Command::Put(put) => stop.or_interrupted(files::put(context, put)).await,
         Command::Rm(rm) => stop.or_interrupted(files::rm(context, rm)).await,
+        Command::Du(du) => stop.or_interrupted(space::du(context, du)).await,
+        Command::Purge(purge) => stop.or_interrupted(space::purge(context, purge)).await,
         Command::List => stop.or_interrupted(list::list(context)).await,
         Command::Demo | Command::Version | Command::Completions(_) => {
             unreachable!("these run before there is a store")

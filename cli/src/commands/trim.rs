@@ -1,0 +1,56 @@
+//! Giving up blocks: `core truncate`, `core clear`.
+
+use crate::args::{CoreClear, CoreTruncate};
+use crate::confirm::confirm;
+use crate::context::Context;
+use crate::events::{Freed, Truncated};
+use crate::exit::{Failure, Result};
+
+/// Cuts a log of ours short.
+pub(crate) async fn truncate(context: &Context, truncate: CoreTruncate) -> Result<()> {
+    let core = context.store.core(&truncate.core)?;
+    let (before, length) = (core.length(), truncate.length);
+    if length > before {
+        let message = format!("core {} has {before} blocks only", core.key());
+        return Err(Failure::not_found(message));
+    }
+    let next = truncate.fork.unwrap_or(core.fork() + 1);
+    if truncate.careful.dry_run {
+        let truncated = Truncated { length, fork: next };
+        return context.output().report(&truncated).await;
+    }
+    let what = format!(
+        "Delete blocks {length}..{before} of {} for good, here and at every reader",
+        truncate.core.base
+    );
+    confirm(context, &truncate.careful, &what).await?;
+    let fork = core.truncate(length, truncate.fork)?.fork;
+    context.output().report(&Truncated { length, fork }).await
+}
+
+/// Gives the space of blocks back.
+pub(crate) async fn clear(context: &Context, clear: CoreClear) -> Result<()> {
+    let core = context.store.core(&clear.core)?;
+    let store = context.store.node.store();
+    let range = clear.range.within(core.length());
+    let blocks = core.count(range.clone());
+    if clear.careful.dry_run {
+        let text = format!("Would clear blocks {range:?}, {blocks} of which are here");
+        context.output().say(&text).await;
+        return Ok(());
+    }
+    if core.is_writable() && blocks > 0 {
+        let what = format!(
+            "Delete blocks {range:?} of {} here, where they were written; only peers may still have them",
+            clear.core.base
+        );
+        confirm(context, &clear.careful, &what).await?;
+    }
+    core.flush()?;
+    let before = store.disk_bytes(&core.discovery_key())?;
+    core.clear(range)?;
+    core.flush()?;
+    let after = store.disk_bytes(&core.discovery_key())?;
+    let bytes = before.saturating_sub(after);
+    context.output().report(&Freed { bytes, blocks }).await
+}
