@@ -50,7 +50,8 @@ pub(crate) async fn get(context: &Context, get: Get) -> Result<()> {
         check_key(context, &get.target, &drive).await
     };
     stop.or_interrupted(opening).await?;
-    let mut fetched = fetch.fetch(version.unwrap_or(drive.version())).await?;
+    let mut seen = head(&drive);
+    let mut fetched = fetch.fetch(version.unwrap_or(seen.1)).await?;
     if !get.live {
         context.output().report(&fetched.event).await?;
         return fetched.tally.check();
@@ -59,7 +60,7 @@ pub(crate) async fn get(context: &Context, get: Get) -> Result<()> {
         let version = fetched.event.version;
         context.output().report(&Synced { version }).await?;
         let newer = async {
-            while drive.version() <= version {
+            while head(&drive) <= seen {
                 let _: Event = events.next().await;
             }
             Ok(())
@@ -68,8 +69,19 @@ pub(crate) async fn get(context: &Context, get: Get) -> Result<()> {
             return fetched.tally.check();
         }
         fetch.is_following = true;
-        fetched = fetch.fetch(drive.version()).await?;
+        fetched = loop {
+            seen = head(&drive);
+            match fetch.fetch(seen.1).await {
+                Err(_) if drive.index().fork() != seen.0 => {} // what was read is of the past
+                done => break done?,
+            }
+        };
     }
+}
+
+/// The fork and version of a drive: what grows when it changes, whatever its writer does.
+fn head(drive: &Drive) -> (u64, u64) {
+    (drive.index().fork(), drive.version())
 }
 
 fn wanted_version(get: &Get) -> Result<Option<u64>> {

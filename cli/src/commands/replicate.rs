@@ -124,12 +124,13 @@ async fn follow(context: &Context, core: &Core) -> Result<()> {
         let progress = || core.length() + core.count(0..core.length());
         let catch_up = async { Ok(download.caught_up().await?) };
         context.while_progress(progress, catch_up).await?;
+        let head = (core.fork(), core.length());
         let synced = CoreSynced {
             key: core.key().to_string(),
-            length: core.length(),
+            length: head.1,
         };
         context.output().report(&synced).await?;
-        while core.contiguous_length() == core.length() && core.length() == synced.length {
+        while core.contiguous_length() == core.length() && (core.fork(), core.length()) == head {
             let _: Event = events.next().await;
         }
     }
