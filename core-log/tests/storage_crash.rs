@@ -173,7 +173,7 @@ impl Sweep<'_> {
             Err(error) => return check_refusal(&error, cut),
         };
         let found = check_found(&core, cut);
-        if cut.strict {
+        if cut.strict && !cut.recording.is_reorg {
             check_header_alone(&files);
         }
         let mut released = cut.released.clone();
@@ -199,12 +199,13 @@ impl Sweep<'_> {
         }
         self.check_again(&disk, &marks);
         drop(core);
-        if cut.strict && cut.depth < DEPTH_MAX && self.rng.one_in(12 * cut.depth) {
+        if cut.strict && cut.depth < DEPTH_MAX && self.rng.one_in(50 * cut.depth) {
             let recording = Recording {
                 start: files,
                 changes: disk.changes(),
                 marks,
                 source: cut.recording.source.clone(),
+                is_reorg: cut.recording.is_reorg,
             };
             self.run(&recording, cut.released, cut.depth + 1);
         }
@@ -400,6 +401,7 @@ fn record_reorg(durability: Durability) -> Recording {
             mark(disk.now(), after, false),
         ],
         source: None,
+        is_reorg: true,
     }
 }
 

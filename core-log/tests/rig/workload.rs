@@ -88,6 +88,8 @@ pub(crate) struct Recording {
     pub(crate) marks: Vec<Mark>,
     /// Where a reader has its blocks from; a writer has none.
     pub(crate) source: Option<Core>,
+    /// Whether it replaces history by another that is longer than what both share.
+    pub(crate) is_reorg: bool,
 }
 
 /// Records what somebody does who has the secret key.
@@ -142,6 +144,7 @@ impl Recorder {
             changes: self.disk.changes(),
             marks: self.marks,
             source: self.source,
+            is_reorg: false,
         }
     }
 

@@ -49,10 +49,6 @@ const FLUSH_AT_BYTES: u64 = 896 * 1024;
 const ENTRIES_BYTES_MAX: u64 = 1024 * 1024;
 const _: () = assert!(FLUSH_AT_BYTES < ENTRIES_BYTES_MAX);
 
-/// A core that closes with fewer bytes of entries leaves them for the next open to read, which is
-/// quicker than to flush them now: where JavaScript would flush.
-const FLUSH_AT_CLOSE_BYTES: u64 = 64 * 1024;
-
 /// Changes with at least so many nodes write them to `tree` at once instead of journaling them.
 const UNJOURNALED_NODES_MIN: usize = 256;
 
@@ -78,7 +74,7 @@ pub struct CoreFiles {
     pub guard: Option<Box<dyn Any + Send + Sync>>,
 }
 
-/// An open core. Dropping it flushes it if that is worth it, as far as possible.
+/// An open core. Dropping it flushes it, as far as possible.
 pub struct FileCore {
     core: DiscoveryKey,
     data: Data,
@@ -177,6 +173,9 @@ impl FileCore {
             durability,
         };
         writer.oplog.cut_tail()?;
+        if state.lost_slot {
+            writer.oplog.clear_lost_slot()?;
+        }
         let truncated = state.overlay.cut().is_some();
         if !truncated {
             parts.tree.cut(length)?;
@@ -450,11 +449,8 @@ impl CoreStorage for FileCore {
 
 impl Drop for FileCore {
     fn drop(&mut self) {
-        let (durability, entries_len) = {
-            let writer = lock(&self.writer);
-            (writer.durability, writer.oplog.entries_len())
-        };
-        if self.check_poison().is_err() || entries_len < FLUSH_AT_CLOSE_BYTES {
+        let durability = lock(&self.writer).durability;
+        if self.check_poison().is_err() {
             return;
         }
         // Should it fail, the entries are still in the oplog.

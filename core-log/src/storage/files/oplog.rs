@@ -174,6 +174,14 @@ impl Oplog {
         self.entries_len
     }
 
+    /// Empties the slot that could not be read, for good: a later cut would make it seem damaged.
+    pub(super) fn clear_lost_slot(&self) -> Result<(), StorageError> {
+        let lost = 1 - self.active();
+        self.part
+            .write((lost * SLOT_BYTES) as u64, &[0; SLOT_BYTES])?;
+        self.part.sync()
+    }
+
     /// Makes the file end behind the last whole entry.
     pub(super) fn cut_tail(&self) -> Result<(), StorageError> {
         let len = ENTRIES_OFFSET + self.entries_len;

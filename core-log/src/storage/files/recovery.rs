@@ -27,6 +27,8 @@ pub(super) struct State {
     /// Where in the file `header` the header is, if it is there.
     pub(super) external: Option<Range<u64>>,
     pub(super) layout: Layout,
+    /// Whether a header was torn as it was written.
+    pub(super) lost_slot: bool,
     /// What is not in the file `tree` yet.
     pub(super) overlay: Overlay,
     /// What is not in the file `bitfield` yet.
@@ -57,18 +59,18 @@ pub(super) fn read(
         header,
         external,
         layout: contents.layout,
+        lost_slot: contents.lost_slot,
         overlay: Overlay::default(),
         bits: Vec::new(),
         upgraded: false,
     };
-    let suspect = contents.lost_slot;
     let foreign = contents.foreign_entries;
     contents
         .entries
         .into_iter()
         .for_each(|entry| state.replay(entry));
     state.check_roots(core, tree)?;
-    if suspect && (foreign || state.has_later_nodes(tree)?) {
+    if state.lost_slot && (foreign || state.has_later_nodes(tree)?) {
         let reason = "its last header is damaged".to_owned();
         return Err(corrupt(core, "oplog", 0, reason));
     }
