@@ -49,7 +49,7 @@ pub(crate) async fn audit(context: &Context, audit: CoreAudit) -> Result<()> {
     }
 }
 
-/// Audits until it is done, or nobody listens any more.
+/// Audits to the end, even if nobody listens any more.
 fn run(core: &Core, mode: Mode, sender: &mpsc::Sender<Step>) -> Result<Report, CoreError> {
     core.audit(mode, |step| {
         if matches!(step, Step::Found { .. }) {
