@@ -609,6 +609,23 @@ fn what_we_wrote_follows_the_drive_until_somebody_changes_it() {
 }
 
 #[test]
+fn a_truncated_drive_whose_ids_come_again_is_written_again() {
+    let mut rig = Rig::new();
+    let blobs = block_on(rig.drive.blobs()).unwrap().core().clone();
+    block_on(rig.drive.put("/a", "old")).unwrap();
+    rig.export();
+    let before = block_on(rig.drive.entry("/a")).unwrap().unwrap();
+    rig.drive.index().truncate(1, None).unwrap();
+    blobs.truncate(0, None).unwrap();
+    block_on(rig.drive.put("/a", "new")).unwrap();
+    let after = block_on(rig.drive.entry("/a")).unwrap().unwrap();
+    assert_eq!(after.value.blob, before.value.blob);
+    rig.export();
+    assert_eq!(rig.told(), [(Op::Change, "/a")]);
+    assert_eq!(fs::read(rig.dest().join("a")).unwrap(), b"new");
+}
+
+#[test]
 fn prune_deletes_what_it_is_told_to() {
     let mut rig = Rig::with(&tree([
         ("a", file("1")),

@@ -84,8 +84,16 @@ pub struct ExportCache {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Written {
-    File { stamp: Stamp, blob: BlobId },
-    Link { target: String },
+    File {
+        stamp: Stamp,
+        blob: BlobId,
+        /// The blobs core's: after a truncate the same id means other bytes.
+        #[serde(default)]
+        fork: u64,
+    },
+    Link {
+        target: String,
+    },
 }
 
 /// An export ended early. What was fetched stays in the store, what was written in the folder;
@@ -313,10 +321,11 @@ impl Export<'_> {
         blob: &BlobId,
         local: &Local,
     ) -> Result<Option<Action>, Refused> {
+        let current = self.blobs.core().fork();
         let is_current = self.cache.is_written(&entry.path, local)
             && matches!(
                 self.cache.written.get(&entry.path),
-                Some(Written::File { blob: written, .. }) if written == blob
+                Some(Written::File { blob: written, fork, .. }) if (written, *fork) == (blob, current)
             );
         match local {
             Local::Nothing => Ok(Some(Action::Write(Op::Add))),

@@ -73,6 +73,7 @@ pub(super) fn work(
         blobs,
         cancel,
         reports,
+        fork: blobs.core().fork(),
     };
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -106,6 +107,8 @@ struct Placer<'a> {
     blobs: &'a Blobs,
     cancel: &'a Cancel,
     reports: &'a Sender<Report>,
+    /// That of the blobs core when the job began: what is read from then on may be a later one's.
+    fork: u64,
 }
 
 /// Why a file was not placed.
@@ -121,6 +124,7 @@ impl Placer<'_> {
         if self.cancel.is_cancelled() {
             return Err(ExportError::Cancelled);
         }
+        self.fork = self.blobs.core().fork();
         let placed = match job.action {
             Action::Write(op) => self.write(entry, op),
             Action::Compare { overwrite } => self.compare(entry, overwrite),
@@ -149,7 +153,7 @@ impl Placer<'_> {
         Ok(Outcome::Done {
             op,
             bytes,
-            written: Written::File { stamp, blob },
+            written: self.written(stamp, blob),
             was_read: true,
         })
     }
@@ -196,7 +200,7 @@ impl Placer<'_> {
             return Ok(Outcome::Done {
                 op,
                 bytes: stamp.size(),
-                written: Written::File { stamp, blob },
+                written: self.written(stamp, blob),
                 was_read: true,
             });
         }
@@ -229,7 +233,7 @@ impl Placer<'_> {
         Ok(Outcome::Done {
             op,
             bytes: 0,
-            written: Written::File { stamp, blob },
+            written: self.written(stamp, blob),
             was_read: false,
         })
     }
@@ -247,6 +251,11 @@ impl Placer<'_> {
             written: Written::Link { target },
             was_read: false,
         })
+    }
+
+    fn written(&self, stamp: Stamp, blob: BlobId) -> Written {
+        let fork = self.fork;
+        Written::File { stamp, blob, fork }
     }
 
     fn open(&self, blob: &BlobId) -> Result<BlobReader, PlaceError> {
