@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::target::{HalfOpen, Name, Place};
@@ -71,6 +72,12 @@ pub(crate) struct Globals {
     /// Receive at most so many bytes a second
     #[arg(long, global = true, value_parser = parse_rate, value_name = "RATE")]
     pub(crate) down: Option<u64>,
+    /// Do not ask before something is destroyed
+    #[arg(long, global = true)]
+    pub(crate) yes: bool,
+    /// Only say what would be destroyed
+    #[arg(long, global = true, conflicts_with = "yes")]
+    pub(crate) dry_run: bool,
 }
 
 /// When output is coloured.
@@ -311,8 +318,6 @@ pub(crate) struct CoreTruncate {
     /// The number of the new history [default: the next one]
     #[arg(long)]
     pub(crate) fork: Option<u64>,
-    #[command(flatten)]
-    pub(crate) careful: Careful,
 }
 
 /// Give the disk space of blocks back; they can be fetched again from peers that have them
@@ -323,8 +328,6 @@ pub(crate) struct CoreClear {
     pub(crate) core: Place,
     /// The blocks: A, A..B, A.. or ..B
     pub(crate) range: HalfOpen,
-    #[command(flatten)]
-    pub(crate) careful: Careful,
 }
 
 /// Check all that is stored of a log: blocks, tree and bits against the signature
@@ -338,17 +341,6 @@ pub(crate) struct CoreAudit {
     /// Mend what can be proven, and forget what is wrong, so that it can be fetched again
     #[arg(long)]
     pub(crate) repair: bool,
-}
-
-/// How sure one must be of a command that destroys something.
-#[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct Careful {
-    /// Do not ask
-    #[arg(long)]
-    pub(crate) yes: bool,
-    /// Only say what would be done
-    #[arg(long, conflicts_with = "yes")]
-    pub(crate) dry_run: bool,
 }
 
 /// Show what drives and logs take on the disk
@@ -367,8 +359,6 @@ pub(crate) struct Du {
 pub(crate) struct Purge {
     /// The drive or log
     pub(crate) target: Place,
-    #[command(flatten)]
-    pub(crate) careful: Careful,
 }
 
 /// Replicate logs over stdin and stdout, or over --listen and --peer, until the stream ends or Ctrl-C
@@ -395,6 +385,17 @@ pub(crate) struct Completions {
     pub(crate) shell: Shell,
 }
 
+impl Cli {
+    /// Refuses options that the command would ignore, to somebody's surprise.
+    pub(crate) fn check(self) -> Result<Self, clap::Error> {
+        if self.globals.dry_run && !self.command.destroys() {
+            let message = "only commands that destroy something have a --dry-run";
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
+        }
+        Ok(self)
+    }
+}
+
 impl Globals {
     /// Whether the command line names a way to reach peers.
     pub(crate) fn has_network(&self) -> bool {
@@ -403,6 +404,14 @@ impl Globals {
 }
 
 impl Command {
+    /// Whether the command takes away what cannot be had back.
+    fn destroys(&self) -> bool {
+        matches!(
+            self,
+            Self::Purge(_) | Self::Core(CoreCommand::Truncate(_) | CoreCommand::Clear(_))
+        )
+    }
+
     /// Whether stdout carries data, so that JSON events go to stderr.
     pub(crate) fn writes_data(&self, globals: &Globals) -> bool {
         match self {
@@ -467,7 +476,6 @@ fn parse_rate(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn parse(arguments: &[&str]) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(["fcore"].iter().chain(arguments))
@@ -498,6 +506,14 @@ mod tests {
             let cli = parse(&arguments).unwrap();
             assert_eq!(cli.globals.timeout, Duration::from_secs(2));
         }
+    }
+
+    #[test]
+    fn a_dry_run_of_what_destroys_nothing_is_refused() {
+        let check = |arguments: &[&str]| parse(arguments).and_then(Cli::check);
+        assert!(check(&["purge", "log", "--dry-run"]).is_ok());
+        assert!(check(&["--dry-run", "core", "truncate", "log", "3"]).is_ok());
+        assert!(check(&["share", ".", "--dry-run"]).is_err());
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! Asking before something is destroyed.
 
-use crate::args::Careful;
 use crate::context::Context;
 use crate::exit::{Failure, Result};
 
 /// Asks whether to do `what`, unless `--yes` was given. Whoever cannot be asked has not agreed.
-pub(crate) async fn confirm(context: &Context, careful: &Careful, what: &str) -> Result<()> {
-    if careful.yes {
+pub(crate) async fn confirm(context: &Context, what: &str) -> Result<()> {
+    if context.globals.yes {
         return Ok(());
     }
     context.output().say(&format!("{what}? [y/N]")).await;

@@ -58,7 +58,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> u8 {
 /// Parses a command line; one that cannot be run is answered at once.
 pub(crate) fn parse(arguments: &[OsString]) -> Result<Cli, u8> {
     let named = std::iter::once(OsString::from("fcore")).chain(arguments.iter().cloned());
-    let error = match Cli::try_parse_from(named) {
+    let error = match Cli::try_parse_from(named).and_then(Cli::check) {
         Ok(cli) => return Ok(cli),
         Err(error) => error,
     };

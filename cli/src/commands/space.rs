@@ -67,11 +67,11 @@ pub(crate) async fn purge(context: &Context, purge: Purge) -> Result<()> {
         purge.target.base,
         human_bytes(bytes)
     );
-    if purge.careful.dry_run {
+    if context.globals.dry_run {
         context.output().say(&what).await;
         return Ok(());
     }
-    confirm(context, &purge.careful, &what).await?;
+    confirm(context, &what).await?;
     let mut freed = Freed {
         bytes: 0,
         blocks: 0,

@@ -15,7 +15,7 @@ pub(crate) async fn truncate(context: &Context, truncate: CoreTruncate) -> Resul
         return Err(Failure::not_found(message));
     }
     let next = truncate.fork.unwrap_or(core.fork() + 1);
-    if truncate.careful.dry_run {
+    if context.globals.dry_run {
         let truncated = Truncated { length, fork: next };
         return context.output().report(&truncated).await;
     }
@@ -23,7 +23,7 @@ pub(crate) async fn truncate(context: &Context, truncate: CoreTruncate) -> Resul
         "Delete blocks {length}..{before} of {} for good, here and at every reader",
         truncate.core.base
     );
-    confirm(context, &truncate.careful, &what).await?;
+    confirm(context, &what).await?;
     let fork = core.truncate(length, truncate.fork)?.fork;
     context.output().report(&Truncated { length, fork }).await
 }
@@ -34,7 +34,7 @@ pub(crate) async fn clear(context: &Context, clear: CoreClear) -> Result<()> {
     let store = context.store.node.store();
     let range = clear.range.within(core.length());
     let blocks = core.count(range.clone());
-    if clear.careful.dry_run {
+    if context.globals.dry_run {
         let text = format!("Would clear blocks {range:?}, {blocks} of which are here");
         context.output().say(&text).await;
         return Ok(());
@@ -44,7 +44,7 @@ pub(crate) async fn clear(context: &Context, clear: CoreClear) -> Result<()> {
             "Delete blocks {range:?} of {} here, where they were written; only peers may still have them",
             clear.core.base
         );
-        confirm(context, &clear.careful, &what).await?;
+        confirm(context, &what).await?;
     }
     core.flush()?;
     let before = store.disk_bytes(&core.discovery_key())?;
