@@ -171,28 +171,26 @@ impl Changeset {
                 found: proof.fork,
             });
         }
-        let verifier = self.verifier_with(proof.manifest.as_ref())?;
+        let learnt = self.verifier_of(proof.manifest.as_ref())?;
+        let verifier = learnt.as_ref().unwrap_or(&self.verifier);
         let mut walk = Walk::default();
         let mut top = walk.subtree(&proof, leaf)?;
         let upgraded = match &proof.upgrade {
             None => None,
-            Some(upgrade) => Some(self.upgrade(upgrade, &verifier, &mut walk, &mut top)?),
+            Some(upgrade) => Some(self.upgrade(upgrade, verifier, &mut walk, &mut top)?),
         };
         if let Some(top) = top {
             self.check_anchor(stored, &top)?;
         }
-        self.merge(proof, verifier, walk, upgraded);
+        self.merge(proof, learnt, walk, upgraded);
         Ok(())
     }
 
-    fn verifier_with(&self, manifest: Option<&Manifest>) -> Result<Verifier, VerifyError> {
-        match manifest {
-            None => Ok(self.verifier.clone()),
-            Some(manifest) => self
-                .verifier
-                .with_manifest(manifest)
-                .ok_or(VerifyError::Manifest),
-        }
+    /// The verifier under a manifest that a proof brings.
+    fn verifier_of(&self, manifest: Option<&Manifest>) -> Result<Option<Verifier>, VerifyError> {
+        let with = |manifest| self.verifier.with_manifest(manifest);
+        let verifier = manifest.map(|manifest| with(manifest).ok_or(VerifyError::Manifest));
+        verifier.transpose()
     }
 
     /// Grows the roots by `upgrade` and checks the signature over the result.
@@ -252,7 +250,7 @@ impl Changeset {
     fn merge(
         &mut self,
         proof: Proof,
-        verifier: Verifier,
+        learnt: Option<Verifier>,
         walk: Walk,
         upgraded: Option<(Roots, Bytes)>,
     ) {
@@ -267,7 +265,7 @@ impl Changeset {
             self.roots = roots;
             self.signature = Some(signature);
         }
-        if proof.manifest.is_some() {
+        if let Some(verifier) = learnt {
             self.manifest = Some(verifier.manifest().clone());
             self.verifier = verifier;
         }
