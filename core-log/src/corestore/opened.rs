@@ -31,6 +31,8 @@ struct Cores {
     clear_at: usize,
     /// How many look for suppliers of all cores. While any does, each open core counts one finder.
     finders: usize,
+    /// Cores that somebody opens, or deletes, this moment.
+    busy: HashMap<DiscoveryKey, Arc<Mutex<()>>>,
     closed: bool,
 }
 
@@ -40,22 +42,25 @@ impl Registry {
         lock(&self.cores).get(core)
     }
 
-    /// The core if it is open, else what `open` makes of it. One core is opened at a time, so
-    /// that no core is opened twice.
+    /// The core if it is open, else what `open` makes of it. It opens no core twice, and lets
+    /// nobody wait who asks for another core.
     pub(super) fn get_or_open<E>(
         &self,
         core: &DiscoveryKey,
         open: impl FnOnce() -> Result<Core, E>,
     ) -> Result<Core, E> {
-        let mut cores = lock(&self.cores);
-        if let Some(core) = cores.get(core) {
+        if let Some(core) = self.get(core) {
             return Ok(core);
         }
-        let opened = open()?;
-        cores.insert(*core, &opened);
-        drop(cores);
-        self.changed.notify(usize::MAX);
-        Ok(opened)
+        self.alone_with(core, || {
+            if let Some(core) = self.get(core) {
+                return Ok(core); // whoever was alone with it before opened it
+            }
+            let opened = open()?;
+            lock(&self.cores).insert(*core, &opened);
+            self.changed.notify(usize::MAX);
+            Ok(opened)
+        })
     }
 
     /// What `work` makes of a core that nobody has open nor opens meanwhile.
@@ -64,8 +69,22 @@ impl Registry {
         core: &DiscoveryKey,
         work: impl FnOnce() -> T,
     ) -> Option<T> {
-        let cores = lock(&self.cores);
-        cores.get(core).is_none().then(work)
+        self.alone_with(core, || self.get(core).is_none().then(work))
+    }
+
+    /// Runs `work` while nobody else is alone with the same core.
+    fn alone_with<T>(&self, core: &DiscoveryKey, work: impl FnOnce() -> T) -> T {
+        let place = Arc::clone(lock(&self.cores).busy.entry(*core).or_default());
+        let result = {
+            let _alone = lock(&place);
+            work()
+        };
+        let mut cores = lock(&self.cores);
+        // Ours and the map's: nobody waits for it, and nobody can begin to.
+        if Arc::strong_count(&place) == 2 {
+            cores.busy.remove(core);
+        }
+        result
     }
 
     /// Counts one more who looks for suppliers of all cores.
