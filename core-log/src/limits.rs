@@ -17,3 +17,13 @@ pub const EVENTS_MAX: usize = 1024;
 
 /// Bytes of blocks that one append may carry before it is refused: a batch is one write.
 pub const BATCH_BYTES_MAX: usize = 1 << 30;
+
+/// Bytes that the messages of one extension, or to one peer, may hold while they wait; no single
+/// message is longer.
+pub const EXTENSION_BYTES_MAX: usize = 1024 * 1024;
+
+/// Most messages of one extension, or to one peer, that wait.
+pub const EXTENSION_QUEUE_MAX: usize = 1024;
+
+/// Longest name of an extension, in bytes.
+pub const EXTENSION_NAME_MAX: usize = 256;

@@ -3,6 +3,7 @@
 import { decodeKey, hex, reach, serve, store, tell } from './peer.mjs'
 
 let core = null
+const extensions = new Map()
 
 serve({
   /** Opens the core with this key, or the store's own of this name. */
@@ -60,6 +61,19 @@ serve({
   async seek ({ bytes }) {
     const [index, offset] = await core.seek(bytes)
     return { index, offset }
+  },
+
+  /** Registers an extension of bare bytes; what comes is told as an event. */
+  async extension ({ name }) {
+    extensions.set(name, core.registerExtension(name, {
+      encoding: 'binary',
+      onmessage: (message) => tell({ event: 'extension', name, text: message.toString() })
+    }))
+  },
+
+  /** Sends a message to every peer of the core. */
+  async say ({ name, text }) {
+    extensions.get(name).broadcast(Buffer.from(text))
   },
 
   /** Returns once blocks `start` to `end` are stored here. */

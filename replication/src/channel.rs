@@ -11,6 +11,7 @@ use ferrocore_primitives::time::Time;
 
 use crate::announcer::Announcer;
 use crate::downloads::Downloads;
+use crate::extensions::Extensions;
 use crate::limits::{INVALID_REQUESTS_MAX, UPLOAD_BUFFER_TARGET};
 use crate::messages::{Message, NoData, Reason, Request, Sync};
 use crate::misbehaviour::PeerMisbehaved;
@@ -27,6 +28,7 @@ pub(crate) struct CoreChannel {
     announcer: Announcer,
     downloads: Downloads,
     uploads: Uploads,
+    extensions: Extensions,
     /// Keeps readers waiting until the peer has answered.
     finding: Option<Finding>,
     /// Set when the core has news for us.
@@ -45,6 +47,7 @@ impl CoreChannel {
             announcer: Announcer::default(),
             downloads: Downloads::new(now),
             uploads: Uploads::default(),
+            extensions: Extensions::default(),
             is_woken: Arc::default(),
             invalid_requests: 0,
             stats: Stats::default(),
@@ -100,7 +103,10 @@ impl CoreChannel {
                 self.peer.blocks.handle_range(range);
                 self.downloads.handle_available(&self.core, range.start);
             }
-            Message::Extension(_) => {} // nobody has registered for one
+            Message::Extension(extension) => {
+                let supplier = self.downloads.supplier();
+                self.extensions.handle(&self.core, supplier, extension);
+            }
         }
         Ok(())
     }
@@ -116,6 +122,7 @@ impl CoreChannel {
         let committed = self.downloads.commit(&self.core, &mut self.stats);
         self.is_woken.store(false, Ordering::Release);
         self.announce(wire);
+        self.extensions.look(&self.core, self.downloads.supplier());
         committed?;
         let (core, peer) = (&self.core, &self.peer);
         self.downloads
@@ -129,6 +136,9 @@ impl CoreChannel {
             // What is refused because of our fork must not look like unwillingness.
             self.announcer.move_on(&self.core, &self.peer, wire);
             match self.uploads.pop() {
+                None if self
+                    .extensions
+                    .send_next(&self.core, self.downloads.supplier(), wire) => {}
                 None => break,
                 Some(Question::Request(request)) => self.answer(&request, wire)?,
                 Some(Question::Want(want)) => {
@@ -170,9 +180,9 @@ impl CoreChannel {
         self.downloads.in_flight()
     }
 
-    /// Questions of the peer's that wait.
+    /// Questions of the peer's, and messages to it, that wait for room in the output.
     pub(crate) fn questions(&self) -> usize {
-        self.uploads.len()
+        self.uploads.len() + usize::from(self.extensions.is_waiting())
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -78,10 +78,17 @@ impl Downloads {
 
     /// Makes the peer a supplier of `core`. `wake` is called when there is more to ask for.
     pub(crate) fn start(&mut self, core: &Core, wake: Wake) {
+        let id = core.supply().attach(wake);
+        core.supply().carry_extensions(id);
         self.supplier = Some(Supplier {
             core: core.clone(),
-            id: core.supply().attach(wake),
+            id,
         });
+    }
+
+    /// The peer as a supplier, once it has opened its half of the channel.
+    pub(crate) fn supplier(&self) -> Option<SupplierId> {
+        self.supplier.as_ref().map(|supplier| supplier.id)
     }
 
     /// Asks the peer for nothing more.

@@ -19,6 +19,7 @@
 //! | `announcer` | what it is told unasked |
 //! | `uploads` | what it asked |
 //! | `downloads`, `requests`, `promises` | what it is asked |
+//! | `extensions` | messages of applications |
 //! | [`session`] | the driver |
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
@@ -28,6 +29,7 @@ pub mod capability;
 mod channel;
 pub mod connection;
 mod downloads;
+mod extensions;
 mod following;
 pub mod fully_remote;
 pub mod limits;

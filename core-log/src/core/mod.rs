@@ -27,6 +27,7 @@ use ferrocore_primitives::sign::KeyPair;
 use crate::bitfield::Bitfield;
 use crate::encryption::CoreCiphers;
 use crate::events::{Event, EventHub, Events};
+use crate::extension::{Extension, ExtensionError, ExtensionHub};
 use crate::flat_tree;
 use crate::manifest::Manifest;
 use crate::merkle::{Node, Roots};
@@ -66,6 +67,7 @@ struct Inner {
     writer: Mutex<()>,
     supply: SupplyHub,
     events: EventHub,
+    extensions: ExtensionHub,
 }
 
 /// What every reader sees: the state of the last commit.
@@ -126,6 +128,7 @@ impl Core {
             writer: Mutex::new(()),
             supply: SupplyHub::default(),
             events: EventHub::default(),
+            extensions: ExtensionHub::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -243,6 +246,22 @@ impl Core {
     /// Subscribes to what happens from now on.
     pub fn events(&self) -> Events {
         self.inner.events.subscribe()
+    }
+
+    /// Registers an extension: messages under `name` to and from the peers of this core.
+    ///
+    /// # Errors
+    /// [`ExtensionError::Name`].
+    pub fn extension(&self, name: &str) -> Result<Extension, ExtensionError> {
+        Extension::new(self.clone(), name)
+    }
+
+    pub(crate) fn extensions(&self) -> &ExtensionHub {
+        &self.inner.extensions
+    }
+
+    pub(crate) fn wake_suppliers(&self) {
+        self.inner.supply.wake_suppliers();
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use super::{Core, CoreError};
+use crate::extension::ExtensionMessage;
 use crate::supply::{Availability, Claim, SupplierId, Wake};
 
 impl Core {
@@ -143,7 +146,28 @@ impl Supply<'_> {
 
     /// Leaves; what was claimed may be claimed by others.
     pub fn detach(&self, id: SupplierId) {
+        self.core.inner.extensions.remove_carrier(id);
         self.core.inner.supply.detach(id);
+    }
+
+    /// Says that the supplier carries messages of extensions. It is woken when there is one to send.
+    pub fn carry_extensions(&self, id: SupplierId) {
+        self.core.inner.extensions.add_carrier(id);
+    }
+
+    /// Takes the next message to send to the supplier.
+    pub fn next_extension(&self, id: SupplierId) -> Option<ExtensionMessage> {
+        self.core.inner.extensions.next_for(id)
+    }
+
+    /// Whether there is a message to send to the supplier.
+    pub fn has_extension(&self, id: SupplierId) -> bool {
+        self.core.inner.extensions.is_waiting_for(id)
+    }
+
+    /// Hands in a message that came from the supplier. One that nobody registered for is dropped.
+    pub fn extension_arrived(&self, id: SupplierId, name: &str, message: &Bytes) {
+        self.core.inner.extensions.arrived(id, name, message);
     }
 
     /// Takes on up to `max` wanted blocks below the core's length that are not here, that
