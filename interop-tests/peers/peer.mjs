@@ -1,23 +1,17 @@
-// What every peer script shares: the npm tree it runs on, a store, TCP, and the conversation with the test.
+// What every peer script shares: a store, TCP, and the conversation with the test (conversation.mjs).
 //
 // Usage: node ROLE.mjs TREE STORAGE
 //   TREE     folder with package.json and node_modules (../vectors or ../legacy)
 //   STORAGE  folder of the Corestore, made when missing
-//
-// The test writes one JSON object a line to stdin: {"id":1,"do":"put","path":"/a","text":"hello"}.
-// Each is answered once, in any order: {"id":1,"ok":…} or {"id":1,"error":"…"}.
-// Lines with "event" and no "id" come unasked. End of stdin ends the process, so no peer outlives its test.
 
-import { createRequire } from 'node:module'
-import { createInterface } from 'node:readline'
 import { readFileSync } from 'node:fs'
 import net from 'node:net'
-import path from 'node:path'
 
-const [tree, storage] = process.argv.slice(2)
+import { load, serve as converse, tell } from './conversation.mjs'
 
-/** `require` as seen from the chosen npm tree. */
-export const load = createRequire(path.resolve(tree, 'package.json'))
+export { load, tell }
+
+const storage = process.argv[3]
 
 const Corestore = load('corestore')
 const NoiseSecretStream = load('@hyperswarm/secret-stream')
@@ -32,31 +26,12 @@ export const hex = (bytes) => bytes ? Buffer.from(bytes).toString('hex') : null
 
 /** Answers the test's commands until stdin ends. */
 export function serve (commands) {
-  const all = { ...network, ...commands }
-  createInterface({ input: process.stdin })
-    .on('line', (line) => answer(all, JSON.parse(line)))
-    .on('close', () => process.exit(0))
-  tell({ event: 'started', node: process.version, hypercore: load('hypercore/package.json').version })
-}
-
-/** Sends one line to the test. */
-export function tell (message) {
-  process.stdout.write(JSON.stringify(message) + '\n')
+  converse({ ...network, ...commands })
 }
 
 /** Resolves once `core` has at least `length` blocks in its verified head. */
 export async function reach (core, length) {
   while (core.length < length) await new Promise((resolve) => core.once('append', resolve))
-}
-
-async function answer (commands, { id, do: name, ...args }) {
-  try {
-    const command = commands[name]
-    if (!command) throw new Error(`no such command: ${name}`)
-    tell({ id, ok: (await command(args)) ?? null })
-  } catch (err) {
-    tell({ id, error: err.message })
-  }
 }
 
 const network = {

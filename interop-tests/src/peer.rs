@@ -1,5 +1,5 @@
 //! A Node peer in a process of its own: one script of `peers/`, steered by JSON lines.
-//! Knows the conversation of `peers/peer.mjs`. Does not know what the commands do.
+//! Knows `peers/conversation.mjs`. Does not know what the commands do.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
@@ -53,9 +53,15 @@ impl Peer {
             .arg(crate::home().join("peers").join(script))
             .arg(node::ensure(tree))
             .arg(storage);
-        let process = Process::start(format!("{script} on {tree:?}"), &mut command);
+        Self::run(format!("{script} on {tree:?}"), &mut command)
+    }
+
+    /// Starts any program that keeps the conversation of `peers/conversation.mjs`; `name` is for
+    /// messages.
+    #[track_caller]
+    pub fn run(name: impl Into<String>, command: &mut Command) -> Self {
         let mut peer = Self {
-            process,
+            process: Process::start(name, command),
             last_id: 0,
             answers: HashMap::new(),
             events: VecDeque::new(),
