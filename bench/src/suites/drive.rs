@@ -1,8 +1,5 @@
-//! Measures `fcore` beside Node on this machine: one large file over loopback TCP, and the import
-//! of many small files. Prints a table; the figures in the documentation come from here.
-//!
-//! Usage: `cargo run --release -p ferrocore-interop-tests --example speed [MIB] [FILES]`
-#![cfg(unix)]
+//! A drive: one large file over loopback TCP, the import of many small files; `fcore` and a Node peer, each
+//! in processes of its own.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,8 +10,31 @@ use ferrocore_interop_tests::node::Tree;
 use ferrocore_interop_tests::peer::{Peer, Role};
 use serde_json::json;
 
+use super::{Run, in_turn};
+use crate::contender::Contender;
+use crate::table::{Row, Table, Unit, Verdict};
+
 /// The average file of a source tree.
 const SMALL_FILE_BYTES: usize = 24_800;
+const SMALL_FILES: usize = 10_000;
+const LARGE_FILE_BYTES: usize = 1 << 30;
+
+/// Rounds of a suite of cores for which this one does one: its jobs take many seconds.
+const ROUNDS_EACH: u32 = 5;
+
+const RECEIVE: Row = row("receive", "receive a file of 1 GiB over TCP", Unit::Seconds);
+const RECEIVE_PEAK: Row = row("receive-memory", "its peak memory", Unit::Bytes);
+const IMPORT: Row = Row {
+    aim: Some(8.0),
+    ..row("import", "import 10,000 files, 248 MB", Unit::Seconds)
+};
+const IMPORT_PEAK: Row = row("import-memory", "its peak memory", Unit::Bytes);
+const ROWS: &[Row] = &[RECEIVE, IMPORT];
+
+const fn row(id: &'static str, job: &'static str, unit: Unit) -> Row {
+    let aim = None;
+    Row { id, job, unit, aim }
+}
 
 /// What one side took for one job.
 struct Measured {
@@ -22,32 +42,36 @@ struct Measured {
     peak: u64,
 }
 
-fn main() {
-    let mut sizes = std::env::args()
-        .skip(1)
-        .map(|size| size.parse().expect("sizes are whole numbers"));
-    let mib: usize = sizes.next().unwrap_or(1024);
-    let files: usize = sizes.next().unwrap_or(10_000);
-    let scratch = tempfile::tempdir().expect("the temporary folder is writable");
-    let (large, small) = (scratch.path().join("large"), scratch.path().join("small"));
-    make_folders(&large, mib, &small, files);
-
-    println!("| job | who | seconds | rate | peak memory |\n|---|---|---|---|---|");
-    let at = |name: &str| scratch.path().join(name);
-    let rate =
-        |measured: &Measured| format!("{:.0} MB/s", (mib << 20) as f64 / 1e6 / measured.seconds);
-    let job = format!("receive {mib} MiB over TCP");
-    let node = node_transfer(&large, &at("node-transfer"));
-    print_row(&job, "Node", &node, &rate(&node));
-    let fcore = fcore_transfer(&large, &at("fcore-transfer"));
-    print_row(&job, "fcore", &fcore, &rate(&fcore));
-
-    let rate = |measured: &Measured| format!("{:.0} files/s", files as f64 / measured.seconds);
-    let job = format!("import {files} files");
-    let node = node_import(&small, &at("node-import"));
-    print_row(&job, "Node", &node, &rate(&node));
-    let fcore = fcore_import(&small, &at("fcore-import"));
-    print_row(&job, "fcore", &fcore, &rate(&fcore));
+/// Measures every row that was asked for.
+pub(crate) fn measure(run: &Run) -> Table {
+    let contenders = run.contenders(&[Contender::Node11, Contender::Ferrocore]);
+    let columns = contenders.iter().map(|who| who.name()).collect();
+    let mut table = Table::new("A drive", columns, Verdict::Ratio);
+    let rows = run.pick(ROWS);
+    if rows.is_empty() {
+        return table;
+    }
+    let (large, small) = (run.scratch.join("large"), run.scratch.join("small"));
+    make_folders(&large, &small);
+    for round in 0..run.rounds.div_ceil(ROUNDS_EACH) {
+        for row in &rows {
+            for who in in_turn(&contenders, round) {
+                let scratch = run.scratch.join("drive");
+                let (measured, peak) = match (row.id, who) {
+                    ("receive", Contender::Ferrocore) => {
+                        (fcore_transfer(&large, &scratch), RECEIVE_PEAK)
+                    }
+                    ("receive", _) => (node_transfer(&large, &scratch), RECEIVE_PEAK),
+                    (_, Contender::Ferrocore) => (fcore_import(&small, &scratch), IMPORT_PEAK),
+                    _ => (node_import(&small, &scratch), IMPORT_PEAK),
+                };
+                table.add(row, who.name(), measured.seconds);
+                table.add(&peak, who.name(), measured.peak as f64);
+                std::fs::remove_dir_all(&scratch).expect("what was just written can be removed");
+            }
+        }
+    }
+    table
 }
 
 /// From the connection to the last byte of the file, with the core on disk too. Node is faster
@@ -128,20 +152,12 @@ fn measured(elapsed: Duration, peak: Option<u64>) -> Measured {
     }
 }
 
-fn make_folders(large: &Path, mib: usize, small: &Path, files: usize) {
+fn make_folders(large: &Path, small: &Path) {
     std::fs::create_dir_all(large).expect("the temporary folder is writable");
-    folder::write_random(&large.join("file"), mib << 20, 1);
-    for i in 0..files {
+    folder::write_random(&large.join("file"), LARGE_FILE_BYTES, 1);
+    for i in 0..SMALL_FILES {
         let dir = small.join(format!("{:02}", i % 64));
         std::fs::create_dir_all(&dir).expect("the temporary folder is writable");
         folder::write_random(&dir.join(i.to_string()), SMALL_FILE_BYTES, 1 + i as u64);
     }
-}
-
-fn print_row(job: &str, who: &str, measured: &Measured, rate: &str) {
-    let peak = measured.peak as f64 / 1e6;
-    println!(
-        "| {job} | {who} | {:.2} | {rate} | {peak:.0} MB |",
-        measured.seconds
-    );
 }

@@ -1,0 +1,241 @@
+//! ferrocore's side of the benchmark of the log: each command is the twin of one in `peers/log.mjs`.
+//! Knows how to do a job and time it. Does not know whom it is compared with.
+
+use std::error::Error;
+use std::io::{self, BufRead as _, Write as _};
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ferrocore_log::{Core, CoreError, Corestore, StoreOptions};
+use ferrocore_primitives::id::parse_key;
+use ferrocore_primitives::sign::KeyPair;
+use ferrocore_replication::Session;
+use ferrocore_replication::session::SessionOptions;
+use ferrocore_secret_stream::{Options, Role, SecretStream};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+/// Longest time that blocks on their way over loopback are waited for.
+const FETCH_PATIENCE: Duration = Duration::from_secs(100);
+
+/// Blocks that are asked for at once.
+const FETCHES_IN_FLIGHT: usize = 64;
+
+/// The name of the core in every store that is made here.
+const NAME: &str = "bench";
+
+type Answer = Result<Value, Box<dyn Error>>;
+
+/// A command with all that any of them needs; what one does not need is left out.
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct Job {
+    id: u64,
+    #[serde(rename = "do")]
+    name: String,
+    dir: PathBuf,
+    length: u64,
+    count: u64,
+    size: usize,
+    batch: u64,
+    in_flight: u64,
+    key: String,
+    port: u16,
+}
+
+impl Default for Job {
+    fn default() -> Self {
+        Self {
+            id: 0,
+            name: String::new(),
+            dir: PathBuf::new(),
+            length: 0,
+            count: 0,
+            size: 0,
+            batch: 1,
+            in_flight: 1,
+            key: String::new(),
+            port: 0,
+        }
+    }
+}
+
+/// What `hold` keeps open.
+type Held = Option<Core>;
+
+/// Does what stdin says until it ends; the conversation is that of `interop-tests/peers/conversation.mjs`.
+pub(crate) fn serve() {
+    let mut held = None;
+    tell(&json!({ "event": "started" }));
+    for line in io::stdin().lock().lines().map_while(Result::ok) {
+        let job: Job = serde_json::from_str(&line).expect("commands come from this program");
+        let id = job.id;
+        match work(&job, &mut held) {
+            Ok(answer) => tell(&json!({ "id": id, "ok": answer })),
+            Err(error) => tell(&json!({ "id": id, "error": error.to_string() })),
+        }
+    }
+}
+
+fn tell(message: &Value) {
+    // Whoever started this may be gone; stdin says so next.
+    let _ = writeln!(io::stdout().lock(), "{message}");
+}
+
+fn work(job: &Job, held: &mut Held) -> Answer {
+    match job.name.as_str() {
+        "append" => append(job, 1),
+        "append_batches" => append(job, job.batch),
+        "get" => get(job),
+        "open" => open(job),
+        "fetch" => fetch(job),
+        "hold" => hold(job, held),
+        name => Err(format!("no such command: {name}").into()),
+    }
+}
+
+fn core(job: &Job) -> Result<Core, Box<dyn Error>> {
+    let store = Corestore::open(&job.dir, StoreOptions::default())?;
+    match job.key.as_str() {
+        "" => Ok(store.get_named(NAME)?),
+        key => Ok(store.get(&parse_key(key)?)?),
+    }
+}
+
+/// Appends `count` blocks, `batch` at a time; to a core that is longer already if there is one.
+fn append(job: &Job, batch: u64) -> Answer {
+    let core = core(job)?;
+    let block = Bytes::from(vec![7; job.size]);
+    let start = Instant::now();
+    for _ in 0..job.count / batch {
+        match batch {
+            1 => core.append(block.clone())?,
+            _ => core.append_batch(vec![block.clone(); batch as usize])?,
+        };
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(json!({ "seconds": seconds, "length": core.length() }))
+}
+
+/// Reads `count` random blocks: in this thread if they are asked for one by one, else in as many as the
+/// machine runs at once, which is how many reads of a local block can be in flight.
+fn get(job: &Job) -> Answer {
+    let core = core(job)?;
+    let indexes = random_indexes(job.count, core.length());
+    let threads = match job.in_flight {
+        1 => 1,
+        _ => thread::available_parallelism()?.get(),
+    };
+    let start = Instant::now();
+    let shares = indexes.chunks(indexes.len().div_ceil(threads));
+    thread::scope(|scope| {
+        let core = &core;
+        let read = |share| scope.spawn(move || read_all(core, share, job.size));
+        let readers: Vec<_> = shares.map(read).collect();
+        let results = readers
+            .into_iter()
+            .map(|reader| reader.join().expect("no panic"));
+        results.collect::<Result<(), String>>()
+    })?;
+    Ok(json!({ "seconds": start.elapsed().as_secs_f64() }))
+}
+
+fn read_all(core: &Core, indexes: &[u64], size: usize) -> Result<(), String> {
+    for index in indexes {
+        let block = core.get_local(*index).map_err(|error| error.to_string())?;
+        if block.map(|block| block.len()) != Some(size) {
+            return Err("a block has the wrong size".to_owned());
+        }
+    }
+    Ok(())
+}
+
+fn open(job: &Job) -> Answer {
+    let start = Instant::now();
+    let core = core(job)?;
+    let length = core.length();
+    let seconds = start.elapsed().as_secs_f64();
+    check_length(job, length)?;
+    Ok(json!({ "seconds": seconds }))
+}
+
+fn check_length(job: &Job, length: u64) -> Result<(), String> {
+    match length == job.length {
+        true => Ok(()),
+        false => Err(format!(
+            "the core has {length} blocks instead of {}",
+            job.length
+        )),
+    }
+}
+
+/// Fetches `count` random blocks of the core `key` from a peer on this machine.
+fn fetch(job: &Job) -> Answer {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let fetching = fetch_blocks(job);
+        tokio::time::timeout(FETCH_PATIENCE, fetching).await?
+    })
+}
+
+async fn fetch_blocks(job: &Job) -> Answer {
+    let store = Corestore::open(&job.dir, StoreOptions::default())?;
+    let core = store.get(&parse_key(&job.key)?)?;
+    let socket = TcpStream::connect(("127.0.0.1", job.port)).await?;
+    let (pair, options) = (KeyPair::generate(), Options::default());
+    let stream = SecretStream::handshake(socket, Role::Initiator, &pair, options).await?;
+    let session = Session::spawn(stream, store.clone(), SessionOptions::default());
+    core.update().await?;
+    check_length(job, core.length())?;
+    let indexes = random_indexes(job.count, job.length);
+    let mut readers = tokio::task::JoinSet::new();
+    for share in indexes.chunks(indexes.len().div_ceil(FETCHES_IN_FLIGHT)) {
+        let (core, share) = (core.clone(), share.to_vec());
+        readers.spawn(async move {
+            for index in share {
+                core.get(index).await?;
+            }
+            Ok::<_, CoreError>(())
+        });
+    }
+    while let Some(read) = readers.join_next().await {
+        read??;
+    }
+    session.close();
+    session.closed().await?;
+    Ok(Value::Null)
+}
+
+/// Opens a core, reads `count` blocks that `fetch` fetched, and keeps it open; tells the memory held.
+fn hold(job: &Job, held: &mut Held) -> Answer {
+    let core = core(job)?;
+    check_length(job, core.length())?;
+    for index in random_indexes(job.count, job.length) {
+        core.get_local(index)?.ok_or("a block is not here")?;
+    }
+    *held = Some(core);
+    Ok(json!({ "bytes": memory()? }))
+}
+
+/// What this process holds in memory, in bytes.
+fn memory() -> Result<u64, Box<dyn Error>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    Ok(1024 * kib.ok_or("the system does not tell")?.parse::<u64>()?)
+}
+
+/// The same places in every process: a Lehmer generator modulo 2^31 - 1.
+fn random_indexes(count: u64, length: u64) -> Vec<u64> {
+    let mut state = 1u64;
+    let mut next = || {
+        state = state * 48_271 % 2_147_483_647;
+        state % length
+    };
+    (0..count).map(|_| next()).collect()
+}
