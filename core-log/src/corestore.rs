@@ -18,7 +18,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use self::opened::Registry;
-use crate::core::{Core, CoreError};
+use crate::core::{Core, CoreError, Flusher};
 use crate::encryption::EncryptionKey;
 use crate::manifest::Manifest;
 #[cfg(feature = "files")]
@@ -60,6 +60,7 @@ struct Inner {
     root_secret: Zeroizing<[u8; 32]>,
     durability: Durability,
     opened: Arc<Registry>,
+    flusher: Arc<Flusher>,
 }
 
 /// How a store is opened.
@@ -178,6 +179,7 @@ impl Corestore {
             storage: Box::new(storage),
             durability: options.durability,
             opened: Arc::default(),
+            flusher: Arc::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -399,7 +401,8 @@ impl Inner {
             let signer = key_pair.as_ref().map(KeyPair::public_key);
             header.manifest = signer.map(Manifest::single);
         }
-        Ok(Core::open(opened, key_pair, self.durability)?)
+        let flusher = Arc::clone(&self.flusher);
+        Ok(Core::open_in(opened, key_pair, self.durability, flusher)?)
     }
 
     /// Teaches a core that is here what it did not know: its manifest, its name.

@@ -113,6 +113,7 @@ impl CoreCiphers {
 }
 
 /// Encrypts and decrypts the blocks of one core.
+#[derive(Clone)]
 pub struct BlockCipher {
     block_key: Zeroizing<[u8; 32]>,
     blinding_key: Zeroizing<[u8; 32]>,

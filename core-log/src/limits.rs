@@ -27,3 +27,7 @@ pub const EXTENSION_QUEUE_MAX: usize = 1024;
 
 /// Longest name of an extension, in bytes.
 pub const EXTENSION_NAME_MAX: usize = 256;
+
+/// Bytes that appends may take up while they wait for a commit, before
+/// [`Core::append_async`](crate::Core::append_async) refuses more.
+pub const APPENDS_WAITING_BYTES_MAX: usize = 256 << 20;

@@ -1,15 +1,17 @@
 //! Appending: hash, sign, commit, flip, tell.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ferrocore_primitives::hash::{self, Hash};
 
+use super::group::{self, AppendTicket, Completer, Done, Flusher, Request};
 use super::{Core, CoreError, Inner};
 use crate::events::Event;
-use crate::limits::{BATCH_BYTES_MAX, BLOCK_BYTES_MAX, NUMBER_MAX};
+use crate::limits::{APPENDS_WAITING_BYTES_MAX, BATCH_BYTES_MAX, BLOCK_BYTES_MAX, NUMBER_MAX};
 use crate::merkle::{Node, Roots};
-use crate::storage::{BitWrite, BlockWrite, CoreWrite, Head, HeadWrite};
+use crate::storage::{BitWrite, BlockWrite, CoreWrite, Durability, Head, HeadWrite};
 use crate::verifier::TreeHead;
 
 /// The log right after an append.
@@ -56,7 +58,8 @@ impl Core {
     /// Appends `blocks` as one: all or none of them, under one signature.
     ///
     /// When it returns, the blocks survive what the store's [`Durability`](crate::Durability)
-    /// promises. Nobody sees them before.
+    /// promises. Nobody sees them before. With [`Durability::Sync`] appends from several threads
+    /// share a commit, and so its wait for the device; each is still in the log as a whole.
     ///
     /// # Errors
     /// [`CoreError::NotWritable`], [`CoreError::BlockTooLarge`], [`CoreError::BatchTooLarge`],
@@ -78,69 +81,260 @@ impl Core {
         if self.is_encrypted() {
             return self.append_encrypted(hashed.blocks);
         }
-        check_sizes(&hashed.blocks, 0)?;
-        self.append_with(|_, _| hashed)
+        let bytes = check_sizes(&hashed.blocks, 0)?;
+        self.append_made(bytes, |_, _| hashed)
+    }
+
+    /// Appends one block without waiting for the device.
+    ///
+    /// As for [`Core::append_batch_async`].
+    pub fn append_async(&self, block: impl Into<Bytes>) -> AppendTicket {
+        self.append_batch_async(vec![block.into()])
+    }
+
+    /// Appends `blocks` as one, without waiting for the device: the ticket is ready once they are
+    /// in the log, and as durable as the store promises. Until then nobody sees them.
+    ///
+    /// With [`Durability::Sync`] this only queues them: the appends that wait together share a
+    /// commit, made by a thread of the store. With [`Durability::Buffered`] the append is done
+    /// when this returns.
+    ///
+    /// # Errors
+    /// The ticket's, as for [`Core::append_batch`], and [`CoreError::TooManyAppends`].
+    pub fn append_batch_async(&self, blocks: Vec<Bytes>) -> AppendTicket {
+        if self.inner.durability == Durability::Buffered {
+            return AppendTicket::ready(self.append_batch(blocks));
+        }
+        match self.queue_batch(blocks) {
+            Ok((ticket, leads)) => {
+                if leads {
+                    Flusher::hand_over(&self.inner.flusher, Arc::clone(&self.inner));
+                }
+                ticket
+            }
+            Err(error) => AppendTicket::ready(Err(error)),
+        }
+    }
+
+    fn queue_batch(&self, blocks: Vec<Bytes>) -> Result<(AppendTicket, bool), CoreError> {
+        if !self.inner.appends.has_room() {
+            let max = APPENDS_WAITING_BYTES_MAX;
+            return Err(CoreError::TooManyAppends { max });
+        }
+        let bytes = check_sizes(&blocks, self.padding())?;
+        if self.is_encrypted() {
+            return Ok(self.queue(bytes, self.encrypting(blocks)?));
+        }
+        let hashed = HashedBlocks::hash(blocks);
+        Ok(self.queue(bytes, |_, _| hashed))
+    }
+
+    fn append_encrypted(&self, blocks: Vec<Bytes>) -> Result<Appended, CoreError> {
+        let bytes = check_sizes(&blocks, self.padding())?;
+        self.append_made(bytes, self.encrypting(blocks)?)
     }
 
     /// Encrypts once the place of the blocks is certain, which is in the key stream.
-    fn append_encrypted(&self, blocks: Vec<Bytes>) -> Result<Appended, CoreError> {
-        check_sizes(&blocks, self.padding())?;
+    fn encrypting(
+        &self,
+        blocks: Vec<Bytes>,
+    ) -> Result<impl FnOnce(u64, u64) -> HashedBlocks + Send + use<>, CoreError> {
         let core = self.key();
         let not_writable = || CoreError::NotWritable { core };
         let cipher = self.cipher().filter(|_| self.is_writable());
-        let cipher = cipher.ok_or_else(not_writable)?;
-        self.append_with(|start, fork| {
+        let cipher = cipher.ok_or_else(not_writable)?.clone();
+        Ok(move |start, fork| {
             let encrypt = |(index, block): (u64, &Bytes)| cipher.encrypt(index, fork, block);
             HashedBlocks::hash((start..).zip(&blocks).map(encrypt).collect())
         })
     }
 
     /// Appends what `make` makes for the block index and the fork they will have.
-    fn append_with(
+    fn append_made(
         &self,
-        make: impl FnOnce(u64, u64) -> HashedBlocks,
+        bytes: usize,
+        make: impl FnOnce(u64, u64) -> HashedBlocks + Send + 'static,
     ) -> Result<Appended, CoreError> {
-        let inner = &*self.inner;
-        let _writer = inner.lock_writer();
-        let (fork, mut roots) = {
-            let shared = inner.read();
-            (shared.fork, Roots::clone(&shared.roots))
-        };
-        let (start, byte_offset) = (roots.length(), roots.byte_length());
-        let hashed = make(start, fork);
-        let nodes = inner.grow(&mut roots, &hashed)?;
-        inner.check_prologue(start, &roots)?;
-        let signature = inner.sign(fork, &roots)?;
-        let appended = Appended {
-            length: roots.length(),
-            byte_length: self.byte_length_of(&roots),
-            fork,
-        };
-        if hashed.blocks.is_empty() {
-            return Ok(appended);
+        match self.inner.durability {
+            Durability::Buffered => self.inner.append_alone(self.padding(), make),
+            Durability::Sync => self.append_together(bytes, make),
         }
-        let head = Head {
-            fork,
-            length: appended.length,
-            root_hash: roots.hash(),
-            signature: signature.clone(),
-        };
-        let write = appending(start, byte_offset, hashed.blocks, nodes, head);
-        inner.storage.commit(write, inner.durability)?;
-        inner.update(|shared| {
-            shared.roots = Arc::new(roots);
-            shared.signature = signature;
-            shared.mark(start..appended.length);
+    }
+
+    /// Commits with those who append at the same time.
+    fn append_together(
+        &self,
+        bytes: usize,
+        make: impl FnOnce(u64, u64) -> HashedBlocks + Send + 'static,
+    ) -> Result<Appended, CoreError> {
+        let inner = &self.inner;
+        let (ticket, leads) = self.queue(bytes, make);
+        if leads {
+            let (done, more) = inner.lead();
+            if more {
+                Flusher::hand_over(&inner.flusher, Arc::clone(inner));
+            }
+            group::complete(done);
+        }
+        ticket.wait()
+    }
+
+    /// Queues an append, and says whether nobody else sees to its commit.
+    fn queue(
+        &self,
+        bytes: usize,
+        make: impl FnOnce(u64, u64) -> HashedBlocks + Send + 'static,
+    ) -> (AppendTicket, bool) {
+        let (completer, ticket) = Completer::new(self.discovery_key());
+        let leads = self.inner.appends.push(Request {
+            make: Box::new(make),
+            bytes,
+            padding: self.padding(),
+            completer,
         });
-        let length = appended.length;
-        inner.announce(&[Event::Append { length }, Event::Have(start..length)]);
-        Ok(appended)
+        (ticket, leads)
+    }
+}
+
+/// A log as it grows, before anybody knows.
+pub(super) struct Growth {
+    fork: u64,
+    /// Length and byte length before.
+    start: u64,
+    byte_offset: u64,
+    roots: Roots,
+    nodes: Vec<Node>,
+    blocks: Vec<Bytes>,
+}
+
+/// What changes in memory once a growth is committed.
+pub(super) struct Grown {
+    roots: Roots,
+    signature: Bytes,
+    fresh: Range<u64>,
+}
+
+impl Growth {
+    /// The log as it would be now, of whose blocks so many bytes each are not the caller's.
+    pub(super) fn appended(&self, padding: usize) -> Appended {
+        let length = self.roots.length();
+        let padding = (padding as u64).saturating_mul(length);
+        Appended {
+            length,
+            byte_length: self.roots.byte_length().saturating_sub(padding),
+            fork: self.fork,
+        }
     }
 }
 
 impl Inner {
+    fn append_alone(
+        &self,
+        padding: usize,
+        make: impl FnOnce(u64, u64) -> HashedBlocks,
+    ) -> Result<Appended, CoreError> {
+        let _writer = self.lock_writer();
+        let mut growth = self.growth();
+        self.grow(&mut growth, make)?;
+        let appended = growth.appended(padding);
+        self.commit_growth(growth)?;
+        Ok(appended)
+    }
+
+    /// Appends what all of `group` bring in one commit. One that does not fit the log fails alone.
+    pub(super) fn append_group(&self, group: Vec<Request>) -> Vec<Done> {
+        let _writer = self.lock_writer();
+        let mut growth = self.growth();
+        let append = |request: Request| {
+            let grown = self.grow(&mut growth, request.make);
+            let appended = grown.map(|()| growth.appended(request.padding));
+            (request.completer, appended)
+        };
+        let mut done: Vec<Done> = group.into_iter().map(append).collect();
+        if let Err(error) = self.commit_growth(growth) {
+            let results = done.iter_mut().map(|(_, result)| result);
+            results
+                .filter(|result| result.is_ok())
+                .for_each(|result| *result = Err(error.again(self.key)));
+        }
+        done
+    }
+
+    /// The log as it is. The writer lock must be held until the growth is committed.
+    pub(super) fn growth(&self) -> Growth {
+        let shared = self.read();
+        Growth {
+            fork: shared.fork,
+            start: shared.roots.length(),
+            byte_offset: shared.roots.byte_length(),
+            roots: Roots::clone(&shared.roots),
+            nodes: Vec::new(),
+            blocks: Vec::new(),
+        }
+    }
+
+    /// Adds the blocks that `make` makes for their index and fork; if they do not fit, `growth`
+    /// is as it was.
+    pub(super) fn grow(
+        &self,
+        growth: &mut Growth,
+        make: impl FnOnce(u64, u64) -> HashedBlocks,
+    ) -> Result<(), CoreError> {
+        let start = growth.roots.length();
+        let hashed = make(start, growth.fork);
+        let mut roots = growth.roots.clone();
+        let nodes = self.add_leaves(&mut roots, &hashed)?;
+        self.check_prologue(start, &roots)?;
+        growth.roots = roots;
+        growth.nodes.extend(nodes);
+        growth.blocks.extend(hashed.blocks);
+        Ok(())
+    }
+
+    fn commit_growth(&self, growth: Growth) -> Result<(), CoreError> {
+        let is_empty = growth.blocks.is_empty();
+        let (write, grown) = self.seal(growth)?;
+        if is_empty {
+            return Ok(());
+        }
+        self.storage.commit(write, self.durability)?;
+        let events = self.flip_growth(grown);
+        self.announce(&events);
+        Ok(())
+    }
+
+    /// Signs the grown log: what to commit, and what changes in memory then.
+    pub(super) fn seal(&self, growth: Growth) -> Result<(CoreWrite, Grown), CoreError> {
+        let signature = self.sign(growth.fork, &growth.roots)?;
+        let head = Head {
+            fork: growth.fork,
+            length: growth.roots.length(),
+            root_hash: growth.roots.hash(),
+            signature: signature.clone(),
+        };
+        let grown = Grown {
+            fresh: growth.start..head.length,
+            roots: growth.roots,
+            signature,
+        };
+        let (start, offset) = (growth.start, growth.byte_offset);
+        let write = appending(start, offset, growth.blocks, growth.nodes, head);
+        Ok((write, grown))
+    }
+
+    /// Makes a committed growth known to readers; returns what to tell others.
+    pub(super) fn flip_growth(&self, grown: Grown) -> [Event; 2] {
+        let (fresh, length) = (grown.fresh, grown.roots.length());
+        self.update(|shared| {
+            shared.roots = Arc::new(grown.roots);
+            shared.signature = grown.signature;
+            shared.mark(fresh.clone());
+        });
+        [Event::Append { length }, Event::Have(fresh)]
+    }
+
     /// Adds the blocks' leaves to `roots` and returns every node that comes into being.
-    fn grow(&self, roots: &mut Roots, hashed: &HashedBlocks) -> Result<Vec<Node>, CoreError> {
+    fn add_leaves(&self, roots: &mut Roots, hashed: &HashedBlocks) -> Result<Vec<Node>, CoreError> {
         let mut nodes = Vec::with_capacity(2 * hashed.blocks.len());
         for (block, hash) in hashed.blocks.iter().zip(&hashed.hashes) {
             let leaf = Node {
@@ -217,8 +411,9 @@ fn appending(
     }
 }
 
-/// Checks the blocks, of which each is stored with `padding` more bytes.
-fn check_sizes(blocks: &[Bytes], padding: usize) -> Result<(), CoreError> {
+/// Checks the blocks, of which each is stored with `padding` more bytes; returns how many bytes
+/// all of them are.
+fn check_sizes(blocks: &[Bytes], padding: usize) -> Result<usize, CoreError> {
     let max = BLOCK_BYTES_MAX - padding;
     if let Some(block) = blocks.iter().find(|block| block.len() > max) {
         let size = block.len();
@@ -231,5 +426,5 @@ fn check_sizes(blocks: &[Bytes], padding: usize) -> Result<(), CoreError> {
             max: BATCH_BYTES_MAX,
         });
     }
-    Ok(())
+    Ok(bytes)
 }

@@ -36,6 +36,12 @@ pub enum CoreError {
         /// [`BATCH_BYTES_MAX`](crate::limits::BATCH_BYTES_MAX).
         max: usize,
     },
+    /// So many bytes wait to be appended that no more are taken; wait for some of the tickets.
+    #[error("more than {max} bytes wait to be appended; wait for some of them first")]
+    TooManyAppends {
+        /// [`APPENDS_WAITING_BYTES_MAX`](crate::limits::APPENDS_WAITING_BYTES_MAX).
+        max: usize,
+    },
     /// A stored block does not hash to its leaf; fetch it again or restore a backup.
     #[error("block {index} of core {core} is corrupt on disk")]
     CorruptBlock {
@@ -110,6 +116,17 @@ pub enum CoreError {
         /// The core.
         core: Key,
     },
+}
+
+impl CoreError {
+    /// The same for another who waited for the same commit: it failed in storage, or because
+    /// nobody here can sign.
+    pub(super) fn again(&self, core: Key) -> Self {
+        match self {
+            Self::Storage(error) => Self::Storage(error.again(core.discovery_key())),
+            _ => Self::NotWritable { core },
+        }
+    }
 }
 
 /// A request could not be answered with a proof.

@@ -9,6 +9,7 @@ mod append;
 mod audit;
 mod encrypt;
 mod error;
+mod group;
 mod history;
 mod prove;
 mod read;
@@ -24,6 +25,7 @@ use ferrocore_primitives::hash::Hash;
 use ferrocore_primitives::keys::{DiscoveryKey, Key};
 use ferrocore_primitives::sign::KeyPair;
 
+use self::group::AppendQueue;
 use crate::bitfield::Bitfield;
 use crate::encryption::CoreCiphers;
 use crate::events::{Event, EventHub, Events};
@@ -39,6 +41,8 @@ use crate::verifier::Verifier;
 pub use accept::Accepted;
 pub use append::{Appended, HashedBlocks};
 pub use error::{AcceptError, CoreError, ProveError};
+pub use group::AppendTicket;
+pub(crate) use group::Flusher;
 pub use want::{Download, Finding, Supply};
 
 /// A core: a signed, append-only log of blocks.
@@ -65,6 +69,9 @@ struct Inner {
     shared: RwLock<Shared>,
     /// Held from reading the roots to the commit.
     writer: Mutex<()>,
+    /// Appends that wait for a commit, with [`Durability::Sync`].
+    appends: AppendQueue,
+    flusher: Arc<Flusher>,
     supply: SupplyHub,
     events: EventHub,
     extensions: ExtensionHub,
@@ -98,6 +105,16 @@ impl Core {
         key_pair: Option<KeyPair>,
         durability: Durability,
     ) -> Result<Self, CoreError> {
+        Self::open_in(opened, key_pair, durability, Arc::default())
+    }
+
+    /// As [`Core::open`], for a core whose store has a flusher.
+    pub(crate) fn open_in(
+        opened: OpenedCore,
+        key_pair: Option<KeyPair>,
+        durability: Durability,
+        flusher: Arc<Flusher>,
+    ) -> Result<Self, CoreError> {
         let header = opened.header;
         let key = header.key;
         let verifier = match header.manifest {
@@ -126,6 +143,8 @@ impl Core {
             storage: opened.storage,
             shared: RwLock::new(shared),
             writer: Mutex::new(()),
+            appends: AppendQueue::default(),
+            flusher,
             supply: SupplyHub::default(),
             events: EventHub::default(),
             extensions: ExtensionHub::default(),

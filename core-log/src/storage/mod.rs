@@ -317,6 +317,27 @@ pub enum StorageError {
     },
 }
 
+impl StorageError {
+    /// The same for another who waited for the same commit of `core`.
+    pub(crate) fn again(&self, core: DiscoveryKey) -> Self {
+        match self {
+            Self::Io {
+                action,
+                path,
+                source,
+            } => Self::Io {
+                action,
+                path: path.clone(),
+                source: match source.raw_os_error() {
+                    Some(code) => std::io::Error::from_raw_os_error(code),
+                    None => std::io::Error::new(source.kind(), source.to_string()),
+                },
+            },
+            _ => Self::Poisoned { core },
+        }
+    }
+}
+
 /// Sets or removes one value.
 pub(crate) fn set_user_data(
     data: &mut BTreeMap<String, Vec<u8>>,

@@ -1,0 +1,310 @@
+//! Goal: with `Durability::Sync`, appends that wait together share their syncs, nobody sees a head
+//! before it is durable, and no ticket waits for ever.
+//! Method: files in memory whose syncs wait at a gate, where they may also fail.
+#![cfg(feature = "files")]
+
+mod rig;
+
+use std::future::Future;
+use std::io;
+use std::ops::Range;
+use std::pin::pin;
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use ferrocore_log::core::AppendTicket;
+use ferrocore_log::events::Event;
+use ferrocore_log::limits::APPENDS_WAITING_BYTES_MAX;
+use ferrocore_log::proof::{ProofRequest, UpgradeRequest};
+use ferrocore_log::storage::files::block_file::BlockFile;
+use ferrocore_log::storage::files::{CoreFiles, FileCore};
+use ferrocore_log::{
+    Core, CoreError, Corestore, Durability, EncryptionKey, StorageError, StoreOptions,
+};
+use rig::{Contents, Disk, What, header, key_pair, open};
+
+/// Where syncs wait, or fail.
+#[derive(Clone, Default)]
+struct Gate(Arc<(Mutex<GateState>, Condvar)>);
+
+#[derive(Default)]
+struct GateState {
+    is_closed: bool,
+    /// Whether syncs fail once so many more have passed.
+    fails_after: Option<usize>,
+    waiting: usize,
+}
+
+impl Gate {
+    fn close(&self) {
+        self.0.0.lock().unwrap().is_closed = true;
+    }
+
+    fn open(&self, fails_after: Option<usize>) {
+        let mut state = self.0.0.lock().unwrap();
+        (state.is_closed, state.fails_after) = (false, fails_after);
+        self.0.1.notify_all();
+    }
+
+    /// Waits until a sync does.
+    fn await_sync(&self) {
+        let state = self.0.0.lock().unwrap();
+        let none = |state: &mut GateState| state.waiting == 0;
+        drop(self.0.1.wait_while(state, none).unwrap());
+    }
+
+    fn pass(&self) -> io::Result<()> {
+        let mut state = self.0.0.lock().unwrap();
+        state.waiting += 1;
+        self.0.1.notify_all();
+        let mut state = self.0.1.wait_while(state, |s| s.is_closed).unwrap();
+        state.waiting -= 1;
+        match &mut state.fails_after {
+            Some(0) => return Err(io::Error::other("input/output error")),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+struct Gated {
+    file: Box<dyn BlockFile>,
+    gate: Gate,
+}
+
+impl BlockFile for Gated {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read(offset, buffer)
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write(offset, bytes)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.gate.pass()?;
+        self.file.sync()
+    }
+
+    fn punch(&self, range: Range<u64>) -> io::Result<()> {
+        self.file.punch(range)
+    }
+}
+
+/// A core on files with a gate, in Sync mode.
+fn gated() -> (Core, Disk, Gate) {
+    let (disk, gate) = (Disk::new(Contents::new()), Gate::default());
+    let gated = |file| -> Box<dyn BlockFile> {
+        let gate = gate.clone();
+        Box::new(Gated { file, gate })
+    };
+    let files = disk.core_files();
+    let files = CoreFiles {
+        oplog: gated(files.oplog),
+        tree: gated(files.tree),
+        bitfield: gated(files.bitfield),
+        data: gated(files.data),
+        header: gated(files.header),
+        ..files
+    };
+    let opened = FileCore::create(files, header(), Durability::Sync).unwrap();
+    let core = Core::open(opened, Some(key_pair()), Durability::Sync).unwrap();
+    (core, disk, gate)
+}
+
+fn syncs(disk: &Disk) -> usize {
+    let changes = disk.changes().into_iter();
+    changes.filter(|c| matches!(c.what, What::Sync)).count()
+}
+
+fn is_pending(ticket: &mut AppendTicket) -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    matches!(pin!(ticket).poll(&mut context), Poll::Pending)
+}
+
+#[test]
+fn nobody_sees_a_head_before_it_is_durable() {
+    let (core, disk, gate) = gated();
+    core.append("first").unwrap();
+    let events = core.events();
+    gate.close();
+    let mut ticket = core.append_async("second");
+    gate.await_sync();
+    let waiting: Vec<_> = (2..12).map(|i| core.append_async(format!("{i}"))).collect();
+    assert!(is_pending(&mut ticket));
+    assert_eq!((core.length(), core.contiguous_length()), (1, 1));
+    assert!(!core.has(1) && core.get_local(1).unwrap().is_none());
+    assert_eq!(events.try_next(), None);
+    let request = ProofRequest {
+        upgrade: Some(UpgradeRequest {
+            start: 1,
+            length: 1,
+        }),
+        ..ProofRequest::default()
+    };
+    assert!(core.prove(&request).is_err(), "there is nothing to prove");
+
+    let before = syncs(&disk);
+    gate.open(None);
+    assert_eq!(ticket.wait().unwrap().length, 2);
+    for (ticket, length) in waiting.into_iter().zip(3..) {
+        assert_eq!(ticket.wait().unwrap().length, length);
+        assert!(core.length() >= length);
+    }
+    assert_eq!(syncs(&disk) - before, 4, "data and oplog of two commits");
+    let appended = std::iter::from_fn(|| events.try_next())
+        .filter(|event| matches!(event, Event::Append { .. }))
+        .count();
+    assert_eq!(appended, 2);
+    for index in 2..12 {
+        let block = core.get_local(index).unwrap().unwrap();
+        assert_eq!(block, format!("{index}"));
+    }
+    let again = open(&Disk::new(disk.contents()), Durability::Sync).unwrap();
+    assert_eq!(again.unwrap().length(), 12);
+}
+
+#[test]
+fn a_failed_sync_fails_all_who_wait_and_the_core() {
+    let (core, _disk, gate) = gated();
+    core.append("first").unwrap();
+    gate.close();
+    let mut tickets = vec![core.append_async("second")];
+    gate.await_sync();
+    tickets.extend((0..5).map(|_| core.append_async("more")));
+    gate.open(Some(0));
+    for ticket in tickets {
+        let error = ticket.wait().unwrap_err();
+        assert!(matches!(error, CoreError::Storage(_)), "{error}");
+    }
+    assert_eq!(core.length(), 1, "nobody sees what may be lost");
+    gate.open(None);
+    let is_poisoned = |result| {
+        let poisoned = StorageError::Poisoned {
+            core: core.discovery_key(),
+        };
+        matches!(result, Err(CoreError::Storage(error)) if error.to_string() == poisoned.to_string())
+    };
+    assert!(is_poisoned(core.append("refused").map(drop)));
+    assert!(is_poisoned(core.append_async("refused").wait().map(drop)));
+    assert!(is_poisoned(core.flush()));
+}
+
+/// Goal: what a failed commit tells is told to everybody who was in it.
+#[test]
+fn all_of_one_commit_are_told_the_reason() {
+    let (core, _disk, gate) = gated();
+    core.append("synced what was new").unwrap();
+    gate.close();
+    let first = core.append_async("first");
+    gate.await_sync();
+    let second: Vec<_> = (0..5).map(|_| core.append_async("more")).collect();
+    // Data and oplog of the first commit.
+    gate.open(Some(2));
+    first.wait().unwrap();
+    for ticket in second {
+        let error = ticket.wait().unwrap_err();
+        let is_io = matches!(&error, CoreError::Storage(StorageError::Io { .. }));
+        assert!(
+            is_io && error.to_string().contains("input/output"),
+            "{error}"
+        );
+    }
+    assert_eq!(core.length(), 2);
+}
+
+#[test]
+fn blocks_are_where_their_append_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let durability = Durability::Sync;
+    let options = StoreOptions { durability };
+    let store = Corestore::open(directory.path(), options).unwrap();
+    let core = store.get_named("shared").unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let core = &core;
+            scope.spawn(move || {
+                for i in 0..20 {
+                    let blocks = [0, 1].map(|part| format!("{thread} {i} {part}"));
+                    let appended = core.append_batch(blocks.clone().map(Bytes::from).to_vec());
+                    let end = appended.unwrap().length;
+                    for (index, block) in (end - 2..end).zip(blocks) {
+                        assert_eq!(core.get_local(index).unwrap().unwrap(), block);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(core.length(), 8 * 20 * 2);
+}
+
+/// Goal: whoever waited for a ticket can close the store and open it again at once.
+#[test]
+fn a_ticket_is_ready_when_the_flusher_is_done_with_the_core() {
+    let directory = tempfile::tempdir().unwrap();
+    let durability = Durability::Sync;
+    for round in 0..30 {
+        let options = StoreOptions { durability };
+        let store = Corestore::open(directory.path(), options).unwrap();
+        let core = store.get_named("again").unwrap();
+        assert_eq!(core.length(), round);
+        let ticket = core.append_async("once more");
+        drop((core, store));
+        ticket.wait().unwrap();
+    }
+}
+
+#[test]
+fn encrypted_blocks_queue_up_too() {
+    let (core, _disk, gate) = gated();
+    let core = core.with_encryption(&EncryptionKey::generate());
+    gate.close();
+    let first = core.append_async("first");
+    gate.await_sync();
+    let second = core.append_async("second");
+    gate.open(None);
+    assert_eq!(first.wait().unwrap().byte_length, 5);
+    let appended = second.wait().unwrap();
+    assert_eq!((appended.length, appended.byte_length), (2, 11));
+    assert_eq!(core.get_local(1).unwrap().unwrap(), "second");
+}
+
+#[test]
+fn more_than_may_wait_is_refused() {
+    let (core, _disk, gate) = gated();
+    gate.close();
+    let first = core.append_async("first");
+    gate.await_sync();
+    let block = Bytes::from(vec![0; 8 << 20]);
+    let fit = APPENDS_WAITING_BYTES_MAX / block.len() + 1;
+    let mut tickets: Vec<_> = (0..fit).map(|_| core.append_async(block.clone())).collect();
+    let refused = tickets.pop().unwrap();
+    assert!(tickets.iter_mut().all(is_pending));
+    let error = refused.wait().unwrap_err();
+    assert!(matches!(error, CoreError::TooManyAppends { .. }), "{error}");
+    gate.open(None);
+    first.wait().unwrap();
+    // The rest is more than the files in memory take.
+    assert!(tickets.into_iter().any(|ticket| ticket.wait().is_err()));
+}
+
+#[test]
+fn nothing_waits_in_buffered_mode() {
+    let core = Corestore::memory().get_named("plain").unwrap();
+    let mut ticket = core.append_async("first");
+    assert!(!is_pending(&mut ticket));
+    assert_eq!(core.length(), 1);
+    let reader = Corestore::memory().get(&core.key()).unwrap();
+    let refused = reader.append_async("refused").wait();
+    assert!(matches!(refused, Err(CoreError::NotWritable { .. })));
+}
