@@ -6,7 +6,7 @@
 //! wants and claims what. Does not know networks, proofs or storage.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -45,7 +45,13 @@ pub struct Claim {
     pub index: u64,
     /// Whether somebody waits for just this block.
     pub urgent: bool,
+    /// Whether another supplier has it too, and is late: whoever delivers first ends the other's
+    /// work, so look now and then whether the block is here.
+    pub contested: bool,
 }
+
+/// Blocks of late suppliers that one claim may take on at once.
+const CONTESTED_MAX: usize = 16;
 
 /// The wants and suppliers of one core.
 #[derive(Default)]
@@ -65,7 +71,37 @@ struct State {
     blocks: BTreeMap<u64, usize>,
     ranges: BTreeMap<u64, RangeWant>,
     /// Who is getting which block.
-    claims: HashMap<u64, SupplierId>,
+    claims: HashMap<u64, Claimants>,
+    /// The claims whose supplier is late.
+    late: BTreeSet<u64>,
+}
+
+/// Who is getting one block.
+#[derive(Debug, Clone, Copy)]
+struct Claimants {
+    first: SupplierId,
+    /// Another one, since the first is late.
+    rival: Option<SupplierId>,
+}
+
+impl Claimants {
+    fn new(first: SupplierId) -> Self {
+        Self { first, rival: None }
+    }
+
+    fn include(&self, id: SupplierId) -> bool {
+        self.first == id || self.rival == Some(id)
+    }
+
+    /// Those who are left without `id`.
+    fn without(self, id: SupplierId) -> Option<Self> {
+        match self.rival {
+            Some(rival) if self.first == id => Some(Self::new(rival)),
+            Some(rival) if rival == id => Some(Self::new(self.first)),
+            None if self.first == id => None,
+            _ => Some(self),
+        }
+    }
 }
 
 struct Supplier {
@@ -165,17 +201,31 @@ impl SupplyHub {
             return Vec::new();
         }
         let mut taken = state.claim_blocks(id, local, length, remote, max);
+        state.contest(id, local, length, remote, max, true, &mut taken);
         state.claim_ranges(id, local, length, remote, max, &mut taken);
+        state.contest(id, local, length, remote, max, false, &mut taken);
         taken
+    }
+
+    /// A claim that takes long: another supplier may try, too.
+    pub(crate) fn late(&self, id: SupplierId, index: u64) {
+        let mut state = self.lock();
+        let is_alone = |claim: &Claimants| claim.first == id && claim.rival.is_none();
+        if state.claims.get(&index).is_some_and(is_alone) && state.late.insert(index) {
+            state.wake_others(id);
+        }
     }
 
     pub(crate) fn release(&self, id: SupplierId, index: u64) {
         let mut state = self.lock();
-        if state.claims.get(&index) != Some(&id) {
+        if !state
+            .claims
+            .get(&index)
+            .is_some_and(|claim| claim.include(id))
+        {
             return;
         }
-        state.claims.remove(&index);
-        state.offer(index);
+        state.give_back(id, index);
         // The one who could not deliver is not asked at once again.
         state.wake_others(id);
     }
@@ -296,6 +346,7 @@ impl SupplyHub {
         let mut state = self.lock();
         for index in blocks {
             state.claims.remove(&index);
+            state.late.remove(&index);
         }
         drop(state);
         self.progress.notify(usize::MAX);
@@ -305,6 +356,7 @@ impl SupplyHub {
     pub(crate) fn truncated(&self, length: u64) {
         let mut state = self.lock();
         state.claims.retain(|index, _| *index < length);
+        state.late.split_off(&length);
         for want in state.ranges.values_mut() {
             want.missing_from = want.missing_from.min(length.max(want.range.start));
         }
@@ -341,12 +393,51 @@ impl State {
             .map(|index| Claim {
                 index,
                 urgent: true,
+                contested: false,
             })
             .collect();
         for claim in &taken {
-            claims.insert(claim.index, id);
+            claims.insert(claim.index, Claimants::new(id));
         }
         taken
+    }
+
+    /// Takes on blocks whose suppliers are late: those somebody waits for, or any.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a step of claiming, with what it knows"
+    )]
+    fn contest(
+        &mut self,
+        id: SupplierId,
+        local: &Bitfield,
+        length: u64,
+        remote: &dyn Availability,
+        max: usize,
+        urgent: bool,
+        taken: &mut Vec<Claim>,
+    ) {
+        let (claims, blocks) = (&mut self.claims, &self.blocks);
+        let max = max.min(taken.len() + CONTESTED_MAX);
+        self.late.retain(|index| {
+            let index = *index;
+            let is_free = |claim: &&mut Claimants| claim.first != id && claim.rival.is_none();
+            let fits = (!urgent || blocks.contains_key(&index)) && index < length;
+            let is_to_be_had = || remote.next_available(index..index + 1).is_some();
+            if taken.len() >= max || !fits || local.get(index) || !is_to_be_had() {
+                return true;
+            }
+            let Some(claim) = claims.get_mut(&index).filter(is_free) else {
+                return true;
+            };
+            claim.rival = Some(id);
+            taken.push(Claim {
+                index,
+                urgent: blocks.contains_key(&index),
+                contested: true,
+            });
+            false
+        });
     }
 
     fn claim_ranges(
@@ -375,10 +466,11 @@ impl State {
                 }
                 *cursor = index + 1;
                 if let Entry::Vacant(slot) = self.claims.entry(index) {
-                    slot.insert(id);
+                    slot.insert(Claimants::new(id));
                     taken.push(Claim {
                         index,
                         urgent: false,
+                        contested: false,
                     });
                 }
             }
@@ -392,12 +484,28 @@ impl State {
 
     /// What `id` has claimed may be claimed again.
     fn free_claims(&mut self, id: SupplierId) {
-        let freed = self.claims.extract_if(|_, claimant| *claimant == id);
-        let first = freed.map(|(index, _)| index).min();
+        let claimed = self.claims.iter().filter(|(_, claim)| claim.include(id));
+        let claimed: Vec<u64> = claimed.map(|(index, _)| *index).collect();
+        for index in claimed {
+            self.give_back(id, index);
+        }
         for want in self.ranges.values_mut() {
             want.cursors.remove(&id);
         }
-        first.into_iter().for_each(|index| self.offer(index));
+    }
+
+    /// Takes `id` out of a claim. If nobody is left, the block may be claimed again.
+    fn give_back(&mut self, id: SupplierId, index: u64) {
+        self.late.remove(&index);
+        match self.claims.get(&index).and_then(|claim| claim.without(id)) {
+            Some(left) => {
+                self.claims.insert(index, left);
+            }
+            None => {
+                self.claims.remove(&index);
+                self.offer(index);
+            }
+        }
     }
 
     /// Block `index`, and those behind it, may be claimed again.
@@ -512,6 +620,46 @@ mod tests {
         hub.truncated(3);
         assert_eq!(hub.missing_from(want, &local), Some(3));
         assert_eq!(indexes(&hub.claim(ids[1], &local, 6, &All, 9)), [3, 4, 5]);
+    }
+
+    /// Goal: a late block is tried by one more supplier, after all that nobody is getting; it is
+    /// free only once both have given it back.
+    #[test]
+    fn a_late_block_is_contested_once() {
+        let (hub, ids) = hub_with_suppliers(3);
+        let local = Bitfield::new();
+        hub.want_range(0..3);
+        assert_eq!(indexes(&hub.claim(ids[0], &local, 3, &All, 1)), [0]);
+        hub.late(ids[1], 0); // not its claim
+        assert_eq!(indexes(&hub.claim(ids[1], &local, 3, &All, 1)), [1]);
+        hub.late(ids[0], 0);
+        let claims = hub.claim(ids[1], &local, 3, &All, 9);
+        assert_eq!(indexes(&claims), [2, 0]);
+        assert!(!claims[0].contested && claims[1].contested);
+        hub.late(ids[0], 0);
+        assert!(hub.claim(ids[2], &local, 3, &All, 9).is_empty());
+        hub.release(ids[0], 0);
+        assert!(
+            hub.claim(ids[2], &local, 3, &All, 9).is_empty(),
+            "the rival is at it"
+        );
+        hub.release(ids[1], 0);
+        assert_eq!(indexes(&hub.claim(ids[2], &local, 3, &All, 9)), [0]);
+    }
+
+    /// Goal: a late block that somebody waits for goes before a range.
+    #[test]
+    fn a_late_urgent_block_is_contested_first() {
+        let (hub, ids) = hub_with_suppliers(2);
+        let local = Bitfield::new();
+        hub.want_block(7);
+        hub.claim(ids[0], &local, 9, &All, 9);
+        hub.late(ids[0], 7);
+        hub.want_range(0..9);
+        assert_eq!(indexes(&hub.claim(ids[1], &local, 9, &All, 2)), [7, 0]);
+        hub.detach(ids[0]);
+        hub.detach(ids[1]);
+        assert!(hub.lock().claims.is_empty() && hub.lock().late.is_empty());
     }
 
     #[test]

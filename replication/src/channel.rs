@@ -125,6 +125,7 @@ impl CoreChannel {
         self.extensions.look(&self.core, self.downloads.supplier());
         committed?;
         let (core, peer) = (&self.core, &self.peer);
+        self.downloads.cancel_overtaken(core, wire, &mut self.stats);
         self.downloads
             .schedule(core, peer, wire, budget, now, &mut self.stats);
         Ok(())

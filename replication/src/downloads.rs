@@ -213,6 +213,19 @@ impl Downloads {
             wire.send(&Message::Cancel(Cancel { request }));
             self.give_up(core, &pending);
         }
+        if let Some(id) = self.supplier() {
+            let late = self.requests.late(now).into_iter();
+            late.for_each(|path| core.supply().late(id, path.block));
+        }
+    }
+
+    /// Takes back requests for blocks that have come from other peers.
+    pub(crate) fn cancel_overtaken(&mut self, core: &Core, wire: &mut Wire<'_>, stats: &mut Stats) {
+        for (request, pending) in self.requests.overtaken(|block| core.has(block)) {
+            stats.requests_overtaken += 1;
+            wire.send(&Message::Cancel(Cancel { request }));
+            self.give_up(core, &pending);
+        }
     }
 
     /// Verifies what has arrived and commits it in one pass.
@@ -390,6 +403,9 @@ impl Downloads {
             ..ProofRequest::default()
         };
         let id = self.requests.insert(proof.fork, Asked::Block(path), now);
+        if claim.contested {
+            self.requests.contest(id);
+        }
         wire.send(&Message::Request(Request {
             id,
             proof,

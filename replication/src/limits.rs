@@ -10,6 +10,13 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// A request is given up this long after it was sent, even if others are being answered.
 pub const REQUEST_TIMEOUT_TOTAL: Duration = Duration::from_secs(300);
 
+/// Another peer may be asked for a block, too, once its answer takes twice the usual time on this
+/// channel, but not sooner than this.
+pub const LATE_AFTER_MIN: Duration = Duration::from_millis(500);
+
+/// ... and not later than this.
+pub const LATE_AFTER_MAX: Duration = Duration::from_secs(3);
+
 /// Requests in flight on a fresh channel: what a JavaScript peer keeps in flight over TCP.
 pub const WINDOW_START: usize = 48;
 
@@ -84,5 +91,6 @@ const _: () = assert!(
     UPLOAD_BUFFER_TARGET + FRAME_LEN_MAX < OUTPUT_MAX,
     "one block never stops reading"
 );
+const _: () = assert!(LATE_AFTER_MAX.as_secs() < REQUEST_TIMEOUT.as_secs());
 const _: () = assert!(WINDOW_MIN <= WINDOW_START && WINDOW_START <= WINDOW_MAX);
 const _: () = assert!(WINDOW_MAX <= IN_FLIGHT_MAX);

@@ -2,14 +2,15 @@
 //!
 //! Knows bookkeeping. Does not know what is wanted or whether an answer holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ferrocore_log::proof::Proof;
 use ferrocore_primitives::time::Time;
 
 use crate::limits::{
-    REQUEST_TIMEOUT, REQUEST_TIMEOUT_TOTAL, WINDOW_BYTES, WINDOW_MAX, WINDOW_MIN, WINDOW_START,
+    LATE_AFTER_MAX, LATE_AFTER_MIN, REQUEST_TIMEOUT, REQUEST_TIMEOUT_TOTAL, WINDOW_BYTES,
+    WINDOW_MAX, WINDOW_MIN, WINDOW_START,
 };
 use crate::promises::Path;
 
@@ -32,6 +33,8 @@ pub(crate) struct Pending {
     pub(crate) fork: u64,
     pub(crate) asked: Asked,
     sent_at: Time,
+    /// Whether another peer may be asked, or has been, too.
+    is_contested: bool,
 }
 
 impl Pending {
@@ -70,6 +73,12 @@ pub(crate) struct Requests {
     /// Whether more would be in flight if the window were larger.
     is_limited: bool,
     last_answer: Time,
+    /// How long answers to requests for blocks take, smoothed.
+    usual: Option<Duration>,
+    /// All requests before this one that can be late are contested.
+    late_from: u64,
+    /// Contested requests, by id.
+    contested: BTreeSet<u64>,
 }
 
 impl Requests {
@@ -81,6 +90,9 @@ impl Requests {
             window: WINDOW_START,
             is_limited: false,
             last_answer: now,
+            usual: None,
+            late_from: 0,
+            contested: BTreeSet::new(),
         }
     }
 
@@ -97,6 +109,7 @@ impl Requests {
     /// Forgets all of them: their answers mean nothing any more.
     pub(crate) fn forget(&mut self) {
         self.pending.clear();
+        self.contested.clear();
         self.heads = 0;
     }
 
@@ -115,6 +128,7 @@ impl Requests {
             fork,
             asked,
             sent_at: now,
+            is_contested: false,
         };
         self.heads += usize::from(pending.path().is_none());
         self.pending.insert(id, pending);
@@ -127,10 +141,62 @@ impl Requests {
     pub(crate) fn answered(&mut self, id: u64, now: Time) -> Option<Pending> {
         let pending = self.remove(id)?;
         self.last_answer = now;
+        if pending.path().is_some() {
+            self.learn(now.saturating_since(pending.sent_at));
+        }
         if self.is_limited {
             self.window = (self.window + 1).min(WINDOW_MAX);
         }
         Some(pending)
+    }
+
+    /// The requests for blocks that have become late: from now on they are contested.
+    pub(crate) fn late(&mut self, now: Time) -> Vec<Path> {
+        let after = self.late_after();
+        let mut late = Vec::new();
+        for (id, pending) in self.pending.range_mut(self.late_from..) {
+            let Some(path) = pending.path() else {
+                continue;
+            };
+            if pending.sent_at + after > now {
+                break;
+            }
+            self.late_from = *id + 1;
+            if !std::mem::replace(&mut pending.is_contested, true) {
+                self.contested.insert(*id);
+                late.push(path);
+            }
+        }
+        late
+    }
+
+    /// Says that the block of a request is being got from another peer, too.
+    pub(crate) fn contest(&mut self, id: u64) {
+        if let Some(pending) = self.pending.get_mut(&id) {
+            pending.is_contested = true;
+            self.contested.insert(id);
+        }
+    }
+
+    /// Takes out the contested requests whose blocks `is_here`. The window shrinks: a peer that is
+    /// overtaken is asked for less.
+    pub(crate) fn overtaken(&mut self, is_here: impl Fn(u64) -> bool) -> Vec<(u64, Pending)> {
+        let is_overtaken = |id: &&u64| {
+            let path = self.pending.get(id).and_then(Pending::path);
+            path.is_some_and(|path| is_here(path.block))
+        };
+        let ids: Vec<u64> = self
+            .contested
+            .iter()
+            .filter(is_overtaken)
+            .copied()
+            .collect();
+        if !ids.is_empty() {
+            self.window = (self.window / 2).max(WINDOW_MIN);
+        }
+        ids.into_iter()
+            .filter_map(|id| Some((id, self.remove(id)?)))
+            .collect()
     }
 
     /// Takes out the requests that are overdue, with their ids, and halves the window if any is.
@@ -150,12 +216,23 @@ impl Requests {
             .collect()
     }
 
-    /// When the next request will be overdue, at the earliest: ids are in order of sending.
+    /// When the next request will be overdue or late, at the earliest: ids are in order of sending.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        self.pending
-            .values()
-            .next()
-            .map(|oldest| self.deadline(oldest))
+        let overdue = self.pending.values().next().map(|p| self.deadline(p));
+        let mut punctual = self.pending.range(self.late_from..).map(|(_, p)| p);
+        let late = punctual.find(|pending| pending.path().is_some());
+        let late = late.map(|pending| pending.sent_at + self.late_after());
+        overdue.into_iter().chain(late).min()
+    }
+
+    fn late_after(&self) -> Duration {
+        let usual = self.usual.unwrap_or(LATE_AFTER_MAX);
+        (2 * usual).clamp(LATE_AFTER_MIN, LATE_AFTER_MAX)
+    }
+
+    /// An answer took this long.
+    fn learn(&mut self, took: Duration) {
+        self.usual = Some(self.usual.map_or(took, |usual| (7 * usual + took) / 8));
     }
 
     fn deadline(&self, pending: &Pending) -> Time {
@@ -166,6 +243,7 @@ impl Requests {
 
     fn remove(&mut self, id: u64) -> Option<Pending> {
         let pending = self.pending.remove(&id)?;
+        self.contested.remove(&id);
         self.heads -= usize::from(pending.path().is_none());
         Some(pending)
     }

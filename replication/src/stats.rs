@@ -18,6 +18,8 @@ pub struct Stats {
     pub requests_sent: u64,
     /// Requests given up because no answer came.
     pub requests_timed_out: u64,
+    /// Requests taken back because another peer was faster.
+    pub requests_overtaken: u64,
     /// Requests that came.
     pub requests_received: u64,
     /// Answers to nothing: late, cancelled or made up.
@@ -36,6 +38,7 @@ impl AddAssign for Stats {
         self.bytes_uploaded += other.bytes_uploaded;
         self.requests_sent += other.requests_sent;
         self.requests_timed_out += other.requests_timed_out;
+        self.requests_overtaken += other.requests_overtaken;
         self.requests_received += other.requests_received;
         self.answers_ignored += other.answers_ignored;
         self.proofs_refused += other.proofs_refused;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{Pair, assert_complete_copy, blocks, writer_and_reader};
 use ferrocore_log::Corestore;
-use ferrocore_replication::limits::{LAST_BLOCKS, REQUEST_TIMEOUT};
+use ferrocore_replication::limits::{LAST_BLOCKS, LATE_AFTER_MAX, REQUEST_TIMEOUT};
 
 #[test]
 fn a_reader_gets_a_whole_core() {
@@ -292,6 +292,42 @@ fn a_silent_peer_loses_its_claims() {
     silent.pass(REQUEST_TIMEOUT);
     other.drive();
     assert_complete_copy(&writer, &reader);
+}
+
+#[test]
+fn a_slow_peer_is_overtaken() {
+    // Goal: the end of a download does not wait for the slowest. What it was asked for comes from the
+    // other peer as soon as it is late, it is told so, and what it still sends is no offence.
+    let (here, writer, there, reader) = writer_and_reader(&blocks(200));
+    let mut slow = Pair::new(&here, &there);
+    let _all = reader.download_all();
+    slow.b.connection.attach(&reader, slow.now);
+    while slow.b.stats().requests_sent < 2 {
+        slow.step();
+    }
+    let mut fast = Pair::new(&here, &there);
+    fast.b.connection.attach(&reader, fast.now);
+    fast.drive();
+    let claimed = 200 - reader.count(0..200);
+    assert!(claimed > 0, "the slow one holds its claims");
+
+    let answers = slow.a.step(slow.now).unwrap(); // on their way for long
+    slow.now += LATE_AFTER_MAX;
+    slow.b.step(slow.now).unwrap();
+    fast.drive();
+    assert_complete_copy(&writer, &reader);
+    slow.b.step(slow.now).unwrap();
+    assert_eq!(slow.b.stats().requests_overtaken, claimed);
+    slow.b.arriving.extend(answers);
+    slow.drive();
+    assert_eq!(slow.b.stats().answers_ignored, claimed);
+    writer.append("more").unwrap();
+    slow.drive();
+    assert_eq!(
+        reader.get_local(200).unwrap().unwrap(),
+        "more",
+        "it is asked again"
+    );
 }
 
 #[test]

@@ -186,6 +186,12 @@ impl Supply<'_> {
         self.core.inner.supply.release(id, index);
     }
 
+    /// Says that a claimed block takes long. Another supplier that has nothing better to do may
+    /// claim it too; look now and then whether it has come from there.
+    pub fn late(&self, id: SupplierId, index: u64) {
+        self.core.inner.supply.late(id, index);
+    }
+
     /// Says that more can be delivered at or past block `from` than when it was last claimed.
     pub fn available(&self, id: SupplierId, from: u64) {
         self.core.inner.supply.available(id, from);
