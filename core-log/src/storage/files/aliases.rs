@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use ferrocore_primitives::keys::DiscoveryKey;
 
-use super::block_file::sync_directory;
+use super::positional::sync_directory;
 use super::{io_error, parse_hex};
 use crate::storage::{Alias, Durability, StorageError};
 

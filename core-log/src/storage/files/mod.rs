@@ -25,6 +25,7 @@ mod open_cores;
 mod oplog;
 mod overlay;
 mod part;
+mod positional;
 mod record;
 mod recovery;
 mod secrets;
@@ -41,10 +42,11 @@ use ferrocore_primitives::random;
 use zeroize::Zeroizing;
 
 use self::aliases::Aliases;
-use self::block_file::{BlockFile, OsFile, sync_directory};
+use self::block_file::{BlockFile, OsFile};
 pub use self::file_core::{CoreFiles, FileCore};
 use self::lock::LockedFile;
 use self::open_cores::OpenCores;
+use self::positional::sync_directory;
 use self::secrets::Secrets;
 use crate::storage::{
     Alias, CoreHeader, Durability, OpenedCore, Storage, StorageError, lock as lock_mutex,

@@ -8,8 +8,8 @@ use ferrocore_primitives::keys::DiscoveryKey;
 use ferrocore_primitives::sign::KeyPair;
 use zeroize::Zeroizing;
 
-use super::block_file::sync_directory;
 use super::io_error;
+use super::positional::sync_directory;
 use crate::storage::StorageError;
 
 /// The directory of imported secret keys.
