@@ -119,9 +119,7 @@ impl NodeBuilder {
     /// [`NodeError::Store`] if the store is damaged or in use by another program,
     /// [`NodeError::Listen`] if an address cannot be listened on.
     pub async fn open(self) -> Result<Node, NodeError> {
-        let options = StoreOptions {
-            durability: self.durability,
-        };
+        let options = StoreOptions::from(self.durability);
         let store = match &self.dir {
             Some(dir) => Corestore::open(dir, options)?,
             None => Corestore::memory(),

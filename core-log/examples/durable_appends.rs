@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .map_or_else(std::env::temp_dir, Into::into);
     let directory = base.join(format!("durable-appends-{}", std::process::id()));
     let durability = Durability::Sync;
-    let store = Corestore::open(&directory, StoreOptions { durability })?;
+    let store = Corestore::open(&directory, StoreOptions::from(durability))?;
     for appenders in [1, 8, 64] {
         let shared = store.get_named(&format!("shared by {appenders}"))?;
         let one = run(&vec![shared; appenders]);

@@ -68,6 +68,20 @@ struct Inner {
 pub struct StoreOptions {
     /// What a commit survives once it has returned.
     pub durability: Durability,
+    /// Most files that are open at once for the cores of the store, at least 8. Any number of
+    /// cores may be open: the files of those used longest ago are closed meanwhile. Only those in
+    /// use at the moment may exceed it. By default a quarter of what the system allows the
+    /// process, but at most 1024; raise it when many more cores are busy at a time.
+    pub open_files_max: Option<usize>,
+}
+
+impl From<Durability> for StoreOptions {
+    fn from(durability: Durability) -> Self {
+        Self {
+            durability,
+            ..Self::default()
+        }
+    }
 }
 
 /// Which core to open or create, for those that a name or a key alone does not tell.
@@ -156,7 +170,11 @@ impl Corestore {
     /// [`StorageError::Locked`] if another program has it open.
     #[cfg(feature = "files")]
     pub fn open(directory: impl AsRef<Path>, options: StoreOptions) -> Result<Self, StoreError> {
-        let files = Files::open(directory.as_ref(), options.durability)?;
+        let files = Files::open_with(
+            directory.as_ref(),
+            options.durability,
+            options.open_files_max,
+        )?;
         Ok(Self::with_storage(files, options)?)
     }
 

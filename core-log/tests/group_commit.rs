@@ -227,7 +227,7 @@ fn all_of_one_commit_are_told_the_reason() {
 fn blocks_are_where_their_append_says() {
     let directory = tempfile::tempdir().unwrap();
     let durability = Durability::Sync;
-    let options = StoreOptions { durability };
+    let options = StoreOptions::from(durability);
     let store = Corestore::open(directory.path(), options).unwrap();
     let core = store.get_named("shared").unwrap();
     std::thread::scope(|scope| {
@@ -254,7 +254,7 @@ fn a_ticket_is_ready_when_the_flusher_is_done_with_the_core() {
     let directory = tempfile::tempdir().unwrap();
     let durability = Durability::Sync;
     for round in 0..30 {
-        let options = StoreOptions { durability };
+        let options = StoreOptions::from(durability);
         let store = Corestore::open(directory.path(), options).unwrap();
         let core = store.get_named("again").unwrap();
         assert_eq!(core.length(), round);

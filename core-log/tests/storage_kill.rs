@@ -90,7 +90,7 @@ fn open(directory: &Path, workload: usize) -> Core {
         4 => Durability::Sync,
         _ => Durability::Buffered,
     };
-    let store = Corestore::open(directory, StoreOptions { durability }).unwrap();
+    let store = Corestore::open(directory, StoreOptions::from(durability)).unwrap();
     store.get_named("killed").unwrap()
 }
 

@@ -273,6 +273,15 @@ pub enum StorageError {
         /// The holder's process id, when it is one of ours.
         holder: Option<u32>,
     },
+    /// Another program changed a core that was open here; close all handles on it and open it
+    /// again.
+    #[error("{} was changed by another program: {how}; open the core again", path.display())]
+    Changed {
+        /// The file in which it was noticed.
+        path: PathBuf,
+        /// What was noticed.
+        how: &'static str,
+    },
     /// What is stored cannot be right; restore it from a backup or fetch it from a peer.
     #[error("core {core} is corrupt in {part} at {offset}: {reason}")]
     Corrupt {

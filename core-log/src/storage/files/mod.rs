@@ -17,6 +17,7 @@ mod aliases;
 mod bitfield;
 pub mod block_file;
 mod data;
+mod directory;
 mod entry;
 mod file_core;
 mod header;
@@ -25,6 +26,7 @@ mod open_cores;
 mod oplog;
 mod overlay;
 mod part;
+mod pool;
 mod positional;
 mod record;
 mod recovery;
@@ -43,9 +45,11 @@ use zeroize::Zeroizing;
 
 use self::aliases::Aliases;
 use self::block_file::{BlockFile, OsFile};
+use self::directory::{CoreDirectory, Unusable};
 pub use self::file_core::{CoreFiles, FileCore};
 use self::lock::LockedFile;
 use self::open_cores::OpenCores;
+use self::pool::Pool;
 use self::positional::sync_directory;
 use self::secrets::Secrets;
 use crate::storage::{
@@ -64,6 +68,7 @@ pub struct Files {
     aliases_path: PathBuf,
     secrets: Secrets,
     open_cores: Arc<OpenCores>,
+    pool: Arc<Pool>,
     _lock: LockedFile,
     _holder: Option<LockedFile>,
 }
@@ -76,6 +81,19 @@ impl Files {
     /// # Errors
     /// [`StorageError::Locked`] if another program has it open, [`StorageError::Io`].
     pub fn open(directory: &Path, durability: Durability) -> Result<Self, StorageError> {
+        Self::open_with(directory, durability, None)
+    }
+
+    /// As [`Files::open`], with at most `open_files_max` files open for its cores; see
+    /// [`StoreOptions::open_files_max`](crate::StoreOptions::open_files_max).
+    ///
+    /// # Errors
+    /// As for [`Files::open`].
+    pub fn open_with(
+        directory: &Path,
+        durability: Durability,
+        open_files_max: Option<usize>,
+    ) -> Result<Self, StorageError> {
         let corestore = directory.join("corestore");
         create_directories(&corestore)?;
         let lock = lock_store(directory, &corestore.join("primary-key"))?;
@@ -89,6 +107,7 @@ impl Files {
             aliases_path: directory.join("aliases"),
             secrets: Secrets::new(directory.join("keys")),
             open_cores: Arc::new(OpenCores::default()),
+            pool: Arc::new(Pool::new(open_files_max)),
             _holder: announce_holder(directory)?,
             _lock: lock,
         })
@@ -113,16 +132,10 @@ impl Files {
             let holder = Some(process::id());
             return Err(StorageError::Locked { path, holder });
         };
-        match lock::open(&path, create) {
-            Ok(Some(LockedFile { file, lock })) => {
-                let oplog = OsFile::from_open(path, file);
-                let guard = Some(Box::new((lock, registration)) as _);
-                Ok(Some(core_files(directory, Box::new(oplog), guard)))
-            }
-            Ok(None) => Err(StorageError::Locked { path, holder: None }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(io_error("open", &path)(error)),
-        }
+        let pool = Arc::clone(&self.pool);
+        let opened = CoreDirectory::open(directory.clone(), create, pool, Box::new(registration));
+        let opened = opened.map_err(file_error("open", &path))?;
+        Ok(opened.map(|opened| core_files(directory, |name| opened.file(name))))
     }
 
     /// Runs `work` on the index of aliases, which is read or rebuilt when first needed.
@@ -197,8 +210,9 @@ impl Storage for Files {
 
     fn peek(&self, core: &DiscoveryKey) -> Result<Option<CoreHeader>, StorageError> {
         let directory = self.directory_of(core);
-        let oplog = OsFile::new(directory.join("oplog"));
-        FileCore::peek(core, core_files(directory, Box::new(oplog), None))
+        let path = directory.clone();
+        let file = |name: &str| Box::new(OsFile::new(path.join(name))) as Box<dyn BlockFile>;
+        FileCore::peek(core, core_files(directory, file))
     }
 
     fn list(&self) -> Result<Vec<DiscoveryKey>, StorageError> {
@@ -257,19 +271,14 @@ impl Files {
     }
 }
 
-fn core_files(
-    directory: PathBuf,
-    oplog: Box<dyn BlockFile>,
-    guard: Option<Box<dyn std::any::Any + Send + Sync>>,
-) -> CoreFiles {
-    let file = |name| Box::new(OsFile::new(directory.join(name))) as Box<dyn BlockFile>;
+fn core_files(directory: PathBuf, file: impl Fn(&str) -> Box<dyn BlockFile>) -> CoreFiles {
     CoreFiles {
-        oplog,
+        oplog: file("oplog"),
         tree: file("tree"),
         bitfield: file("bitfield"),
         data: file("data"),
         header: file("header"),
-        guard,
+        guard: None,
         directory,
     }
 }
@@ -401,5 +410,19 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Stor
         action,
         path: path.to_owned(),
         source,
+    }
+}
+
+/// As [`io_error`], for a file that another program may have taken or changed.
+fn file_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StorageError {
+    let path = path.to_owned();
+    move |source| match source.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(Unusable::Locked) => StorageError::Locked { path, holder: None },
+        Some(Unusable::Changed(how)) => StorageError::Changed { path, how },
+        None => StorageError::Io {
+            action,
+            path,
+            source,
+        },
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::block_file::BlockFile;
+use super::file_error;
 use crate::storage::StorageError;
 
 /// A [`BlockFile`] that knows its path.
@@ -73,10 +74,6 @@ impl Part {
     }
 
     fn name<T>(&self, action: &'static str, result: io::Result<T>) -> Result<T, StorageError> {
-        result.map_err(|source| StorageError::Io {
-            action,
-            path: self.path.clone(),
-            source,
-        })
+        result.map_err(|source| file_error(action, &self.path)(source))
     }
 }

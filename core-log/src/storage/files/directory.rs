@@ -1,0 +1,456 @@
+//! The files of one core, opened when they are used and closed when others need the descriptors.
+//!
+//! Knows descriptors, the lock, and whether a file is still the one that was closed. Does not
+//! know what is in the files.
+//!
+//! # Why an idle core may be without its lock
+//!
+//! The lock on `oplog` is lost when the file is closed. It is held whenever any file of the core is
+//! open, and a core without it is not unguarded: `corestore/primary-key` stays locked as long as
+//! the store is open, which keeps out Corestore 6 and every program of ours. What remains is a bare
+//! hypercore 10 that opens the core's directory by itself. It is found out: before any file is
+//! opened again, `oplog` is locked and must be as it was left: the same file, as long as it was,
+//! with the same records in both header slots. Every commit of either program changes the length
+//! or a slot's checksum, so whoever changed anything is noticed before anything is read or
+//! written, and the core refuses work from then on. The other files must be the same ones.
+//!
+//! A file that failed to be written out after it was closed tells so at the next sync all the
+//! same: Linux keeps an error that nobody was told for whoever opens the file next.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+
+use thiserror::Error;
+
+use super::block_file::BlockFile;
+use super::lock::{self, LockedFile};
+use super::oplog::SLOT_BYTES;
+use super::pool::{Holder, Pool};
+use super::positional;
+use super::record::FRAME_BYTES;
+
+/// The files of a core, by number; [`OPLOG`] is the locked one.
+const NAMES: [&str; 5] = ["oplog", "tree", "bitfield", "data", "header"];
+const OPLOG: usize = 0;
+
+/// A file cannot be used again after it was closed.
+#[derive(Debug, Error)]
+pub(super) enum Unusable {
+    /// Another program has locked the core.
+    #[error("another program has it open")]
+    Locked,
+    /// Another program changed the core.
+    #[error("{0}")]
+    Changed(&'static str),
+}
+
+/// The directory of one core that this process has open.
+pub(super) struct CoreDirectory {
+    path: PathBuf,
+    pool: Arc<Pool>,
+    /// Held shared while a file is used, exclusively to open or close any.
+    files: RwLock<Files>,
+    /// Since the pool's hand passed.
+    used: AtomicBool,
+    /// Whether the entry of a file in the directory may not have reached the device yet.
+    new: [AtomicBool; NAMES.len()],
+    /// Kept until all files are closed.
+    _guard: Box<dyn Send + Sync>,
+}
+
+struct Files {
+    oplog: Option<LockedFile>,
+    /// What the oplog was when it was closed.
+    seal: Option<Seal>,
+    /// All but the oplog, whose place is never used.
+    others: [Slot; NAMES.len()],
+}
+
+enum Slot {
+    /// Never looked for.
+    Unknown,
+    /// Looked for, and not there. Nobody else creates it.
+    Missing,
+    Open(File, Identity),
+    Closed(Identity),
+}
+
+/// Which file it is, where the system tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity(u64, u64);
+
+/// What is compared of an oplog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seal {
+    identity: Identity,
+    len: u64,
+    /// Checksum and length of the records in both header slots.
+    frames: [[u8; FRAME_BYTES]; 2],
+}
+
+impl CoreDirectory {
+    /// Opens and locks the oplog in the directory `path`; `None` if there is none and it is not
+    /// to be created. `guard` is kept until all files are closed for good.
+    ///
+    /// # Errors
+    /// [`Unusable::Locked`] within the error if somebody else has it locked.
+    pub(super) fn open(
+        path: PathBuf,
+        create: bool,
+        pool: Arc<Pool>,
+        guard: Box<dyn Send + Sync>,
+    ) -> io::Result<Option<Arc<Self>>> {
+        let oplog_path = path.join("oplog");
+        let oplog = match open_in(&pool, || open_locked(&oplog_path, create)) {
+            Ok(oplog) => oplog,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let files = Files {
+            oplog: Some(oplog),
+            seal: None,
+            others: [const { Slot::Unknown }; NAMES.len()],
+        };
+        let directory = Arc::new(Self {
+            path,
+            pool,
+            files: RwLock::new(files),
+            used: AtomicBool::new(true),
+            new: [true, false, false, false, false].map(AtomicBool::new),
+            _guard: guard,
+        });
+        directory.join_pool();
+        Ok(Some(directory))
+    }
+
+    /// The file `name` of the core.
+    pub(super) fn file(self: &Arc<Self>, name: &str) -> Box<dyn BlockFile> {
+        let number = NAMES.iter().position(|known| *known == name);
+        Box::new(PooledFile {
+            directory: Arc::clone(self),
+            number: number.expect("a core has no other files"),
+        })
+    }
+
+    /// Runs `work` on a file that stays open meanwhile; on `None` if there is no such file.
+    fn with<T>(
+        self: &Arc<Self>,
+        number: usize,
+        create: bool,
+        work: impl FnOnce(Option<&File>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        let files = self.read();
+        match files.get(number) {
+            Some(None) if create => {}
+            Some(file) => return work(file),
+            None => {}
+        }
+        drop(files);
+        let mut files = self.write();
+        self.ensure_open(&mut files, number, create)?;
+        work(files.get(number).flatten())
+    }
+
+    fn with_existing<T>(
+        self: &Arc<Self>,
+        number: usize,
+        missing: T,
+        work: impl FnOnce(&File) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.with(number, false, |file| file.map_or(Ok(missing), work))
+    }
+
+    fn with_created<T>(
+        self: &Arc<Self>,
+        number: usize,
+        work: impl FnOnce(&File) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let not_there = || io::Error::from(io::ErrorKind::NotFound);
+        self.with(number, true, |file| work(file.ok_or_else(not_there)?))
+    }
+
+    /// Opens a file, the oplog before it.
+    fn ensure_open(
+        self: &Arc<Self>,
+        files: &mut Files,
+        number: usize,
+        create: bool,
+    ) -> io::Result<()> {
+        if files.oplog.is_none() {
+            files.oplog = Some(self.reopen_oplog(files.seal)?);
+            self.join_pool();
+        }
+        let Some(slot) = files.others.get_mut(number).filter(|_| number != OPLOG) else {
+            return Ok(());
+        };
+        if matches!(slot, Slot::Open(..)) || matches!(slot, Slot::Missing if !create) {
+            return Ok(()); // another thread was here first
+        }
+        let known = match slot {
+            Slot::Closed(known) => Some(*known),
+            _ => None,
+        };
+        *slot = match self.open_other(number, create, known)? {
+            Some((file, identity)) => Slot::Open(file, identity),
+            None => Slot::Missing,
+        };
+        Ok(())
+    }
+
+    /// Opens the file `number`, which must be the `known` one if it was open before.
+    fn open_other(
+        &self,
+        number: usize,
+        create: bool,
+        known: Option<Identity>,
+    ) -> io::Result<Option<(File, Identity)>> {
+        let path = self.path.join(NAMES.get(number).unwrap_or(&""));
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        let opened = match open_in(&self.pool, || options.open(&path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match known {
+                Some(_) => return Err(changed("it was removed")),
+                None if !create => return Ok(None),
+                None => {
+                    options.create(true).truncate(false);
+                    self.set_new(number);
+                    open_in(&self.pool, || options.open(&path))
+                }
+            },
+            opened => opened,
+        };
+        let file = opened?;
+        let identity = file.metadata().map(|metadata| Identity::from(&metadata));
+        match identity {
+            Ok(identity) if known.is_none_or(|known| known == identity) => {
+                Ok(Some((file, identity)))
+            }
+            result => {
+                self.pool.release(1);
+                result.and(Err(changed("it was replaced")))
+            }
+        }
+    }
+
+    fn reopen_oplog(&self, seal: Option<Seal>) -> io::Result<LockedFile> {
+        let path = self.path.join("oplog");
+        let opened = match open_in(&self.pool, || open_locked(&path, false)) {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(changed("it was removed"));
+            }
+            Err(error) => return Err(error),
+        };
+        match Seal::of(&opened.file) {
+            Ok(found) if Some(found) == seal => Ok(opened),
+            result => {
+                self.pool.release(1);
+                result.and(Err(changed("its journal is not as it was left")))
+            }
+        }
+    }
+
+    fn join_pool(self: &Arc<Self>) {
+        let holder: Arc<dyn Holder> = Arc::clone(self) as _;
+        self.pool.join(Arc::downgrade(&holder));
+    }
+
+    fn set_new(&self, number: usize) {
+        if let Some(new) = self.new.get(number) {
+            new.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn sync(self: &Arc<Self>, number: usize) -> io::Result<()> {
+        self.with_existing(number, (), |file| {
+            file.sync_data()?;
+            let new = self.new.get(number);
+            match new.is_some_and(|new| new.swap(false, Ordering::Relaxed)) {
+                true => positional::sync_directory(&self.path),
+                false => Ok(()),
+            }
+        })
+    }
+
+    // A panic while files are used leaves them open; nothing is half done.
+    fn read(&self) -> RwLockReadGuard<'_, Files> {
+        self.files.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Files> {
+        self.files.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Holder for CoreDirectory {
+    fn close(&self) -> Option<usize> {
+        if self.used.swap(false, Ordering::Relaxed) {
+            return None;
+        }
+        let mut files = match self.files.try_write() {
+            Ok(files) => files,
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        // What cannot be recognised later stays open.
+        files.close().ok()
+    }
+}
+
+impl Drop for CoreDirectory {
+    fn drop(&mut self) {
+        let files = self.files.get_mut();
+        let files = files.unwrap_or_else(PoisonError::into_inner);
+        self.pool.release(files.count());
+    }
+}
+
+impl Files {
+    /// The file if it is open; `Some(None)` if it is known not to exist.
+    fn get(&self, number: usize) -> Option<Option<&File>> {
+        if number == OPLOG {
+            return Some(Some(&self.oplog.as_ref()?.file));
+        }
+        match self.others.get(number)? {
+            Slot::Open(file, _) => Some(Some(file)),
+            Slot::Missing => Some(None),
+            Slot::Unknown | Slot::Closed(_) => None,
+        }
+    }
+
+    fn count(&self) -> usize {
+        let open = |slot: &&Slot| matches!(slot, Slot::Open(..));
+        self.others.iter().filter(open).count() + usize::from(self.oplog.is_some())
+    }
+
+    /// Closes all files, and says how many.
+    fn close(&mut self) -> io::Result<usize> {
+        let count = self.count();
+        if let Some(oplog) = &self.oplog {
+            self.seal = Some(Seal::of(&oplog.file)?);
+        }
+        for slot in &mut self.others {
+            if let Slot::Open(_, identity) = slot {
+                *slot = Slot::Closed(*identity);
+            }
+        }
+        self.oplog = None; // last: while any file is open, the lock is held
+        Ok(count)
+    }
+}
+
+impl Seal {
+    fn of(file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        let mut frames = [[0; FRAME_BYTES]; 2];
+        for (frame, slot) in frames.iter_mut().zip(0..) {
+            positional::read_at(file, slot * SLOT_BYTES as u64, frame)?;
+        }
+        Ok(Self {
+            identity: Identity::from(&metadata),
+            len: metadata.len(),
+            frames,
+        })
+    }
+}
+
+#[cfg(unix)]
+impl From<&fs::Metadata> for Identity {
+    fn from(metadata: &fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        Self(metadata.dev(), metadata.ino())
+    }
+}
+
+/// When it was made is the nearest there is.
+#[cfg(windows)]
+impl From<&fs::Metadata> for Identity {
+    fn from(metadata: &fs::Metadata) -> Self {
+        Self(
+            std::os::windows::fs::MetadataExt::creation_time(metadata),
+            0,
+        )
+    }
+}
+
+fn open_locked(path: &Path, create: bool) -> io::Result<LockedFile> {
+    let opened = lock::open(path, create)?;
+    opened.ok_or_else(|| io::Error::other(Unusable::Locked))
+}
+
+/// Opens one file, counted in `pool`. When no descriptor is left, cores give some back.
+fn open_in<T>(pool: &Pool, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    pool.reserve(1);
+    let opened = open().or_else(|error| match is_exhausted(&error) {
+        true => {
+            pool.shrink();
+            open()
+        }
+        false => Err(error),
+    });
+    opened.inspect_err(|_| pool.release(1))
+}
+
+#[cfg(unix)]
+fn is_exhausted(error: &io::Error) -> bool {
+    use nix::libc::{EMFILE, ENFILE};
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+}
+
+#[cfg(not(unix))]
+fn is_exhausted(_: &io::Error) -> bool {
+    false
+}
+
+fn changed(how: &'static str) -> io::Error {
+    io::Error::other(Unusable::Changed(how))
+}
+
+/// One file of a core, open as long as the pool lets it.
+struct PooledFile {
+    directory: Arc<CoreDirectory>,
+    number: usize,
+}
+
+impl BlockFile for PooledFile {
+    fn len(&self) -> io::Result<u64> {
+        let len = |file: &File| Ok(file.metadata()?.len());
+        self.directory.with_existing(self.number, 0, len)
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = |file: &File| positional::read_at(file, offset, buffer);
+        self.directory.with_existing(self.number, 0, read)
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let write = |file: &File| positional::write_all_at(file, bytes, offset);
+        self.directory.with_created(self.number, write)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let set_len = |file: &File| file.set_len(len);
+        self.directory.with_created(self.number, set_len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.directory.sync(self.number)
+    }
+
+    fn punch(&self, range: Range<u64>) -> io::Result<()> {
+        let punch = |file: &File| positional::punch(file, range);
+        self.directory.with_existing(self.number, (), punch)
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        let next_data = |file: &File| positional::next_data(file, offset);
+        self.directory.with_existing(self.number, None, next_data)
+    }
+}
