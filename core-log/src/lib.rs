@@ -28,7 +28,7 @@ pub mod storage;
 pub mod supply;
 pub mod verifier;
 
-pub use crate::core::{Appended, Core, CoreError};
+pub use crate::core::{AppendOptions, Appended, Core, CoreError, Snapshot};
 pub use crate::corestore::{CoreOptions, Corestore, StoreError, StoreOptions};
 pub use crate::encryption::EncryptionKey;
 pub use crate::extension::Extension;

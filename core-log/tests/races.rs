@@ -123,6 +123,63 @@ fn a_block_that_is_replaced_while_it_is_read_is_the_new_one() {
 }
 
 #[test]
+fn a_snapshot_never_reads_a_block_of_the_history_that_comes_next() {
+    let rig = Rig::new();
+    let snapshot = rig.core.snapshot();
+    rig.before_block(rewrite);
+    let gone = snapshot.get_local(5);
+    let not_available = matches!(
+        gone,
+        Err(CoreError::SnapshotNotAvailable {
+            index: 5,
+            compat_length: 4,
+            ..
+        })
+    );
+    assert!(not_available, "{gone:?}");
+    assert_eq!(snapshot.get_local(3).unwrap().unwrap(), vec![3]);
+    // A block of the same bytes at the same place is another one all the same.
+    let snapshot = rig.core.snapshot();
+    rig.before_block(|core| {
+        core.truncate(5, None).unwrap();
+        core.append("and one more").unwrap();
+    });
+    let gone = snapshot.get_local(5);
+    assert!(
+        matches!(gone, Err(CoreError::SnapshotNotAvailable { .. })),
+        "{gone:?}"
+    );
+}
+
+#[test]
+fn a_snapshot_taken_between_two_histories_knows_what_both_share() {
+    let rig = Rig::new();
+    let (core, (sender, taken)) = (rig.core.clone(), std::sync::mpsc::channel());
+    *rig.after_commit.lock().unwrap() = Some(Box::new(move || {
+        sender.send(core.snapshot()).unwrap();
+    }));
+    rig.core.truncate(4, None).unwrap();
+    let snapshot = taken.recv().unwrap();
+    assert_eq!((snapshot.length(), snapshot.compat_length()), (8, 4));
+    assert_eq!(snapshot.get_local(3).unwrap().unwrap(), vec![3]);
+}
+
+#[test]
+fn a_seek_in_a_snapshot_counts_no_byte_of_the_history_that_comes_next() {
+    let rig = Rig::new();
+    let snapshot = rig.core.snapshot();
+    assert_eq!(snapshot.seek_local(6).unwrap(), Some((6, 0)));
+    rewrite(&rig.core);
+    assert_eq!(snapshot.seek_local(3).unwrap(), Some((3, 0)));
+    let gone = snapshot.seek_local(6);
+    assert!(
+        matches!(gone, Err(CoreError::SnapshotNotAvailable { .. })),
+        "{gone:?}"
+    );
+    assert_eq!(rig.core.seek_local(6).unwrap(), Some((4, 2)));
+}
+
+#[test]
 fn no_proof_is_of_two_histories() {
     let rig = Rig::new();
     rig.before_block(rewrite);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ferrocore_primitives::hash::{self, Hash};
 
 use super::group::{self, AppendTicket, Completer, Done, Flusher, Request};
-use super::{Core, CoreError, Inner};
+use super::{AppendOptions, Core, CoreError, Inner};
 use crate::events::Event;
 use crate::limits::{APPENDS_WAITING_BYTES_MAX, BATCH_BYTES_MAX, BLOCK_BYTES_MAX, NUMBER_MAX};
 use crate::merkle::{Node, Roots};
@@ -62,14 +62,28 @@ impl Core {
     /// share a commit, and so its wait for the device; each is still in the log as a whole.
     ///
     /// # Errors
-    /// [`CoreError::NotWritable`], [`CoreError::BlockTooLarge`], [`CoreError::BatchTooLarge`],
-    /// [`CoreError::Prologue`], or [`CoreError::Storage`], after which the core must be opened
-    /// again.
+    /// [`CoreError::NotWritable`], [`CoreError::ReadOnly`], [`CoreError::BlockTooLarge`],
+    /// [`CoreError::BatchTooLarge`], [`CoreError::Prologue`], or [`CoreError::Storage`], after
+    /// which the core must be opened again.
     pub fn append_batch(&self, blocks: Vec<Bytes>) -> Result<Appended, CoreError> {
-        match self.is_encrypted() {
-            true => self.append_encrypted(blocks),
-            false => self.append_hashed(HashedBlocks::hash(blocks)),
+        self.append_with(blocks, AppendOptions::default())
+    }
+
+    /// As [`Core::append_batch`], if the log is what `options` ask for at the moment of the append.
+    ///
+    /// # Errors
+    /// As for [`Core::append_batch`]; [`CoreError::Moved`] and [`CoreError::TooLong`] by `options`.
+    pub fn append_with(
+        &self,
+        blocks: Vec<Bytes>,
+        options: AppendOptions,
+    ) -> Result<Appended, CoreError> {
+        if self.is_encrypted() {
+            return self.append_encrypted(blocks, options);
         }
+        let bytes = check_sizes(&blocks, 0)?;
+        let hashed = HashedBlocks::hash(blocks);
+        self.append_made(bytes, self.if_fits(options, hashed))
     }
 
     /// As [`Core::append_batch`], for blocks that are hashed already. A handle that encrypts
@@ -79,10 +93,10 @@ impl Core {
     /// As for [`Core::append_batch`].
     pub fn append_hashed(&self, hashed: HashedBlocks) -> Result<Appended, CoreError> {
         if self.is_encrypted() {
-            return self.append_encrypted(hashed.blocks);
+            return self.append_encrypted(hashed.blocks, AppendOptions::default());
         }
         let bytes = check_sizes(&hashed.blocks, 0)?;
-        self.append_made(bytes, |_, _| hashed)
+        self.append_made(bytes, |_, _| Ok(hashed))
     }
 
     /// Appends one block without waiting for the device.
@@ -121,31 +135,55 @@ impl Core {
             let max = APPENDS_WAITING_BYTES_MAX;
             return Err(CoreError::TooManyAppends { max });
         }
+        self.check_not_read_only()?;
         let bytes = check_sizes(&blocks, self.padding())?;
         if self.is_encrypted() {
-            return Ok(self.queue(bytes, self.encrypting(blocks)?));
+            let make = self.encrypting(blocks, AppendOptions::default())?;
+            return Ok(self.queue(bytes, make));
         }
         let hashed = HashedBlocks::hash(blocks);
-        Ok(self.queue(bytes, |_, _| hashed))
+        Ok(self.queue(bytes, |_, _| Ok(hashed)))
     }
 
-    fn append_encrypted(&self, blocks: Vec<Bytes>) -> Result<Appended, CoreError> {
+    fn append_encrypted(
+        &self,
+        blocks: Vec<Bytes>,
+        options: AppendOptions,
+    ) -> Result<Appended, CoreError> {
+        self.check_not_read_only()?;
         let bytes = check_sizes(&blocks, self.padding())?;
-        self.append_made(bytes, self.encrypting(blocks)?)
+        self.append_made(bytes, self.encrypting(blocks, options)?)
+    }
+
+    /// Gives `hashed` to a log that is what `options` ask for.
+    fn if_fits(
+        &self,
+        options: AppendOptions,
+        hashed: HashedBlocks,
+    ) -> impl FnOnce(u64, u64) -> Result<HashedBlocks, CoreError> + Send + use<> {
+        let core = self.key();
+        move |start, fork| {
+            options.check(core, (fork, start), hashed.blocks.len() as u64)?;
+            Ok(hashed)
+        }
     }
 
     /// Encrypts once the place of the blocks is certain, which is in the key stream.
     fn encrypting(
         &self,
         blocks: Vec<Bytes>,
-    ) -> Result<impl FnOnce(u64, u64) -> HashedBlocks + Send + use<>, CoreError> {
+        options: AppendOptions,
+    ) -> Result<impl FnOnce(u64, u64) -> Result<HashedBlocks, CoreError> + Send + use<>, CoreError>
+    {
         let core = self.key();
         let not_writable = || CoreError::NotWritable { core };
         let cipher = self.cipher().filter(|_| self.is_writable());
         let cipher = cipher.ok_or_else(not_writable)?.clone();
         Ok(move |start, fork| {
+            options.check(core, (fork, start), blocks.len() as u64)?;
             let encrypt = |(index, block): (u64, &Bytes)| cipher.encrypt(index, fork, block);
-            HashedBlocks::hash((start..).zip(&blocks).map(encrypt).collect())
+            let encrypted = (start..).zip(&blocks).map(encrypt).collect();
+            Ok(HashedBlocks::hash(encrypted))
         })
     }
 
@@ -153,8 +191,9 @@ impl Core {
     fn append_made(
         &self,
         bytes: usize,
-        make: impl FnOnce(u64, u64) -> HashedBlocks + Send + 'static,
+        make: impl FnOnce(u64, u64) -> Result<HashedBlocks, CoreError> + Send + 'static,
     ) -> Result<Appended, CoreError> {
+        self.check_not_read_only()?;
         match self.inner.durability {
             Durability::Buffered => self.inner.append_alone(self.padding(), make),
             Durability::Sync => self.append_together(bytes, make),
@@ -165,7 +204,7 @@ impl Core {
     fn append_together(
         &self,
         bytes: usize,
-        make: impl FnOnce(u64, u64) -> HashedBlocks + Send + 'static,
+        make: impl FnOnce(u64, u64) -> Result<HashedBlocks, CoreError> + Send + 'static,
     ) -> Result<Appended, CoreError> {
         let inner = &self.inner;
         let (ticket, leads) = self.queue(bytes, make);
@@ -183,7 +222,7 @@ impl Core {
     fn queue(
         &self,
         bytes: usize,
-        make: impl FnOnce(u64, u64) -> HashedBlocks + Send + 'static,
+        make: impl FnOnce(u64, u64) -> Result<HashedBlocks, CoreError> + Send + 'static,
     ) -> (AppendTicket, bool) {
         let (completer, ticket) = Completer::new(self.discovery_key());
         let leads = self.inner.appends.push(Request {
@@ -231,7 +270,7 @@ impl Inner {
     fn append_alone(
         &self,
         padding: usize,
-        make: impl FnOnce(u64, u64) -> HashedBlocks,
+        make: impl FnOnce(u64, u64) -> Result<HashedBlocks, CoreError>,
     ) -> Result<Appended, CoreError> {
         let _writer = self.lock_writer();
         let mut growth = self.growth();
@@ -278,10 +317,10 @@ impl Inner {
     pub(super) fn grow(
         &self,
         growth: &mut Growth,
-        make: impl FnOnce(u64, u64) -> HashedBlocks,
+        make: impl FnOnce(u64, u64) -> Result<HashedBlocks, CoreError>,
     ) -> Result<(), CoreError> {
         let start = growth.roots.length();
-        let hashed = make(start, growth.fork);
+        let hashed = make(start, growth.fork)?;
         let mut roots = growth.roots.clone();
         let nodes = self.add_leaves(&mut roots, &hashed)?;
         self.check_prologue(start, &roots)?;

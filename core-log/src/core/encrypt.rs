@@ -23,6 +23,7 @@ impl Core {
         Self {
             inner: Arc::clone(&self.inner),
             ciphers: Some(Arc::new(CoreCiphers::new(&self.key(), key))),
+            is_read_only: self.is_read_only,
         }
     }
 

@@ -20,6 +20,33 @@ pub enum CoreError {
         /// The core.
         core: Key,
     },
+    /// This handle is for reading only; write through the one it was made from.
+    #[error("this handle on core {core} is read-only")]
+    ReadOnly {
+        /// The core.
+        core: Key,
+    },
+    /// The log is not the one that was to be appended to: somebody else wrote it. Read it again,
+    /// and append again.
+    #[error("core {core} has moved on, to {length} blocks at fork {fork}")]
+    Moved {
+        /// The core.
+        core: Key,
+        /// Its fork now.
+        fork: u64,
+        /// Its length now.
+        length: u64,
+    },
+    /// The append would make the log longer than it asked for; nothing was appended.
+    #[error("core {core} has {length} blocks and would have more than {max}")]
+    TooLong {
+        /// The core.
+        core: Key,
+        /// Its length.
+        length: u64,
+        /// The length asked for.
+        max: u64,
+    },
     /// A block is larger than a peer could be sent; cut it.
     #[error("a block of {size} bytes is larger than {max}; cut it into smaller ones")]
     BlockTooLarge {
@@ -71,6 +98,24 @@ pub enum CoreError {
         index: u64,
         /// The length.
         length: u64,
+    },
+    /// The history of a snapshot was cut before this block, which is gone; take a new snapshot.
+    #[error("block {index} of a snapshot of core {core} is gone: it was cut to {compat_length}")]
+    SnapshotNotAvailable {
+        /// The core.
+        core: Key,
+        /// The block asked for.
+        index: u64,
+        /// How many blocks of the snapshot the core still has.
+        compat_length: u64,
+    },
+    /// The tree nodes that tell are not here; fetch the block, which brings them.
+    #[error("tree nodes of core {core} are not here; fetch block {index} first")]
+    MissingNodes {
+        /// The core.
+        core: Key,
+        /// The block whose path holds them.
+        index: u64,
     },
     /// The log ends before this byte.
     #[error("byte {byte} is past the end of core {core}")]

@@ -110,8 +110,8 @@ impl fmt::Debug for AppendTicket {
     }
 }
 
-/// Makes blocks for the block index and the fork they will have.
-pub(super) type Make = Box<dyn FnOnce(u64, u64) -> HashedBlocks + Send>;
+/// Makes blocks for the block index and the fork they will have, unless those do not suit it.
+pub(super) type Make = Box<dyn FnOnce(u64, u64) -> Result<HashedBlocks, CoreError> + Send>;
 
 /// One append that waits for its commit.
 pub(super) struct Request {
@@ -312,7 +312,7 @@ mod tests {
     fn request() -> (Request, AppendTicket) {
         let (completer, ticket) = Completer::new(DiscoveryKey::from([0; 32]));
         let request = Request {
-            make: Box::new(|_, _| HashedBlocks::hash(Vec::new())),
+            make: Box::new(|_, _| Ok(HashedBlocks::hash(Vec::new()))),
             bytes: BATCH_BYTES_MAX / 2,
             padding: 0,
             completer,

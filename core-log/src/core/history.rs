@@ -85,13 +85,17 @@ pub(super) struct History {
 impl Inner {
     /// Commits `next`, flips to it and tells everybody. The writer lock must be held.
     pub(super) fn replace_history(&self, next: History) -> Result<(), StorageError> {
-        // From here on storage holds nodes of either history.
-        self.update(|shared| shared.is_between_histories = true);
+        // From here on storage holds nodes of either history. Snapshots are told before: one that
+        // finds itself whole after a read has read nothing of the new history.
+        self.update(|shared| {
+            shared.being_cut_to = Some(next.ancestors);
+            self.cuts.cut_to(next.ancestors);
+        });
         let committed = self.commit_history(&next);
         let (ancestors, fork, length) = (next.ancestors, next.fork, next.roots.length());
         let has_manifest = next.manifest.is_some();
         self.update(|shared| {
-            shared.is_between_histories = false;
+            shared.being_cut_to = None;
             if committed.is_ok() {
                 shared.flip_history(self.key, next);
             }

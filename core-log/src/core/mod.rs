@@ -6,22 +6,27 @@
 
 mod accept;
 mod append;
+mod append_options;
 mod audit;
+mod cuts;
 mod encrypt;
 mod error;
 mod group;
 mod history;
 mod prove;
+mod query;
 mod read;
+mod session;
 mod shrink;
+mod snapshot;
 mod want;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 
+use async_lock::Mutex as AsyncMutex;
 use bytes::Bytes;
-use ferrocore_primitives::hash::Hash;
 use ferrocore_primitives::keys::{DiscoveryKey, Key};
 use ferrocore_primitives::sign::KeyPair;
 
@@ -38,11 +43,16 @@ use crate::storage::{self, CoreStorage, CoreWrite, Durability, OpenedCore, Stora
 use crate::supply::SupplyHub;
 use crate::verifier::Verifier;
 
+use self::cuts::Cuts;
 pub use accept::Accepted;
 pub use append::{Appended, HashedBlocks};
+pub use append_options::AppendOptions;
 pub use error::{AcceptError, CoreError, ProveError};
 pub use group::AppendTicket;
 pub(crate) use group::Flusher;
+pub use query::ByteSpan;
+pub use session::Exclusive;
+pub use snapshot::Snapshot;
 pub use want::{Download, Finding, Supply};
 
 /// A core: a signed, append-only log of blocks.
@@ -51,6 +61,7 @@ pub struct Core {
     inner: Arc<Inner>,
     /// If this handle encrypts and decrypts.
     ciphers: Option<Arc<CoreCiphers>>,
+    is_read_only: bool,
 }
 
 /// A handle that does not keep its core open.
@@ -58,6 +69,7 @@ pub struct Core {
 pub struct WeakCore {
     inner: Weak<Inner>,
     ciphers: Option<Arc<CoreCiphers>>,
+    is_read_only: bool,
 }
 
 struct Inner {
@@ -72,6 +84,9 @@ struct Inner {
     /// Appends that wait for a commit, with [`Durability::Sync`].
     appends: AppendQueue,
     flusher: Arc<Flusher>,
+    /// Held by the one [`Exclusive`] handle.
+    exclusive: Arc<AsyncMutex<()>>,
+    cuts: Cuts,
     supply: SupplyHub,
     events: EventHub,
     extensions: ExtensionHub,
@@ -88,8 +103,9 @@ struct Shared {
     bitfield: Bitfield,
     contiguous_length: u64,
     user_data: BTreeMap<String, Vec<u8>>,
-    /// Storage holds nodes of this history and of the one that takes its place.
-    is_between_histories: bool,
+    /// While storage holds nodes of this history and of the one that takes its place: how many
+    /// blocks both begin with.
+    being_cut_to: Option<u64>,
 }
 
 impl Core {
@@ -133,7 +149,7 @@ impl Core {
             bitfield: opened.bitfield,
             contiguous_length,
             user_data: header.user_data,
-            is_between_histories: false,
+            being_cut_to: None,
         };
         let inner = Inner {
             key,
@@ -145,6 +161,8 @@ impl Core {
             writer: Mutex::new(()),
             appends: AppendQueue::default(),
             flusher,
+            exclusive: Arc::default(),
+            cuts: Cuts::default(),
             supply: SupplyHub::default(),
             events: EventHub::default(),
             extensions: ExtensionHub::default(),
@@ -152,6 +170,7 @@ impl Core {
         Ok(Self {
             inner: Arc::new(inner),
             ciphers: None,
+            is_read_only: false,
         })
     }
 
@@ -160,14 +179,16 @@ impl Core {
         WeakCore {
             inner: Arc::downgrade(&self.inner),
             ciphers: self.ciphers.clone(),
+            is_read_only: self.is_read_only,
         }
     }
 
     /// Sets a small value kept beside the log, or removes it: with `None`, or an empty value.
     ///
     /// # Errors
-    /// [`CoreError::Storage`] if it cannot be committed.
+    /// [`CoreError::Storage`] if it cannot be committed, [`CoreError::ReadOnly`].
     pub fn set_user_data(&self, key: &str, value: Option<&[u8]>) -> Result<(), CoreError> {
+        self.check_not_read_only()?;
         let _writer = self.inner.lock_writer();
         let (key, value) = (key.to_owned(), value.map(<[u8]>::to_vec));
         let write = CoreWrite {
@@ -219,26 +240,6 @@ impl Core {
         self.inner.read().contiguous_length
     }
 
-    /// Hash over the roots.
-    pub fn tree_hash(&self) -> Hash {
-        self.inner.read().roots.hash()
-    }
-
-    /// Whether block `index` is here.
-    pub fn has(&self, index: u64) -> bool {
-        self.inner.read().bitfield.get(index)
-    }
-
-    /// How many blocks of `range` are here.
-    pub fn count(&self, range: std::ops::Range<u64>) -> u64 {
-        self.inner.read().bitfield.count(range)
-    }
-
-    /// Asks `question` of the bits of the blocks that are here. Keep it short: writers wait.
-    pub fn with_bitfield<T>(&self, question: impl FnOnce(&Bitfield) -> T) -> T {
-        question(&self.inner.read().bitfield)
-    }
-
     /// The manifest, once known; a compat core's says what its key says.
     pub fn manifest(&self) -> Option<Manifest> {
         let shared = self.inner.read();
@@ -254,7 +255,7 @@ impl Core {
 
     /// Whether this handle can append.
     pub fn is_writable(&self) -> bool {
-        self.inner.signer(&self.inner.read()).is_some()
+        !self.is_read_only && self.inner.is_written_here()
     }
 
     /// A small value kept beside the log.
@@ -310,9 +311,11 @@ impl fmt::Debug for WeakCore {
 impl WeakCore {
     /// The core, if it is still open.
     pub fn upgrade(&self) -> Option<Core> {
-        let ciphers = self.ciphers.clone();
-        let inner = self.inner.upgrade()?;
-        Some(Core { inner, ciphers })
+        Some(Core {
+            inner: self.inner.upgrade()?,
+            ciphers: self.ciphers.clone(),
+            is_read_only: self.is_read_only,
+        })
     }
 }
 
@@ -328,6 +331,11 @@ impl Inner {
 
     fn lock_writer(&self) -> MutexGuard<'_, ()> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the key pair that signs is here: then nobody else makes the log longer.
+    fn is_written_here(&self) -> bool {
+        self.signer(&self.read()).is_some()
     }
 
     /// The key pair and its place in the manifest, if it can sign alone.

@@ -133,9 +133,9 @@ impl Core {
 
 impl Inner {
     /// Whether everything in storage is of history `fork`.
-    fn is_still_on(&self, fork: u64) -> bool {
+    pub(super) fn is_still_on(&self, fork: u64) -> bool {
         let shared = self.read();
-        shared.fork == fork && !shared.is_between_histories
+        shared.fork == fork && shared.being_cut_to.is_none()
     }
 }
 

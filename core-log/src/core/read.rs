@@ -8,7 +8,7 @@ use ferrocore_primitives::hash;
 use super::{Core, CoreError, Inner, Stored};
 use crate::limits::BLOCK_BYTES_MAX;
 use crate::merkle::Roots;
-use crate::seek::{self, NodeSource as _, Position};
+use crate::seek::{self, NodeSource as _};
 
 impl Core {
     /// Block `index` if it is here. It is hashed again: a flipped byte is an error, never data.
@@ -79,7 +79,7 @@ impl Core {
     /// Waits until the log has block `index` or all suppliers have said that theirs does not.
     async fn reach(&self, index: u64) -> Result<(), CoreError> {
         self.update().await?;
-        if self.length() == 0 && !self.is_writable() && self.inner.supply.is_hopeless() {
+        if self.length() == 0 && !self.inner.is_written_here() && self.inner.supply.is_hopeless() {
             let core = self.key();
             return Err(CoreError::NoPeers { core, index });
         }
@@ -107,7 +107,7 @@ impl Core {
     /// None today; the signature leaves room for suppliers that fail.
     pub async fn update(&self) -> Result<bool, CoreError> {
         let before = (self.fork(), self.length());
-        if self.is_writable() {
+        if self.inner.is_written_here() {
             return Ok(false);
         }
         loop {
@@ -126,16 +126,7 @@ impl Core {
     /// # Errors
     /// [`CoreError::BytePastEnd`] or [`CoreError::Storage`].
     pub fn seek_local(&self, byte: u64) -> Result<Option<(u64, u64)>, CoreError> {
-        let roots = Arc::clone(&self.inner.read().roots);
-        let padding = self.padding() as u64;
-        match seek::seek(&roots, &Stored(&*self.inner.storage), byte, padding)? {
-            Position::Block { index, offset } => Ok(Some((index, offset))),
-            Position::Below { .. } => Ok(None),
-            Position::Past => Err(CoreError::BytePastEnd {
-                core: self.key(),
-                byte,
-            }),
-        }
+        self.uncut(|snapshot| snapshot.seek_local(byte))
     }
 
     /// As [`Core::seek_local`], fetching blocks until their paths show where the byte is.
@@ -143,22 +134,10 @@ impl Core {
     /// # Errors
     /// As for [`Core::seek_local`] and [`Core::get`].
     pub async fn seek(&self, byte: u64) -> Result<(u64, u64), CoreError> {
-        let (core, padding) = (self.key(), self.padding() as u64);
-        let mut last = None;
         loop {
-            let roots = Arc::clone(&self.inner.read().roots);
-            match seek::seek(&roots, &Stored(&*self.inner.storage), byte, padding)? {
-                Position::Block { index, offset } => return Ok((index, offset)),
-                Position::Below { node, bytes } => {
-                    let size = self.inner.storage.node(node)?;
-                    let size = size.map(|node| seek::unpadded(&node, padding));
-                    let index = guess(node, bytes, size);
-                    if last.replace(node) == Some(node) {
-                        return Err(CoreError::CorruptBlock { core, index }); // its path is gone
-                    }
-                    self.get(index).await?;
-                }
-                Position::Past => return Err(CoreError::BytePastEnd { core, byte }),
+            match self.snapshot().seek(byte).await {
+                Err(CoreError::SnapshotNotAvailable { .. }) => {} // cut meanwhile
+                result => return result,
             }
         }
     }
@@ -174,7 +153,7 @@ impl Inner {
     }
 
     /// Reads block `index` of a log with these roots, and hashes it.
-    fn read_block(&self, roots: &Roots, index: u64) -> Result<Bytes, CoreError> {
+    pub(super) fn read_block(&self, roots: &Roots, index: u64) -> Result<Bytes, CoreError> {
         let core = self.key;
         let corrupt = || CoreError::CorruptBlock { core, index };
         let nodes = Stored(&*self.storage);
@@ -193,16 +172,4 @@ impl Inner {
             false => Err(corrupt()),
         }
     }
-}
-
-/// The block below `node` that holds byte `bytes` of it if all blocks are of one size. Its
-/// path splits the subtree, so every guess narrows the search.
-fn guess(node: u64, bytes: u64, size: Option<u64>) -> u64 {
-    let (first, leaves) = (
-        crate::flat_tree::first_block(node),
-        crate::flat_tree::leaves(node),
-    );
-    let size = u128::from(size.unwrap_or(0).max(1));
-    let place = u128::from(bytes) * u128::from(leaves) / size;
-    first + u64::try_from(place).unwrap_or(0).min(leaves - 1)
 }

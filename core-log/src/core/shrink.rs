@@ -16,11 +16,12 @@ impl Core {
     /// What is cut off is gone here at once, and at every reader once it meets this fork.
     ///
     /// # Errors
-    /// [`CoreError::NotWritable`]; [`CoreError::OutOfBounds`] if the log is shorter;
+    /// [`CoreError::NotWritable`], [`CoreError::ReadOnly`]; [`CoreError::OutOfBounds`] if the log is shorter;
     /// [`CoreError::InvalidFork`] if `fork` is not newer; [`CoreError::Prologue`] below the
     /// pinned beginning; [`CoreError::Storage`].
     pub fn truncate(&self, length: u64, fork: Option<u64>) -> Result<Appended, CoreError> {
         let inner = &*self.inner;
+        self.check_not_read_only()?;
         let _writer = inner.lock_writer();
         let fork = inner.check_truncate(length, fork)?;
         let roots = load_roots(&*inner.storage, &inner.key, length)?;
@@ -45,9 +46,10 @@ impl Core {
     /// them: peers that kept them can supply them again.
     ///
     /// # Errors
-    /// [`CoreError::Storage`].
+    /// [`CoreError::Storage`], [`CoreError::ReadOnly`].
     pub fn clear(&self, range: Range<u64>) -> Result<(), CoreError> {
         let inner = &*self.inner;
+        self.check_not_read_only()?;
         let _writer = inner.lock_writer();
         let range = range.start..range.end.min(self.length());
         if range.is_empty() {

@@ -1,0 +1,132 @@
+//! Questions that need no block: what is here, what is signed, where bytes are.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use ferrocore_primitives::hash::Hash;
+
+use super::{Core, CoreError, Inner};
+use crate::bitfield::Bitfield;
+use crate::flat_tree;
+use crate::merkle::{Node, Roots};
+use crate::storage::Head;
+
+/// Where the bytes of a range are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ByteSpan {
+    /// The blocks that hold them; empty for an empty range.
+    pub blocks: Range<u64>,
+    /// Bytes of the first block before them.
+    pub skip: u64,
+    /// Bytes of the last block up to their end.
+    pub last_end: u64,
+}
+
+impl Core {
+    /// Whether block `index` is here.
+    pub fn has(&self, index: u64) -> bool {
+        self.inner.read().bitfield.get(index)
+    }
+
+    /// Whether all blocks of `range` are here; so it is for an empty one.
+    pub fn has_range(&self, range: Range<u64>) -> bool {
+        range.is_empty() || self.inner.read().bitfield.next_unset(range.start) >= range.end
+    }
+
+    /// How many blocks of `range` are here.
+    pub fn count(&self, range: Range<u64>) -> u64 {
+        self.inner.read().bitfield.count(range)
+    }
+
+    /// Asks `question` of the bits of the blocks that are here. Keep it short: writers wait.
+    pub fn with_bitfield<T>(&self, question: impl FnOnce(&Bitfield) -> T) -> T {
+        question(&self.inner.read().bitfield)
+    }
+
+    /// Hash over the roots.
+    pub fn tree_hash(&self) -> Hash {
+        self.inner.read().roots.hash()
+    }
+
+    /// Hash over the roots of the first `length` blocks: what a signer of that length signs.
+    ///
+    /// # Errors
+    /// [`CoreError::OutOfBounds`] if the log is shorter; [`CoreError::MissingNodes`] if the roots
+    /// are not here, which fetching block `length - 1` brings; [`CoreError::Storage`].
+    pub fn tree_hash_at(&self, length: u64) -> Result<Hash, CoreError> {
+        Ok(self.inner.roots_at(length)?.1.hash())
+    }
+
+    /// The signed head: all of one moment.
+    pub fn head(&self) -> Head {
+        let shared = self.inner.read();
+        Head {
+            fork: shared.fork,
+            length: shared.roots.length(),
+            root_hash: shared.roots.hash(),
+            signature: shared.signature.clone(),
+        }
+    }
+
+    /// Where the bytes of `range` are, as far as the tree nodes that are here tell.
+    ///
+    /// # Errors
+    /// [`CoreError::BytePastEnd`] if the log ends before the range does,
+    /// [`CoreError::MissingNodes`] with a block whose path narrows the search,
+    /// [`CoreError::Storage`].
+    pub fn byte_range_local(&self, range: Range<u64>) -> Result<ByteSpan, CoreError> {
+        self.uncut(|snapshot| snapshot.byte_range_local(range.clone()))
+    }
+
+    /// As [`Core::byte_range_local`], fetching blocks until their paths show where the bytes are.
+    ///
+    /// # Errors
+    /// [`CoreError::BytePastEnd`], and as for [`Core::get`].
+    pub async fn byte_range(&self, range: Range<u64>) -> Result<ByteSpan, CoreError> {
+        loop {
+            match self.snapshot().byte_range(range.clone()).await {
+                Err(CoreError::SnapshotNotAvailable { .. }) => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// The roots of the first `length` blocks, and the fork of which they are.
+    pub(super) fn roots_at(&self, length: u64) -> Result<(u64, Arc<Roots>), CoreError> {
+        loop {
+            let (fork, current) = {
+                let shared = self.read();
+                (shared.fork, Arc::clone(&shared.roots))
+            };
+            if length == current.length() {
+                return Ok((fork, current));
+            }
+            if length > current.length() {
+                return Err(CoreError::OutOfBounds {
+                    core: self.key,
+                    index: length,
+                    length: current.length(),
+                });
+            }
+            let roots = self.load_roots(length);
+            if self.is_still_on(fork) {
+                return Ok((fork, Arc::new(roots?)));
+            }
+            drop(self.lock_writer()); // whoever cuts the log is done after this
+        }
+    }
+
+    /// The roots of the first `length` blocks as storage has them now.
+    pub(super) fn load_roots(&self, length: u64) -> Result<Roots, CoreError> {
+        let missing = || CoreError::MissingNodes {
+            core: self.key,
+            index: length.saturating_sub(1),
+        };
+        let nodes: Result<Vec<Node>, CoreError> = flat_tree::full_roots(length)
+            .map(|index| self.storage.node(index)?.ok_or_else(missing))
+            .collect();
+        Roots::new(length, nodes?).ok_or_else(missing)
+    }
+}

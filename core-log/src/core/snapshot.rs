@@ -1,0 +1,397 @@
+//! Views of a core that stay as they are while the core goes on.
+//!
+//! A snapshot holds roots, not blocks: it reads the blocks of the core, which are the same as long
+//! as the core's history is. When that is cut, the snapshot knows how short, and what lay behind
+//! is gone from it too. (In JavaScript a snapshot keeps what was stored here; a v10 store has one
+//! place for each byte.)
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ferrocore_primitives::hash::Hash;
+
+use super::cuts::Cut;
+use super::{ByteSpan, Core, CoreError, Stored};
+use crate::flat_tree;
+use crate::merkle::{Node, Roots};
+use crate::seek::{self, NodeSource, Position};
+use crate::storage::StorageError;
+
+/// A core at one fork and length, for reading.
+///
+/// It keeps the core open. Blocks that are not here come from suppliers, as for the core.
+///
+/// # Examples
+/// ```
+/// use ferrocore_log::{CoreError, Corestore};
+///
+/// let core = Corestore::memory().get_named("log")?;
+/// core.append_batch(vec!["a".into(), "b".into()])?;
+/// let snapshot = core.snapshot();
+/// core.append("c")?;
+/// assert_eq!(snapshot.length(), 2);
+///
+/// core.truncate(1, None)?;
+/// core.append("another b")?;
+/// assert_eq!((core.fork(), core.length()), (1, 2));
+/// assert_eq!(snapshot.get_local(0)?.unwrap(), "a");
+/// let gone = snapshot.get_local(1);
+/// assert!(matches!(gone, Err(CoreError::SnapshotNotAvailable { compat_length: 1, .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Snapshot {
+    core: Core,
+    fork: u64,
+    roots: Arc<Roots>,
+    cut: Arc<Cut>,
+}
+
+impl Core {
+    /// The core as it is now.
+    pub fn snapshot(&self) -> Snapshot {
+        let shared = self.inner.read();
+        Snapshot {
+            core: self.clone(),
+            fork: shared.fork,
+            roots: Arc::clone(&shared.roots),
+            cut: self.inner.cuts.watch(shared.being_cut_to),
+        }
+    }
+
+    /// The first `length` blocks of the core as it is now.
+    ///
+    /// # Errors
+    /// As for [`Core::tree_hash_at`].
+    pub fn checkout(&self, length: u64) -> Result<Snapshot, CoreError> {
+        self.uncut(|snapshot| {
+            let (fork, roots) = self.inner.roots_at(length)?;
+            if snapshot.cut.length() < length {
+                return Err(snapshot.not_available(length - 1)); // the roots are of who knows when
+            }
+            Ok(Snapshot {
+                fork,
+                roots,
+                ..snapshot.clone()
+            })
+        })
+    }
+
+    /// What `read` finds in a snapshot that is not cut meanwhile.
+    pub(super) fn uncut<T>(
+        &self,
+        read: impl Fn(&Snapshot) -> Result<T, CoreError>,
+    ) -> Result<T, CoreError> {
+        loop {
+            match read(&self.snapshot()) {
+                Err(CoreError::SnapshotNotAvailable { .. }) => drop(self.inner.lock_writer()),
+                result => return result,
+            }
+        }
+    }
+}
+
+impl Snapshot {
+    /// The core this is a view of.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Blocks, whether they are here or not, and whether the core still has them or not.
+    pub fn length(&self) -> u64 {
+        self.roots.length()
+    }
+
+    /// Bytes of all blocks; of their plaintext if the handle decrypts.
+    pub fn byte_length(&self) -> u64 {
+        self.core.byte_length_of(&self.roots)
+    }
+
+    /// Which history this is of.
+    pub fn fork(&self) -> u64 {
+        self.fork
+    }
+
+    /// Hash over the roots.
+    pub fn tree_hash(&self) -> Hash {
+        self.roots.hash()
+    }
+
+    /// How many blocks the core still has in common with this view: all, unless its history was
+    /// cut before.
+    pub fn compat_length(&self) -> u64 {
+        self.length().min(self.cut.length())
+    }
+
+    /// Whether block `index` is in this view and can be read without a supplier.
+    pub fn has(&self, index: u64) -> bool {
+        let shared = self.core.inner.read();
+        index < self.compat_length() && shared.bitfield.get(index)
+    }
+
+    /// Block `index` if it is here.
+    ///
+    /// # Errors
+    /// [`CoreError::OutOfBounds`], [`CoreError::SnapshotNotAvailable`], and as for
+    /// [`Core::get_local`].
+    pub fn get_local(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
+        let stored = self.get_raw(index)?;
+        stored
+            .map(|stored| self.core.open_block(index, stored))
+            .transpose()
+    }
+
+    /// As [`Snapshot::get_local`], but never decrypted.
+    ///
+    /// # Errors
+    /// As for [`Snapshot::get_local`].
+    pub fn get_raw(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
+        let inner = &*self.core.inner;
+        loop {
+            self.check(index)?;
+            if !inner.read().bitfield.get(index) {
+                self.check(index)?;
+                return Ok(None);
+            }
+            let block = inner.read_block(&self.roots, index);
+            // Only now is it certain that what was read is of this history.
+            self.check(index)?;
+            match block {
+                Err(_) if !self.still_has(index) => {}
+                block => return block.map(Some),
+            }
+        }
+    }
+
+    /// Block `index`, from a supplier if it is not here; as [`Core::get`].
+    ///
+    /// # Errors
+    /// [`CoreError::OutOfBounds`], [`CoreError::SnapshotNotAvailable`], [`CoreError::NoPeers`],
+    /// and as for [`Core::get_local`].
+    pub async fn get(&self, index: u64) -> Result<Bytes, CoreError> {
+        if let Some(block) = self.get_local(index)? {
+            return Ok(block);
+        }
+        let _want = self.core.want_block(index);
+        let supply = &self.core.inner.supply;
+        loop {
+            let progress = supply.listen();
+            if let Some(block) = self.get_local(index)? {
+                return Ok(block);
+            }
+            if supply.is_hopeless() {
+                let core = self.core.key();
+                return Err(CoreError::NoPeers { core, index });
+            }
+            progress.await;
+        }
+    }
+
+    /// The block that holds byte `byte` and the offset in it, or `None` if the tree nodes on the
+    /// way are not here.
+    ///
+    /// # Errors
+    /// [`CoreError::BytePastEnd`], [`CoreError::SnapshotNotAvailable`], [`CoreError::Storage`].
+    pub fn seek_local(&self, byte: u64) -> Result<Option<(u64, u64)>, CoreError> {
+        match self.find(byte)? {
+            Found::At(index, offset) => Ok(Some((index, offset))),
+            Found::Near { .. } => Ok(None),
+        }
+    }
+
+    /// As [`Snapshot::seek_local`], fetching blocks until their paths show where the byte is.
+    ///
+    /// # Errors
+    /// As for [`Snapshot::seek_local`] and [`Snapshot::get`].
+    pub async fn seek(&self, byte: u64) -> Result<(u64, u64), CoreError> {
+        let mut last = None;
+        loop {
+            match self.find(byte)? {
+                Found::At(index, offset) => return Ok((index, offset)),
+                Found::Near { node, index } => {
+                    if last.replace(node) == Some(node) {
+                        let core = self.core.key();
+                        return Err(CoreError::CorruptBlock { core, index }); // its path is gone
+                    }
+                    self.get(index).await?;
+                }
+            }
+        }
+    }
+
+    /// Where the bytes of `range` are; as [`Core::byte_range_local`].
+    ///
+    /// # Errors
+    /// As for [`Core::byte_range_local`], and [`CoreError::SnapshotNotAvailable`].
+    pub fn byte_range_local(&self, range: Range<u64>) -> Result<ByteSpan, CoreError> {
+        self.check_bytes(&range)?;
+        let core = self.core.key();
+        let find = |byte| match self.find(byte)? {
+            Found::At(index, offset) => Ok((index, offset)),
+            Found::Near { index, .. } => Err(CoreError::MissingNodes { core, index }),
+        };
+        let start = find(range.start)?;
+        let end = last_byte(&range).map(find).transpose()?;
+        Ok(span(start, end))
+    }
+
+    /// As [`Snapshot::byte_range_local`], fetching blocks until their paths show where the bytes
+    /// are.
+    ///
+    /// # Errors
+    /// [`CoreError::BytePastEnd`], and as for [`Snapshot::get`].
+    pub async fn byte_range(&self, range: Range<u64>) -> Result<ByteSpan, CoreError> {
+        self.check_bytes(&range)?;
+        let start = self.seek(range.start).await?;
+        let end = match last_byte(&range) {
+            Some(byte) => Some(self.seek(byte).await?),
+            None => None,
+        };
+        Ok(span(start, end))
+    }
+
+    fn check_bytes(&self, range: &Range<u64>) -> Result<(), CoreError> {
+        let core = self.core.key();
+        match range.end.max(range.start) {
+            byte if byte > self.byte_length() => Err(CoreError::BytePastEnd { core, byte }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether block `index` is in this view and was not cut off.
+    fn check(&self, index: u64) -> Result<(), CoreError> {
+        let (core, length) = (self.core.key(), self.length());
+        if index >= length {
+            return Err(CoreError::OutOfBounds {
+                core,
+                index,
+                length,
+            });
+        }
+        match index < self.settled_compat_length() {
+            true => Ok(()),
+            false => Err(self.not_available(index)),
+        }
+    }
+
+    /// The compat length, so that whoever finds it unchanged after a read has read nothing of
+    /// another history: the lock orders this behind a cut whose changes may have been read.
+    fn settled_compat_length(&self) -> u64 {
+        let _shared = self.core.inner.read();
+        self.compat_length()
+    }
+
+    fn not_available(&self, index: u64) -> CoreError {
+        CoreError::SnapshotNotAvailable {
+            core: self.core.key(),
+            index,
+            compat_length: self.compat_length(),
+        }
+    }
+
+    /// Whether block `index` is here, once nobody is changing the core.
+    fn still_has(&self, index: u64) -> bool {
+        let _writer = self.core.inner.lock_writer();
+        self.core.inner.read().bitfield.get(index)
+    }
+
+    fn find(&self, byte: u64) -> Result<Found, CoreError> {
+        loop {
+            let compat_length = self.compat_length();
+            let found = self.find_before(compat_length, byte);
+            if self.settled_compat_length() == compat_length {
+                return found;
+            }
+        }
+    }
+
+    /// Finds a byte of the first `length` blocks.
+    fn find_before(&self, length: u64, byte: u64) -> Result<Found, CoreError> {
+        let padding = self.core.padding() as u64;
+        let nodes = Uncut {
+            nodes: Stored(&*self.core.inner.storage),
+            length,
+        };
+        let is_whole = length == self.length();
+        let roots = match is_whole {
+            true => Arc::clone(&self.roots),
+            // The roots of the cut log are here: it was signed with them.
+            false => Arc::new(self.core.inner.load_roots(length)?),
+        };
+        match seek::seek(&roots, &nodes, byte, padding)? {
+            Position::Block { index, .. } if index >= length && !is_whole => {
+                Err(self.not_available(index))
+            }
+            Position::Block { index, offset } => Ok(Found::At(index, offset)),
+            Position::Past if !is_whole => Err(self.not_available(length)),
+            Position::Past => Err(CoreError::BytePastEnd {
+                core: self.core.key(),
+                byte,
+            }),
+            Position::Below { node, bytes } => {
+                let size = nodes.node(node)?;
+                let size = size.map(|node| seek::unpadded(&node, padding));
+                let index = guess(node, bytes, size);
+                Ok(Found::Near { node, index })
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("core", &self.core.key())
+            .field("fork", &self.fork)
+            .field("length", &self.length())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a byte is, or what to fetch to learn it.
+enum Found {
+    /// Block and offset.
+    At(u64, u64),
+    /// Somewhere below `node`, perhaps in block `index`.
+    Near { node: u64, index: u64 },
+}
+
+/// Nodes of which all blocks lie before a cut.
+struct Uncut<'a> {
+    nodes: Stored<'a>,
+    length: u64,
+}
+
+impl NodeSource for Uncut<'_> {
+    fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
+        match flat_tree::end_block(index) <= self.length {
+            true => self.nodes.node(index),
+            false => Ok(None),
+        }
+    }
+}
+
+fn last_byte(range: &Range<u64>) -> Option<u64> {
+    (!range.is_empty()).then(|| range.end - 1)
+}
+
+/// The span from the place of the first byte to that of the last, if there is one.
+fn span((first, skip): (u64, u64), last: Option<(u64, u64)>) -> ByteSpan {
+    let (end, last_end) = last.map_or((first, skip), |(index, offset)| (index + 1, offset + 1));
+    ByteSpan {
+        blocks: first..end,
+        skip,
+        last_end,
+    }
+}
+
+/// The block below `node` that holds byte `bytes` of it if all blocks are of one size. Its
+/// path splits the subtree, so every guess narrows the search.
+fn guess(node: u64, bytes: u64, size: Option<u64>) -> u64 {
+    let (first, leaves) = (flat_tree::first_block(node), flat_tree::leaves(node));
+    let size = u128::from(size.unwrap_or(0).max(1));
+    let place = u128::from(bytes) * u128::from(leaves) / size;
+    first + u64::try_from(place).unwrap_or(0).min(leaves - 1)
+}
