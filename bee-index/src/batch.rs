@@ -117,7 +117,7 @@ impl Batch {
     /// Drops the operations.
     pub fn close(self) {}
 
-    async fn write(
+    pub(crate) async fn write(
         &mut self,
         key: &[u8],
         value: Option<Bytes>,

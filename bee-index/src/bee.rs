@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use async_lock::{Mutex, MutexGuardArc};
-use ferrocore_log::Core;
+use bytes::Bytes;
+use ferrocore_log::{AppendOptions, Core, CoreError};
 
 use crate::batch::Batch;
 use crate::block::Entry;
@@ -41,7 +42,9 @@ impl Default for Options {
 ///
 /// Every operation is one block of the core, so every length of the core is a version of the map
 /// ([`Bee::checkout`]). Reads fetch only the blocks they need. Clones share the core, the cache of
-/// blocks and the writer lock; two bees made apart over one core must not both be written to.
+/// blocks and the writer lock. Two bees made apart over one core do not wait for each other: each
+/// appends only to the version it has read, so the later one makes its put or del again, and a
+/// batch or a condition, which cannot be asked twice, ends in [`BeeError::Conflict`].
 ///
 /// Futures need no runtime, and are ready when first polled if all blocks are stored here and no
 /// other writer holds the lock.
@@ -83,10 +86,8 @@ impl Bee {
         key: impl AsRef<[u8]>,
         value: impl AsRef<[u8]>,
     ) -> Result<bool, BeeError> {
-        let mut batch = self.batch();
-        let written = batch.put(key, value).await?;
-        batch.flush().await?;
-        Ok(written)
+        let value = Bytes::copy_from_slice(value.as_ref());
+        self.write_alone(key.as_ref(), Some(Some(value))).await
     }
 
     /// Puts JavaScript's null under `key`: an entry without a value.
@@ -94,17 +95,14 @@ impl Bee {
     /// # Errors
     /// As for [`Bee::put`].
     pub async fn put_null(&self, key: impl AsRef<[u8]>) -> Result<bool, BeeError> {
-        let mut batch = self.batch();
-        let written = batch.put_null(key).await?;
-        batch.flush().await?;
-        Ok(written)
+        self.write_alone(key.as_ref(), Some(None)).await
     }
 
     /// As [`Bee::put`], but if `key` exists, only when `condition` agrees to replace that entry.
     /// A new key is put without asking.
     ///
     /// # Errors
-    /// As for [`Bee::put`].
+    /// As for [`Bee::put`], and [`BeeError::Conflict`] if another bee over the core wrote meanwhile.
     pub async fn put_if(
         &self,
         key: impl AsRef<[u8]>,
@@ -123,16 +121,13 @@ impl Bee {
     /// # Errors
     /// As for [`Bee::put`].
     pub async fn del(&self, key: impl AsRef<[u8]>) -> Result<bool, BeeError> {
-        let mut batch = self.batch();
-        let written = batch.del(key).await?;
-        batch.flush().await?;
-        Ok(written)
+        self.write_alone(key.as_ref(), None).await
     }
 
     /// As [`Bee::del`], but only when `condition` agrees to delete the entry.
     ///
     /// # Errors
-    /// As for [`Bee::put`].
+    /// As for [`Bee::put_if`].
     pub async fn del_if(
         &self,
         key: impl AsRef<[u8]>,
@@ -142,6 +137,22 @@ impl Bee {
         let written = batch.del_if(key, condition).await?;
         batch.flush().await?;
         Ok(written)
+    }
+
+    /// Puts `value`, or deletes with `None`, in a batch of its own; again if somebody else wrote
+    /// meanwhile, who has got on then.
+    async fn write_alone(&self, key: &[u8], put: Option<Option<Bytes>>) -> Result<bool, BeeError> {
+        loop {
+            let mut batch = self.batch();
+            let written = match &put {
+                Some(value) => batch.write(key, value.clone(), None).await?,
+                None => batch.del(key).await?,
+            };
+            match batch.flush().await {
+                Err(BeeError::Conflict) => {}
+                flushed => return flushed.map(|()| written),
+            }
+        }
     }
 
     /// A new batch of operations.
@@ -240,9 +251,17 @@ impl Bee {
 
     /// A new writer on the present version; writes the header of an empty core. Needs the lock.
     pub(crate) async fn new_writer(&self) -> Result<Writer, BeeError> {
-        if self.header().await?.is_none() {
+        while self.header().await?.is_none() {
             let metadata = self.options.metadata.clone();
-            self.core().append(Header { metadata }.encode())?;
+            let header = Header { metadata }.encode();
+            let if_empty = AppendOptions {
+                expected_length: Some(0),
+                ..AppendOptions::default()
+            };
+            match self.core().append_with(vec![header], if_empty) {
+                Err(CoreError::Moved { .. }) => {} // somebody else's header, or no bee
+                appended => drop(appended?),
+            }
         }
         let tree = Tree::new(self.blocks.clone(), self.version());
         Ok(Writer::new(tree, self.options.always_duplicate))

@@ -36,7 +36,7 @@ pub enum BeeError {
     #[error("the bee is read-only")]
     ReadOnly,
     /// The core grew or was truncated beside this bee while a batch was open; nothing of the
-    /// batch was written. Write through clones of one bee only, and make the batch again.
+    /// batch was written. Make the batch again. Clones of one bee wait for each other instead.
     #[error("the core changed while a batch was open")]
     Conflict,
     /// An earlier operation of this batch failed or was cancelled halfway; nothing of it was

@@ -15,6 +15,7 @@
 use std::cmp::Ordering;
 
 use bytes::Bytes;
+use ferrocore_log::{AppendOptions, CoreError};
 
 use crate::arena::{Arena, KEYS_MIN, NodeId, SlotId, Step};
 use crate::block::{Entry, encode_block};
@@ -166,11 +167,12 @@ impl Writer {
         if self.pending.is_empty() {
             return Ok(());
         }
-        if !self.is_current() {
-            return Err(BeeError::Conflict);
-        }
+        let read = AppendOptions::at(self.tree.fork(), self.tree.version());
         let blocks = self.encode();
-        self.tree.core().append_batch(blocks)?;
+        match self.tree.core().append_with(blocks, read) {
+            Err(CoreError::Moved { .. }) => return Err(BeeError::Conflict),
+            appended => appended?,
+        };
         self.tree = self.tree.grown_to(self.next_seq());
         self.pending.clear();
         Ok(())

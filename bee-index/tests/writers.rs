@@ -126,6 +126,53 @@ fn a_core_that_grew_meanwhile_is_a_conflict() {
     assert_eq!(bee.core().length(), 2);
 }
 
+/// Goal: two bees made apart over one core lose nothing and write no tree that misses the other's
+/// keys. Method: threads put through bees of their own, the first of them into an empty core.
+#[test]
+fn bees_made_apart_over_one_core_lose_nothing() {
+    let core = Corestore::memory().get_named("bee").unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..3u8 {
+            let core = core.clone();
+            scope.spawn(move || {
+                let bee = Bee::new(core, Options::default());
+                for key in 0..40u8 {
+                    assert!(block_on(bee.put([key, thread], [thread])).unwrap());
+                }
+                assert!(block_on(bee.del([0, thread])).unwrap());
+            });
+        }
+    });
+    assert_eq!(core.length(), 1 + 3 * 41);
+    let bee = Bee::new(core, Options::default());
+    let mut range = bee.range(RangeOptions::default());
+    for key in 1..40u8 {
+        for thread in 0..3u8 {
+            let entry = block_on(range.next()).unwrap().unwrap();
+            assert_eq!(entry.key, [key, thread][..]);
+        }
+    }
+    assert!(block_on(range.next()).unwrap().is_none());
+}
+
+/// A batch and a condition cannot be made again unasked: the later writer is told.
+#[test]
+fn a_batch_beside_another_bee_is_a_conflict() {
+    let core = Corestore::memory().get_named("bee").unwrap();
+    let [one, other] = [(); 2].map(|()| Bee::new(core.clone(), Options::default()));
+    block_on(one.put("k", "v")).unwrap();
+    let mut batch = one.batch();
+    block_on(batch.put("k", "from the batch")).unwrap();
+    block_on(other.put("k", "from the other")).unwrap();
+    assert!(matches!(block_on(batch.flush()), Err(BeeError::Conflict)));
+    let write_between = |_: &_| block_on(other.put("l", "w")).unwrap();
+    let refused = block_on(one.put_if("k", "x", write_between));
+    assert!(matches!(refused, Err(BeeError::Conflict)));
+    let entry = block_on(one.get("k")).unwrap().unwrap();
+    assert_eq!(entry.value.as_deref(), Some(&b"from the other"[..]));
+    assert!(block_on(one.get("l")).unwrap().is_some());
+}
+
 /// Other blocks under the same numbers are not confused with those read before the truncation.
 #[test]
 fn a_truncated_bee_is_read_afresh() {

@@ -100,6 +100,7 @@ fn an_append_may_ask_for_a_length_a_fork_and_a_bound() {
 fn of_those_who_append_to_the_same_length_one_does() {
     let options = StoreOptions {
         durability: Durability::Sync,
+        ..StoreOptions::default()
     };
     let store = Corestore::with_storage(Memory::new(), options).unwrap();
     let core = store.get_named("ledger").unwrap();
