@@ -1,0 +1,150 @@
+//! Which packets arrived out of order: ranges of sequence numbers, and their form as SACK blocks.
+//! Knows intervals. Does not know what the packets hold.
+
+use crate::limits::SACK_BLOCKS_MAX;
+use crate::seq;
+
+/// Disjoint, ascending, non-touching half-open ranges.
+#[derive(Debug, Default)]
+pub(crate) struct RangeSet {
+    ranges: Vec<(u64, u64)>,
+}
+
+impl RangeSet {
+    /// Adds one number; false if it was there.
+    pub(crate) fn insert(&mut self, seq: u64) -> bool {
+        let at = self.ranges.partition_point(|&(_, end)| end < seq);
+        let Some(&(start, end)) = self.ranges.get(at) else {
+            self.ranges.push((seq, seq + 1));
+            return true;
+        };
+        if start <= seq && seq < end {
+            return false;
+        }
+        if end == seq {
+            self.extend_end(at);
+        } else if start == seq + 1 {
+            self.set(at, (seq, end));
+        } else {
+            self.ranges.insert(at, (seq, seq + 1));
+        }
+        true
+    }
+
+    /// Forgets everything below `seq`.
+    pub(crate) fn remove_below(&mut self, seq: u64) {
+        let gone = self.ranges.partition_point(|&(_, end)| end <= seq);
+        self.ranges.drain(..gone);
+        if let Some(first) = self.ranges.first_mut() {
+            first.0 = first.0.max(seq);
+        }
+    }
+
+    pub(crate) fn contains(&self, seq: u64) -> bool {
+        let at = self.ranges.partition_point(|&(_, end)| end <= seq);
+        self.ranges.get(at).is_some_and(|&(start, _)| start <= seq)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// The lowest ranges, as many as an ack may carry.
+    pub(crate) fn blocks(&self) -> impl ExactSizeIterator<Item = (u32, u32)> {
+        let lowest = self.ranges.iter().take(SACK_BLOCKS_MAX);
+        lowest.map(|&(start, end)| (seq::to_wire(start), seq::to_wire(end)))
+    }
+
+    /// Grows the range at `at` by one number, joining it with the next if they touch.
+    fn extend_end(&mut self, at: usize) {
+        let Some(&(start, end)) = self.ranges.get(at) else {
+            return;
+        };
+        match self.ranges.get(at + 1) {
+            Some(&(next_start, next_end)) if next_start == end + 1 => {
+                self.set(at, (start, next_end));
+                self.ranges.remove(at + 1);
+            }
+            _ => self.set(at, (start, end + 1)),
+        }
+    }
+
+    fn set(&mut self, at: usize, range: (u64, u64)) {
+        if let Some(slot) = self.ranges.get_mut(at) {
+            *slot = range;
+        }
+    }
+}
+
+/// The parts of a peer's SACK blocks that can be true: within `una..next`, ascending, each number once.
+///
+/// The order bounds the work by the packets in flight, however many blocks a hostile peer sends.
+pub(crate) fn valid_blocks(
+    blocks: impl Iterator<Item = (u32, u32)>,
+    una: u64,
+    next: u64,
+) -> impl Iterator<Item = Result<(u64, u64), BadBlock>> {
+    let mut floor = una;
+    blocks.map(move |(start, end)| {
+        let (start, end) = (seq::near(una, start), seq::near(una, end));
+        if start < floor || end > next || start >= end {
+            return Err(BadBlock);
+        }
+        floor = end;
+        Ok((start, end))
+    })
+}
+
+/// A SACK block outside what was sent, empty, or out of order.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct BadBlock;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    proptest! {
+        #[test]
+        fn ranges_agree_with_a_set(numbers in proptest::collection::vec(0u64..60, 0..80), floor in 0u64..60) {
+            let (mut ranges, mut twin) = (RangeSet::default(), BTreeSet::new());
+            for number in numbers {
+                prop_assert_eq!(ranges.insert(number), twin.insert(number));
+            }
+            ranges.remove_below(floor);
+            twin.retain(|&number| number >= floor);
+            for number in 0..60 {
+                prop_assert_eq!(ranges.contains(number), twin.contains(&number));
+            }
+            prop_assert!(ranges.ranges.windows(2).all(|pair| pair[0].1 < pair[1].0), "ranges touch");
+            prop_assert_eq!(ranges.is_empty(), twin.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_ack_lists_the_lowest_ranges_only() {
+        let mut ranges = RangeSet::default();
+        for number in 0..200 {
+            ranges.insert(number * 2);
+        }
+        assert_eq!(ranges.blocks().len(), SACK_BLOCKS_MAX);
+        assert_eq!(ranges.blocks().next(), Some((0, 1)));
+    }
+
+    #[test]
+    fn blocks_that_cannot_be_true_are_refused() {
+        let (una, next) = (seq::first(u32::MAX - 1), seq::first(u32::MAX - 1) + 10);
+        let check = |blocks: &[(u32, u32)]| -> Vec<_> {
+            valid_blocks(blocks.iter().copied(), una, next).collect()
+        };
+        assert_eq!(check(&[(0, 2)]), [Ok((una + 2, una + 4))]); // across the wrap
+        assert_eq!(check(&[(0, 9)]), [Err(BadBlock)]); // never sent
+        assert_eq!(check(&[(2, 2), (3, 1)]), [Err(BadBlock), Err(BadBlock)]); // empty, backwards
+        assert_eq!(check(&[(u32::MAX - 2, 1)]), [Err(BadBlock)]); // acked before
+        assert_eq!(
+            check(&[(1, 3), (1, 3)]),
+            [Ok((una + 3, una + 5)), Err(BadBlock)]
+        ); // twice
+    }
+}

@@ -1,0 +1,261 @@
+//! The receiving half of a stream: puts packets in order, keeps what was not read yet, says how much more fits.
+//! Knows sequence numbers and bytes. Does not know time, acks' timing or addresses.
+
+use std::collections::BTreeMap;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::ack::RangeSet;
+use crate::limits::{PACKET_CHARGE, PACKETS_AHEAD_MAX};
+use crate::packet::Kinds;
+use crate::seq;
+
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// It and perhaps others behind it can be read now.
+    InOrder,
+    /// It waits for a packet before it.
+    Ahead,
+    /// It was here already.
+    Duplicate,
+    /// There is no room for it, or it lies after the end: as if it had been lost.
+    Refused,
+}
+
+/// Reorders one stream's packets.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    next: u64,
+    end: Option<u64>,
+    window_max: usize,
+    readable: BytesMut,
+    ahead: BTreeMap<u64, Bytes>,
+    ahead_cost: usize,
+    ranges: RangeSet,
+    discards: bool,
+}
+
+impl Receiver {
+    pub(crate) fn new(first_seq: u32, window_max: u32) -> Self {
+        Self {
+            next: seq::first(first_seq),
+            end: None,
+            window_max: usize::try_from(window_max).unwrap_or(usize::MAX),
+            readable: BytesMut::new(),
+            ahead: BTreeMap::new(),
+            ahead_cost: 0,
+            ranges: RangeSet::default(),
+            discards: false,
+        }
+    }
+
+    /// Takes in a DATA or END packet.
+    pub(crate) fn handle(&mut self, seq: u64, kinds: Kinds, payload: &[u8]) -> Received {
+        if seq < self.next || self.ranges.contains(seq) {
+            return Received::Duplicate;
+        }
+        if !self.has_room(seq, payload.len()) || self.end.is_some_and(|end| seq > end) {
+            return Received::Refused;
+        }
+        if kinds.has(Kinds::END) {
+            self.learn_end(seq);
+        }
+        if seq == self.next {
+            self.deliver(payload);
+            self.deliver_ahead();
+            return Received::InOrder;
+        }
+        self.ahead_cost += cost(payload.len());
+        self.ahead.insert(seq, Bytes::copy_from_slice(payload));
+        self.ranges.insert(seq);
+        Received::Ahead
+    }
+
+    /// Takes at most `max` bytes, empty if there are none.
+    pub(crate) fn read(&mut self, max: usize) -> Bytes {
+        let taken = self
+            .readable
+            .split_to(max.min(self.readable.len()))
+            .freeze();
+        self.give_back_memory();
+        taken
+    }
+
+    /// Copies what fits into `out` and returns how much that was.
+    pub(crate) fn read_into(&mut self, out: &mut [u8]) -> usize {
+        let len = out.len().min(self.readable.len());
+        let (Some(target), Some(source)) = (out.get_mut(..len), self.readable.get(..len)) else {
+            return 0;
+        };
+        target.copy_from_slice(source);
+        self.readable.advance(len);
+        self.give_back_memory();
+        len
+    }
+
+    /// Throws away what is here and what will come: nobody reads any more.
+    pub(crate) fn discard(&mut self) {
+        self.discards = true;
+        self.readable = BytesMut::new();
+    }
+
+    pub(crate) fn set_window_max(&mut self, bytes: u32) {
+        self.window_max = usize::try_from(bytes).unwrap_or(usize::MAX);
+    }
+
+    /// The next sequence number expected.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// How many more bytes the application's backlog allows.
+    pub(crate) fn window(&self) -> u32 {
+        let free = self.window_max.saturating_sub(self.readable.len());
+        u32::try_from(free).unwrap_or(u32::MAX)
+    }
+
+    /// True once everything up to and with the peer's END has arrived.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.end.is_some_and(|end| end < self.next)
+    }
+
+    pub(crate) fn has_readable(&self) -> bool {
+        !self.readable.is_empty()
+    }
+
+    /// What arrived out of order.
+    pub(crate) fn ranges(&self) -> &RangeSet {
+        &self.ranges
+    }
+
+    /// The next packet in line fits while the backlog does not fill the window: whatever lies ahead, it must be
+    /// able to come in, or the stream would stand still for ever.
+    fn has_room(&self, seq: u64, len: usize) -> bool {
+        if seq == self.next {
+            return self.readable.len() < self.window_max.max(1);
+        }
+        let held = self.readable.len() + self.ahead_cost + cost(len);
+        seq - self.next <= PACKETS_AHEAD_MAX && held <= self.window_max.saturating_mul(2)
+    }
+
+    /// The first END counts, unless packets after it are here already.
+    fn learn_end(&mut self, seq: u64) {
+        let past = self
+            .ahead
+            .last_key_value()
+            .is_some_and(|(&last, _)| last > seq);
+        if self.end.is_none() && !past {
+            self.end = Some(seq);
+        }
+    }
+
+    fn deliver(&mut self, payload: &[u8]) {
+        self.next += 1;
+        if !self.discards {
+            self.readable.extend_from_slice(payload);
+        }
+    }
+
+    fn deliver_ahead(&mut self) {
+        while let Some(payload) = self.ahead.remove(&self.next) {
+            self.ahead_cost -= cost(payload.len());
+            self.deliver(&payload);
+        }
+        self.ranges.remove_below(self.next);
+    }
+
+    /// An idle stream keeps no large buffer.
+    fn give_back_memory(&mut self) {
+        if self.readable.is_empty() {
+            self.readable = BytesMut::new();
+        }
+    }
+}
+
+fn cost(len: usize) -> usize {
+    len + PACKET_CHARGE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receiver(window: u32) -> (Receiver, u64) {
+        (Receiver::new(0, window), seq::first(0))
+    }
+
+    #[test]
+    fn packets_come_out_in_order_and_once() {
+        let (mut receiver, first) = receiver(1000);
+        assert_eq!(
+            receiver.handle(first + 2, Kinds::DATA, b"c"),
+            Received::Ahead
+        );
+        assert_eq!(
+            receiver.handle(first + 2, Kinds::DATA, b"x"),
+            Received::Duplicate
+        );
+        assert_eq!(receiver.handle(first, Kinds::DATA, b"a"), Received::InOrder);
+        assert_eq!(
+            receiver.handle(first, Kinds::DATA, b"x"),
+            Received::Duplicate
+        );
+        assert_eq!(receiver.read(10), "a");
+        assert_eq!(
+            receiver.handle(first + 1, Kinds::DATA, b"b"),
+            Received::InOrder
+        );
+        assert_eq!(receiver.read(1), "b");
+        assert_eq!(receiver.read(10), "c");
+        assert!(receiver.ranges().is_empty());
+    }
+
+    #[test]
+    fn the_end_counts_when_everything_before_it_is_here() {
+        let (mut receiver, first) = receiver(1000);
+        receiver.handle(first + 1, Kinds::END, b"");
+        assert!(!receiver.is_complete());
+        assert_eq!(
+            receiver.handle(first + 2, Kinds::DATA, b"late"),
+            Received::Refused
+        );
+        receiver.handle(first, Kinds::DATA, b"a");
+        assert!(receiver.is_complete());
+        assert_eq!(
+            receiver.handle(first + 2, Kinds::DATA, b"late"),
+            Received::Refused
+        );
+        assert_eq!(receiver.read(10), "a");
+    }
+
+    #[test]
+    fn a_full_backlog_refuses_and_an_empty_one_takes_the_next_packet_whatever_lies_ahead() {
+        let (mut receiver, first) = receiver(1000);
+        let mut ahead = 0;
+        while receiver.handle(first + 1 + ahead, Kinds::DATA, &[0; 100]) == Received::Ahead {
+            ahead += 1;
+        }
+        assert!((3..20).contains(&ahead), "{ahead} packets were kept ahead");
+        assert_eq!(receiver.window(), 1000);
+        assert_eq!(
+            receiver.handle(first, Kinds::DATA, &[0; 100]),
+            Received::InOrder
+        );
+        let next = receiver.next();
+        while receiver.handle(receiver.next(), Kinds::DATA, &[0; 100]) == Received::InOrder {}
+        assert!(receiver.next() >= next);
+        assert_eq!(receiver.window(), 0);
+        assert!(receiver.read(usize::MAX).len() <= 2 * 1000 + 100);
+        assert_eq!(receiver.window(), 1000);
+    }
+
+    #[test]
+    fn a_packet_far_ahead_is_refused() {
+        let (mut receiver, first) = receiver(1000);
+        assert_eq!(
+            receiver.handle(first + PACKETS_AHEAD_MAX + 1, Kinds::DATA, b"x"),
+            Received::Refused
+        );
+    }
+}

@@ -1,0 +1,421 @@
+//! The sending half of a stream: bytes not yet sent, packets not yet acked, and which of them are lost.
+//! Knows packets, sequence numbers and the order of sending. Does not know windows, timers or what loss means.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use ferrocore_primitives::time::Time;
+
+use crate::congestion::PacketRate;
+use crate::limits::SEND_QUEUE_MAX;
+use crate::loss::Rack;
+use crate::packet::{HEADER_LEN, Kinds};
+use crate::seq;
+
+/// Where this side's END is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Open,
+    Queued,
+    Sent(u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    InFlight,
+    Lost,
+    Acked,
+}
+
+/// A packet that was sent at least once, or is about to be.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    payload: Bytes,
+    kinds: Kinds,
+    fate: Fate,
+    /// Nonzero while the packet is a probe of the MTU.
+    padding: u8,
+    transmits: u32,
+    /// Which remote address it was first sent to, counted over the stream's life.
+    path: u32,
+    sent_at: Time,
+    rate: PacketRate,
+    timed_out: bool,
+}
+
+/// What the rest of the stream learns of an acked packet.
+#[derive(Debug)]
+pub(crate) struct Acked {
+    pub(crate) seq: u64,
+    pub(crate) size: usize,
+    pub(crate) sent_at: Time,
+    pub(crate) rate: PacketRate,
+    pub(crate) is_probe: bool,
+    pub(crate) was_retransmitted: bool,
+}
+
+/// What a search for losses found.
+#[derive(Debug, Default)]
+pub(crate) struct Losses {
+    pub(crate) bytes: u64,
+    /// Without probes of the MTU, which say nothing about congestion.
+    pub(crate) packets: u64,
+    pub(crate) probe: Option<usize>,
+    /// When the next packet counts as lost if nothing is heard.
+    pub(crate) next_at: Option<Time>,
+}
+
+/// The sending half.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    una: u64,
+    packets: VecDeque<Sent>,
+    queue: BytesMut,
+    end: End,
+    lost: VecDeque<u64>,
+    /// Every transmission in the order of time; those superseded are skipped when they come up.
+    order: VecDeque<(u64, u32)>,
+    in_flight: u64,
+    in_flight_packets: usize,
+    unacked_payload: u64,
+    sacked: usize,
+}
+
+impl Sender {
+    pub(crate) fn new(first_seq: u32) -> Self {
+        Self {
+            una: seq::first(first_seq),
+            packets: VecDeque::new(),
+            queue: BytesMut::new(),
+            end: End::Open,
+            lost: VecDeque::new(),
+            order: VecDeque::new(),
+            in_flight: 0,
+            in_flight_packets: 0,
+            unacked_payload: 0,
+            sacked: 0,
+        }
+    }
+
+    /// Takes as much of `data` as there is room for and returns how much that was.
+    pub(crate) fn write(&mut self, data: &[u8]) -> usize {
+        let room = SEND_QUEUE_MAX.saturating_sub(self.queue.len());
+        let taken = data.get(..room).unwrap_or(data);
+        self.queue.extend_from_slice(taken);
+        taken.len()
+    }
+
+    /// Queues END behind what was written.
+    pub(crate) fn finish(&mut self) {
+        if self.end == End::Open {
+            self.end = End::Queued;
+        }
+    }
+
+    /// Makes the next new packet of at most `payload_max` bytes; send it with [`Sender::transmit`].
+    pub(crate) fn packetise(&mut self, payload_max: usize, padding: u8, path: u32) -> u64 {
+        let payload = self
+            .queue
+            .split_to(payload_max.min(self.queue.len()))
+            .freeze();
+        let mut kinds = if payload.is_empty() {
+            Kinds::ACK
+        } else {
+            Kinds::DATA
+        };
+        let seq = self.next();
+        if self.end == End::Queued && self.queue.is_empty() {
+            kinds = kinds | Kinds::END;
+            self.end = End::Sent(seq);
+        }
+        self.unacked_payload += length(payload.len());
+        self.packets.push_back(Sent {
+            payload,
+            kinds,
+            fate: Fate::Lost, // not in flight until transmitted
+            padding,
+            transmits: 0,
+            path,
+            sent_at: Time::ZERO,
+            rate: PacketRate::default(),
+            timed_out: false,
+        });
+        seq
+    }
+
+    /// Notes that packet `seq` leaves now, and returns it for its bytes.
+    pub(crate) fn transmit(&mut self, seq: u64, now: Time, rate: PacketRate) -> Option<&Sent> {
+        let index = self.index(seq)?;
+        let packet = self.packets.get_mut(index)?;
+        if packet.fate == Fate::Lost {
+            packet.fate = Fate::InFlight;
+            self.in_flight += length(packet.size());
+            self.in_flight_packets += 1;
+        }
+        packet.transmits = packet.transmits.saturating_add(1);
+        packet.sent_at = now;
+        packet.rate = rate;
+        self.order.push_back((seq, packet.transmits));
+        self.compact_order();
+        self.packet(seq)
+    }
+
+    /// The next lost packet to send again, its size and path.
+    pub(crate) fn peek_lost(&mut self) -> Option<(u64, usize, u32)> {
+        while let Some(&seq) = self.lost.front() {
+            match self.packet(seq) {
+                Some(packet) if packet.fate == Fate::Lost => {
+                    return Some((seq, packet.size(), packet.current_path()));
+                }
+                _ => self.lost.pop_front(),
+            };
+        }
+        None
+    }
+
+    /// Marks packet `seq` as arrived; `None` if it was known.
+    pub(crate) fn ack(&mut self, seq: u64) -> Option<Acked> {
+        let index = self.index(seq)?;
+        let packet = self.packets.get_mut(index)?;
+        if packet.fate == Fate::Acked {
+            return None;
+        }
+        let acked = packet.acked(seq);
+        if packet.fate == Fate::InFlight {
+            self.in_flight -= length(acked.size);
+            self.in_flight_packets -= 1;
+        }
+        packet.fate = Fate::Acked;
+        self.sacked += 1;
+        Some(acked)
+    }
+
+    /// Forgets the packets below `ack`, all acked before.
+    pub(crate) fn advance(&mut self, ack: u64) {
+        while self.una < ack
+            && let Some(packet) = self.packets.pop_front()
+        {
+            debug_assert_eq!(packet.fate, Fate::Acked, "advanced over an unacked packet");
+            self.una += 1;
+            self.sacked -= 1;
+            self.unacked_payload -= length(packet.payload.len());
+        }
+        if self.packets.is_empty() {
+            self.order.clear();
+            self.lost.clear();
+        }
+    }
+
+    /// Marks as lost what was sent long enough before something that has arrived (RFC 8985, 6.2).
+    pub(crate) fn detect_losses(
+        &mut self,
+        now: Time,
+        rack: &Rack,
+        reordering: std::time::Duration,
+    ) -> Losses {
+        let mut losses = Losses::default();
+        while let Some(&(seq, transmit)) = self.order.front() {
+            match self.live(seq, transmit) {
+                None => {}
+                Some(sent_at) if !rack.is_sent_before(sent_at, seq) => break,
+                Some(sent_at) => {
+                    let lost_at = sent_at + rack.rtt() + reordering;
+                    if lost_at > now {
+                        losses.next_at = Some(lost_at);
+                        break;
+                    }
+                    self.lose(seq, &mut losses);
+                }
+            }
+            self.order.pop_front();
+        }
+        losses
+    }
+
+    /// The retransmission timer fired: everything in flight is lost.
+    pub(crate) fn lose_all(&mut self) -> Losses {
+        let mut losses = Losses::default();
+        self.lost.clear();
+        for seq in self.una..self.next() {
+            match self.packet(seq).map(|packet| packet.fate) {
+                Some(Fate::InFlight) => {
+                    self.lose(seq, &mut losses);
+                    self.mark_timed_out(seq);
+                }
+                Some(Fate::Lost) => self.lost.push_back(seq),
+                _ => {}
+            }
+        }
+        self.order.clear();
+        losses
+    }
+
+    /// The last packet, if it is in flight: what a tail-loss probe sends again.
+    pub(crate) fn last_in_flight(&self) -> Option<(u64, usize, u32)> {
+        let seq = self.next().checked_sub(1)?;
+        let packet = self.packet(seq)?;
+        (packet.fate == Fate::InFlight).then(|| (seq, packet.size(), packet.current_path()))
+    }
+
+    /// Size of the next new packet without padding, if there is anything to send.
+    pub(crate) fn next_new_size(&self, payload_max: usize) -> Option<usize> {
+        let is_wanted = !self.queue.is_empty() || self.end == End::Queued;
+        is_wanted.then(|| HEADER_LEN + payload_max.min(self.queue.len()))
+    }
+
+    pub(crate) fn una(&self) -> u64 {
+        self.una
+    }
+
+    /// The sequence number of the next new packet.
+    pub(crate) fn next(&self) -> u64 {
+        self.una + length(self.packets.len())
+    }
+
+    pub(crate) fn has_unacked(&self) -> bool {
+        !self.packets.is_empty()
+    }
+
+    pub(crate) fn has_lost(&mut self) -> bool {
+        self.peek_lost().is_some()
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.queue.len() < SEND_QUEUE_MAX && self.end == End::Open
+    }
+
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.end != End::Open
+    }
+
+    /// True once the peer has everything, the END included.
+    pub(crate) fn is_finished(&self) -> bool {
+        matches!(self.end, End::Sent(seq) if seq < self.una)
+    }
+
+    /// True if nothing but a bare END is unacked, and how often it was sent.
+    pub(crate) fn bare_end_transmits(&self) -> Option<u32> {
+        let only = self.packets.front().filter(|_| self.packets.len() == 1)?;
+        (only.kinds == Kinds::END).then_some(only.transmits)
+    }
+
+    /// Bytes sent, neither acked nor lost.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    pub(crate) fn unacked_packets(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// Payload between the first unacked packet and the last sent one, in bytes.
+    pub(crate) fn unacked_payload(&self) -> u64 {
+        self.unacked_payload
+    }
+
+    /// Packets acked ahead of one that is not.
+    pub(crate) fn sacked(&self) -> usize {
+        self.sacked
+    }
+
+    fn index(&self, seq: u64) -> Option<usize> {
+        usize::try_from(seq.checked_sub(self.una)?).ok()
+    }
+
+    fn packet(&self, seq: u64) -> Option<&Sent> {
+        self.packets.get(self.index(seq)?)
+    }
+
+    /// When that transmission left, if it is the packet's latest and still in flight.
+    fn live(&self, seq: u64, transmit: u32) -> Option<Time> {
+        let packet = self.packet(seq)?;
+        (packet.fate == Fate::InFlight && packet.transmits == transmit).then_some(packet.sent_at)
+    }
+
+    fn lose(&mut self, seq: u64, losses: &mut Losses) {
+        let Some(packet) = self
+            .index(seq)
+            .and_then(|index| self.packets.get_mut(index))
+        else {
+            return;
+        };
+        let size = packet.size();
+        packet.fate = Fate::Lost;
+        self.in_flight -= length(size);
+        self.in_flight_packets -= 1;
+        self.lost.push_back(seq);
+        losses.bytes += length(size);
+        if std::mem::take(&mut packet.padding) == 0 {
+            losses.packets += 1;
+        } else {
+            losses.probe = Some(size);
+        }
+    }
+
+    fn mark_timed_out(&mut self, seq: u64) {
+        if let Some(packet) = self
+            .index(seq)
+            .and_then(|index| self.packets.get_mut(index))
+        {
+            packet.timed_out = true;
+        }
+    }
+
+    /// Keeps superseded entries from piling up behind a packet that stays in flight.
+    fn compact_order(&mut self) {
+        if self.order.len() <= 2 * self.packets.len() + 64 {
+            return;
+        }
+        let mut order = std::mem::take(&mut self.order);
+        order.retain(|&(seq, transmit)| self.live(seq, transmit).is_some());
+        self.order = order;
+    }
+}
+
+impl Sent {
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    pub(crate) fn kinds(&self) -> Kinds {
+        self.kinds
+    }
+
+    pub(crate) fn padding(&self) -> u8 {
+        self.padding
+    }
+
+    pub(crate) fn was_retransmitted(&self) -> bool {
+        self.transmits > 1
+    }
+
+    /// Bytes of the datagram.
+    fn size(&self) -> usize {
+        HEADER_LEN + usize::from(self.padding) + self.payload.len()
+    }
+
+    /// A packet goes where it first went, until a timeout shows that path to be dead.
+    fn current_path(&self) -> u32 {
+        if self.timed_out { u32::MAX } else { self.path }
+    }
+
+    fn acked(&self, seq: u64) -> Acked {
+        Acked {
+            seq,
+            size: self.size(),
+            sent_at: self.sent_at,
+            rate: self.rate,
+            is_probe: self.padding != 0,
+            was_retransmitted: self.was_retransmitted(),
+        }
+    }
+}
+
+/// Lengths in memory fit 64 bits on every platform.
+fn length(len: usize) -> u64 {
+    len as u64
+}

@@ -1,0 +1,232 @@
+//! What a packet does to a stream.
+//! Knows the order in which libudx looks at a packet's parts (`process_packet`). Does not send.
+
+use bytes::Bytes;
+use ferrocore_primitives::time::Time;
+
+use super::{CloseReason, Life, Stream};
+use crate::ack::valid_blocks;
+use crate::congestion::{Ack, AckedRate, Recovery};
+use crate::limits::{LINGER, MESSAGES_MAX, PACKETS_AHEAD_MAX};
+use crate::packet::{Kinds, Packet};
+use crate::recv::Received;
+use crate::send::{Acked, Losses};
+use crate::seq;
+
+/// What one packet's ack and SACK blocks add up to.
+#[derive(Debug, Default)]
+struct Progress {
+    rate: AckedRate,
+    newest: Option<Acked>,
+    rtt_of: Option<Time>,
+}
+
+impl Stream {
+    /// Takes in a packet that names this stream's [`local_id`](Self::local_id).
+    ///
+    /// Never fails: what cannot be true is ignored and counted in [`stats`](Self::stats).
+    pub fn handle_packet(&mut self, now: Time, packet: &Packet<'_>) {
+        if matches!(self.life, Life::Closed(_)) {
+            return;
+        }
+        self.counters.packets_received += 1;
+        self.counters.bytes_received += (crate::packet::HEADER_LEN
+            + usize::from(packet.header.data_offset)
+            + packet.payload.len()) as u64;
+        self.timers.on_heard(now);
+        if packet.header.kinds.has(Kinds::HEARTBEAT) {
+            self.wants.ack = true; // and nothing else in it counts
+            return;
+        }
+        let seq = seq::near(self.receiver.next(), packet.header.seq);
+        if self.handle_destroy(packet.header.kinds, seq) {
+            return;
+        }
+        self.handle_payload(packet, seq);
+        self.handle_ack(now, packet, seq);
+        self.settle(now);
+    }
+
+    /// DESTROY counts from what is expected next on, so that an old one cannot hit a stream that lives.
+    fn handle_destroy(&mut self, kinds: Kinds, seq: u64) -> bool {
+        let expected = self.receiver.next();
+        let counts = (expected..=expected + PACKETS_AHEAD_MAX).contains(&seq);
+        if kinds.has(Kinds::DESTROY) && counts {
+            let is_over = matches!(self.life, Life::Lingering(_));
+            self.wants.destroy = false;
+            self.close((!is_over).then_some(CloseReason::ResetByPeer));
+        }
+        kinds.has(Kinds::DESTROY)
+    }
+
+    fn handle_payload(&mut self, packet: &Packet<'_>, seq: u64) {
+        let kinds = packet.header.kinds;
+        if kinds.has(Kinds::DATA | Kinds::END) {
+            self.wants.ack = true;
+            match self.receiver.handle(seq, kinds, packet.payload) {
+                Received::InOrder | Received::Ahead => {}
+                Received::Duplicate => self.counters.duplicates += 1,
+                Received::Refused => self.counters.refused += 1,
+            }
+        }
+        if kinds.has(Kinds::MESSAGE) {
+            if self.messages_in.len() < MESSAGES_MAX && self.is_taking_messages() {
+                self.messages_in
+                    .push_back(Bytes::copy_from_slice(packet.payload));
+            } else {
+                self.counters.messages_dropped += 1;
+            }
+        }
+    }
+
+    fn is_taking_messages(&self) -> bool {
+        matches!(self.life, Life::Connected | Life::Unconnected)
+    }
+
+    fn handle_ack(&mut self, now: Time, packet: &Packet<'_>, packet_seq: u64) {
+        let (una, next) = (self.sender.una(), self.sender.next());
+        let ack = seq::near(una, packet.header.ack);
+        if ack > next {
+            self.counters.bad_acks += 1;
+            return;
+        }
+        self.update_peer_window(packet.header.window, packet_seq, ack);
+        if self.moved_at.is_some_and(|moved_at| ack >= moved_at) {
+            self.moved_at = None;
+        }
+        let was_in_flight = self.sender.has_unacked();
+        let mut progress = Progress::default();
+        for seq in una..ack {
+            self.ack_packet(now, seq, &mut progress);
+        }
+        self.sender.advance(ack);
+        self.ack_blocks(now, packet, &mut progress);
+        if was_in_flight {
+            self.on_progress(now, progress, ack, ack > una);
+        }
+    }
+
+    /// The newest packet by sequence number, then by ack, tells the window (RFC 9293's SND.WL1 and WL2).
+    fn update_peer_window(&mut self, window: u32, seq: u64, ack: u64) {
+        let is_old = ack < self.sender.una() || (seq, ack) < self.window_from;
+        let is_credible = seq <= self.receiver.next() + PACKETS_AHEAD_MAX;
+        if is_credible && !is_old {
+            self.peer_window = window;
+            self.window_from = (seq, ack);
+        }
+    }
+
+    fn ack_blocks(&mut self, now: Time, packet: &Packet<'_>, progress: &mut Progress) {
+        for block in valid_blocks(packet.sacks(), self.sender.una(), self.sender.next()) {
+            match block {
+                Ok((start, end)) => {
+                    (start..end).for_each(|seq| self.ack_packet(now, seq, progress));
+                }
+                Err(_) => self.counters.bad_sacks += 1,
+            }
+        }
+    }
+
+    fn ack_packet(&mut self, now: Time, seq: u64, progress: &mut Progress) {
+        let Some(acked) = self.sender.ack(seq) else {
+            return;
+        };
+        let sent = (acked.sent_at, seq);
+        self.rate
+            .on_packet_acked(&mut progress.rate, sent, acked.size as u64, acked.rate);
+        if acked.is_probe {
+            self.mtu.on_probe_acked(acked.size);
+            self.bbr.set_packet(self.full_datagram());
+        } else {
+            self.mtu.on_ack();
+        }
+        if !acked.was_retransmitted {
+            progress.rtt_of = progress.rtt_of.max(Some(acked.sent_at));
+        }
+        self.rack
+            .on_acked(now, sent, acked.was_retransmitted, &self.rtt);
+        let newest = progress.newest.as_ref();
+        if newest.is_none_or(|newest| (newest.sent_at, newest.seq) < sent) {
+            progress.newest = Some(acked);
+        }
+    }
+
+    /// Draws the conclusions: round trip, losses, rates, timers.
+    fn on_progress(&mut self, now: Time, progress: Progress, ack: u64, advanced: bool) {
+        self.tail.on_ack(ack);
+        self.leave_recovery(ack);
+        let rtt = progress.rtt_of.map(|sent_at| now.saturating_since(sent_at));
+        if let Some(rtt) = rtt {
+            self.rtt.update(now, rtt);
+            self.tail.on_rtt_sample();
+        }
+        let acked = progress.rate.bytes();
+        if acked > 0 {
+            self.arm_after_ack(now, advanced);
+        }
+        let losses = if acked > 0 {
+            self.find_losses(now)
+        } else {
+            Losses::default()
+        };
+        let rate = self.rate.finish(now, &progress.rate, self.rtt.min());
+        let report = Ack {
+            now,
+            acked,
+            lost: losses.bytes,
+            in_flight: self.sender.in_flight(),
+            rate,
+            rtt,
+            recovery: self.recovery,
+            delivered: self.rate.delivered(),
+            delivered_at: self.rate.delivered_at(),
+        };
+        self.bbr.on_ack(&report, self.rtt.smoothed());
+        self.pacer.set_rate(now, self.bbr.pacing_rate());
+        if self.bbr.is_probing_rtt() {
+            self.rate.on_app_limited(self.sender.in_flight());
+        }
+    }
+
+    fn leave_recovery(&mut self, ack: u64) {
+        if self.recovery != Recovery::Open && ack >= self.recovery_end {
+            self.recovery = Recovery::Open;
+            self.rack.on_recovered();
+        }
+    }
+
+    /// Looks for packets that are lost by now, and begins a recovery if there are.
+    pub(super) fn find_losses(&mut self, now: Time) -> Losses {
+        let is_recovering = self.recovery != Recovery::Open;
+        let window = self
+            .rack
+            .reordering_window(is_recovering, self.sender.sacked(), &self.rtt);
+        let losses = self.sender.detect_losses(now, &self.rack, window);
+        self.note_losses(&losses);
+        if losses.packets > 0 && self.recovery == Recovery::Open {
+            self.counters.fast_recoveries += 1;
+            self.recovery = Recovery::Fast;
+            self.recovery_end = self.sender.next();
+            self.tail.reset();
+        }
+        self.timers.set_reordering(losses.next_at);
+        losses
+    }
+
+    pub(super) fn note_losses(&mut self, losses: &Losses) {
+        self.counters.lost += losses.packets;
+        if let Some(size) = losses.probe {
+            self.mtu.on_probe_lost(size);
+        }
+    }
+
+    /// Both sides have ended and know it of each other: the stream is over, but a peer that missed the last ack
+    /// is still answered.
+    fn settle(&mut self, now: Time) {
+        if self.life == Life::Connected && self.receiver.is_complete() && self.sender.is_finished()
+        {
+            self.life = Life::Lingering(now + LINGER);
+            self.timers.stop();
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! What a stream sends, and when it may.
+//! Knows packets, windows and batches. Does not know sockets.
+
+use std::net::SocketAddr;
+
+use ferrocore_primitives::time::Time;
+
+use super::{Life, Remote, Stream};
+use crate::limits::{IN_FLIGHT_MAX, PACKETS_AHEAD_MAX};
+use crate::packet::{HEADER_LEN, Header, Kinds, SACK_BLOCK_LEN, put_sack};
+use crate::seq;
+
+/// Datagrams for one address, one behind the other in the buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where to.
+    pub destination: SocketAddr,
+    /// Length of each datagram but the last, which may be shorter; `None` if there is just one. What the
+    /// operating system's segmentation offload takes.
+    pub segment_size: Option<usize>,
+}
+
+/// Datagrams of one length, and at most one shorter, being put together.
+#[derive(Debug)]
+struct Batch {
+    path: u32,
+    segment: usize,
+    count: usize,
+    count_max: usize,
+    bytes: usize,
+    is_complete: bool,
+}
+
+impl Batch {
+    fn new(count_max: usize) -> Self {
+        Self {
+            path: 0,
+            segment: 0,
+            count: 0,
+            count_max,
+            bytes: 0,
+            is_complete: false,
+        }
+    }
+
+    fn takes(&self, size: usize, path: u32) -> bool {
+        self.count == 0
+            || (!self.is_complete
+                && self.count < self.count_max
+                && path == self.path
+                && size <= self.segment
+                && self.bytes + size <= BATCH_BYTES_MAX)
+    }
+
+    fn push(&mut self, size: usize, path: u32) {
+        if self.count == 0 {
+            self.segment = size;
+            self.path = path;
+        }
+        self.is_complete = size < self.segment;
+        self.count += 1;
+        self.bytes += size;
+    }
+}
+
+/// A UDP datagram's limit bounds a batch too.
+const BATCH_BYTES_MAX: usize = 65_000;
+
+impl Stream {
+    /// Appends the next datagrams to `out`, at most `datagrams_max` of them.
+    ///
+    /// Call it until it returns `None`; then [`poll_timeout`](Self::poll_timeout) tells when to come again.
+    pub fn poll_transmit(
+        &mut self,
+        now: Time,
+        datagrams_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let remote = self.remote?;
+        if std::mem::take(&mut self.wants.destroy) {
+            return Some(self.put_bare(now, remote, Kinds::DESTROY, out));
+        }
+        if matches!(self.life, Life::Closed(_) | Life::Unconnected) {
+            return None;
+        }
+        // An ack with SACK blocks goes first; a plain one rides on data if there is any.
+        if self.wants.ack && !self.receiver.ranges().is_empty() {
+            return Some(self.put_ack(now, remote, out));
+        }
+        if let Some(transmit) = self.put_data(now, datagrams_max, out) {
+            return Some(transmit);
+        }
+        if self.wants.ack {
+            return Some(self.put_ack(now, remote, out));
+        }
+        if std::mem::take(&mut self.wants.heartbeat) {
+            return Some(self.put_bare(now, remote, Kinds::HEARTBEAT, out));
+        }
+        self.put_message(now, remote, out)
+    }
+
+    fn put_data(&mut self, now: Time, datagrams_max: usize, out: &mut Vec<u8>) -> Option<Transmit> {
+        if self.life != Life::Connected {
+            return None;
+        }
+        let mut batch = Batch::new(datagrams_max);
+        self.timers.set_pacing(None);
+        if std::mem::take(&mut self.wants.tail_probe) {
+            self.put_tail_probe(now, &mut batch, out);
+        } else {
+            self.put_lost(now, &mut batch, out);
+            self.put_new(now, &mut batch, out);
+        }
+        self.arm_window_probe(now);
+        self.finish_batch(&batch)
+    }
+
+    fn finish_batch(&mut self, batch: &Batch) -> Option<Transmit> {
+        if batch.count == 0 {
+            return None;
+        }
+        let to = self.remote_of(batch.path)?;
+        if Some(to) == self.remote {
+            self.wants.ack = false;
+        }
+        Some(Transmit {
+            destination: to.address,
+            segment_size: (batch.count > 1).then_some(batch.segment),
+        })
+    }
+
+    /// Lost packets, before anything new. The peer's window does not hold them back: it may have shrunk.
+    fn put_lost(&mut self, now: Time, batch: &mut Batch, out: &mut Vec<u8>) {
+        while let Some((seq, size, path)) = self.sender.peek_lost() {
+            let path = self.known_path(path);
+            if !batch.takes(size, path) || !self.may_send(now) {
+                return;
+            }
+            self.put_packet(now, seq, path, batch, out);
+        }
+    }
+
+    fn put_new(&mut self, now: Time, batch: &mut Batch, out: &mut Vec<u8>) {
+        let payload_max = self.mtu.payload_max();
+        while let Some(size) = self.sender.next_new_size(payload_max) {
+            let padding = self.padding_for(size);
+            let padded = size + usize::from(padding);
+            if !batch.takes(padded, self.path)
+                || !self.fits_peer_window(size - HEADER_LEN)
+                || self.sender.has_lost()
+                || !self.may_send(now)
+            {
+                return;
+            }
+            if padding != 0 {
+                self.mtu.on_probe_sent();
+            }
+            let seq = self.sender.packetise(payload_max, padding, self.path);
+            self.put_packet(now, seq, self.path, batch, out);
+        }
+        if self.sender.in_flight() < self.bbr.window() && !self.sender.has_lost() {
+            self.rate.on_app_limited(self.sender.in_flight());
+        }
+    }
+
+    /// One packet past every window: a new one, or else the last one again.
+    fn put_tail_probe(&mut self, now: Time, batch: &mut Batch, out: &mut Vec<u8>) {
+        let payload_max = self.mtu.payload_max();
+        let is_new = self.peer_window > 0 && self.sender.next_new_size(payload_max).is_some();
+        let probe = if is_new {
+            Some((self.sender.packetise(payload_max, 0, self.path), self.path))
+        } else {
+            self.sender
+                .last_in_flight()
+                .map(|(seq, _, path)| (seq, path))
+        };
+        if let Some((seq, path)) = probe {
+            let path = self.known_path(path);
+            self.put_packet(now, seq, path, batch, out);
+            self.tail.on_sent(seq);
+            self.counters.tail_probes += 1;
+        }
+    }
+
+    /// Writes data packet `seq`, first or again, with this side's present window and ack.
+    fn put_packet(&mut self, now: Time, seq: u64, path: u32, batch: &mut Batch, out: &mut Vec<u8>) {
+        let was_idle = self.sender.in_flight() == 0;
+        let was_all_acked = self.sender.unacked_packets() <= 1;
+        if was_idle {
+            self.bbr.on_restart(now, self.rate.is_app_limited());
+            self.pacer.set_rate(now, self.bbr.pacing_rate());
+        }
+        let rate = self.rate.on_sent(now, was_idle && was_all_acked);
+        let Some(remote) = self.remote_of(path) else {
+            return;
+        };
+        let header = self.header(Kinds::ACK, remote.id);
+        let Some(packet) = self.sender.transmit(seq, now, rate) else {
+            return;
+        };
+        let start = out.len();
+        let header = Header {
+            kinds: packet.kinds(),
+            data_offset: packet.padding(),
+            seq: seq::to_wire(seq),
+            ..header
+        };
+        out.extend_from_slice(&header.to_bytes());
+        out.resize(out.len() + usize::from(packet.padding()), 0);
+        out.extend_from_slice(packet.payload());
+        let is_new = !packet.was_retransmitted();
+        let size = out.len() - start;
+        self.counters.retransmits += u64::from(!is_new);
+        self.count_sent(now, header.kinds, size);
+        self.pacer.on_sent(size as u64);
+        self.arm_after_send(now, is_new, is_new && was_all_acked);
+        batch.push(size, path);
+    }
+
+    fn may_send(&mut self, now: Time) -> bool {
+        let in_flight = self.sender.in_flight();
+        if in_flight >= self.bbr.window().min(IN_FLIGHT_MAX) {
+            return false;
+        }
+        if self.pacer.may_send(now) {
+            return true;
+        }
+        self.timers.set_pacing(Some(self.pacer.ready_at()));
+        false
+    }
+
+    /// What the peer holds beyond its ack counts against its window; one packet always goes if it is open at all.
+    fn fits_peer_window(&self, payload: usize) -> bool {
+        let unacked = self.sender.unacked_packets();
+        if unacked == 0 {
+            return self.peer_window > 0;
+        }
+        unacked as u64 <= PACKETS_AHEAD_MAX
+            && self.sender.unacked_payload() + payload as u64 <= u64::from(self.peer_window)
+    }
+
+    fn padding_for(&self, size: usize) -> u8 {
+        let may_probe = size > HEADER_LEN && self.moved_at.is_none();
+        let padding = may_probe.then(|| self.mtu.padding_for(size)).flatten();
+        padding.unwrap_or(0)
+    }
+
+    fn put_ack(&mut self, now: Time, remote: Remote, out: &mut Vec<u8>) -> Transmit {
+        self.wants.ack = false;
+        let blocks = self.receiver.ranges().blocks();
+        let kinds = if blocks.len() == 0 {
+            Kinds::ACK
+        } else {
+            Kinds::SACK
+        };
+        let header = self.header(kinds, remote.id);
+        out.extend_from_slice(&header.to_bytes());
+        let size = HEADER_LEN + blocks.len() * SACK_BLOCK_LEN;
+        for (start, end) in blocks {
+            put_sack(out, start, end);
+        }
+        self.advertised = header.window;
+        self.count_sent(now, kinds, size);
+        single(remote)
+    }
+
+    fn put_bare(&mut self, now: Time, remote: Remote, kinds: Kinds, out: &mut Vec<u8>) -> Transmit {
+        out.extend_from_slice(&self.header(kinds, remote.id).to_bytes());
+        self.count_sent(now, kinds, HEADER_LEN);
+        single(remote)
+    }
+
+    fn put_message(&mut self, now: Time, remote: Remote, out: &mut Vec<u8>) -> Option<Transmit> {
+        let message = self.messages_out.pop_front()?;
+        out.extend_from_slice(&self.header(Kinds::MESSAGE, remote.id).to_bytes());
+        out.extend_from_slice(&message);
+        self.count_sent(now, Kinds::MESSAGE, HEADER_LEN + message.len());
+        Some(single(remote))
+    }
+
+    fn header(&self, kinds: Kinds, stream_id: u32) -> Header {
+        Header {
+            kinds,
+            data_offset: 0,
+            stream_id,
+            window: self.receiver.window(),
+            seq: seq::to_wire(self.sender.next()),
+            ack: seq::to_wire(self.receiver.next()),
+        }
+    }
+
+    fn count_sent(&mut self, now: Time, kinds: Kinds, bytes: usize) {
+        self.advertised = self.receiver.window();
+        self.counters.packets_sent += 1;
+        self.counters.bytes_sent += bytes as u64;
+        self.note_spoken(now, kinds);
+    }
+
+    /// The path itself if its address is still known, else the present one.
+    fn known_path(&self, path: u32) -> u32 {
+        let is_former = self.former.iter().any(|&(former, _)| former == path);
+        if is_former { path } else { self.path }
+    }
+
+    fn remote_of(&self, path: u32) -> Option<Remote> {
+        if path == self.path {
+            return self.remote;
+        }
+        let former = self.former.iter().find(|&&(former, _)| former == path);
+        former.map(|&(_, remote)| remote)
+    }
+}
+
+fn single(remote: Remote) -> Transmit {
+    Transmit {
+        destination: remote.address,
+        segment_size: None,
+    }
+}
