@@ -6,6 +6,9 @@
 //!
 //! - [`stream::Stream`] is one stream as a state machine, without IO: packets and time in, packets, bytes and
 //!   deadlines out. [`packet`] is its codec. Both build for WebAssembly.
+//! - `socket` (feature `tokio`) drives it: [`Udx`](socket::Udx) holds the streams, a
+//!   [`UdxSocket`](socket::UdxSocket) carries any number of them and plain datagrams beside, a
+//!   [`UdxStream`](socket::UdxStream) is `AsyncRead + AsyncWrite`.
 //!
 //! # Packet layout
 //!
@@ -55,3 +58,6 @@ mod rtt;
 mod send;
 mod seq;
 pub mod stream;
+
+#[cfg(feature = "tokio")]
+pub mod socket;

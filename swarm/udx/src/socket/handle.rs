@@ -1,0 +1,550 @@
+//! A stream in its owner's hands: `AsyncRead + AsyncWrite`, messages, moves between addresses and sockets.
+//! Knows wakers. Does not know the protocol, nor how packets travel.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ferrocore_primitives::time::Time;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::table::Table;
+use super::udp::{SocketShared, UdxSocket};
+use crate::stream::{CloseReason, Stats, Stream, StreamError};
+
+/// A stream of bytes to one peer.
+///
+/// Dropped after a shutdown it still delivers what was written, in the background; dropped without one it is
+/// destroyed, which the peer sees as a reset. Everything but reading and writing is in [`StreamHandle`], which
+/// can be cloned.
+#[derive(Debug)]
+pub struct UdxStream {
+    handle: StreamHandle,
+}
+
+/// Everything about a stream but its bytes.
+#[derive(Debug, Clone)]
+pub struct StreamHandle {
+    table: Arc<Table>,
+    cell: Arc<Cell>,
+}
+
+/// Where a packet came from: a socket of this side, and the peer's address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Path {
+    /// The local address of the socket that received it.
+    pub local: SocketAddr,
+    /// The address it came from.
+    pub remote: SocketAddr,
+}
+
+/// A stream, shared by its handles, the table and the drivers of sockets.
+#[derive(Debug)]
+pub(super) struct Cell {
+    state: Mutex<State>,
+    /// Stands in some driver's queue.
+    is_queued: AtomicBool,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) stream: Stream,
+    pub(super) socket: Option<Arc<SocketShared>>,
+    pub(super) relay_to: Option<Weak<Cell>>,
+    /// Connects to whoever sends the first packet, as this id.
+    pub(super) listens_as: Option<u32>,
+    is_abandoned: bool,
+    path: Option<Path>,
+    path_is_new: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    message: Option<Waker>,
+    /// Those who wait for anything else: connection, path, move, close.
+    watchers: Vec<Waker>,
+}
+
+impl UdxStream {
+    pub(super) fn new(table: Arc<Table>, cell: Arc<Cell>) -> Self {
+        Self {
+            handle: StreamHandle { table, cell },
+        }
+    }
+
+    /// A handle that outlives this one's reading and writing.
+    pub fn handle(&self) -> StreamHandle {
+        self.handle.clone()
+    }
+}
+
+impl Deref for UdxStream {
+    type Target = StreamHandle;
+
+    fn deref(&self) -> &StreamHandle {
+        &self.handle
+    }
+}
+
+impl StreamHandle {
+    /// Names the peer and the socket to reach it from: its address, and the id that it gave the stream.
+    ///
+    /// # Errors
+    /// [`StreamError::AlreadyConnected`], [`StreamError::BadAddress`], [`StreamError::Closed`].
+    pub fn connect(
+        &self,
+        socket: &UdxSocket,
+        remote_id: u32,
+        remote: SocketAddr,
+    ) -> Result<(), StreamError> {
+        let now = self.table.now();
+        let mut state = self.cell.lock();
+        state.stream.connect(now, remote_id, remote)?;
+        state.attach(Some(Arc::clone(socket.shared())));
+        state.wake_watchers();
+        self.submit(state);
+        Ok(())
+    }
+
+    /// Connects to whoever sends the stream's first packet, over the socket it arrives at. `remote_id` is the id
+    /// that the peer gave the stream. Wait with [`connected`](Self::connected).
+    pub fn listen(&self, remote_id: u32) {
+        self.cell.lock().listens_as = Some(remote_id);
+    }
+
+    /// Returns once the stream is connected, with the peer's address.
+    ///
+    /// # Errors
+    /// [`StreamError::Closed`] if it closed before.
+    pub async fn connected(&self) -> Result<SocketAddr, StreamError> {
+        self.watch(|state| {
+            if let Some(reason) = state.stream.close_reason() {
+                return Some(Err(reason.into()));
+            }
+            let (address, _) = state.stream.remote()?;
+            Some(Ok(address))
+        })
+        .await
+    }
+
+    /// Moves the stream to another address of its peer, or to another socket of this endpoint.
+    ///
+    /// # Errors
+    /// [`StreamError::NotConnected`], [`StreamError::BadAddress`], [`StreamError::Closed`].
+    pub fn change_remote(
+        &self,
+        socket: &UdxSocket,
+        remote_id: u32,
+        remote: SocketAddr,
+    ) -> Result<(), StreamError> {
+        let mut state = self.cell.lock();
+        state.stream.change_remote(remote_id, remote)?;
+        state.attach(Some(Arc::clone(socket.shared())));
+        self.submit(state);
+        Ok(())
+    }
+
+    /// Returns once the peer has acked everything that was sent before the last
+    /// [`change_remote`](Self::change_remote).
+    ///
+    /// # Errors
+    /// [`StreamError::Closed`] if the stream closed before.
+    pub async fn moved(&self) -> Result<(), StreamError> {
+        self.watch(|state| match state.stream.close_reason() {
+            Some(reason) => Some(Err(reason.into())),
+            None => (!state.stream.is_moving()).then_some(Ok(())),
+        })
+        .await
+    }
+
+    /// Returns when a packet has come over another path than the stream's present one, and by which. What libudx
+    /// calls the firewall hook: a peer that was reached directly, or has moved.
+    ///
+    /// # Errors
+    /// [`StreamError::Closed`] once the stream is closed.
+    pub async fn other_path(&self) -> Result<Path, StreamError> {
+        self.watch(|state| {
+            if state.path_is_new {
+                state.path_is_new = false;
+                return state.path.clone().map(Ok);
+            }
+            let reason = state.stream.close_reason()?;
+            Some(Err(reason.into()))
+        })
+        .await
+    }
+
+    /// Passes every packet of this stream on to the peer of `destination`, with only the id changed. A relay joins
+    /// two streams so, each to the other; neither carries anything of its own from then on. When one is reset both
+    /// close.
+    pub fn relay_to(&self, destination: &Self) {
+        self.cell.lock().relay_to = Some(Arc::downgrade(&destination.cell));
+    }
+
+    /// Sends a message that may be lost, doubled or late.
+    ///
+    /// # Errors
+    /// [`StreamError::MessageTooLong`], [`StreamError::TooManyMessages`], [`StreamError::NotConnected`],
+    /// [`StreamError::Closed`].
+    pub fn send_message(&self, message: Bytes) -> Result<(), StreamError> {
+        let mut state = self.cell.lock();
+        state.stream.send_message(message)?;
+        self.submit(state);
+        Ok(())
+    }
+
+    /// The next message. Only one task may wait for messages.
+    ///
+    /// # Errors
+    /// [`StreamError::Closed`] or [`StreamError::Ended`] once the stream is closed and all were taken.
+    pub async fn recv_message(&self) -> Result<Bytes, StreamError> {
+        poll_fn(|cx| {
+            let mut state = self.cell.lock();
+            if let Some(message) = state.stream.read_message() {
+                return Poll::Ready(Ok(message));
+            }
+            if state.stream.is_closed() {
+                let reason = state.stream.close_reason();
+                return Poll::Ready(Err(reason.map_or(StreamError::Ended, StreamError::Closed)));
+            }
+            state.message = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Returns once the peer has acked everything written so far.
+    ///
+    /// # Errors
+    /// [`StreamError::Closed`] if the stream closed before.
+    pub async fn acked(&self) -> Result<(), StreamError> {
+        self.watch(|state| match state.stream.close_reason() {
+            Some(reason) => Some(Err(reason.into())),
+            None => state.stream.is_flushed().then_some(Ok(())),
+        })
+        .await
+    }
+
+    /// Returns once the stream is over: `None` if both sides have ended it.
+    pub async fn closed(&self) -> Option<CloseReason> {
+        self.watch(|state| {
+            state
+                .stream
+                .is_closed()
+                .then(|| state.stream.close_reason())
+        })
+        .await
+    }
+
+    /// Drops the stream at once; the peer sees a reset.
+    pub fn destroy(&self) {
+        let mut state = self.cell.lock();
+        state.stream.destroy();
+        state.wake_all();
+        self.submit(state);
+    }
+
+    /// Sets the interval of heartbeats on an idle stream.
+    pub fn set_keepalive(&self, interval: Option<Duration>) {
+        let mut state = self.cell.lock();
+        state.stream.set_keepalive(interval);
+        self.submit(state);
+    }
+
+    /// Sets how long the peer may be silent before the stream times out.
+    pub fn set_idle_timeout(&self, timeout: Option<Duration>) {
+        let mut state = self.cell.lock();
+        state.stream.set_idle_timeout(timeout);
+        self.submit(state);
+    }
+
+    /// Sets how many bytes the peer may be ahead of the reader.
+    pub fn set_receive_window(&self, bytes: u32) {
+        let mut state = self.cell.lock();
+        state.stream.set_receive_window(bytes);
+        self.submit(state);
+    }
+
+    /// The id that the peer addresses this stream by.
+    pub fn local_id(&self) -> u32 {
+        self.cell.lock().stream.local_id()
+    }
+
+    /// The peer's address and its id for the stream, once connected.
+    pub fn remote(&self) -> Option<(SocketAddr, u32)> {
+        self.cell.lock().stream.remote()
+    }
+
+    /// The local address of the socket that carries the stream.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        let state = self.cell.lock();
+        state.socket.as_ref().map(|socket| socket.local_addr())
+    }
+
+    /// How the stream stands.
+    pub fn stats(&self) -> Stats {
+        self.cell.lock().stream.stats()
+    }
+
+    /// Waits until `look` finds what it wants; it is called after every change.
+    async fn watch<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
+        poll_fn(|cx| {
+            let mut state = self.cell.lock();
+            if let Some(found) = look(&mut state) {
+                return Poll::Ready(found);
+            }
+            state.watch(cx.waker());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Hands the stream to the driver of its socket, if it has one, and otherwise looks after it here.
+    fn submit(&self, state: MutexGuard<'_, State>) {
+        match state.socket.clone() {
+            Some(socket) => {
+                drop(state);
+                self.cell.submit_to(&socket);
+            }
+            None if state.stream.is_drained() => {
+                let id = state.stream.local_id();
+                drop(state);
+                self.table.remove(id, &self.cell);
+            }
+            None => {}
+        }
+    }
+}
+
+impl AsyncRead for UdxStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if out.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let mut state = self.handle.cell.lock();
+        let read = state.stream.read_into(out.initialize_unfilled());
+        out.advance(read);
+        if read > 0 {
+            if state.stream.wants_to_ack() {
+                self.handle.submit(state);
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if state.stream.has_ended() {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(reason) = state.stream.close_reason() {
+            return Poll::Ready(Err(io_error(reason.into())));
+        }
+        state.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for UdxStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut state = self.handle.cell.lock();
+        let written = state.stream.write(data).map_err(io_error)?;
+        if written == 0 && !data.is_empty() {
+            state.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.handle.submit(state);
+        Poll::Ready(Ok(written))
+    }
+
+    /// Ready at once: what was written leaves by itself. [`StreamHandle::acked`] waits for the peer.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends this side, and is ready once the peer has acked everything.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.handle.cell.lock();
+        if state.stream.is_finished() {
+            return Poll::Ready(Ok(()));
+        }
+        state.stream.finish().map_err(io_error)?;
+        state.writer = Some(cx.waker().clone());
+        self.handle.submit(state);
+        Poll::Pending
+    }
+}
+
+impl Drop for UdxStream {
+    fn drop(&mut self) {
+        let mut state = self.handle.cell.lock();
+        if state.relay_to.is_some() {
+            return; // a relay lives until its peers are done
+        }
+        state.abandon();
+        self.handle.submit(state);
+    }
+}
+
+impl Cell {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self {
+            state: Mutex::new(State {
+                stream,
+                socket: None,
+                relay_to: None,
+                listens_as: None,
+                is_abandoned: false,
+                path: None,
+                path_is_new: false,
+                reader: None,
+                writer: None,
+                message: None,
+                watchers: Vec::new(),
+            }),
+            is_queued: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().stream.is_closed()
+    }
+
+    /// Puts the stream into the driver's queue, unless it stands in one.
+    pub(super) fn submit_to(self: &Arc<Self>, socket: &SocketShared) {
+        if self.enqueue() {
+            socket.push(Arc::clone(self));
+        }
+    }
+
+    /// True if the stream stood in no queue; the caller puts it into one.
+    pub(super) fn enqueue(&self) -> bool {
+        !self.is_queued.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn dequeued(&self) {
+        self.is_queued.store(false, Ordering::Release);
+    }
+}
+
+impl State {
+    /// Moves the stream to another socket, or off all of them.
+    pub(super) fn attach(&mut self, socket: Option<Arc<SocketShared>>) {
+        if let Some(socket) = &socket {
+            socket.streams.fetch_add(1, Ordering::AcqRel);
+        }
+        if let Some(old) = std::mem::replace(&mut self.socket, socket) {
+            old.streams.fetch_sub(1, Ordering::AcqRel);
+            old.wake(); // it may have been the last
+        }
+    }
+
+    /// Connects a listening stream, and notes a packet that came another way than the stream goes.
+    pub(super) fn note_path(&mut self, now: Time, socket: &Arc<SocketShared>, from: SocketAddr) {
+        if let Some(remote_id) = self.listens_as.take()
+            && self.stream.connect(now, remote_id, from).is_ok()
+        {
+            self.attach(Some(Arc::clone(socket)));
+            self.wake_watchers();
+        }
+        let is_present = self
+            .stream
+            .remote()
+            .is_some_and(|(remote, _)| remote == from)
+            && self
+                .socket
+                .as_ref()
+                .is_some_and(|present| Arc::ptr_eq(present, socket));
+        if is_present {
+            return;
+        }
+        let path = Path {
+            local: socket.local_addr(),
+            remote: from,
+        };
+        if self.path.as_ref() != Some(&path) {
+            self.path = Some(path);
+            self.path_is_new = true;
+            self.wake_watchers();
+        }
+    }
+
+    /// Wakes whoever has something to find.
+    pub(super) fn wake(&mut self) {
+        if self.is_abandoned && self.stream.is_finished() && !self.stream.is_closed() {
+            self.stream.destroy(); // delivered, and nobody reads what may come back
+        }
+        if self.stream.is_closed() {
+            self.wake_all();
+            return;
+        }
+        if self.stream.is_readable() {
+            wake(&mut self.reader);
+        }
+        if self.stream.is_hungry() || self.stream.is_finished() {
+            wake(&mut self.writer);
+        }
+        if self.stream.has_message() {
+            wake(&mut self.message);
+        }
+        self.wake_watchers();
+    }
+
+    pub(super) fn wake_all(&mut self) {
+        wake(&mut self.reader);
+        wake(&mut self.writer);
+        wake(&mut self.message);
+        self.wake_watchers();
+    }
+
+    fn wake_watchers(&mut self) {
+        self.watchers.drain(..).for_each(Waker::wake);
+    }
+
+    fn watch(&mut self, waker: &Waker) {
+        if !self.watchers.iter().any(|known| known.will_wake(waker)) {
+            self.watchers.push(waker.clone());
+        }
+    }
+
+    /// The owner is gone: what was shut down is still delivered, everything else destroyed.
+    fn abandon(&mut self) {
+        self.is_abandoned = true;
+        if self.stream.is_shut_down() {
+            self.stream.discard_incoming();
+        } else {
+            self.stream.destroy();
+        }
+    }
+}
+
+fn wake(waker: &mut Option<Waker>) {
+    if let Some(waker) = waker.take() {
+        waker.wake();
+    }
+}
+
+fn io_error(error: StreamError) -> io::Error {
+    let kind = match error {
+        StreamError::Closed(CloseReason::ResetByPeer) => io::ErrorKind::ConnectionReset,
+        StreamError::Closed(CloseReason::TimedOut) => io::ErrorKind::TimedOut,
+        StreamError::Closed(_) => io::ErrorKind::ConnectionAborted,
+        StreamError::Ended => io::ErrorKind::BrokenPipe,
+        StreamError::NotConnected => io::ErrorKind::NotConnected,
+        _ => io::ErrorKind::InvalidInput,
+    };
+    io::Error::new(kind, error)
+}

@@ -1,0 +1,352 @@
+//! One UDP socket: its options, plain datagrams, and the queue of streams that have something to send.
+//! Knows the operating system's socket. Does not know streams' contents.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::task::Waker;
+
+use bytes::Bytes;
+use quinn_udp::UdpSocketState;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::driver::Driver;
+use super::handle::Cell;
+use super::table::Table;
+use crate::limits::DATAGRAMS_MAX;
+
+/// A UDP socket of an endpoint. Clones are the same socket; it closes when the last of them and the last stream on
+/// it are gone.
+#[derive(Debug, Clone)]
+pub struct UdxSocket {
+    pub(super) owner: Arc<Owner>,
+}
+
+/// A datagram that is no packet of a known stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datagram {
+    /// What it holds.
+    pub data: Bytes,
+    /// Who sent it.
+    pub from: SocketAddr,
+}
+
+/// Counts since the socket was bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SocketStats {
+    /// Datagrams received, for streams and others.
+    pub datagrams_received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Datagrams dropped because nobody took them in time.
+    pub datagrams_dropped: u64,
+}
+
+/// What the handles share: dropping the last one lets the socket close.
+#[derive(Debug)]
+pub(super) struct Owner {
+    pub(super) shared: Arc<SocketShared>,
+    datagrams: tokio::sync::Mutex<mpsc::Receiver<Datagram>>,
+}
+
+/// What handles, streams and the driver share.
+#[derive(Debug)]
+pub(super) struct SocketShared {
+    pub(super) table: Arc<Table>,
+    pub(super) io: UdpSocket,
+    pub(super) state: UdpSocketState,
+    local: SocketAddr,
+    ttl: AtomicU32,
+    /// Held for writing while another time to live is set.
+    sending: RwLock<()>,
+    inbox: Mutex<Inbox>,
+    /// Streams whose packets leave here.
+    pub(super) streams: AtomicU64,
+    /// False once the last handle is dropped.
+    pub(super) has_owner: AtomicBool,
+    pub(super) is_closing: AtomicBool,
+    /// Closed when the driver has ended; no permit is ever given.
+    pub(super) closed: Arc<Semaphore>,
+    pub(super) counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    streams: Vec<Arc<Cell>>,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) datagrams_received: AtomicU64,
+    pub(super) bytes_received: AtomicU64,
+    datagrams_sent: AtomicU64,
+    bytes_sent: AtomicU64,
+    pub(super) datagrams_dropped: AtomicU64,
+}
+
+impl UdxSocket {
+    pub(super) fn bind(table: Arc<Table>, address: SocketAddr) -> io::Result<Self> {
+        let io = open(address)?;
+        let local = io.local_addr()?;
+        let state = UdpSocketState::new((&io).into())?;
+        let (sender, receiver) = mpsc::channel(DATAGRAMS_MAX);
+        let shared = Arc::new(SocketShared {
+            table,
+            io,
+            state,
+            local,
+            ttl: AtomicU32::new(TTL_DEFAULT),
+            sending: RwLock::new(()),
+            inbox: Mutex::default(),
+            streams: AtomicU64::new(0),
+            has_owner: AtomicBool::new(true),
+            is_closing: AtomicBool::new(false),
+            closed: Arc::new(Semaphore::new(0)),
+            counters: Counters::default(),
+        });
+        tokio::spawn(Driver::new(Arc::clone(&shared), sender));
+        Ok(Self {
+            owner: Arc::new(Owner {
+                shared,
+                datagrams: tokio::sync::Mutex::new(receiver),
+            }),
+        })
+    }
+
+    /// The address and port the socket is bound to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared().local
+    }
+
+    /// Sends a plain datagram. `ttl` is the number of hops it may take, `None` the socket's: a small one opens a
+    /// NAT without reaching the other side.
+    ///
+    /// # Errors
+    /// What the operating system says; the datagram may be too large for the path, the host unreachable.
+    pub async fn send_to(&self, data: &[u8], to: SocketAddr, ttl: Option<u32>) -> io::Result<()> {
+        loop {
+            match self.try_send_to(data, to, ttl) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.shared().io.writable().await?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// [`send_to`](Self::send_to) without waiting.
+    ///
+    /// # Errors
+    /// `WouldBlock` if the socket's buffer is full: drop the datagram or try again.
+    pub fn try_send_to(&self, data: &[u8], to: SocketAddr, ttl: Option<u32>) -> io::Result<()> {
+        match ttl {
+            None => self.shared().send(data, to, None),
+            Some(ttl) => self.shared().send_with_ttl(data, to, ttl),
+        }
+    }
+
+    /// The next datagram that is no packet of a known stream.
+    ///
+    /// At most [`DATAGRAMS_MAX`] wait; later ones are dropped.
+    ///
+    /// # Errors
+    /// `NotConnected` once the socket is closed.
+    pub async fn recv_from(&self) -> io::Result<Datagram> {
+        let mut datagrams = self.owner.datagrams.lock().await;
+        let closed = || io::Error::new(io::ErrorKind::NotConnected, "the socket is closed");
+        datagrams.recv().await.ok_or_else(closed)
+    }
+
+    /// Sets the number of hops of everything sent, 64 by default.
+    ///
+    /// # Errors
+    /// What the operating system says of values outside of 1 to 255.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        let shared = self.shared();
+        let _alone = shared
+            .sending
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        shared.set_ttl(ttl)?;
+        shared.ttl.store(ttl, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Counts since the socket was bound.
+    pub fn stats(&self) -> SocketStats {
+        let counters = &self.shared().counters;
+        SocketStats {
+            datagrams_received: counters.datagrams_received.load(Ordering::Relaxed),
+            bytes_received: counters.bytes_received.load(Ordering::Relaxed),
+            datagrams_sent: counters.datagrams_sent.load(Ordering::Relaxed),
+            bytes_sent: counters.bytes_sent.load(Ordering::Relaxed),
+            datagrams_dropped: counters.datagrams_dropped.load(Ordering::Relaxed),
+        }
+    }
+
+    /// True if both are the same socket.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self.shared(), other.shared())
+    }
+
+    /// Destroys the streams on the socket and closes it. The port is free once this returns and other clones of
+    /// the socket are dropped.
+    pub async fn close(self) {
+        let shared = self.shared();
+        shared.is_closing.store(true, Ordering::Release);
+        shared.wake();
+        let closed = Arc::clone(&shared.closed);
+        drop(self);
+        let _ = closed.acquire().await; // never granted: an error tells that the driver has ended
+    }
+
+    pub(super) fn shared(&self) -> &Arc<SocketShared> {
+        &self.owner.shared
+    }
+}
+
+impl SocketShared {
+    /// Says that `cell` has something to do here, and wakes the driver.
+    pub(super) fn push(&self, cell: Arc<Cell>) {
+        let waker = {
+            let mut inbox = self.inbox();
+            inbox.streams.push(cell);
+            inbox.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Wakes the driver.
+    pub(super) fn wake(&self) {
+        let waker = self.inbox().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Takes the streams that have something to do, and leaves `waker` for the next.
+    pub(super) fn take_inbox(&self, waker: &Waker, into: &mut impl Extend<Arc<Cell>>) {
+        let mut inbox = self.inbox();
+        into.extend(inbox.streams.drain(..));
+        if !inbox.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            inbox.waker = Some(waker.clone());
+        }
+    }
+
+    /// Sends datagrams of `segment` bytes each, or one, without waiting.
+    pub(super) fn send(
+        &self,
+        contents: &[u8],
+        to: SocketAddr,
+        segment: Option<usize>,
+    ) -> io::Result<()> {
+        let _shared = self.sending.read().unwrap_or_else(PoisonError::into_inner);
+        self.send_now(contents, to, segment)
+    }
+
+    pub(super) fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Largest number of datagrams that [`send`](Self::send) takes at once.
+    pub(super) fn segments_max(&self) -> usize {
+        self.state.max_gso_segments().max(1)
+    }
+
+    fn send_with_ttl(&self, contents: &[u8], to: SocketAddr, ttl: u32) -> io::Result<()> {
+        let _alone = self.sending.write().unwrap_or_else(PoisonError::into_inner);
+        self.set_ttl(ttl)?;
+        let sent = self.send_now(contents, to, None);
+        self.set_ttl(self.ttl.load(Ordering::Relaxed))?;
+        sent
+    }
+
+    fn send_now(&self, contents: &[u8], to: SocketAddr, segment: Option<usize>) -> io::Result<()> {
+        let transmit = quinn_udp::Transmit {
+            destination: self.wire_address(to),
+            ecn: None,
+            contents,
+            segment_size: segment,
+            src_ip: None,
+        };
+        self.io.try_io(Interest::WRITABLE, || {
+            self.state.try_send((&self.io).into(), &transmit)
+        })?;
+        let datagrams = segment.map_or(1, |segment| contents.len().div_ceil(segment.max(1)));
+        let counters = &self.counters;
+        counters
+            .datagrams_sent
+            .fetch_add(datagrams as u64, Ordering::Relaxed);
+        counters
+            .bytes_sent
+            .fetch_add(contents.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        let socket = socket2::SockRef::from(&self.io);
+        if self.local.is_ipv6() {
+            socket.set_unicast_hops_v6(ttl)?;
+            // Not every platform lets an IPv6 socket set this; there IPv4 keeps the default.
+            let _ = socket.set_ttl_v4(ttl);
+            return Ok(());
+        }
+        socket.set_ttl_v4(ttl)
+    }
+
+    /// An IPv6 socket reaches IPv4 by mapped addresses.
+    fn wire_address(&self, to: SocketAddr) -> SocketAddr {
+        match to.ip() {
+            IpAddr::V4(ip) if self.local.is_ipv6() => {
+                SocketAddr::new(ip.to_ipv6_mapped().into(), to.port())
+            }
+            _ => to,
+        }
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.has_owner.store(false, Ordering::Release);
+        self.shared.wake();
+    }
+}
+
+const TTL_DEFAULT: u32 = 64;
+
+/// The operating system may grant less.
+const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
+const SEND_BUFFER: usize = 1024 * 1024;
+
+fn open(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    // A smaller buffer works too.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    let _ = socket.set_send_buffer_size(SEND_BUFFER);
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
+}

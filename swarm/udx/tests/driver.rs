@@ -1,0 +1,248 @@
+//! The driver on loopback: two endpoints of our own.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ferrocore_udx::socket::{Udx, UdxSocket, UdxStream};
+use ferrocore_udx::stream::{CloseReason, Config};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.expect("in time")
+}
+
+/// Two connected streams on two endpoints.
+async fn pair(id: u32) -> ((UdxSocket, UdxStream), (UdxSocket, UdxStream)) {
+    let (a, b) = (Udx::new(), Udx::new());
+    let (socket_a, socket_b) = (bind(&a), bind(&b));
+    let stream_a = a.create_stream(id, Config::default()).unwrap();
+    let stream_b = b.create_stream(id + 1, Config::default()).unwrap();
+    stream_a
+        .connect(&socket_a, id + 1, socket_b.local_addr())
+        .unwrap();
+    stream_b
+        .connect(&socket_b, id, socket_a.local_addr())
+        .unwrap();
+    ((socket_a, stream_a), (socket_b, stream_b))
+}
+
+fn bind(udx: &Udx) -> UdxSocket {
+    udx.bind("127.0.0.1:0".parse().unwrap()).unwrap()
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|index| ((index * 31) >> 3) as u8).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_megabytes_cross_both_ways_at_once() {
+    let ((_sa, a), (_sb, b)) = pair(1).await;
+    let work = |stream: UdxStream| async move {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let writing = tokio::spawn(async move {
+            writer.write_all(&pattern(10_000_000)).await.unwrap();
+            writer.shutdown().await.unwrap();
+        });
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).await.unwrap();
+        writing.await.unwrap();
+        assert!(read == pattern(10_000_000), "the bytes differ");
+    };
+    let (a, b) = (tokio::spawn(work(a)), tokio::spawn(work(b)));
+    within(a).await.unwrap();
+    within(b).await.unwrap();
+}
+
+#[tokio::test]
+async fn plain_datagrams_pass_beside_streams() {
+    let ((socket_a, mut a), (socket_b, mut b)) = pair(1).await;
+    a.write_all(b"stream").await.unwrap();
+    socket_a
+        .send_to(b"\x03 query", socket_b.local_addr(), None)
+        .await
+        .unwrap();
+    socket_a
+        .send_to(b"\0", socket_b.local_addr(), Some(5))
+        .await
+        .unwrap();
+    let first = within(socket_b.recv_from()).await.unwrap();
+    assert_eq!(
+        (&first.data[..], first.from),
+        (&b"\x03 query"[..], socket_a.local_addr())
+    );
+    assert_eq!(within(socket_b.recv_from()).await.unwrap().data, "\0");
+    let mut read = [0; 6];
+    within(b.read_exact(&mut read)).await.unwrap();
+    assert_eq!(&read, b"stream");
+    assert!(socket_a.stats().datagrams_sent >= 3);
+}
+
+#[tokio::test]
+async fn packets_of_unknown_streams_are_plain_datagrams() {
+    let udx = Udx::new();
+    let socket = bind(&udx);
+    let packet = [&[0xff, 1, 1, 0, 9, 9, 9, 9][..], &[0; 12], b"x"].concat();
+    socket
+        .send_to(&packet, socket.local_addr(), None)
+        .await
+        .unwrap();
+    assert_eq!(within(socket.recv_from()).await.unwrap().data, packet);
+}
+
+#[tokio::test]
+async fn a_listening_stream_connects_to_whoever_sends_first() {
+    let (a, b) = (Udx::new(), Udx::new());
+    let (socket_a, socket_b) = (bind(&a), bind(&b));
+    let mut server = b.create_stream(8, Config::default()).unwrap();
+    server.listen(7);
+    let mut client = a.create_stream(7, Config::default()).unwrap();
+    client.connect(&socket_a, 8, socket_b.local_addr()).unwrap();
+    client.write_all(b"hello").await.unwrap();
+    assert_eq!(
+        within(server.connected()).await.unwrap(),
+        socket_a.local_addr()
+    );
+    let mut read = [0; 5];
+    within(server.read_exact(&mut read)).await.unwrap();
+    server.write_all(b"world").await.unwrap();
+    within(client.read_exact(&mut read)).await.unwrap();
+    assert_eq!(&read, b"world");
+}
+
+#[tokio::test]
+async fn messages_cross_and_long_ones_are_refused() {
+    let ((_sa, a), (_sb, b)) = pair(1).await;
+    a.send_message(Bytes::from_static(b"one")).unwrap();
+    a.send_message(Bytes::from_static(b"")).unwrap();
+    assert_eq!(within(b.recv_message()).await.unwrap(), "one");
+    assert_eq!(within(b.recv_message()).await.unwrap(), "");
+    a.send_message(Bytes::from(vec![0; 2000])).unwrap_err();
+}
+
+#[tokio::test]
+async fn a_dropped_stream_resets_its_peer_and_a_shut_one_delivers() {
+    let ((_sa, a), (_sb, mut b)) = pair(1).await;
+    drop(a);
+    let error = within(b.read_u8()).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+
+    let ((_sa, mut a), (_sb, mut b)) = pair(5).await;
+    a.write_all(&pattern(300_000)).await.unwrap();
+    let _ = timeout(Duration::ZERO, a.shutdown()).await; // begun, not waited for
+    drop(a);
+    let mut read = Vec::new();
+    within(b.read_to_end(&mut read)).await.unwrap();
+    assert_eq!(read, pattern(300_000));
+}
+
+#[tokio::test]
+async fn both_ends_close_a_stream_and_free_everything() {
+    let (a, b) = (Udx::new(), Udx::new());
+    let (socket_a, socket_b) = (bind(&a), bind(&b));
+    let mut one = a.create_stream(1, Config::default()).unwrap();
+    let mut two = b.create_stream(2, Config::default()).unwrap();
+    one.connect(&socket_a, 2, socket_b.local_addr()).unwrap();
+    two.connect(&socket_b, 1, socket_a.local_addr()).unwrap();
+    one.write_all(b"bye").await.unwrap();
+    within(one.shutdown()).await.unwrap();
+    let mut read = Vec::new();
+    within(two.read_to_end(&mut read)).await.unwrap();
+    within(two.shutdown()).await.unwrap();
+    assert_eq!(within(one.closed()).await, None);
+    assert_eq!(within(two.closed()).await, None);
+    drop((one, two));
+    let address = socket_a.local_addr();
+    within(socket_a.close()).await;
+    within(socket_b.close()).await;
+    assert_eq!((a.stream_count(), b.stream_count()), (0, 0));
+    a.bind(address).expect("the port is free again");
+}
+
+#[tokio::test]
+async fn closing_the_socket_ends_its_streams() {
+    let ((socket_a, mut a), (_sb, mut b)) = pair(1).await;
+    a.write_all(b"x").await.unwrap();
+    within(b.read_u8()).await.unwrap();
+    within(socket_a.close()).await;
+    assert_eq!(within(a.closed()).await, Some(CloseReason::SocketClosed));
+    assert_eq!(within(b.closed()).await, Some(CloseReason::ResetByPeer));
+}
+
+#[tokio::test]
+async fn a_stream_moves_to_another_socket_in_mid_transfer() {
+    let (a, b) = (Udx::new(), Udx::new());
+    let (first, second, socket_b) = (bind(&a), bind(&a), bind(&b));
+    let mut one = a.create_stream(1, Config::default()).unwrap();
+    let mut two = b.create_stream(2, Config::default()).unwrap();
+    one.connect(&first, 2, socket_b.local_addr()).unwrap();
+    two.connect(&socket_b, 1, first.local_addr()).unwrap();
+    let reading = tokio::spawn(async move {
+        let mut read = Vec::new();
+        two.read_to_end(&mut read).await.unwrap();
+        (two, read)
+    });
+    one.write_all(&pattern(1_000_000)).await.unwrap();
+    one.change_remote(&second, 2, socket_b.local_addr())
+        .unwrap();
+    one.write_all(&pattern(1_000_000)).await.unwrap();
+    within(one.moved()).await.unwrap();
+    within(one.shutdown()).await.unwrap();
+    let (two, read) = within(reading).await.unwrap();
+    assert_eq!(read, [pattern(1_000_000), pattern(1_000_000)].concat());
+    let path = within(two.other_path()).await.unwrap();
+    assert_eq!(path.remote, second.local_addr());
+}
+
+#[tokio::test]
+async fn a_relay_joins_two_streams() {
+    let (relay, a, b) = (Udx::new(), Udx::new(), Udx::new());
+    let (middle, socket_a, socket_b) = (bind(&relay), bind(&a), bind(&b));
+    let left = relay.create_stream(100, Config::default()).unwrap();
+    let right = relay.create_stream(200, Config::default()).unwrap();
+    left.listen(1);
+    right.listen(2);
+    left.relay_to(&right);
+    right.relay_to(&left);
+    let mut one = a.create_stream(1, Config::default()).unwrap();
+    let mut two = b.create_stream(2, Config::default()).unwrap();
+    one.connect(&socket_a, 100, middle.local_addr()).unwrap();
+    two.connect(&socket_b, 200, middle.local_addr()).unwrap();
+    let (sent, writing) = (pattern(500_000), pattern(500_000));
+    let writer = tokio::spawn(async move {
+        one.write_all(&writing).await.unwrap();
+        one
+    });
+    two.write_all(b"x").await.unwrap();
+    let mut read = vec![0; sent.len()];
+    within(two.read_exact(&mut read)).await.unwrap();
+    assert_eq!(read, sent);
+    let one = within(writer).await.unwrap();
+    one.destroy();
+    assert_eq!(within(two.closed()).await, Some(CloseReason::ResetByPeer));
+    assert_eq!(within(left.closed()).await, Some(CloseReason::ResetByPeer));
+}
+
+#[tokio::test]
+async fn ipv4_is_reached_from_an_ipv6_socket() {
+    let (a, b) = (Udx::new(), Udx::new());
+    let Ok(socket_a) = a.bind("[::]:0".parse().unwrap()) else {
+        eprintln!("no IPv6 here: skipped");
+        return;
+    };
+    let socket_b = bind(&b);
+    socket_a
+        .send_to(b"hi", socket_b.local_addr(), None)
+        .await
+        .unwrap();
+    let got = within(socket_b.recv_from()).await.unwrap();
+    assert_eq!(got.data, "hi");
+    socket_b.send_to(b"ho", got.from, None).await.unwrap();
+    let back = within(socket_a.recv_from()).await.unwrap();
+    assert_eq!(
+        (&back.data[..], back.from),
+        (&b"ho"[..], socket_b.local_addr())
+    );
+}
