@@ -21,6 +21,8 @@ pub enum Role {
     Core,
     /// `peers/drive.mjs`, a Hyperdrive.
     Drive,
+    /// `peers/stores.mjs`, many stores one after the other.
+    Stores,
 }
 
 /// A running Node peer. Dropping it kills the process.
@@ -47,6 +49,7 @@ impl Peer {
             Role::Bee => "bee.mjs",
             Role::Core => "core.mjs",
             Role::Drive => "drive.mjs",
+            Role::Stores => "stores.mjs",
         };
         let mut command = Command::new("node");
         command
