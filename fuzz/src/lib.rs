@@ -1,0 +1,63 @@
+//! Fuzz targets: functions that take any bytes and panic if something holds that must not.
+//!
+//! The bodies are plain functions, so they run twice: under libFuzzer (`fuzz/cargo-fuzz`, which
+//! needs a nightly compiler or `RUSTC_BOOTSTRAP=1`), which searches for inputs, and in CI
+//! (`tests/corpus.rs`), which repeats those that were found and mutates them.
+//!
+//! Each target says in its module what must hold beyond not panicking.
+#![allow(
+    clippy::missing_panics_doc,
+    reason = "a panic is how a target says that it found something"
+)]
+
+pub mod bees;
+pub mod core_files;
+pub mod corpus;
+pub mod drives;
+mod honest;
+pub mod links;
+mod memory;
+pub mod messages;
+mod mutate;
+pub mod mux_frames;
+pub mod primitives;
+pub mod proofs;
+pub mod seeds;
+pub mod session;
+pub mod signatures;
+pub mod streams;
+
+/// A target: its name, as in `fuzz/corpus` and `fuzz/cargo-fuzz`, and its body.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its name.
+    pub name: &'static str,
+    /// Runs it once.
+    pub run: fn(&[u8]),
+}
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    target("primitives", primitives::run),
+    target("links", links::run),
+    target("manifests", signatures::manifests),
+    target("signatures", signatures::signatures),
+    target("messages", messages::run),
+    target("remote_proofs", messages::remote_proofs),
+    target("oplog", core_files::oplog),
+    target("tree_file", core_files::tree),
+    target("bitfield_file", core_files::bitfield),
+    target("header_file", core_files::header),
+    target("mux_frames", mux_frames::run),
+    target("handshakes", streams::handshakes),
+    target("streams", streams::streams),
+    target("bee_blocks", bees::run),
+    target("drive_entries", drives::entries),
+    target("blob_ids", drives::blob_ids),
+    target("sessions", session::run),
+    target("proofs", proofs::run),
+];
+
+const fn target(name: &'static str, run: fn(&[u8])) -> Target {
+    Target { name, run }
+}
