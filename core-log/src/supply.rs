@@ -5,6 +5,8 @@
 //! through [`Core::accept`](crate::Core::accept); what it cannot deliver it releases. Knows who
 //! wants and claims what. Does not know networks, proofs or storage.
 
+mod seeks;
+
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -12,7 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event_listener::{Event as Signal, EventListener};
 
+use self::seeks::SeekWants;
 use crate::bitfield::Bitfield;
+
+pub(crate) use self::seeks::SeekOutlook;
+pub use self::seeks::{SeekClaim, SeekId};
 
 /// Wakes a supplier: there is something new to claim or to announce. Must not block and must
 /// not call back into the core.
@@ -74,6 +80,7 @@ struct State {
     claims: HashMap<u64, Claimants>,
     /// The claims whose supplier is late.
     late: BTreeSet<u64>,
+    seeks: SeekWants,
 }
 
 /// Who is getting one block.
@@ -174,6 +181,7 @@ impl SupplyHub {
         let mut state = self.lock();
         state.suppliers.remove(&id);
         state.free_claims(id);
+        state.seeks.forget(id);
         state.wake_all();
         drop(state);
         self.progress.notify(usize::MAX);
@@ -315,6 +323,57 @@ impl SupplyHub {
         }
     }
 
+    /// Says that a supplier can be asked where a byte is.
+    pub(crate) fn answer_seeks(&self, id: SupplierId) {
+        self.lock().seeks.add_supplier(id);
+    }
+
+    /// Wants to know where byte `byte` is, which lies below tree node `below`, about at block `guess`.
+    pub(crate) fn want_seek(&self, byte: u64, padding: u64, below: u64, guess: u64) -> SeekId {
+        let mut state = self.lock();
+        let id = SeekId(state.next_id);
+        state.next_id += 1;
+        state.seeks.insert(SeekClaim {
+            id,
+            byte,
+            padding,
+            below,
+            guess,
+        });
+        state.wake_all();
+        id
+    }
+
+    pub(crate) fn unwant_seek(&self, id: SeekId) {
+        self.lock().seeks.remove(id);
+    }
+
+    pub(crate) fn claim_seek(&self, id: SupplierId) -> Option<SeekClaim> {
+        let mut state = self.lock();
+        let is_active = state.suppliers.get(&id).is_some_and(Supplier::is_active);
+        is_active.then(|| state.seeks.claim(id)).flatten()
+    }
+
+    /// A supplier cannot tell where a byte is: the next to be asked is another.
+    pub(crate) fn refuse_seek(&self, supplier: SupplierId, id: SeekId) {
+        let mut state = self.lock();
+        state.seeks.refuse(supplier, id);
+        state.wake_others(supplier);
+        drop(state);
+        self.progress.notify(usize::MAX);
+    }
+
+    pub(crate) fn seek_answered(&self, id: SeekId) {
+        self.lock().seeks.answer(id);
+        self.progress.notify(usize::MAX);
+    }
+
+    pub(crate) fn seek_outlook(&self, id: SeekId) -> SeekOutlook {
+        let state = self.lock();
+        let is_active = |id: SupplierId| state.suppliers.get(&id).is_some_and(Supplier::is_active);
+        state.seeks.outlook(id, is_active)
+    }
+
     pub(crate) fn want_range(&self, range: Range<u64>) -> u64 {
         let mut state = self.lock();
         let id = state.next_id;
@@ -357,6 +416,7 @@ impl SupplyHub {
         let mut state = self.lock();
         state.claims.retain(|index, _| *index < length);
         state.late.split_off(&length);
+        state.seeks.answer_all(); // whoever asked has to look again
         for want in state.ranges.values_mut() {
             want.missing_from = want.missing_from.min(length.max(want.range.start));
         }
@@ -492,6 +552,7 @@ impl State {
         for want in self.ranges.values_mut() {
             want.cursors.remove(&id);
         }
+        self.seeks.free_claims(id);
     }
 
     /// Takes `id` out of a claim. If nobody is left, the block may be claimed again.

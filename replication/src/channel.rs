@@ -55,14 +55,19 @@ impl CoreChannel {
     }
 
     /// The peer opened its half, too. `notify` is called whenever the core has news.
-    pub(crate) fn handle_opened(&mut self, wire: &mut Wire<'_>, notify: &Wake) {
+    pub(crate) fn handle_opened(
+        &mut self,
+        answers_seeks: bool,
+        wire: &mut Wire<'_>,
+        notify: &Wake,
+    ) {
         let (is_woken, notify) = (Arc::clone(&self.is_woken), Arc::clone(notify));
         let wake: Wake = Arc::new(move || {
             if !is_woken.swap(true, Ordering::AcqRel) {
                 notify();
             }
         });
-        self.downloads.start(&self.core, wake);
+        self.downloads.start(&self.core, answers_seeks, wake);
         self.finding = None;
         self.announcer.introduce(&self.core, &self.peer, wire);
     }

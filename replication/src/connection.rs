@@ -300,10 +300,12 @@ impl Connection {
         let Some(channel) = self.channels.get(&id) else {
             return Ok(());
         };
-        self.check_capability(handshake, channel.core())?;
+        let shown = self.check_capability(handshake, channel.core())?;
         self.is_proven = true;
         let wake = self.wake.clone();
-        self.with(id, |channel, wire| channel.handle_opened(wire, &wake));
+        self.with(id, |channel, wire| {
+            channel.handle_opened(shown.seeks, wire, &wake)
+        });
         self.touched.push(id);
         Ok(())
     }
@@ -435,11 +437,11 @@ impl Connection {
         .to_vec()
     }
 
-    fn check_capability(&self, handshake: &[u8], core: &Core) -> Result<(), PeerMisbehaved> {
+    fn check_capability(&self, handshake: &[u8], core: &Core) -> Result<Handshake, PeerMisbehaved> {
         let shown = Handshake::from_slice(handshake).map_err(PeerMisbehaved::MalformedHandshake)?;
         let expected = capability(!self.is_initiator, &core.key(), &self.handshake_hash);
         if is_same(&shown.capability, &expected) {
-            Ok(())
+            Ok(shown)
         } else {
             Err(PeerMisbehaved::BadCapability)
         }

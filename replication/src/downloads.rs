@@ -10,8 +10,9 @@ use std::ops::Range;
 use ferrocore_log::Core;
 use ferrocore_log::changeset::VerifyError;
 use ferrocore_log::core::AcceptError;
-use ferrocore_log::proof::{NodeRequest, Proof, ProofRequest, UpgradeRequest};
-use ferrocore_log::supply::{Availability, Claim, SupplierId, Wake};
+use ferrocore_log::flat_tree;
+use ferrocore_log::proof::{NodeRequest, Proof, ProofRequest, SeekRequest, UpgradeRequest};
+use ferrocore_log::supply::{Availability, Claim, SeekId, SupplierId, Wake};
 use ferrocore_primitives::time::Time;
 
 use crate::following::Following;
@@ -77,8 +78,11 @@ impl Downloads {
     }
 
     /// Makes the peer a supplier of `core`. `wake` is called when there is more to ask for.
-    pub(crate) fn start(&mut self, core: &Core, wake: Wake) {
+    pub(crate) fn start(&mut self, core: &Core, answers_seeks: bool, wake: Wake) {
         let id = core.supply().attach(wake);
+        if answers_seeks {
+            core.supply().answer_seeks(id);
+        }
         core.supply().carry_extensions(id);
         self.supplier = Some(Supplier {
             core: core.clone(),
@@ -254,6 +258,7 @@ impl Downloads {
                 stats.bytes_downloaded += bytes as u64;
                 if accepted.blocks.len() < verified.len() {
                     self.release_duplicates(core, &verified, &accepted.blocks);
+                    settle_seeks(core, &verified);
                 }
             }
             Err(error) => self.fail_commit(core, &verified, &error),
@@ -292,6 +297,7 @@ impl Downloads {
             let mean_block = core.byte_length() / core.length().max(1);
             let room = self.requests.room(mean_block).min(budget);
             let available = Available::new(peer);
+            self.request_seeks(core, id, &available, wire, now);
             let claims = core.supply().claim(id, &available, room);
             for claim in claims {
                 self.request_block(core, claim, wire, now);
@@ -381,6 +387,45 @@ impl Downloads {
         }));
     }
 
+    /// Asks where bytes are, by way of leaves that the peer has.
+    fn request_seeks(
+        &mut self,
+        core: &Core,
+        id: SupplierId,
+        available: &Available<'_>,
+        wire: &mut Wire<'_>,
+        now: Time,
+    ) {
+        while let Some(claim) = core.supply().claim_seek(id) {
+            let blocks = flat_tree::first_block(claim.below);
+            let blocks = blocks..blocks + flat_tree::leaves(claim.below);
+            let block = available.next_available(claim.guess..blocks.end);
+            let Some(block) = block.or_else(|| available.next_available(blocks)) else {
+                core.supply().refuse_seek(id, claim.id);
+                continue;
+            };
+            let proof = ProofRequest {
+                fork: core.fork(),
+                hash: Some(NodeRequest {
+                    index: 2 * block,
+                    nodes: u64::from(flat_tree::depth(claim.below)),
+                }),
+                seek: Some(SeekRequest {
+                    bytes: claim.byte,
+                    padding: claim.padding,
+                }),
+                ..ProofRequest::default()
+            };
+            let asked = Asked::Seek(claim.id, 2 * block);
+            let id = self.requests.insert(proof.fork, asked, now);
+            wire.send(&Message::Request(Request {
+                id,
+                proof,
+                priority: 1,
+            }));
+        }
+    }
+
     fn request_block(&mut self, core: &Core, claim: Claim, wire: &mut Wire<'_>, now: Time) {
         let index = claim.index;
         let path = match self.promises.short_path(index) {
@@ -468,14 +513,16 @@ impl Downloads {
     ) -> Result<(), PeerMisbehaved> {
         let is_tolerable = match pending.asked {
             // Of a history that we have left meanwhile.
-            Asked::Block(_) | Asked::Upgrade if pending.fork != core.fork() => true,
+            Asked::Block(_) | Asked::Seek(..) | Asked::Upgrade if pending.fork != core.fork() => {
+                true
+            }
             Asked::Block(path) => peer.blocks.deny(path.block),
             Asked::Upgrade => {
                 peer.sync.can_upgrade = false;
                 self.judge(core, peer);
                 true
             }
-            Asked::Fork | Asked::Node(_) => true,
+            Asked::Seek(..) | Asked::Fork | Asked::Node(_) => true,
         };
         self.give_up(core, pending);
         if is_tolerable {
@@ -495,6 +542,7 @@ impl Downloads {
                     self.arrive(orphan);
                 }
             }
+            Asked::Seek(seek, _) => self.refuse_seek(core, seek),
             Asked::Upgrade => {}
             Asked::Fork | Asked::Node(_) => {
                 if let Err(error) = self.following.give_up(core) {
@@ -511,9 +559,19 @@ impl Downloads {
         }
     }
 
+    fn refuse_seek(&self, core: &Core, seek: SeekId) {
+        if let Some(supplier) = &self.supplier {
+            core.supply().refuse_seek(supplier.id, seek);
+        }
+    }
+
     fn release_all<'a>(&self, core: &Core, requests: impl IntoIterator<Item = &'a Pending>) {
-        for path in requests.into_iter().filter_map(Pending::path) {
-            self.release(core, path.block);
+        for pending in requests {
+            match pending.asked {
+                Asked::Block(path) => self.release(core, path.block),
+                Asked::Seek(seek, _) => self.refuse_seek(core, seek),
+                Asked::Upgrade | Asked::Fork | Asked::Node(_) => {}
+            }
         }
     }
 
@@ -531,6 +589,15 @@ impl Downloads {
         if let AcceptError::Storage(error) = error {
             tracing::error!(core = %core.key(), %error, "cannot store what a peer sent");
             self.stop();
+        }
+    }
+}
+
+/// Whoever asked for bytes looks again.
+fn settle_seeks(core: &Core, verified: &[Pending]) {
+    for pending in verified {
+        if let Asked::Seek(seek, _) = pending.asked {
+            core.supply().seek_answered(seek);
         }
     }
 }

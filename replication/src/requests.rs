@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ferrocore_log::proof::Proof;
+use ferrocore_log::supply::SeekId;
 use ferrocore_primitives::time::Time;
 
 use crate::limits::{
@@ -19,6 +20,8 @@ use crate::promises::Path;
 pub(crate) enum Asked {
     /// A block along this path.
     Block(Path),
+    /// Where a byte is, by way of the leaf at this tree index.
+    Seek(SeekId, u64),
     /// A longer log.
     Upgrade,
     /// The log of another fork, from its start.
@@ -42,8 +45,13 @@ impl Pending {
     pub(crate) fn path(&self) -> Option<Path> {
         match self.asked {
             Asked::Block(path) => Some(path),
-            Asked::Upgrade | Asked::Fork | Asked::Node(_) => None,
+            Asked::Seek(..) | Asked::Upgrade | Asked::Fork | Asked::Node(_) => None,
         }
+    }
+
+    /// Whether a longer or another log was asked for.
+    fn is_for_head(&self) -> bool {
+        matches!(self.asked, Asked::Upgrade | Asked::Fork | Asked::Node(_))
     }
 
     /// Whether `proof` has the parts that were asked for and no others.
@@ -53,11 +61,14 @@ impl Pending {
         let upgrade = proof.upgrade.as_ref().map(|upgrade| upgrade.start);
         let has_what_was_asked = match self.asked {
             Asked::Block(path) => (block, node, upgrade) == (Some(path.block), None, None),
+            Asked::Seek(_, leaf) => (block, node, upgrade) == (None, Some(leaf), None),
             Asked::Upgrade => block.is_none() && node.is_none() && upgrade.is_some(),
             Asked::Fork => (block, node, upgrade) == (None, None, Some(0)),
             Asked::Node(index) => (block, node, upgrade) == (None, Some(index), None),
         };
-        self.fork == proof.fork && proof.seek.is_none() && has_what_was_asked
+        // The leaf's path may hold all there is to say about the byte.
+        let may_seek = matches!(self.asked, Asked::Seek(..));
+        self.fork == proof.fork && (may_seek || proof.seek.is_none()) && has_what_was_asked
     }
 }
 
@@ -67,7 +78,7 @@ pub(crate) struct Requests {
     /// By id, which grows and is never used again: a late answer cannot be taken for another's.
     pending: BTreeMap<u64, Pending>,
     next_id: u64,
-    /// How many are not for blocks: those are asked one at a time.
+    /// How many are for a longer or another log: those are asked one at a time.
     heads: usize,
     window: usize,
     /// Whether more would be in flight if the window were larger.
@@ -130,7 +141,7 @@ impl Requests {
             sent_at: now,
             is_contested: false,
         };
-        self.heads += usize::from(pending.path().is_none());
+        self.heads += usize::from(pending.is_for_head());
         self.pending.insert(id, pending);
         self.is_limited = self.pending.len() >= self.window;
         id
@@ -244,7 +255,7 @@ impl Requests {
     fn remove(&mut self, id: u64) -> Option<Pending> {
         let pending = self.pending.remove(&id)?;
         self.contested.remove(&id);
-        self.heads -= usize::from(pending.path().is_none());
+        self.heads -= usize::from(pending.is_for_head());
         Some(pending)
     }
 }

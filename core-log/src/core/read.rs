@@ -129,7 +129,8 @@ impl Core {
         self.uncut(|snapshot| snapshot.seek_local(byte))
     }
 
-    /// As [`Core::seek_local`], fetching blocks until their paths show where the byte is.
+    /// As [`Core::seek_local`], asking suppliers for what is missing of the tree; or, if none can
+    /// tell, fetching blocks until their paths show where the byte is.
     ///
     /// # Errors
     /// As for [`Core::seek_local`] and [`Core::get`].

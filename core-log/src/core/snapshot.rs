@@ -201,17 +201,24 @@ impl Snapshot {
         }
     }
 
-    /// As [`Snapshot::seek_local`], fetching blocks until their paths show where the byte is.
+    /// As [`Snapshot::seek_local`], asking suppliers for what is missing of the tree; or, if none can
+    /// tell, fetching blocks until their paths show where the byte is.
     ///
     /// # Errors
     /// As for [`Snapshot::seek_local`] and [`Snapshot::get`].
     pub async fn seek(&self, byte: u64) -> Result<(u64, u64), CoreError> {
-        let mut last = None;
+        let (mut asked, mut fetched) = (None, None);
         loop {
             match self.find(byte)? {
                 Found::At(index, offset) => return Ok((index, offset)),
                 Found::Near { node, index } => {
-                    if last.replace(node) == Some(node) {
+                    // Between two leaves only a block decides: their parent proves just the sum of their
+                    // sizes. And what was of no use once is not tried again for the same node.
+                    let may_ask = flat_tree::depth(node) > 1 && asked.replace(node) != Some(node);
+                    if may_ask && self.core.find_byte(byte, node, index).await {
+                        continue;
+                    }
+                    if fetched.replace(node) == Some(node) {
                         let core = self.core.key();
                         return Err(CoreError::CorruptBlock { core, index }); // its path is gone
                     }

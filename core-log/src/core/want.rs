@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Core, CoreError};
 use crate::extension::ExtensionMessage;
-use crate::supply::{Availability, Claim, SupplierId, Wake};
+use crate::supply::{Availability, Claim, SeekClaim, SeekId, SeekOutlook, SupplierId, Wake};
 
 impl Core {
     /// Wants all blocks of `range`, whose end may lie past the log: blocks that come to be
@@ -42,6 +42,24 @@ impl Core {
     /// The supplier's side of this core.
     pub fn supply(&self) -> Supply<'_> {
         Supply { core: self }
+    }
+
+    /// Asks suppliers where a byte is that lies below tree node `below`, about at block `guess`. False
+    /// if none could tell; the tree is as it was then.
+    pub(super) async fn find_byte(&self, byte: u64, below: u64, guess: u64) -> bool {
+        let supply = &self.inner.supply;
+        let want = SeekWant {
+            core: self,
+            id: supply.want_seek(byte, self.padding() as u64, below, guess),
+        };
+        loop {
+            let progress = supply.listen();
+            match supply.seek_outlook(want.id) {
+                SeekOutlook::Answered => return true,
+                SeekOutlook::Hopeless => return false,
+                SeekOutlook::Pending => progress.await,
+            }
+        }
     }
 
     pub(super) fn want_block(&self, index: u64) -> BlockWant<'_> {
@@ -131,6 +149,17 @@ impl Drop for BlockWant<'_> {
     }
 }
 
+struct SeekWant<'a> {
+    core: &'a Core,
+    id: SeekId,
+}
+
+impl Drop for SeekWant<'_> {
+    fn drop(&mut self) {
+        self.core.inner.supply.unwant_seek(self.id);
+    }
+}
+
 /// What a supplier does with a core, besides [`Core::accept`].
 #[derive(Debug, Clone, Copy)]
 pub struct Supply<'a> {
@@ -179,6 +208,27 @@ impl Supply<'_> {
         inner
             .supply
             .claim(id, &shared.bitfield, length, remote, max)
+    }
+
+    /// Says that the supplier can be asked where a byte is.
+    pub fn answer_seeks(&self, id: SupplierId) {
+        self.core.inner.supply.answer_seeks(id);
+    }
+
+    /// Takes on to find a byte. The proof of it is handed in like any other, and then
+    /// [`seek_answered`](Self::seek_answered) is called.
+    pub fn claim_seek(&self, id: SupplierId) -> Option<SeekClaim> {
+        self.core.inner.supply.claim_seek(id)
+    }
+
+    /// Says that the tree nodes around a byte have been committed.
+    pub fn seek_answered(&self, seek: SeekId) {
+        self.core.inner.supply.seek_answered(seek);
+    }
+
+    /// Gives back a byte that the supplier cannot find.
+    pub fn refuse_seek(&self, id: SupplierId, seek: SeekId) {
+        self.core.inner.supply.refuse_seek(id, seek);
     }
 
     /// Gives back a claimed block that will not be delivered.
