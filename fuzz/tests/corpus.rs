@@ -14,7 +14,7 @@ use ferrocore_fuzz::{TARGETS, Target, corpus, seeds};
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 
 /// Mutated inputs for each target.
-const MUTATIONS: u64 = 5_000;
+const MUTATIONS: u64 = 1_500;
 
 /// What an input of this length may have allocated at once, in bytes: files of cores in memory
 /// are up to 4 MiB each, of which copies are made.
