@@ -14,7 +14,7 @@ use ferrocore_log::flat_tree;
 use ferrocore_log::manifest::Manifest;
 use ferrocore_log::merkle::{Node, Roots};
 use ferrocore_log::storage::{
-    Alias, CoreHeader, CoreStorage, CoreWrite, Head, OpenedCore, Storage,
+    Alias, CoreHeader, CoreStorage, CoreWrite, Head, OpenedCore, Storage, WriteBatch,
 };
 use ferrocore_log::verifier::{TreeHead, Verifier};
 use ferrocore_log::{Durability, StorageError};
@@ -146,6 +146,10 @@ impl Storage for Uniform {
     }
 
     fn purge(&self, _: &DiscoveryKey) -> Result<u64, StorageError> {
+        Err(unchangeable())
+    }
+
+    fn commit(&self, _: WriteBatch, _: Durability) -> Result<(), StorageError> {
         Err(unchangeable())
     }
 

@@ -19,7 +19,7 @@ use ferrocore_log::storage::files::FileCore;
 use ferrocore_log::storage::{BitWrite, BlockWrite, CoreWrite, Head, HeadWrite, StorageError};
 use ferrocore_log::{Core, CoreError, Durability, flat_tree};
 use ferrocore_primitives::hash::Hash;
-use rig::power::{Device, Loss};
+use rig::power::{Device, Loss, Scene, losses};
 use rig::rng::{Rng, from_env, rounds};
 use rig::workload::{
     Mark, Recording, Snapshot, block_proof, record_reader, record_writer, upgrade,
@@ -134,7 +134,7 @@ impl Sweep<'_> {
             while let Some(mark) = marks.next_if(|mark| mark.at <= at) {
                 mark.state.iter().for_each(|s| release(&mut released, s));
             }
-            let losses = losses(device.pending());
+            let losses = losses(device.pending(), self.rng);
             self.cuts_at(&device, recording, &released, (at, depth), &losses);
         }
     }
@@ -151,7 +151,7 @@ impl Sweep<'_> {
         let losses = if depth == 1 { losses } else { &sampled };
         for loss in losses {
             let files = device.after(*loss, self.rng);
-            let strict = self.durability == Durability::Sync || is_kill(*loss);
+            let strict = self.durability == Durability::Sync || loss.is_kill();
             let _scene = Scene(format!("depth {depth}, after {at} changes, {loss:?}"));
             let cut = Cut {
                 recording,
@@ -220,19 +220,6 @@ impl Sweep<'_> {
     }
 }
 
-/// What may become of so many changes that no sync has covered.
-fn losses(pending: usize) -> Vec<Loss> {
-    let mut losses = vec![Loss::Nothing];
-    if pending > 0 {
-        losses.extend([Loss::Everything, Loss::Random, Loss::Random]);
-        losses.extend([1, 512, 4096].map(Loss::Torn));
-        losses.extend([Loss::Resizes, Loss::AllButResizes]);
-    }
-    // Shorter ones were there at earlier changes.
-    losses.extend((pending.saturating_sub(8)..pending).map(Loss::Behind));
-    losses
-}
-
 /// Which states may be found when `at` changes were made.
 fn candidates(marks: &[Mark], at: usize, strict: bool) -> &[Mark] {
     let acknowledged = marks.iter().rposition(|mark| mark.at <= at).unwrap();
@@ -245,10 +232,6 @@ fn candidates(marks: &[Mark], at: usize, strict: bool) -> &[Mark] {
     let next = marks.get(acknowledged + 1).map_or(at, |mark| mark.at);
     let under_way = marks.iter().take_while(|mark| mark.at <= next).count();
     &marks[first..under_way]
-}
-
-fn is_kill(loss: Loss) -> bool {
-    matches!(loss, Loss::Nothing | Loss::LastTorn(_))
 }
 
 /// What was found is one of the states it may be.
@@ -349,17 +332,6 @@ fn go_on(core: &Core, source: Option<&Core>, strict: bool, rng: &mut Rng) {
             }
         }
         Some(_) => {}
-    }
-}
-
-/// Says where a cut was that panics.
-struct Scene(String);
-
-impl Drop for Scene {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", self.0);
-        }
     }
 }
 

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use ferrocore_log::storage::memory::Memory;
-use ferrocore_log::storage::{Alias, CoreHeader, OpenedCore, Storage, StorageError};
-use ferrocore_log::{Corestore, StoreOptions};
+use ferrocore_log::storage::{Alias, CoreHeader, OpenedCore, Storage, StorageError, WriteBatch};
+use ferrocore_log::{Corestore, Durability, StoreOptions};
 use ferrocore_primitives::keys::DiscoveryKey;
 
 /// Longer than anything here takes: a test that waits as long has failed.
@@ -76,6 +76,10 @@ impl Storage for Slow {
     fn purge(&self, core: &DiscoveryKey) -> Result<u64, StorageError> {
         self.gate.pass(core);
         self.memory.purge(core)
+    }
+
+    fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<(), StorageError> {
+        self.memory.commit(batch, durability)
     }
 
     fn alias(&self, alias: &Alias) -> Result<Option<DiscoveryKey>, StorageError> {

@@ -1,7 +1,7 @@
 //! Cores in memory: gone when the process is. For tests, for the web, for what need not last.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::{Bytes, BytesMut};
 use ferrocore_primitives::keys::DiscoveryKey;
@@ -9,8 +9,8 @@ use ferrocore_primitives::random;
 use zeroize::Zeroizing;
 
 use super::{
-    Alias, CoreHeader, CoreStorage, CoreWrite, Durability, OpenedCore, Storage, StorageError, lock,
-    set_user_data,
+    Alias, CoreHeader, CoreStorage, CoreWrite, Durability, OpenedCore, Storage, StorageError,
+    WriteBatch, lock, set_user_data,
 };
 use crate::bitfield::Bitfield;
 use crate::flat_tree;
@@ -83,6 +83,21 @@ impl Storage for Memory {
         Ok(0)
     }
 
+    fn commit(&self, batch: WriteBatch, _: Durability) -> Result<(), StorageError> {
+        let find = |(core, write)| {
+            let found = self.core(&core).ok_or(StorageError::NotOpen { core })?;
+            Ok((found, write))
+        };
+        let found: Result<Vec<_>, StorageError> = batch.into_writes().map(find).collect();
+        let found = found?;
+        // All are locked before the first changes: nobody reads one before and one after.
+        let states: Vec<_> = found.iter().map(|(core, _)| core.state_mut()).collect();
+        for (mut state, (_, write)) in states.into_iter().zip(&found) {
+            state.apply(write.clone());
+        }
+        Ok(())
+    }
+
     fn alias(&self, alias: &Alias) -> Result<Option<DiscoveryKey>, StorageError> {
         Ok(lock(&self.aliases).get(alias).copied())
     }
@@ -135,6 +150,10 @@ impl MemoryCore {
     fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl CoreStorage for MemoryCore {
@@ -153,8 +172,7 @@ impl CoreStorage for MemoryCore {
     }
 
     fn commit(&self, write: CoreWrite, _: Durability) -> Result<(), StorageError> {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.apply(write);
+        self.state_mut().apply(write);
         Ok(())
     }
 

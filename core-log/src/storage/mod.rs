@@ -90,6 +90,15 @@ pub trait Storage: Send + Sync + 'static {
     /// [`StorageError`] if the index of aliases cannot be read.
     fn alias(&self, alias: &Alias) -> Result<Option<DiscoveryKey>, StorageError>;
 
+    /// Commits `batch`: the changes of all its cores or of none. As to one core, a change is as
+    /// with [`CoreStorage::commit`].
+    ///
+    /// # Errors
+    /// [`StorageError::NotOpen`], [`StorageError::BatchTooLarge`] and
+    /// [`StorageError::Poisoned`] before anything is changed. [`StorageError::Io`] may poison all
+    /// cores of the batch; if [`StorageError::Unfinished`] follows, open the store again.
+    fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<(), StorageError>;
+
     /// Keeps `core` under `alias`.
     ///
     /// # Errors
@@ -224,6 +233,29 @@ pub struct CoreWrite {
     pub freed: Vec<Range<u64>>,
 }
 
+/// Changes of several cores of one store, each core once, that are made together or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct WriteBatch {
+    writes: BTreeMap<DiscoveryKey, CoreWrite>,
+}
+
+impl WriteBatch {
+    /// No change.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the change of `core`; returns the one that it takes the place of.
+    pub fn insert(&mut self, core: DiscoveryKey, write: CoreWrite) -> Option<CoreWrite> {
+        self.writes.insert(core, write)
+    }
+
+    /// The changes in the order of their discovery keys, which is that of locks.
+    pub fn into_writes(self) -> impl Iterator<Item = (DiscoveryKey, CoreWrite)> {
+        self.writes.into_iter()
+    }
+}
+
 /// Bytes of one block or of several adjacent ones.
 #[derive(Debug, Clone)]
 pub struct BlockWrite {
@@ -313,6 +345,27 @@ pub enum StorageError {
     /// An earlier write failed, so memory and disk may differ; open the core again.
     #[error("core {core} refuses work after a failed write; open it again")]
     Poisoned {
+        /// The core, by discovery key.
+        core: DiscoveryKey,
+    },
+    /// A batch over several cores changes too much at once; make several of it.
+    #[error("a batch of {bytes} bytes of changes is larger than {max}; make several of it")]
+    BatchTooLarge {
+        /// What it would take in the journal, without blocks that are appended.
+        bytes: u64,
+        /// The largest journal there may be.
+        max: u64,
+    },
+    /// A batch failed half-way, and one of its cores was asked for, or another batch; open the
+    /// store again, which completes or drops it.
+    #[error("a batch in {} is unfinished after a failed write; open the store again", path.display())]
+    Unfinished {
+        /// The journal.
+        path: PathBuf,
+    },
+    /// The core is not open in this store.
+    #[error("core {core} is not open in this store")]
+    NotOpen {
         /// The core, by discovery key.
         core: DiscoveryKey,
     },

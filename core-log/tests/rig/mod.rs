@@ -3,6 +3,7 @@
 
 pub(crate) mod power;
 pub(crate) mod rng;
+pub(crate) mod store;
 pub(crate) mod workload;
 
 use std::collections::{BTreeMap, HashMap};
@@ -118,19 +119,25 @@ impl Disk {
     }
 
     pub(crate) fn core_files(&self) -> CoreFiles {
-        let file = |name| {
-            let disk = self.clone();
-            Box::new(MemFile { disk, name }) as Box<dyn BlockFile>
-        };
+        self.core_files_named(["oplog", "tree", "bitfield", "data", "header"])
+    }
+
+    pub(crate) fn core_files_named(&self, names: [&'static str; 5]) -> CoreFiles {
+        let [oplog, tree, bitfield, data, header] = names.map(|name| self.file(name));
         CoreFiles {
             directory: PathBuf::from("memory"),
-            oplog: file("oplog"),
-            tree: file("tree"),
-            bitfield: file("bitfield"),
-            data: file("data"),
-            header: file("header"),
+            oplog,
+            tree,
+            bitfield,
+            data,
+            header,
             guard: None,
         }
+    }
+
+    pub(crate) fn file(&self, name: &'static str) -> Box<dyn BlockFile> {
+        let disk = self.clone();
+        Box::new(MemFile { disk, name })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -26,6 +26,46 @@ pub(crate) enum Loss {
     AllButResizes,
 }
 
+impl Loss {
+    /// Whether it is what a kill of the process leaves.
+    pub(crate) fn is_kill(self) -> bool {
+        matches!(self, Self::Nothing | Self::LastTorn(_))
+    }
+}
+
+/// More prefixes than this are not all tried at each cut.
+const PREFIXES_MAX: usize = 16;
+
+/// What may become of so many changes that no sync has covered.
+pub(crate) fn losses(pending: usize, rng: &mut Rng) -> Vec<Loss> {
+    let mut losses = vec![Loss::Nothing];
+    if pending > 0 {
+        losses.extend([Loss::Everything, Loss::Random, Loss::Random]);
+        losses.extend([1, 512, 4096].map(Loss::Torn));
+        losses.extend([Loss::Resizes, Loss::AllButResizes]);
+    }
+    if pending <= PREFIXES_MAX {
+        losses.extend((1..pending).map(Loss::Behind));
+    } else {
+        // Most of the shorter ones were there at earlier changes.
+        losses.extend((pending - PREFIXES_MAX / 2..pending).map(Loss::Behind));
+        let shorter = |_| Loss::Behind(1 + rng.below(pending - 1));
+        losses.extend((0..PREFIXES_MAX / 2).map(shorter));
+    }
+    losses
+}
+
+/// Says where a cut was that panics.
+pub(crate) struct Scene(pub(crate) String);
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.0);
+        }
+    }
+}
+
 /// A disk as its syncs go by.
 pub(crate) struct Device {
     /// What the syncs have covered.

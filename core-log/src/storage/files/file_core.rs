@@ -20,7 +20,7 @@ use std::any::Any;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use ferrocore_primitives::keys::DiscoveryKey;
@@ -89,11 +89,11 @@ pub struct FileCore {
 }
 
 /// What only the one who commits needs.
-struct Writer {
+pub(super) struct Writer {
     oplog: Oplog,
     bitfield: BitfieldFile,
     header_file: Part,
-    header: CoreHeader,
+    pub(super) header: CoreHeader,
     external: Option<Range<u64>>,
     /// Whether `header` or the entries hold what the other files do not.
     unflushed: bool,
@@ -121,6 +121,19 @@ impl FileCore {
         header: CoreHeader,
         durability: Durability,
     ) -> Result<OpenedCore, StorageError> {
+        let (opened, _) = Self::create_shared(files, header, durability)?;
+        Ok(opened)
+    }
+
+    /// As [`FileCore::create`], with a handle on the core for [`Journal`](super::Journal).
+    ///
+    /// # Errors
+    /// As for [`FileCore::create`].
+    pub fn create_shared(
+        files: CoreFiles,
+        header: CoreHeader,
+        durability: Durability,
+    ) -> Result<(OpenedCore, Arc<Self>), StorageError> {
         let core = header.key.discovery_key();
         let parts = Parts::new(&core, files);
         let mut writer = Writer {
@@ -158,6 +171,19 @@ impl FileCore {
         files: CoreFiles,
         durability: Durability,
     ) -> Result<Option<OpenedCore>, StorageError> {
+        let opened = Self::open_shared(core, files, durability)?;
+        Ok(opened.map(|(opened, _)| opened))
+    }
+
+    /// As [`FileCore::open`], with a handle on the core for [`Journal`](super::Journal).
+    ///
+    /// # Errors
+    /// As for [`FileCore::open`].
+    pub fn open_shared(
+        core: &DiscoveryKey,
+        files: CoreFiles,
+        durability: Durability,
+    ) -> Result<Option<(OpenedCore, Arc<Self>)>, StorageError> {
         let parts = Parts::new(core, files);
         let Some(state) = parts.read(core)? else {
             return Ok(None);
@@ -183,7 +209,7 @@ impl FileCore {
         let (data, tree, guard) = (parts.data, parts.tree, parts.guard);
         let opened = Self::open_parts(*core, data, tree, state.overlay, writer, guard);
         if truncated {
-            opened.storage.flush(durability)?;
+            opened.1.flush(durability)?;
         }
         Ok(Some(opened))
     }
@@ -204,7 +230,7 @@ impl FileCore {
         overlay: Overlay,
         writer: Writer,
         guard: Option<Box<dyn Any + Send + Sync>>,
-    ) -> OpenedCore {
+    ) -> (OpenedCore, Arc<Self>) {
         let header = writer.header.clone();
         let bitfield: Bitfield = writer.bitfield.bits().clone();
         let overlaid = !overlay.is_empty();
@@ -218,14 +244,39 @@ impl FileCore {
             poisoned: AtomicBool::new(false),
             _guard: guard,
         });
-        OpenedCore {
+        let opened = OpenedCore {
             header,
             bitfield,
-            storage,
-        }
+            storage: Arc::clone(&storage) as _,
+        };
+        (opened, storage)
     }
 
-    fn check_poison(&self) -> Result<(), StorageError> {
+    pub(super) fn core(&self) -> DiscoveryKey {
+        self.core
+    }
+
+    /// Locks what commits need. Whoever holds several locks them in the order of their cores.
+    pub(super) fn writer(&self) -> MutexGuard<'_, Writer> {
+        lock(&self.writer)
+    }
+
+    /// Refuses all work from now on.
+    pub(super) fn poison(&self) {
+        self.poisoned.store(true, Ordering::Release);
+    }
+
+    /// Writes the blocks and the manifest of a change to come.
+    pub(super) fn stage(
+        &self,
+        writer: &mut Writer,
+        early: CoreWrite,
+        durability: Durability,
+    ) -> Result<(), StorageError> {
+        self.write(|| self.commit_with(writer, early, durability))
+    }
+
+    pub(super) fn check_poison(&self) -> Result<(), StorageError> {
         match self.poisoned.load(Ordering::Acquire) {
             true => Err(StorageError::Poisoned { core: self.core }),
             false => Ok(()),
@@ -234,12 +285,12 @@ impl FileCore {
 
     /// Runs `work`, which writes; if it fails, memory and disk may differ from then on.
     fn write<T>(&self, work: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
-        work().inspect_err(|_| self.poisoned.store(true, Ordering::Release))
+        work().inspect_err(|_| self.poison())
     }
 
     /// Commits `write`, in two steps if it replaces history and brings blocks: the old blocks
     /// must not be overwritten before the new head is durable.
-    fn commit_in_order(
+    pub(super) fn commit_in_order(
         &self,
         writer: &mut Writer,
         mut write: CoreWrite,
@@ -461,7 +512,7 @@ impl Drop for FileCore {
 }
 
 impl Writer {
-    fn truncates(&self, write: &CoreWrite) -> bool {
+    pub(super) fn truncates(&self, write: &CoreWrite) -> bool {
         let length = self.header.head.length;
         write
             .head
@@ -470,7 +521,11 @@ impl Writer {
     }
 
     /// Refuses a change whose header could not be written later.
-    fn check_header(&self, core: &DiscoveryKey, write: &CoreWrite) -> Result<(), StorageError> {
+    pub(super) fn check_header(
+        &self,
+        core: &DiscoveryKey,
+        write: &CoreWrite,
+    ) -> Result<(), StorageError> {
         let changed = write.user_data.iter();
         let changed = changed.map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len));
         let kept = self.header.user_data.iter();

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `corestore/primary-key` | the root secret: 32 bytes; locked while the store is open |
 //! | `corestore/cores/aa/bb/<discovery key>/` | one core: `oplog`, `tree`, `bitfield`, `data`, `header` |
+//! | `journal` | a change of several cores, while it is being made |
 //! | `aliases` | which core has which name; made anew from the cores if it is missing |
 //! | `keys/<discovery key>` | the secret key of a core that was imported |
 //! | `pid` | who has the store open; locked likewise |
@@ -21,11 +22,13 @@ mod directory;
 mod entry;
 mod file_core;
 mod header;
+mod journal;
 mod lock;
 mod open_cores;
 mod oplog;
 mod overlay;
 mod part;
+mod pending;
 mod pool;
 mod positional;
 mod record;
@@ -47,13 +50,15 @@ use self::aliases::Aliases;
 use self::block_file::{BlockFile, OsFile};
 use self::directory::{CoreDirectory, Unusable};
 pub use self::file_core::{CoreFiles, FileCore};
+pub use self::journal::{JOURNAL_BYTES_MAX, Journal};
 use self::lock::LockedFile;
 use self::open_cores::OpenCores;
 use self::pool::Pool;
 use self::positional::sync_directory;
 use self::secrets::Secrets;
 use crate::storage::{
-    Alias, CoreHeader, Durability, OpenedCore, Storage, StorageError, lock as lock_mutex,
+    Alias, CoreHeader, Durability, OpenedCore, Storage, StorageError, WriteBatch,
+    lock as lock_mutex,
 };
 
 /// Bytes of the root secret.
@@ -67,6 +72,7 @@ pub struct Files {
     aliases: Mutex<Option<Aliases>>,
     aliases_path: PathBuf,
     secrets: Secrets,
+    journal: Journal,
     open_cores: Arc<OpenCores>,
     pool: Arc<Pool>,
     _lock: LockedFile,
@@ -99,7 +105,9 @@ impl Files {
         let lock = lock_store(directory, &corestore.join("primary-key"))?;
         let path = corestore.join("primary-key");
         let root_secret = read_root_secret(&lock).map_err(io_error("read", &path))?;
-        Ok(Self {
+        let journal = directory.join("journal");
+        let journal = Journal::new(Box::new(OsFile::new(journal.clone())), journal);
+        let files = Self {
             cores: corestore.join("cores"),
             durability,
             root_secret,
@@ -107,10 +115,28 @@ impl Files {
             aliases_path: directory.join("aliases"),
             secrets: Secrets::new(directory.join("keys")),
             open_cores: Arc::new(OpenCores::default()),
+            journal,
             pool: Arc::new(Pool::new(open_files_max)),
             _holder: announce_holder(directory)?,
             _lock: lock,
-        })
+        };
+        let open = |core: &_| Ok(files.open_shared(core)?.map(|(_, core)| core));
+        files.journal.recover(open)?;
+        Ok(files)
+    }
+
+    fn open_shared(
+        &self,
+        core: &DiscoveryKey,
+    ) -> Result<Option<(OpenedCore, Arc<FileCore>)>, StorageError> {
+        let Some(files) = self.files_of(core, false)? else {
+            return Ok(None);
+        };
+        let opened = FileCore::open_shared(core, files, self.durability)?;
+        opened
+            .iter()
+            .for_each(|(_, core)| self.open_cores.attach(core));
+        Ok(opened)
     }
 
     fn directory_of(&self, core: &DiscoveryKey) -> PathBuf {
@@ -174,10 +200,8 @@ impl Storage for Files {
     }
 
     fn open(&self, core: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError> {
-        let Some(files) = self.files_of(core, false)? else {
-            return Ok(None);
-        };
-        let Some(mut opened) = FileCore::open(core, files, self.durability)? else {
+        self.journal.check_open(core)?;
+        let Some((mut opened, _)) = self.open_shared(core)? else {
             return Ok(None);
         };
         if opened.header.key_pair.is_none() {
@@ -200,7 +224,8 @@ impl Storage for Files {
         }
         let not_there = || io_error("create", &directory)(io::ErrorKind::NotFound.into());
         let files = self.files_of(&core, true)?.ok_or_else(not_there)?;
-        let mut opened = FileCore::create(files, header, self.durability)?;
+        let (mut opened, shared) = FileCore::create_shared(files, header, self.durability)?;
+        self.open_cores.attach(&shared);
         if self.durability == Durability::Sync {
             self.sync_parents(&directory)?;
         }
@@ -232,6 +257,7 @@ impl Storage for Files {
     }
 
     fn purge(&self, core: &DiscoveryKey) -> Result<u64, StorageError> {
+        self.journal.check_open(core)?;
         let Some(_locked) = self.files_of(core, false)? else {
             return Ok(0);
         };
@@ -249,6 +275,15 @@ impl Storage for Files {
         self.with_aliases(|aliases| aliases.remove(core))?;
         self.secrets.remove(core)?;
         Ok(freed)
+    }
+
+    fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<(), StorageError> {
+        let find = |(core, write)| {
+            let found = self.open_cores.get(&core);
+            Ok((found.ok_or(StorageError::NotOpen { core })?, write))
+        };
+        let changes: Result<Vec<_>, StorageError> = batch.into_writes().map(find).collect();
+        self.journal.commit(changes?, durability)
     }
 
     fn alias(&self, alias: &Alias) -> Result<Option<DiscoveryKey>, StorageError> {

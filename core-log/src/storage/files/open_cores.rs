@@ -1,12 +1,13 @@
 //! Which cores this process has open, so that one that is just being closed by another thread is
 //! waited for instead of found locked.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use ferrocore_primitives::keys::DiscoveryKey;
 
+use super::file_core::FileCore;
 use crate::storage::lock;
 
 /// How long an earlier handle may take to flush and close: a disk that is busy elsewhere can
@@ -16,7 +17,7 @@ const CLOSE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// The cores that are open.
 #[derive(Default)]
 pub(super) struct OpenCores {
-    cores: Mutex<HashSet<DiscoveryKey>>,
+    cores: Mutex<HashMap<DiscoveryKey, Weak<FileCore>>>,
     closed: Condvar,
 }
 
@@ -40,12 +41,28 @@ impl OpenCores {
         let cores = lock(&this.cores);
         let wait = this
             .closed
-            .wait_timeout_while(cores, wait_max, |cores| cores.contains(&core));
+            .wait_timeout_while(cores, wait_max, |cores| cores.contains_key(&core));
         let (mut cores, _) = wait.unwrap_or_else(PoisonError::into_inner);
-        cores.insert(core).then(|| Registration {
+        if cores.contains_key(&core) {
+            return None;
+        }
+        cores.insert(core, Weak::new());
+        Some(Registration {
             open_cores: Arc::clone(this),
             core,
         })
+    }
+
+    /// Keeps a way to a core that is registered.
+    pub(super) fn attach(&self, core: &Arc<FileCore>) {
+        if let Some(place) = lock(&self.cores).get_mut(&core.core()) {
+            *place = Arc::downgrade(core);
+        }
+    }
+
+    /// The core, if it is open.
+    pub(super) fn get(&self, core: &DiscoveryKey) -> Option<Arc<FileCore>> {
+        lock(&self.cores).get(core)?.upgrade()
     }
 }
 

@@ -1,0 +1,263 @@
+//! The journal of a store: changes of several cores that are made together or not at all.
+//!
+//! | step | what | a crash after it |
+//! |---|---|---|
+//! | 1 | blocks into each core's `data`, behind its end or where none is | none is made |
+//! | 2 | all changes into the journal: the commit point | all are made when the store opens |
+//! | 3 | each core commits its change as if it were alone | likewise |
+//! | 4 | the journal is emptied | all were made |
+//!
+//! With [`Durability::Sync`] each step is on the device before the next begins. With
+//! [`Durability::Buffered`] that holds for a kill of the process; a power cut takes each core back
+//! to a state it had, which may be one before the batch for one core and after it for another.
+//!
+//! The journal lies outside `corestore/`, and other programs do not know it: between steps 2 and
+//! 4 they see some cores before the batch and some after it, each of them whole. If one of them is
+//! changed by such a program then, the batch is not completed.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use ferrocore_primitives::keys::DiscoveryKey;
+
+use super::block_file::BlockFile;
+use super::file_core::{FileCore, Writer};
+use super::part::Part;
+use super::pending::{self, FRAME_BYTES, Identity, Pending};
+use crate::storage::{CoreStorage, CoreWrite, Durability, StorageError, lock};
+
+/// Largest journal, in bytes: what one batch may change, not counting blocks that are appended.
+pub const JOURNAL_BYTES_MAX: u64 = 32 << 20;
+/// A journal longer than this is cut when it is emptied; others keep their place on the disk, so
+/// that the next batch changes no length.
+const KEPT_BYTES_MAX: usize = 1 << 20;
+
+/// The journal of one store.
+pub struct Journal {
+    state: Mutex<State>,
+    path: PathBuf,
+}
+
+struct State {
+    part: Part,
+    /// The cores of a batch that failed half-way. Until the store is opened again they stay closed.
+    unfinished: Option<BTreeSet<DiscoveryKey>>,
+}
+
+impl Journal {
+    /// The journal in `file`, whose name is `path`.
+    pub fn new(file: Box<dyn BlockFile>, path: PathBuf) -> Self {
+        let part = Part::new(file, path.clone());
+        let state = Mutex::new(State {
+            part,
+            unfinished: None,
+        });
+        Self { state, path }
+    }
+
+    /// Commits the changes of several cores, each core once, in the order of their discovery keys.
+    ///
+    /// # Errors
+    /// [`StorageError::BatchTooLarge`], [`StorageError::HeaderTooLarge`] or
+    /// [`StorageError::Poisoned`] before anything is changed. [`StorageError::Io`] poisons the
+    /// core it was met at, and if the batch may count already, all its cores and the journal:
+    /// then open the store again, which completes the batch or drops it.
+    pub fn commit(
+        &self,
+        changes: Vec<(Arc<FileCore>, CoreWrite)>,
+        durability: Durability,
+    ) -> Result<(), StorageError> {
+        let mut state = lock(&self.state);
+        state.check(&self.path)?;
+        let (mut begun, mut pendings) = (Vec::new(), Vec::new());
+        for (core, write) in &changes {
+            let (change, pending) = Change::begin(core, write.clone())?;
+            begun.push(change);
+            pendings.push(pending);
+        }
+        let journal = pending::encode(pendings.iter());
+        let (bytes, max) = (journal.len() as u64, JOURNAL_BYTES_MAX);
+        if bytes > max {
+            return Err(StorageError::BatchTooLarge { bytes, max });
+        }
+        for change in &mut begun {
+            change.stage(durability)?;
+        }
+        let result = state.run(&journal, &mut begun, pendings, durability);
+        if result.is_err() {
+            begun.iter().for_each(|change| change.core.poison());
+            let cores = begun.iter().map(|change| change.core.core());
+            state.unfinished = Some(cores.collect());
+        }
+        result
+    }
+
+    /// Completes the batch that a crash left half made, or drops one that does not count.
+    ///
+    /// `open` opens a core, or says that it is not there. To be called before anybody else opens
+    /// one.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the journal stays as it is, and the store must not be used.
+    pub fn recover(
+        &self,
+        mut open: impl FnMut(&DiscoveryKey) -> Result<Option<Arc<FileCore>>, StorageError>,
+    ) -> Result<(), StorageError> {
+        let state = lock(&self.state);
+        let Some(pendings) = state.read()? else {
+            return Ok(());
+        };
+        let mut found = Vec::new();
+        for pending in &pendings {
+            match open(&pending.core) {
+                Ok(core) => found.push(core),
+                Err(StorageError::Corrupt { .. } | StorageError::UnknownFormat { .. }) => {
+                    found.push(None);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let stages = found.iter().zip(&pendings);
+        let stages: Vec<_> = stages
+            .map(|(core, change)| stage_of(core, change))
+            .collect();
+        if stages.contains(&Stage::Elsewhere) {
+            // Had it not been completed, no core had been let go on.
+            tracing::info!(path = %self.path.display(), "dropping a batch that was over");
+            return state.clear(0, true);
+        }
+        let cores = found.into_iter().flatten();
+        for ((core, pending), stage) in cores.zip(pendings).zip(stages) {
+            if stage == Stage::Before {
+                core.commit(pending.write, Durability::Sync)?;
+            }
+            core.flush(Durability::Sync)?;
+        }
+        state.clear(0, true)
+    }
+
+    /// Refuses a core whose batch failed half-way.
+    pub(super) fn check_open(&self, core: &DiscoveryKey) -> Result<(), StorageError> {
+        let state = lock(&self.state);
+        let mut unfinished = state.unfinished.iter();
+        match unfinished.any(|cores| cores.contains(core)) {
+            true => state.check(&self.path),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Where a core is with respect to its change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Before,
+    After,
+    Elsewhere,
+}
+
+fn stage_of(core: &Option<Arc<FileCore>>, pending: &Pending) -> Stage {
+    let identity = core
+        .as_ref()
+        .map(|core| Identity::of(&core.writer().header));
+    match identity {
+        Some(identity) if identity == pending.after => Stage::After,
+        Some(identity) if identity == pending.before => Stage::Before,
+        _ => Stage::Elsewhere,
+    }
+}
+
+/// A core that takes part in a batch: nobody else commits to it meanwhile.
+struct Change<'a> {
+    core: &'a FileCore,
+    writer: MutexGuard<'a, Writer>,
+    /// What is written before the batch counts.
+    early: CoreWrite,
+}
+
+impl<'a> Change<'a> {
+    fn begin(core: &'a FileCore, mut write: CoreWrite) -> Result<(Self, Pending), StorageError> {
+        let writer = core.writer();
+        core.check_poison()?;
+        writer.check_header(&core.core(), &write)?;
+        let mut early = CoreWrite {
+            manifest: write.manifest.take(),
+            ..CoreWrite::default()
+        };
+        // Blocks in place of others must not be written before their history is replaced.
+        if !writer.truncates(&write) {
+            early.blocks = std::mem::take(&mut write.blocks);
+        }
+        let pending = Pending {
+            core: core.core(),
+            before: Identity::of(&writer.header),
+            after: Identity::after(&writer.header, &write),
+            write,
+        };
+        let change = Self {
+            core,
+            writer,
+            early,
+        };
+        Ok((change, pending))
+    }
+
+    fn stage(&mut self, durability: Durability) -> Result<(), StorageError> {
+        let early = std::mem::take(&mut self.early);
+        self.core.stage(&mut self.writer, early, durability)
+    }
+}
+
+impl State {
+    /// Steps 2 to 4. After a failure the batch may count or not.
+    fn run(
+        &self,
+        journal: &[u8],
+        begun: &mut [Change<'_>],
+        pendings: Vec<Pending>,
+        durability: Durability,
+    ) -> Result<(), StorageError> {
+        self.part.write(0, journal)?;
+        if durability == Durability::Sync {
+            self.part.sync()?;
+        }
+        // Left behind by a power cut, a batch is over once a core has another head than before and
+        // after it; user data may come to be what it was before.
+        let comes_back = pendings.iter().any(|pending| pending.write.head.is_none());
+        for (change, pending) in begun.iter_mut().zip(pendings) {
+            let (core, writer) = (change.core, &mut change.writer);
+            core.commit_in_order(writer, pending.write, durability)?;
+        }
+        self.clear(journal.len(), durability == Durability::Sync && comes_back)
+    }
+
+    /// The batch that is not known to be over.
+    fn read(&self) -> Result<Option<Vec<Pending>>, StorageError> {
+        let len = self.part.len()?.min(JOURNAL_BYTES_MAX);
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];
+        let count = self.part.read(0, &mut bytes)?;
+        bytes.truncate(count);
+        Ok(pending::decode(&bytes))
+    }
+
+    /// Empties the journal of `len` bytes.
+    fn clear(&self, len: usize, sync: bool) -> Result<(), StorageError> {
+        match len > KEPT_BYTES_MAX {
+            true => self.part.set_len(0)?,
+            false => self.part.write(0, &[0; FRAME_BYTES])?,
+        }
+        match sync {
+            true => self.part.sync(),
+            false => Ok(()),
+        }
+    }
+
+    fn check(&self, path: &Path) -> Result<(), StorageError> {
+        match self.unfinished {
+            Some(_) => Err(StorageError::Unfinished {
+                path: path.to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+}

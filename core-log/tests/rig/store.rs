@@ -1,0 +1,147 @@
+//! A store of a few cores on files in memory: with the journal that their batches go through.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+use ferrocore_log::storage::files::{CoreFiles, FileCore, Journal};
+use ferrocore_log::storage::{
+    Alias, CoreHeader, OpenedCore, Storage, StorageError, WriteBatch, memory::Memory,
+};
+use ferrocore_log::{Core, Corestore, Durability, StoreError, StoreOptions};
+use ferrocore_primitives::keys::DiscoveryKey;
+
+use super::Disk;
+
+/// The names of the cores there may be.
+pub(crate) const NAMES: [&str; 3] = ["a", "b", "c"];
+const ROOT_SECRET: [u8; 32] = [7; 32];
+const FILES: [[&str; 5]; 3] = [
+    ["a/oplog", "a/tree", "a/bitfield", "a/data", "a/header"],
+    ["b/oplog", "b/tree", "b/bitfield", "b/data", "b/header"],
+    ["c/oplog", "c/tree", "c/bitfield", "c/data", "c/header"],
+];
+pub(crate) const JOURNAL: &str = "journal";
+
+struct DiskStore {
+    disk: Disk,
+    durability: Durability,
+    journal: Journal,
+    open: Mutex<HashMap<DiscoveryKey, Weak<FileCore>>>,
+}
+
+/// Opens the store on `disk`, completing what a crash left undone.
+pub(crate) fn open_store(disk: &Disk, durability: Durability) -> Result<Corestore, StorageError> {
+    let store = DiskStore {
+        disk: disk.clone(),
+        durability,
+        journal: Journal::new(disk.file(JOURNAL), PathBuf::from(JOURNAL)),
+        open: Mutex::default(),
+    };
+    let open = |core: &_| Ok(store.open_shared(core)?.map(|(_, core)| core));
+    store.journal.recover(open)?;
+    Corestore::with_storage(
+        store,
+        StoreOptions {
+            durability,
+            ..StoreOptions::default()
+        },
+    )
+}
+
+/// Its cores, each created if it is not there.
+pub(crate) fn open_cores(store: &Corestore) -> Result<Vec<Core>, StoreError> {
+    NAMES.iter().map(|name| store.get_named(name)).collect()
+}
+
+/// A core, if it is there.
+pub(crate) fn open_core(store: &Corestore, number: usize) -> Result<Option<Core>, StoreError> {
+    store.get_by_discovery_key(&keys()[number])
+}
+
+/// The discovery keys of the cores.
+fn keys() -> &'static [DiscoveryKey] {
+    static KEYS: OnceLock<Vec<DiscoveryKey>> = OnceLock::new();
+    KEYS.get_or_init(|| {
+        let memory = Memory::with_root_secret(ROOT_SECRET);
+        let twin = Corestore::with_storage(memory, StoreOptions::default()).unwrap();
+        let key = |name: &&str| twin.get_named(name).unwrap().discovery_key();
+        NAMES.iter().map(key).collect()
+    })
+}
+
+impl DiskStore {
+    fn files(&self, core: &DiscoveryKey) -> Option<CoreFiles> {
+        let number = keys().iter().position(|key| key == core)?;
+        Some(self.disk.core_files_named(FILES[number]))
+    }
+
+    fn open_shared(
+        &self,
+        core: &DiscoveryKey,
+    ) -> Result<Option<(OpenedCore, Arc<FileCore>)>, StorageError> {
+        let Some(files) = self.files(core) else {
+            return Ok(None);
+        };
+        let opened = FileCore::open_shared(core, files, self.durability)?;
+        Ok(opened.inspect(|(_, shared)| self.keep(*core, shared)))
+    }
+
+    fn keep(&self, core: DiscoveryKey, shared: &Arc<FileCore>) {
+        let weak = Arc::downgrade(shared);
+        self.open.lock().unwrap().insert(core, weak);
+    }
+}
+
+impl Storage for DiskStore {
+    fn root_secret(&self) -> Result<[u8; 32], StorageError> {
+        Ok(ROOT_SECRET)
+    }
+
+    fn open(&self, core: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError> {
+        Ok(self.open_shared(core)?.map(|(opened, _)| opened))
+    }
+
+    fn create(&self, header: CoreHeader) -> Result<OpenedCore, StorageError> {
+        let core = header.key.discovery_key();
+        let files = self.files(&core).expect("one of the names");
+        let (opened, shared) = FileCore::create_shared(files, header, self.durability)?;
+        self.keep(core, &shared);
+        Ok(opened)
+    }
+
+    fn peek(&self, core: &DiscoveryKey) -> Result<Option<CoreHeader>, StorageError> {
+        let files = self.files(core);
+        files.map_or(Ok(None), |files| FileCore::peek(core, files))
+    }
+
+    fn list(&self) -> Result<Vec<DiscoveryKey>, StorageError> {
+        Ok(keys().to_vec())
+    }
+
+    fn disk_bytes(&self, _: &DiscoveryKey) -> Result<u64, StorageError> {
+        Ok(0)
+    }
+
+    fn purge(&self, _: &DiscoveryKey) -> Result<u64, StorageError> {
+        Ok(0)
+    }
+
+    fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<(), StorageError> {
+        let open = self.open.lock().unwrap();
+        let find = |(core, write)| {
+            let shared = open.get(&core).and_then(Weak::upgrade);
+            Ok((shared.ok_or(StorageError::NotOpen { core })?, write))
+        };
+        let changes: Result<Vec<_>, StorageError> = batch.into_writes().map(find).collect();
+        self.journal.commit(changes?, durability)
+    }
+
+    fn alias(&self, _: &Alias) -> Result<Option<DiscoveryKey>, StorageError> {
+        Ok(None)
+    }
+
+    fn set_alias(&self, _: Alias, _: &DiscoveryKey) -> Result<(), StorageError> {
+        Ok(())
+    }
+}
