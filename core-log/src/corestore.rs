@@ -3,6 +3,7 @@
 //! Knows how named cores derive from the store's root secret, and shares each open core within
 //! the process. Does not know where cores are kept ([`crate::storage`]) or how they travel.
 
+mod batch;
 mod opened;
 
 use std::fmt;
@@ -29,6 +30,7 @@ use crate::storage::{
     OpenedCore, Storage, StorageError,
 };
 
+pub use self::batch::Batch;
 pub use self::opened::{OpenedCores, StoreFinding};
 
 /// The namespace of a store that was not asked for another.
@@ -146,6 +148,12 @@ pub enum StoreError {
     /// The key pair cannot sign for the core; give the right one, or none to read only.
     #[error("the key pair does not belong to core {core}")]
     KeyPairMismatch {
+        /// The core.
+        core: Key,
+    },
+    /// The core is not one of this store; take the handle that this store gives.
+    #[error("core {core} is not open in this store")]
+    OtherStore {
         /// The core.
         core: Key,
     },
@@ -421,6 +429,12 @@ impl Inner {
         }
         let flusher = Arc::clone(&self.flusher);
         Ok(Core::open_in(opened, key_pair, self.durability, flusher)?)
+    }
+
+    /// Whether `core` is the one that this store has open.
+    fn holds(&self, core: &Core) -> bool {
+        let open = self.opened.get(&core.discovery_key());
+        open.is_some_and(|open| open.is_same(core))
     }
 
     /// Teaches a core that is here what it did not know: its manifest, its name.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ferrocore_primitives::hash::{self, Hash};
 
-use super::group::{self, AppendTicket, Completer, Done, Flusher, Request};
+use super::group::{self, AppendTicket, Completer, Done, Flusher, Make, Request};
 use super::{AppendOptions, Core, CoreError, Inner};
 use crate::events::Event;
 use crate::limits::{APPENDS_WAITING_BYTES_MAX, BATCH_BYTES_MAX, BLOCK_BYTES_MAX, NUMBER_MAX};
@@ -135,14 +135,20 @@ impl Core {
             let max = APPENDS_WAITING_BYTES_MAX;
             return Err(CoreError::TooManyAppends { max });
         }
+        let (bytes, make) = self.making(blocks)?;
+        Ok(self.queue(bytes, make))
+    }
+
+    /// What stores `blocks` once their place is certain, and how many bytes they are then.
+    pub(super) fn making(&self, blocks: Vec<Bytes>) -> Result<(usize, Make), CoreError> {
         self.check_not_read_only()?;
         let bytes = check_sizes(&blocks, self.padding())?;
         if self.is_encrypted() {
             let make = self.encrypting(blocks, AppendOptions::default())?;
-            return Ok(self.queue(bytes, make));
+            return Ok((bytes, Box::new(make)));
         }
         let hashed = HashedBlocks::hash(blocks);
-        Ok(self.queue(bytes, |_, _| Ok(hashed)))
+        Ok((bytes, Box::new(|_, _| Ok(hashed))))
     }
 
     fn append_encrypted(
@@ -196,16 +202,12 @@ impl Core {
         self.check_not_read_only()?;
         match self.inner.durability {
             Durability::Buffered => self.inner.append_alone(self.padding(), make),
-            Durability::Sync => self.append_together(bytes, make),
+            Durability::Sync => self.append_together(bytes, Box::new(make)),
         }
     }
 
     /// Commits with those who append at the same time.
-    fn append_together(
-        &self,
-        bytes: usize,
-        make: impl FnOnce(u64, u64) -> Result<HashedBlocks, CoreError> + Send + 'static,
-    ) -> Result<Appended, CoreError> {
+    fn append_together(&self, bytes: usize, make: Make) -> Result<Appended, CoreError> {
         let inner = &self.inner;
         let (ticket, leads) = self.queue(bytes, make);
         if leads {
@@ -219,14 +221,10 @@ impl Core {
     }
 
     /// Queues an append, and says whether nobody else sees to its commit.
-    fn queue(
-        &self,
-        bytes: usize,
-        make: impl FnOnce(u64, u64) -> Result<HashedBlocks, CoreError> + Send + 'static,
-    ) -> (AppendTicket, bool) {
+    fn queue(&self, bytes: usize, make: Make) -> (AppendTicket, bool) {
         let (completer, ticket) = Completer::new(self.discovery_key());
         let leads = self.inner.appends.push(Request {
-            make: Box::new(make),
+            make,
             bytes,
             padding: self.padding(),
             completer,
@@ -254,6 +252,10 @@ pub(super) struct Grown {
 }
 
 impl Growth {
+    pub(super) fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
     /// The log as it would be now, of whose blocks so many bytes each are not the caller's.
     pub(super) fn appended(&self, padding: usize) -> Appended {
         let length = self.roots.length();
@@ -331,7 +333,7 @@ impl Inner {
     }
 
     fn commit_growth(&self, growth: Growth) -> Result<(), CoreError> {
-        let is_empty = growth.blocks.is_empty();
+        let is_empty = growth.is_empty();
         let (write, grown) = self.seal(growth)?;
         if is_empty {
             return Ok(());

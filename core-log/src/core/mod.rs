@@ -8,6 +8,7 @@ mod accept;
 mod append;
 mod append_options;
 mod audit;
+pub(crate) mod batch;
 mod cuts;
 mod encrypt;
 mod error;
@@ -208,6 +209,11 @@ impl Core {
     pub fn flush(&self) -> Result<(), CoreError> {
         let _writer = self.inner.lock_writer();
         Ok(self.inner.storage.flush(self.inner.durability)?)
+    }
+
+    /// Whether both are handles on the same open core.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     /// The core's key: whoever has it can find, verify and read the core.
