@@ -13,10 +13,11 @@ use ferrocore_log::bitfield::Bitfield;
 use ferrocore_log::flat_tree;
 use ferrocore_log::manifest::Manifest;
 use ferrocore_log::merkle::{Node, Roots};
+use ferrocore_log::signable::TreeHead;
 use ferrocore_log::storage::{
     Alias, CoreHeader, CoreStorage, CoreWrite, Head, OpenedCore, Storage, WriteBatch,
 };
-use ferrocore_log::verifier::{TreeHead, Verifier};
+use ferrocore_log::verifier::Verifier;
 use ferrocore_log::{Durability, StorageError};
 use ferrocore_primitives::hash::{self, Hash};
 use ferrocore_primitives::keys::{DiscoveryKey, Key};
@@ -45,16 +46,12 @@ impl Uniform {
         let roots = Roots::new(length, nodes.collect()).expect("each root was asked for");
         let root_hash = roots.hash();
         let verifier = Verifier::new(key, manifest.clone()).expect("the key is the manifest's");
-        let signed = TreeHead {
-            fork: 0,
-            length,
-            hash: root_hash,
-        };
+        let signature = verifier.sign(&TreeHead::of(0, &roots), &key_pair);
         let head = Head {
             fork: 0,
             length,
             root_hash,
-            signature: verifier.sign(&signed, 0, &key_pair),
+            signature: signature.expect("the key pair is the only signer"),
         };
         let header = CoreHeader {
             key,

@@ -17,7 +17,7 @@ use crate::merkle::{Node, Roots};
 use crate::proof::{Proof, UpgradeProof};
 use crate::seek::NodeSource;
 use crate::storage::StorageError;
-use crate::verifier::{TreeHead, Verifier};
+use crate::verifier::Verifier;
 
 /// Why a proof was refused. State is unchanged in every case.
 #[derive(Debug, Error)]
@@ -222,13 +222,8 @@ impl Changeset {
             return Err(VerifyError::Prologue);
         }
         walk.grow_by(&mut roots, &upgrade.additional)?;
-        let head = TreeHead {
-            fork: self.base.fork,
-            length: roots.length(),
-            hash: roots.hash(),
-        };
-        let signature = verifier.confirm(&head, upgrade.signature.as_deref());
-        let length = head.length;
+        let signature = verifier.confirm(self.base.fork, &roots, upgrade.signature.as_deref());
+        let length = roots.length();
         let signature = signature.ok_or(VerifyError::Signature { length })?;
         Ok((roots, signature))
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use ferrocore_primitives::hash;
 use ferrocore_primitives::keys::{DiscoveryKey, Key};
 use ferrocore_primitives::namespace;
-use ferrocore_primitives::sign::KeyPair;
+use ferrocore_primitives::sign::{KeyPair, PublicKey};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -22,6 +22,7 @@ use self::opened::Registry;
 use crate::core::{Core, CoreError, Flusher};
 use crate::encryption::EncryptionKey;
 use crate::manifest::Manifest;
+use crate::signer::{Secret, Signer};
 #[cfg(feature = "files")]
 use crate::storage::files::Files;
 use crate::storage::memory::Memory;
@@ -90,7 +91,7 @@ impl From<Durability> for StoreOptions {
 ///
 /// The core's key follows from the manifest; without one, from the key pair; and the key pair,
 /// if it is not given, from the name.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct CoreOptions {
     /// The key; checked against the others if they are given too.
     pub key: Option<Key>,
@@ -99,6 +100,9 @@ pub struct CoreOptions {
     /// The pair that signs. It is kept, in a private file, if this call creates the core and the
     /// pair does not derive from `name`.
     pub key_pair: Option<KeyPair>,
+    /// What signs in the key pair's place, if the secret lives elsewhere. It is not kept: give it
+    /// again whenever the core is opened for writing.
+    pub signer: Option<Arc<dyn Signer>>,
     /// Who may sign, if not the key pair alone.
     pub manifest: Option<Manifest>,
     /// Make a core as hypercore 10 does by default: its key is the bare public key.
@@ -296,9 +300,9 @@ impl Corestore {
                 Some(opened) => self.inner.adopt(opened, &wanted)?,
                 None => self.inner.storage.create(wanted.header()?)?,
             };
-            self.inner.start(opened, wanted.key_pair.clone())
+            self.inner.start(opened, wanted.secret())
         })?;
-        if wanted.key_pair.is_some() && !core.is_writable() && signs_alone(core.manifest()) {
+        if wanted.secret().is_some() && !core.is_writable() && signs_alone(core.manifest()) {
             return Err(StoreError::OpenReadOnly { core: core.key() });
         }
         if let Some(alias) = wanted.alias {
@@ -370,8 +374,11 @@ impl Corestore {
     fn resolve(&self, options: CoreOptions) -> Result<Wanted, StoreError> {
         let alias = options.name.map(|name| self.alias(&name));
         let derived = alias.as_ref().map(|alias| self.inner.derive(alias));
+        let elsewhere = options.signer.map(Secret::elsewhere);
         let key_pair = options.key_pair.as_ref().or(derived.as_ref());
-        let sole = key_pair.map(|key_pair| Manifest::single(key_pair.public_key()));
+        let public_key = key_pair.map(KeyPair::public_key);
+        let public_key = elsewhere.as_ref().map(Secret::public_key).or(public_key);
+        let sole = public_key.map(Manifest::single);
         let sole = sole.filter(|manifest| options.key.is_none_or(|key| manifest.belongs_to(&key)));
         let manifest = options.manifest.or(sole);
         let key = match (options.key, &manifest) {
@@ -388,9 +395,25 @@ impl Corestore {
             key,
             manifest,
             key_pair: options.key_pair,
+            elsewhere,
             derived,
             alias,
         })
+    }
+}
+
+impl fmt::Debug for CoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let signer = self.signer.as_ref().map(|signer| signer.public_key());
+        f.debug_struct("CoreOptions")
+            .field("key", &self.key)
+            .field("name", &self.name)
+            .field("key_pair", &self.key_pair)
+            .field("signer", &signer)
+            .field("manifest", &self.manifest)
+            .field("compat", &self.compat)
+            .field("is_encrypted", &self.encryption.is_some())
+            .finish()
     }
 }
 
@@ -413,22 +436,22 @@ impl Inner {
 
     /// Makes a core of what storage opened. It signs with `given`, which must fit, or with the
     /// pair that its name derives, or with the one kept with it.
-    fn start(&self, mut opened: OpenedCore, given: Option<KeyPair>) -> Result<Core, StoreError> {
+    fn start(&self, mut opened: OpenedCore, given: Option<Secret>) -> Result<Core, StoreError> {
         let header = &mut opened.header;
         let (key, manifest) = (header.key, header.manifest.as_ref());
-        let fits = |key_pair: &KeyPair| signs_for(key_pair, &key, manifest);
+        let fits = |secret: &Secret| signs_for(secret.public_key(), &key, manifest);
         if given.as_ref().is_some_and(|given| !fits(given)) {
             return Err(StoreError::KeyPairMismatch { core: key });
         }
         let derived = header.alias().map(|alias| self.derive(&alias));
-        let candidates = [given, derived, header.key_pair.take()];
-        let key_pair = candidates.into_iter().flatten().find(fits);
+        let [derived, kept] = [derived, header.key_pair.take()].map(|pair| pair.map(Secret::Here));
+        let secret = [given, derived, kept].into_iter().flatten().find(fits);
         if header.manifest.is_none() {
-            let signer = key_pair.as_ref().map(KeyPair::public_key);
+            let signer = secret.as_ref().map(Secret::public_key);
             header.manifest = signer.map(Manifest::single);
         }
         let flusher = Arc::clone(&self.flusher);
-        Ok(Core::open_in(opened, key_pair, self.durability, flusher)?)
+        Ok(Core::open_in(opened, secret, self.durability, flusher)?)
     }
 
     /// Whether `core` is the one that this store has open.
@@ -492,6 +515,8 @@ struct Wanted {
     manifest: Option<Manifest>,
     /// The key pair that was given.
     key_pair: Option<KeyPair>,
+    /// What signs in its place.
+    elsewhere: Option<Secret>,
     /// The key pair of the name.
     derived: Option<KeyPair>,
     alias: Option<Alias>,
@@ -501,9 +526,8 @@ impl Wanted {
     /// The header of the core if it must be created.
     fn header(&self) -> Result<CoreHeader, StoreError> {
         if self
-            .key_pair
-            .as_ref()
-            .is_some_and(|given| !self.fits(given))
+            .secret()
+            .is_some_and(|given| !self.fits(given.public_key()))
         {
             return Err(StoreError::KeyPairMismatch { core: self.key });
         }
@@ -517,15 +541,21 @@ impl Wanted {
         })
     }
 
-    fn fits(&self, key_pair: &KeyPair) -> bool {
-        signs_for(key_pair, &self.key, self.manifest.as_ref())
+    /// What was given to sign with.
+    fn secret(&self) -> Option<Secret> {
+        let here = || self.key_pair.clone().map(Secret::Here);
+        self.elsewhere.clone().or_else(here)
+    }
+
+    fn fits(&self, public_key: PublicKey) -> bool {
+        signs_for(public_key, &self.key, self.manifest.as_ref())
     }
 
     /// Whether the key pair of the name signs for the core.
     fn is_derived(&self) -> bool {
         self.derived
             .as_ref()
-            .is_some_and(|derived| self.fits(derived))
+            .is_some_and(|derived| self.fits(derived.public_key()))
     }
 
     /// The user data by which Corestore 6 recognises a named core. It takes the name's key pair
@@ -542,9 +572,8 @@ impl Wanted {
     }
 }
 
-/// Whether `key_pair` is among those that sign for the core.
-fn signs_for(key_pair: &KeyPair, key: &Key, manifest: Option<&Manifest>) -> bool {
-    let public_key = key_pair.public_key();
+/// Whether `public_key` is among those that sign for the core.
+fn signs_for(public_key: PublicKey, key: &Key, manifest: Option<&Manifest>) -> bool {
     match manifest {
         None => public_key.as_bytes() == key.as_bytes(),
         Some(manifest) => manifest

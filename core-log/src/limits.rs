@@ -12,6 +12,10 @@ pub const NUMBER_MAX: u64 = (1 << 53) - 1;
 /// at most twice that; the rest is slack for seeks inside.
 pub const PROOF_NODES_MAX: usize = 256;
 
+/// Most nodes one signature may carry for signers that saw longer trees: some 50 each, of which
+/// signers of about the same length share most.
+pub const PATCH_NODES_MAX: usize = 4096;
+
 /// Most events that wait for one subscriber; past that it is told that it lagged.
 pub const EVENTS_MAX: usize = 1024;
 

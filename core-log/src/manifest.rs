@@ -3,11 +3,15 @@
 //! Knows the wire encoding and the key derivation. Does not know trees, storage or how a
 //! signature is checked (`verifier`).
 
+mod builder;
+
 use ferrocore_primitives::encoding::{Decode, DecodeError, Encode, Reader, put_buffer, put_uint};
 use ferrocore_primitives::hash::{self, Hash};
 use ferrocore_primitives::keys::Key;
 use ferrocore_primitives::namespace;
 use ferrocore_primitives::sign::PublicKey;
+
+pub use self::builder::{ManifestBuilder, ManifestError};
 
 /// The newest manifest version that is understood.
 pub const MANIFEST_VERSION_MAX: u64 = 3;
@@ -80,6 +84,22 @@ pub struct Prologue {
 }
 
 impl Manifest {
+    /// Begins a manifest of any kind.
+    ///
+    /// # Examples
+    /// ```
+    /// use ferrocore_log::Manifest;
+    /// use ferrocore_primitives::sign::KeyPair;
+    ///
+    /// let [anna, ben, cleo] = [1, 2, 3].map(|seed| KeyPair::from_seed(&[seed; 32]).public_key());
+    /// let manifest = Manifest::builder().signer(anna).signer(ben).signer(cleo).build()?;
+    /// assert_eq!(manifest.quorum, 2);
+    /// # Ok::<(), ferrocore_log::manifest::ManifestError>(())
+    /// ```
+    pub fn builder() -> ManifestBuilder {
+        ManifestBuilder::default()
+    }
+
     /// The manifest of an ordinary core: version 1, one signer, the default namespace.
     pub fn single(public_key: PublicKey) -> Self {
         Self::of_signer(1, public_key)

@@ -1,34 +1,42 @@
-//! Signatures over trees: what is signed, how a signature is encoded, who must have signed.
+//! Whether a signature makes a tree a core's, and how one is made.
 //!
-//! Knows manifests and signatures. Does not know how a tree was grown or where it is kept.
+//! Knows manifests, who must have signed, and what of a signature is worth keeping. Does not know
+//! how a tree was grown or where it is kept.
+
+use std::collections::HashMap;
 
 use bytes::Bytes;
-use ferrocore_primitives::encoding::{Decode, DecodeError, Encode, Reader, put_uint, uint_len};
-use ferrocore_primitives::hash::Hash;
+use ferrocore_primitives::encoding::{Decode as _, Encode as _};
 use ferrocore_primitives::keys::Key;
-use ferrocore_primitives::namespace;
-use ferrocore_primitives::sign::{KeyPair, PublicKey, Signature};
+use ferrocore_primitives::sign::{PublicKey, Signature};
 
-use crate::manifest::{Manifest, Prologue, SIGNERS_MAX};
-use crate::merkle::Node;
-
-/// A tree as it is signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TreeHead {
-    /// Which history.
-    pub fork: u64,
-    /// Blocks.
-    pub length: u64,
-    /// Hash over the roots.
-    pub hash: Hash,
-}
+use crate::manifest::{Manifest, Prologue};
+use crate::merkle::{Node, Roots};
+use crate::multisig::{self, MultiSignature, PartialSignature, SignedLength};
+use crate::signable::{Signable, TreeHead};
+use crate::signer::{self, Secret, Signer, SignerError};
 
 /// Checks and makes the signatures of one core.
 #[derive(Debug, Clone)]
 pub struct Verifier {
     key: Key,
     manifest: Manifest,
-    compat: bool,
+    scheme: Scheme,
+}
+
+/// What a signature consists of, and what it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    /// 64 bytes by the key itself.
+    Compat,
+    /// As `Compat`, over what was signed before there were namespaces.
+    Legacy,
+    /// 64 bytes by the only signer of a manifest of version 0.
+    Single,
+    /// A quorum's, as encoded for manifests of version 0.
+    QuorumV0,
+    /// A quorum's, be it of one.
+    Quorum,
 }
 
 impl Verifier {
@@ -36,11 +44,19 @@ impl Verifier {
     ///
     /// `None` if the manifest is not the one the key commits to.
     pub fn new(key: Key, manifest: Manifest) -> Option<Self> {
-        let compat = manifest.is_compat_for(&key);
-        (compat || manifest.key() == key).then_some(Self {
+        let is_compat = manifest.is_compat_for(&key);
+        let is_single = manifest.signers.len() == 1 && !manifest.allow_patch;
+        let scheme = match manifest.version {
+            _ if is_compat => Scheme::Compat,
+            _ if manifest.key() != key => return None,
+            0 if is_single => Scheme::Single,
+            0 => Scheme::QuorumV0,
+            _ => Scheme::Quorum,
+        };
+        Some(Self {
             key,
             manifest,
-            compat,
+            scheme,
         })
     }
 
@@ -49,7 +65,16 @@ impl Verifier {
         Self {
             key,
             manifest: Manifest::compat(PublicKey::from(*key.as_bytes())),
-            compat: true,
+            scheme: Scheme::Compat,
+        }
+    }
+
+    /// As [`Verifier::compat`], for a core from before there were namespaces
+    /// ([`Signable::Legacy`]).
+    pub fn legacy(key: Key) -> Self {
+        Self {
+            scheme: Scheme::Legacy,
+            ..Self::compat(key)
         }
     }
 
@@ -72,98 +97,192 @@ impl Verifier {
 
     /// Whether the core's key is its signer's bare public key.
     pub fn is_compat(&self) -> bool {
-        self.compat
+        matches!(self.scheme, Scheme::Compat | Scheme::Legacy)
     }
 
     /// The pinned beginning, which compat cores do not have.
     pub fn prologue(&self) -> Option<&Prologue> {
-        self.manifest.prologue.as_ref().filter(|_| !self.compat)
+        self.manifest
+            .prologue
+            .as_ref()
+            .filter(|_| !self.is_compat())
     }
 
-    /// Whether `signature` makes `head` the core's.
+    /// Whether `signature` makes the tree with these roots the core's.
     ///
-    /// Signatures assembled from several longer trees (`allowPatch`) are not accepted.
-    pub fn verify(&self, head: &TreeHead, signature: Option<&[u8]>) -> bool {
-        self.confirm(head, signature).is_some()
+    /// Cost: a quorum of signatures, and as many times some 100 hashes where signers saw longer
+    /// trees.
+    pub fn verify(&self, fork: u64, roots: &Roots, signature: Option<&[u8]>) -> bool {
+        self.confirm(fork, roots, signature).is_some()
     }
 
-    /// What of `signature` it takes to make `head` the core's, if it does: empty for a pinned
+    /// What of `signature` it takes to make the tree the core's, if it does: empty for a pinned
     /// beginning. The rest nobody signed, so it is not to be kept and passed on.
-    pub(crate) fn confirm(&self, head: &TreeHead, signature: Option<&[u8]>) -> Option<Bytes> {
-        if self.is_bare() {
-            return self.confirm_bare(head, signature?);
-        }
-        if self.manifest.version > 0
-            && let Some(prologue) = self.prologue()
+    pub(crate) fn confirm(
+        &self,
+        fork: u64,
+        roots: &Roots,
+        signature: Option<&[u8]>,
+    ) -> Option<Bytes> {
+        let head = TreeHead::of(fork, roots);
+        if let Some(prologue) = self.pinned()
             && head.length <= prologue.length
         {
             let is_pinned = head.length == prologue.length && head.hash == prologue.hash;
-            return is_pinned.then(Bytes::new);
+            // A signer may cut the log back to its beginning. JavaScript takes that from anybody,
+            // who could so take away the rest of the log.
+            let needs_signature = fork > 0 && self.manifest.quorum > 0;
+            if !is_pinned || !needs_signature {
+                return is_pinned.then(Bytes::new);
+            }
         }
-        self.confirm_quorum(head, MultiSignature::from_slice(signature?).ok()?)
+        match self.scheme {
+            Scheme::Compat | Scheme::Legacy | Scheme::Single => {
+                self.confirm_bare(&head, signature?)
+            }
+            Scheme::QuorumV0 => {
+                self.confirm_quorum(&head, roots, MultiSignature::decode_v0(signature?).ok()?)
+            }
+            Scheme::Quorum => {
+                self.confirm_quorum(&head, roots, MultiSignature::from_slice(signature?).ok()?)
+            }
+        }
     }
 
-    /// The bytes that `signer` signs to make `head` the core's
-    /// (`hypercore/lib/caps.js` 11.37.1).
-    ///
-    /// | field | bytes |
-    /// |---|---|
-    /// | namespace TREE | 32 |
-    /// | context: the core's key, a version 0 signer's namespace, absent when compat | 32 or 0 |
-    /// | tree hash | 32 |
-    /// | length | 8, little endian |
-    /// | fork | 8, little endian |
+    /// The bytes that `signer` signs to make `head` the core's.
     pub fn signable(&self, head: &TreeHead, signer: usize) -> Vec<u8> {
-        let mut out = Vec::with_capacity(112);
-        out.extend_from_slice(namespace::tree().as_bytes());
-        if !self.compat {
-            out.extend_from_slice(self.context(signer).as_bytes());
+        self.signable_of(signer).bytes(head)
+    }
+
+    /// The place in the manifest of the signer with this public key.
+    pub fn signer(&self, public_key: &PublicKey) -> Option<usize> {
+        let mut signers = self.manifest.signers.iter();
+        signers.position(|signer| signer.public_key == *public_key)
+    }
+
+    /// The signer with this public key, if its signature alone suffices.
+    pub fn sole_signer(&self, public_key: &PublicKey) -> Option<usize> {
+        let suffices = self.manifest.quorum == 1;
+        self.signer(public_key).filter(|_| suffices)
+    }
+
+    /// One signer's part in making `head` the core's.
+    ///
+    /// # Errors
+    /// [`SignerError::Unknown`] if it may not sign, and what it refuses with.
+    pub fn sign_part(
+        &self,
+        head: &TreeHead,
+        signer: &dyn Signer,
+    ) -> Result<SignedLength, SignerError> {
+        let public_key = signer.public_key();
+        let place = self.signer(&public_key);
+        let place = place.ok_or(SignerError::Unknown(public_key))?;
+        Ok(SignedLength {
+            signer: place as u64,
+            length: head.length,
+            signature: signer::checked(signer, &self.signable(head, place))?,
+        })
+    }
+
+    /// Whether `part` is its signer's over a tree with these roots. Tells whose part it is that
+    /// spoils a signature.
+    pub fn verify_part(&self, fork: u64, roots: &Roots, part: &SignedLength) -> bool {
+        let head = TreeHead::of(fork, roots);
+        let signer = usize::try_from(part.signer).ok();
+        part.length == head.length
+            && signer.is_some_and(|signer| self.verify_signer(&head, signer, &part.signature))
+    }
+
+    /// The signature over `length` blocks that `parts` make, each over so many or more; `node`
+    /// answers with nodes of the longest tree signed. It is in the encoding of the manifest, and
+    /// not verified.
+    ///
+    /// # Errors
+    /// Whatever `node` answers for a node it cannot give.
+    pub fn assemble<E>(
+        &self,
+        length: u64,
+        parts: &[SignedLength],
+        node: impl FnMut(u64) -> Result<Node, E>,
+    ) -> Result<Bytes, E> {
+        if self.is_bare() {
+            let part = parts.iter().find(|part| part.length == length);
+            let signature = part.map(|part| Bytes::copy_from_slice(part.signature.as_bytes()));
+            return Ok(signature.unwrap_or_default());
         }
-        out.extend_from_slice(head.hash.as_bytes());
-        out.extend_from_slice(&head.length.to_le_bytes());
-        out.extend_from_slice(&head.fork.to_le_bytes());
-        out
+        let multi = MultiSignature::assemble(length, parts, node)?;
+        Ok(self.encode(&multi, length).unwrap_or_default())
     }
 
-    /// The signer whose secret `key_pair` holds and whose signature alone suffices.
-    pub fn sole_signer(&self, key_pair: &KeyPair) -> Option<usize> {
-        let public_key = key_pair.public_key();
-        let position = |s: &crate::manifest::Signer| s.public_key == public_key;
-        self.manifest
-            .signers
-            .iter()
-            .position(position)
-            .filter(|_| self.manifest.quorum == 1)
+    /// Signs `head`, in the encoding the manifest prescribes, for a core that one signer suffices
+    /// for.
+    ///
+    /// # Errors
+    /// [`SignerError::Unknown`] if this signer may not sign alone, and what it refuses with.
+    pub fn sign(&self, head: &TreeHead, signer: &dyn Signer) -> Result<Bytes, SignerError> {
+        let public_key = signer.public_key();
+        let place = self.sole_signer(&public_key);
+        let place = place.ok_or(SignerError::Unknown(public_key))?;
+        let signature = signer::checked(signer, &self.signable(head, place))?;
+        Ok(self.encode_one(head, place, signature))
     }
 
-    /// Signs `head` as signer number `signer`, in the encoding the manifest prescribes.
-    pub fn sign(&self, head: &TreeHead, signer: usize, key_pair: &KeyPair) -> Bytes {
-        let signature = key_pair.sign(&self.signable(head, signer));
+    /// As [`Verifier::sign`], as signer number `signer`.
+    pub(crate) fn sign_as(
+        &self,
+        head: &TreeHead,
+        signer: usize,
+        secret: &Secret,
+    ) -> Result<Bytes, SignerError> {
+        let signature = secret.sign(&self.signable(head, signer))?;
+        Ok(self.encode_one(head, signer, signature))
+    }
+
+    /// The signature of one signer, encoded.
+    fn encode_one(&self, head: &TreeHead, signer: usize, signature: Signature) -> Bytes {
         if self.is_bare() {
             return Bytes::copy_from_slice(signature.as_bytes());
         }
+        let proof = PartialSignature {
+            signer: signer as u64,
+            signature,
+            patch: 0,
+        };
         let multi = MultiSignature {
-            proofs: vec![PartialSignature {
-                signer: signer as u64,
-                signature,
-                patch: 0,
-            }],
+            proofs: vec![proof],
             patch_nodes: Vec::new(),
         };
-        multi.to_vec().into()
+        self.encode(&multi, head.length).unwrap_or_default()
     }
 
     /// Whether signatures are 64 bare bytes.
     fn is_bare(&self) -> bool {
-        let single = self.manifest.signers.len() == 1 && !self.manifest.allow_patch;
-        self.compat || (self.manifest.version == 0 && single)
+        !matches!(self.scheme, Scheme::QuorumV0 | Scheme::Quorum)
     }
 
-    fn context(&self, signer: usize) -> Hash {
-        match self.manifest.signers.get(signer) {
-            Some(signer) if self.manifest.version == 0 => signer.namespace,
-            _ => Hash::from(*self.key.as_bytes()),
+    /// The beginning that is the core's without a signature.
+    fn pinned(&self) -> Option<&Prologue> {
+        self.prologue().filter(|_| self.scheme == Scheme::Quorum)
+    }
+
+    fn signable_of(&self, signer: usize) -> Signable {
+        match (self.scheme, self.manifest.signers.get(signer)) {
+            (Scheme::Compat, _) => Signable::Compat,
+            (Scheme::Legacy, _) => Signable::Legacy,
+            (Scheme::Single | Scheme::QuorumV0, Some(signer)) => {
+                Signable::Namespace(signer.namespace)
+            }
+            _ => Signable::Core(self.key),
         }
+    }
+
+    fn encode(&self, multi: &MultiSignature, length: u64) -> Option<Bytes> {
+        let encoded = match self.scheme {
+            Scheme::QuorumV0 => multi.encode_v0(length)?,
+            _ => multi.to_vec(),
+        };
+        Some(encoded.into())
     }
 
     fn confirm_bare(&self, head: &TreeHead, signature: &[u8]) -> Option<Bytes> {
@@ -173,114 +292,43 @@ impl Verifier {
     }
 
     /// The first `quorum` signatures count, each by another signer; later ones are not looked at.
-    fn confirm_quorum(&self, head: &TreeHead, multi: MultiSignature) -> Option<Bytes> {
+    fn confirm_quorum(
+        &self,
+        head: &TreeHead,
+        roots: &Roots,
+        mut multi: MultiSignature,
+    ) -> Option<Bytes> {
         let quorum = usize::try_from(self.manifest.quorum).ok()?;
-        let mut proofs = multi.proofs;
-        if quorum == 0 || proofs.len() < quorum {
+        if quorum == 0 || multi.proofs.len() < quorum {
             return None;
         }
-        proofs.truncate(quorum);
+        multi.proofs.truncate(quorum);
+        if !self.manifest.allow_patch {
+            // They mean nothing then.
+            multi.proofs.iter_mut().for_each(|proof| proof.patch = 0);
+        }
+        let nodes = multi.patch_nodes.iter().map(|node| (node.index, *node));
+        let nodes: HashMap<u64, Node> = nodes.collect();
         let mut used = vec![false; self.manifest.signers.len()];
-        for proof in &mut proofs {
+        for proof in &multi.proofs {
             let signer = usize::try_from(proof.signer).ok()?;
-            let is_used = std::mem::replace(used.get_mut(signer)?, true);
-            let is_patched = proof.patch > 0 && self.manifest.allow_patch;
-            if is_used || is_patched || !self.verify_signer(head, signer, &proof.signature) {
+            if std::mem::replace(used.get_mut(signer)?, true) {
                 return None;
             }
-            proof.patch = 0; // means nothing where none is allowed
+            let signed = match proof.patch {
+                0 => *head,
+                patch => TreeHead::of(head.fork, &multisig::grow(roots, patch, &nodes)?),
+            };
+            if !self.verify_signer(&signed, signer, &proof.signature) {
+                return None;
+            }
         }
-        let patch_nodes = Vec::new();
-        let confirmed = MultiSignature {
-            proofs,
-            patch_nodes,
-        };
-        Some(confirmed.to_vec().into())
+        multi.drop_unused_nodes(head.length);
+        self.encode(&multi, head.length)
     }
 
     fn verify_signer(&self, head: &TreeHead, signer: usize, signature: &Signature) -> bool {
-        self.manifest
-            .signers
-            .get(signer)
-            .is_some_and(|s| s.public_key.verify(&self.signable(head, signer), signature))
-    }
-}
-
-/// The signatures of a quorum (`hypercore/lib/multisig.js` 11.37.1, manifests of version 1 on).
-///
-/// | field | encoding |
-/// |---|---|
-/// | proofs | array of (uint signer, 64 bytes signature, uint patch) |
-/// | patch nodes | array of nodes |
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MultiSignature {
-    /// At least a quorum of signatures.
-    pub proofs: Vec<PartialSignature>,
-    /// Nodes that grow the tree to the longer ones some signers saw.
-    pub patch_nodes: Vec<Node>,
-}
-
-/// One signer's part.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartialSignature {
-    /// Place in the manifest.
-    pub signer: u64,
-    /// Over the signable of this signer's tree.
-    pub signature: Signature,
-    /// Blocks by which this signer's tree was longer.
-    pub patch: u64,
-}
-
-impl Encode for MultiSignature {
-    fn encoded_len(&self) -> usize {
-        let proofs: usize = self.proofs.iter().map(Encode::encoded_len).sum();
-        let nodes: usize = self.patch_nodes.iter().map(Encode::encoded_len).sum();
-        uint_len(self.proofs.len() as u64)
-            + proofs
-            + uint_len(self.patch_nodes.len() as u64)
-            + nodes
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) {
-        put_uint(out, self.proofs.len() as u64);
-        self.proofs.iter().for_each(|proof| proof.encode(out));
-        put_uint(out, self.patch_nodes.len() as u64);
-        self.patch_nodes.iter().for_each(|node| node.encode(out));
-    }
-}
-
-impl Decode for MultiSignature {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let proofs = reader.array(66, PartialSignature::decode)?;
-        if proofs.len() > SIGNERS_MAX {
-            return Err(DecodeError::Invalid("too many signatures"));
-        }
-        let patch_nodes = reader.array(Node::ENCODED_LEN_MIN, Node::decode)?;
-        Ok(Self {
-            proofs,
-            patch_nodes,
-        })
-    }
-}
-
-impl Encode for PartialSignature {
-    fn encoded_len(&self) -> usize {
-        uint_len(self.signer) + 64 + uint_len(self.patch)
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) {
-        put_uint(out, self.signer);
-        out.extend_from_slice(self.signature.as_bytes());
-        put_uint(out, self.patch);
-    }
-}
-
-impl Decode for PartialSignature {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            signer: reader.uint()?,
-            signature: Signature::from(reader.fixed64()?),
-            patch: reader.uint()?,
-        })
+        let public_key = self.manifest.signers.get(signer).map(|s| s.public_key);
+        public_key.is_some_and(|key| key.verify(&self.signable(head, signer), signature))
     }
 }

@@ -211,7 +211,7 @@ fn under_a_head_that_is_not_signed_nothing_is_touched() {
     write_nodes(&*storage, &[Node::leaf(0, b"wrong")]);
     let mut opened = memory.open(&core.discovery_key()).unwrap().unwrap();
     opened.header.head.signature = Bytes::from_static(&[7; 64]);
-    let core = Core::open(opened, None, Durability::Buffered).unwrap();
+    let core = Core::danger_open_unverified(opened, Durability::Buffered).unwrap();
     let (report, found) = audit(&core, Mode::Repair);
     assert_eq!(found[0], (Damage::Head, false));
     assert!(found.contains(&(Damage::Node(0), false)), "{found:?}");

@@ -10,7 +10,8 @@ use ferrocore_log::manifest::{Prologue, Signer};
 use ferrocore_log::proof::{
     NodeRequest, PlanError, Proof, ProofRequest, SeekRequest, UpgradeRequest,
 };
-use ferrocore_log::verifier::{TreeHead, Verifier};
+use ferrocore_log::signable::TreeHead;
+use ferrocore_log::verifier::Verifier;
 use ferrocore_log::{Core, CoreOptions, Corestore, Manifest};
 use ferrocore_primitives::hash;
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
@@ -179,6 +180,11 @@ fn pinning(prologue: Prologue, signers: Vec<Signer>) -> Manifest {
     }
 }
 
+/// The signature over `head` by the only signer.
+fn signed(verifier: &Verifier, head: &TreeHead) -> Bytes {
+    verifier.sign(head, &key_pair()).unwrap()
+}
+
 #[test]
 fn a_static_core_keeps_no_signature_at_all() {
     let core = writer(3);
@@ -209,18 +215,46 @@ fn an_upgrade_that_steps_over_the_pinned_beginning_is_refused() {
             length: 3,
             hash: core.tree_hash(),
         };
-        let signed = |to| {
+        let proof_of = |to| {
             let mut proof = core.prove(&whole(to)).unwrap().unwrap();
-            proof.upgrade.as_mut().unwrap().signature = Some(verifier.sign(&head, 0, &key_pair()));
+            proof.upgrade.as_mut().unwrap().signature = Some(signed(&verifier, &head));
             proof.manifest = Some(manifest.clone());
             proof
         };
         let reader = Corestore::memory().get(&manifest.key()).unwrap();
-        let stepping_over = reader.accept(signed(3)).unwrap_err();
+        let stepping_over = reader.accept(proof_of(3)).unwrap_err();
         assert!(matches!(
             stepping_over,
             AcceptError::Verify(VerifyError::Prologue)
         ));
-        assert_eq!(reader.accept(signed(2)).is_ok(), accepted);
+        assert_eq!(reader.accept(proof_of(2)).is_ok(), accepted);
     }
+}
+
+/// Goal: what comes behind the pinned beginning is taken away by a signer only.
+#[test]
+fn cutting_a_log_back_to_its_pinned_beginning_takes_a_signature() {
+    let core = writer(2);
+    let signer = Manifest::single(key_pair().public_key()).signers;
+    let (hash, length) = (core.tree_hash(), 2);
+    let manifest = pinning(Prologue { hash, length }, signer);
+    let verifier = Verifier::new(manifest.key(), manifest.clone()).unwrap();
+    let reader = Corestore::memory().get(&manifest.key()).unwrap();
+    let mut proof = core.prove(&whole(2)).unwrap().unwrap();
+    proof.manifest = Some(manifest);
+    reader.accept(proof.clone()).unwrap();
+    proof.fork = 1;
+    for signature in [None, Some(Bytes::from_static(&[7; 68]))] {
+        proof.upgrade.as_mut().unwrap().signature = signature;
+        let refused = reader.reorg(proof.clone()).unwrap_err();
+        assert!(matches!(refused, VerifyError::Signature { length: 2 }));
+    }
+    let head = TreeHead {
+        fork: 1,
+        length,
+        hash,
+    };
+    proof.upgrade.as_mut().unwrap().signature = Some(signed(&verifier, &head));
+    reader.adopt(reader.reorg(proof).unwrap()).unwrap();
+    assert_eq!((reader.fork(), reader.length()), (1, 2));
 }

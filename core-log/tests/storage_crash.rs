@@ -15,8 +15,10 @@ use bytes::Bytes;
 use ferrocore_log::core::AcceptError;
 use ferrocore_log::merkle::{Node, Roots};
 use ferrocore_log::proof::{ProofRequest, UpgradeRequest};
+use ferrocore_log::signable::TreeHead;
 use ferrocore_log::storage::files::FileCore;
 use ferrocore_log::storage::{BitWrite, BlockWrite, CoreWrite, Head, HeadWrite, StorageError};
+use ferrocore_log::verifier::Verifier;
 use ferrocore_log::{Core, CoreError, Durability, flat_tree};
 use ferrocore_primitives::hash::Hash;
 use rig::power::{Device, Loss, Scene, losses};
@@ -24,7 +26,7 @@ use rig::rng::{Rng, from_env, rounds};
 use rig::workload::{
     Mark, Recording, Snapshot, block_proof, record_reader, record_writer, upgrade,
 };
-use rig::{Contents, Disk, What, create, create_from, header, open};
+use rig::{Contents, Disk, What, create, create_from, header, key_pair, open};
 
 /// Cuts of one test.
 const CUTS: usize = 17_000;
@@ -414,10 +416,18 @@ fn reorg(blocks: &[Bytes]) -> CoreWrite {
                 fork: 1,
                 length: roots.length(),
                 root_hash: roots.hash(),
-                signature: Bytes::from_static(b"not checked by storage"),
+                signature: signature(1, &roots),
             },
             ancestors: 3,
         }),
         ..CoreWrite::default()
     }
+}
+
+/// The writer's signature, for a head that no core of this rig makes.
+fn signature(fork: u64, roots: &Roots) -> Bytes {
+    let manifest = header().manifest.unwrap();
+    let verifier = Verifier::new(manifest.key(), manifest).unwrap();
+    let head = TreeHead::of(fork, roots);
+    verifier.sign(&head, &key_pair()).unwrap()
 }

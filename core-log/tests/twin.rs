@@ -13,7 +13,8 @@ use ferrocore_log::merkle::{Node, Roots};
 use ferrocore_log::proof::{NodeRequest, Plan, Proof, ProofRequest, SeekRequest, UpgradeRequest};
 use ferrocore_log::proof::{SeekRoot, growth};
 use ferrocore_log::seek::{self, NodeSource, Position};
-use ferrocore_log::verifier::{TreeHead, Verifier};
+use ferrocore_log::signable::TreeHead;
+use ferrocore_log::verifier::Verifier;
 use ferrocore_log::{Core, Corestore, Manifest, StorageError};
 use ferrocore_primitives::hash::{self, Hash};
 use ferrocore_primitives::sign::KeyPair;
@@ -205,7 +206,7 @@ impl Pair {
         let manifest = Manifest::single(key_pair.public_key());
         let verifier = Verifier::new(manifest.key(), manifest.clone()).unwrap();
         Self {
-            signature: verifier.sign(&log.head(), 0, &key_pair),
+            signature: verifier.sign(&log.head(), &key_pair).unwrap(),
             reader: Corestore::memory().get(&manifest.key()).unwrap(),
             manifest,
             log,

@@ -4,11 +4,15 @@
 
 mod common;
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use common::{bytes, fixed32, hash, nodes, section, vector};
 use ferrocore_log::manifest::{Prologue, Signer};
+use ferrocore_log::merkle::{Node, Roots};
 use ferrocore_log::proof::{NodeRequest, Proof, ProofRequest, SeekRequest, UpgradeRequest};
-use ferrocore_log::verifier::{MultiSignature, PartialSignature, TreeHead, Verifier};
+use ferrocore_log::signable::TreeHead;
+use ferrocore_log::verifier::Verifier;
 use ferrocore_log::{Core, CoreOptions, Corestore, Manifest, flat_tree};
 use ferrocore_primitives::encoding::{Decode, Encode};
 use ferrocore_primitives::keys::Key;
@@ -125,16 +129,16 @@ fn manifests_are_equal() {
 #[test]
 fn signables_are_equal() {
     let public_key = KeyPair::from_seed(&[1; 32]).public_key();
+    let key = Key::from(*public_key.as_bytes());
     let single = Manifest::single(public_key);
     let v0 = Manifest::compat(public_key);
     let verifiers = [
         ("v1", Verifier::new(single.key(), single).unwrap()),
         ("v0", Verifier::new(v0.key(), v0).unwrap()),
-        (
-            "compat",
-            Verifier::compat(Key::from(*public_key.as_bytes())),
-        ),
+        ("compat", Verifier::compat(key)),
+        ("legacy", Verifier::legacy(key)),
     ];
+    assert_eq!(section("signable").len(), verifiers.len());
     for (id, verifier) in verifiers {
         let v = vector("signable", id);
         let head = TreeHead {
@@ -259,34 +263,69 @@ fn version_0_signatures_are_equal() {
     assert_eq!(signature(&core), bytes(&v["output"]["signature"]));
 }
 
+/// The blocks that the vectors of quorums sign, 3 or all 5 of them.
+fn roots_of(length: usize) -> (Roots, HashMap<u64, Node>) {
+    let (mut roots, mut nodes) = (Roots::default(), HashMap::new());
+    let blocks: [&[u8]; 5] = [b"a", b"bc", b"def", b"", b"ghij"];
+    for (block, index) in blocks[..length].iter().zip(0..) {
+        let leaf = Node::leaf(index, block);
+        nodes.insert(leaf.index, leaf);
+        let mut born = |parent: Node| nodes.extend([(parent.index, parent)]);
+        roots.push(leaf, &mut born).unwrap();
+    }
+    (roots, nodes)
+}
+
 #[test]
 fn quorum_signatures_are_equal() {
-    for id in ["v1-multi-2of3-nopatch", "v1-multi-patch-nopatch"] {
-        let v = vector("signature", id);
+    let vectors = section("signature");
+    let of_quorums = vectors
+        .iter()
+        .filter(|v| v["input"]["manifest"].is_object());
+    let mut checked = 0;
+    for v in of_quorums {
+        let id = v["id"].as_str().unwrap();
         let manifest = manifest(&v["input"]["manifest"]);
         let verifier = Verifier::new(Key::from(fixed32(&v["input"]["key"])), manifest).unwrap();
-        let head = TreeHead {
-            fork: number(&v["input"]["fork"]),
-            length: number(&v["input"]["length"]),
-            hash: hash(&v["input"]["treeHash"]),
-        };
-        // The pairs of the first and the third signer.
-        let signed = [(0, [1; 32]), (2, [3; 32])].map(|(signer, seed)| PartialSignature {
-            signer: signer as u64,
-            signature: KeyPair::from_seed(&seed).sign(&verifier.signable(&head, signer)),
-            patch: 0,
+        let (roots, _) = roots_of(3);
+        let (_, nodes) = roots_of(5);
+        // The pairs of the first and the third signer, who saw more where a patch is needed.
+        let seen = if id.ends_with("-patched") { 5 } else { 3 };
+        let parts = [(1, 3), (3, seen)].map(|(seed, length)| {
+            let head = TreeHead::of(0, &roots_of(length).0);
+            let signer = KeyPair::from_seed(&[seed; 32]);
+            verifier.sign_part(&head, &signer).unwrap()
         });
-        let ours = MultiSignature {
-            proofs: signed.to_vec(),
-            patch_nodes: Vec::new(),
-        };
+        let node = |index: u64| nodes.get(&index).copied().ok_or(index);
+        let ours = verifier.assemble(3, &parts, node).unwrap();
         let theirs = bytes(&v["output"]["signature"]);
-        assert_eq!(ours.to_vec(), theirs, "{id}");
-        assert!(verifier.verify(&head, Some(&theirs)), "{id}");
+        assert_eq!(ours, theirs, "{id}");
+        assert!(verifier.verify(0, &roots, Some(&theirs)), "{id}");
+        assert!(!verifier.verify(1, &roots, Some(&theirs)), "{id}");
+        assert!(!verifier.verify(0, &roots_of(2).0, Some(&theirs)), "{id}");
+        for byte in 0..theirs.len() {
+            let mut flipped = theirs.clone();
+            flipped[byte] ^= 1;
+            assert_eq!(
+                verifier.verify(0, &roots, Some(&flipped)),
+                means_nothing(id, byte),
+                "{id} at {byte}"
+            );
+        }
+        checked += 1;
     }
-    let patched = bytes(&vector("signature", "v1-multi-patch-patched")["output"]["signature"]);
-    let decoded = MultiSignature::from_slice(&patched).unwrap();
-    assert_eq!(decoded.to_vec(), patched);
+    assert_eq!(checked, 6);
+}
+
+/// Whether a byte of a signature may be another. In version 0 a patch names the length it leads to
+/// and the nodes it takes, which follow from the lengths; in version 1 a patch is named where none
+/// is allowed.
+fn means_nothing(id: &str, byte: usize) -> bool {
+    match id {
+        "v0-multi-patch-patched" => [133, 136, 137].contains(&byte),
+        "v1-multi-2of3-nopatch" => [66, 132].contains(&byte),
+        _ => false,
+    }
 }
 
 fn request(ask: &Value) -> ProofRequest {

@@ -4,7 +4,9 @@
 
 use ferrocore_log::Manifest;
 use ferrocore_log::manifest::{Prologue, SIGNERS_MAX};
-use ferrocore_log::verifier::{MultiSignature, TreeHead, Verifier};
+use ferrocore_log::merkle::{Node, Roots};
+use ferrocore_log::multisig::MultiSignature;
+use ferrocore_log::verifier::Verifier;
 use ferrocore_primitives::encoding::{Decode, Encode};
 use ferrocore_primitives::hash;
 
@@ -22,9 +24,8 @@ pub fn manifests(data: &[u8]) {
     assert_eq!(again.as_ref().map(Encode::to_vec), Ok(encoded));
     let key = manifest.key();
     assert!(manifest.belongs_to(&key));
-    let head = head();
     let verifier = Verifier::new(key, manifest).expect("the key is the manifest's own");
-    assert!(!verifier.verify(&head, Some(data)));
+    assert!(!verifier.verify(1, &roots(), Some(data)));
 }
 
 /// The bytes are a signature.
@@ -33,6 +34,11 @@ pub fn signatures(data: &[u8]) {
         let encoded = signature.to_vec();
         assert_eq!(encoded.len(), signature.encoded_len());
         assert_eq!(MultiSignature::from_slice(&encoded), Ok(signature));
+    }
+    if let Ok(signature) = MultiSignature::decode_v0(data)
+        && let Some(encoded) = signature.encode_v0(LENGTH)
+    {
+        assert_eq!(MultiSignature::decode_v0(&encoded), Ok(signature));
     }
     let public_key = honest::key_pair().public_key();
     let single = Manifest::single(public_key);
@@ -55,16 +61,26 @@ pub fn signatures(data: &[u8]) {
         single,
     ] {
         let verifier = Verifier::new(manifest.key(), manifest).expect("the key is its own");
-        assert!(!verifier.verify(&head(), Some(data)), "nobody signed this");
+        assert!(
+            !verifier.verify(1, &roots(), Some(data)),
+            "nobody signed this"
+        );
     }
     let compat = Verifier::compat(public_key.as_bytes().to_owned().into());
-    assert!(!compat.verify(&head(), Some(data)), "nobody signed this");
+    assert!(
+        !compat.verify(1, &roots(), Some(data)),
+        "nobody signed this"
+    );
 }
 
-fn head() -> TreeHead {
-    TreeHead {
-        fork: 1,
-        length: 8,
+/// Blocks of the tree that nobody signed.
+const LENGTH: u64 = 8;
+
+fn roots() -> Roots {
+    let root = Node {
+        index: LENGTH - 1,
+        size: 80,
         hash: hash::leaf(b"tree"),
-    }
+    };
+    Roots::new(LENGTH, vec![root]).expect("eight blocks have one root")
 }

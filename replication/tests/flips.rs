@@ -7,8 +7,10 @@
 use bytes::Bytes;
 use ferrocore_log::manifest::{Manifest, Prologue};
 use ferrocore_log::merkle::Node;
+use ferrocore_log::multisig::{MultiSignature, PartialSignature};
 use ferrocore_log::proof::{NodeRequest, Proof, ProofRequest, SeekRequest, UpgradeRequest};
-use ferrocore_log::verifier::{MultiSignature, PartialSignature, TreeHead, Verifier};
+use ferrocore_log::signable::TreeHead;
+use ferrocore_log::verifier::Verifier;
 use ferrocore_log::{Core, CoreOptions, Corestore};
 use ferrocore_mux::Segment;
 use ferrocore_primitives::encoding::Encode;

@@ -8,11 +8,12 @@ use ferrocore_primitives::hash::{self, Hash};
 
 use super::group::{self, AppendTicket, Completer, Done, Flusher, Make, Request};
 use super::{AppendOptions, Core, CoreError, Inner};
+use crate::encryption::BlockCipher;
 use crate::events::Event;
 use crate::limits::{APPENDS_WAITING_BYTES_MAX, BATCH_BYTES_MAX, BLOCK_BYTES_MAX, NUMBER_MAX};
 use crate::merkle::{Node, Roots};
+use crate::signable::TreeHead;
 use crate::storage::{BitWrite, BlockWrite, CoreWrite, Durability, Head, HeadWrite};
-use crate::verifier::TreeHead;
 
 /// The log right after an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,9 +188,7 @@ impl Core {
         let cipher = cipher.ok_or_else(not_writable)?.clone();
         Ok(move |start, fork| {
             options.check(core, (fork, start), blocks.len() as u64)?;
-            let encrypt = |(index, block): (u64, &Bytes)| cipher.encrypt(index, fork, block);
-            let encrypted = (start..).zip(&blocks).map(encrypt).collect();
-            Ok(HashedBlocks::hash(encrypted))
+            Ok(encrypt(&cipher, &blocks, start, fork))
         })
     }
 
@@ -234,12 +233,13 @@ impl Core {
 }
 
 /// A log as it grows, before anybody knows.
+#[derive(Debug, Clone)]
 pub(super) struct Growth {
-    fork: u64,
+    pub(super) fork: u64,
     /// Length and byte length before.
-    start: u64,
+    pub(super) start: u64,
     byte_offset: u64,
-    roots: Roots,
+    pub(super) roots: Roots,
     nodes: Vec<Node>,
     blocks: Vec<Bytes>,
 }
@@ -334,33 +334,33 @@ impl Inner {
 
     fn commit_growth(&self, growth: Growth) -> Result<(), CoreError> {
         let is_empty = growth.is_empty();
-        let (write, grown) = self.seal(growth)?;
-        if is_empty {
-            return Ok(());
+        let sealed = self.seal(growth)?;
+        match is_empty {
+            true => Ok(()),
+            false => self.commit_sealed(sealed),
         }
-        self.storage.commit(write, self.durability)?;
-        let events = self.flip_growth(grown);
-        self.announce(&events);
-        Ok(())
     }
 
     /// Signs the grown log: what to commit, and what changes in memory then.
     pub(super) fn seal(&self, growth: Growth) -> Result<(CoreWrite, Grown), CoreError> {
         let signature = self.sign(growth.fork, &growth.roots)?;
-        let head = Head {
-            fork: growth.fork,
-            length: growth.roots.length(),
-            root_hash: growth.roots.hash(),
-            signature: signature.clone(),
-        };
-        let grown = Grown {
-            fresh: growth.start..head.length,
-            roots: growth.roots,
-            signature,
-        };
-        let (start, offset) = (growth.start, growth.byte_offset);
-        let write = appending(start, offset, growth.blocks, growth.nodes, head);
-        Ok((write, grown))
+        Ok(sealed(growth, signature))
+    }
+
+    /// Commits `growth` under a signature that holds for it, and tells everybody. It must stand
+    /// on the log as it is, under the writer lock.
+    pub(super) fn commit_signed(&self, growth: Growth, signature: Bytes) -> Result<(), CoreError> {
+        if growth.is_empty() {
+            return Ok(());
+        }
+        self.commit_sealed(sealed(growth, signature))
+    }
+
+    fn commit_sealed(&self, (write, grown): (CoreWrite, Grown)) -> Result<(), CoreError> {
+        self.storage.commit(write, self.durability)?;
+        let events = self.flip_growth(grown);
+        self.announce(&events);
+        Ok(())
     }
 
     /// Makes a committed growth known to readers; returns what to tell others.
@@ -412,16 +412,44 @@ impl Inner {
             let shared = self.read();
             (self.signer(&shared), shared.verifier.clone())
         };
-        let (Some((key_pair, signer)), Some(verifier)) = (signer, verifier) else {
+        let (Some((secret, signer)), Some(verifier)) = (signer, verifier) else {
             return Err(CoreError::NotWritable { core: self.key });
         };
-        let head = TreeHead {
-            fork,
-            length: roots.length(),
-            hash: roots.hash(),
-        };
-        Ok(verifier.sign(&head, signer, key_pair))
+        let signed = verifier.sign_as(&TreeHead::of(fork, roots), signer, secret);
+        signed.map_err(|source| CoreError::Signer {
+            core: self.key,
+            source,
+        })
     }
+}
+
+/// What to commit of a log that has grown, and what changes in memory then.
+pub(super) fn sealed(growth: Growth, signature: Bytes) -> (CoreWrite, Grown) {
+    let head = Head {
+        fork: growth.fork,
+        length: growth.roots.length(),
+        root_hash: growth.roots.hash(),
+        signature: signature.clone(),
+    };
+    let grown = Grown {
+        fresh: growth.start..head.length,
+        roots: growth.roots,
+        signature,
+    };
+    let (start, offset) = (growth.start, growth.byte_offset);
+    let write = appending(start, offset, growth.blocks, growth.nodes, head);
+    (write, grown)
+}
+
+/// `blocks` as they are stored from block `start` on.
+pub(super) fn encrypt(
+    cipher: &BlockCipher,
+    blocks: &[Bytes],
+    start: u64,
+    fork: u64,
+) -> HashedBlocks {
+    let encrypt = |(index, block): (u64, &Bytes)| cipher.encrypt(index, fork, block);
+    HashedBlocks::hash((start..).zip(blocks).map(encrypt).collect())
 }
 
 /// The change that appends `blocks` behind block `start`.
@@ -454,7 +482,7 @@ fn appending(
 
 /// Checks the blocks, of which each is stored with `padding` more bytes; returns how many bytes
 /// all of them are.
-fn check_sizes(blocks: &[Bytes], padding: usize) -> Result<usize, CoreError> {
+pub(super) fn check_sizes(blocks: &[Bytes], padding: usize) -> Result<usize, CoreError> {
     let max = BLOCK_BYTES_MAX - padding;
     if let Some(block) = blocks.iter().find(|block| block.len() > max) {
         let size = block.len();

@@ -4,7 +4,6 @@ use super::{Core, CoreError, Inner, Shared};
 use crate::audit::{Auditor, Mode, Report, Step, Stored};
 use crate::events::Event;
 use crate::storage::{BitWrite, CoreWrite, StorageError};
-use crate::verifier::TreeHead;
 
 impl Core {
     /// Checks all that is stored of the core: blocks against leaves, nodes against the nodes above
@@ -31,10 +30,10 @@ impl Core {
     /// ```
     pub fn audit(&self, mode: Mode, mut tell: impl FnMut(&Step)) -> Result<Report, CoreError> {
         let total = self.count(0..self.length());
-        let fork = self.fork();
+        let (key, fork) = (self.key(), self.fork());
         let mut auditor = Auditor::default();
         let steps = self.audit_turn(fork, mode, |stored, shared| {
-            auditor.start(stored, &shared.roots, shared.is_signed())?;
+            auditor.start(stored, &shared.roots, shared.is_signed(&key))?;
             Ok(auditor.take_found())
         })?;
         steps.iter().for_each(&mut tell);
@@ -99,17 +98,6 @@ impl Inner {
 }
 
 impl Shared {
-    /// Whether the signature holds over the roots.
-    fn is_signed(&self) -> bool {
-        let head = TreeHead {
-            fork: self.fork,
-            length: self.roots.length(),
-            hash: self.roots.hash(),
-        };
-        let verifier = self.verifier.as_ref();
-        head.length == 0 || verifier.is_some_and(|v| v.verify(&head, Some(&self.signature)))
-    }
-
     fn set_bits(&mut self, bits: &BitWrite) {
         if bits.value {
             return self.mark(bits.range.clone());

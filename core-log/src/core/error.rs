@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use crate::changeset::VerifyError;
 use crate::proof::PlanError;
+use crate::signer::SignerError;
 use crate::storage::StorageError;
 
 /// An operation on a core failed. The core is as it was before.
@@ -46,6 +47,20 @@ pub enum CoreError {
         length: u64,
         /// The length asked for.
         max: u64,
+    },
+    /// The signer did not sign; nothing was changed. The source says what to do.
+    #[error("core {core} was not signed")]
+    Signer {
+        /// The core.
+        core: Key,
+        /// Why.
+        source: SignerError,
+    },
+    /// A signature that others made does not hold for what it is to make the core's.
+    #[error("the signature does not hold for core {core}")]
+    Signature {
+        /// The core.
+        core: Key,
     },
     /// A block is larger than a peer could be sent; cut it.
     #[error("a block of {size} bytes is larger than {max}; cut it into smaller ones")]
@@ -169,6 +184,10 @@ impl CoreError {
     pub(super) fn again(&self, core: Key) -> Self {
         match self {
             Self::Storage(error) => Self::Storage(error.again(core.discovery_key())),
+            Self::Signer { source, .. } => {
+                let source = source.again();
+                Self::Signer { core, source }
+            }
             _ => Self::NotWritable { core },
         }
     }

@@ -14,6 +14,7 @@ mod encrypt;
 mod error;
 mod group;
 mod history;
+mod propose;
 mod prove;
 mod query;
 mod read;
@@ -40,6 +41,7 @@ use crate::flat_tree;
 use crate::manifest::Manifest;
 use crate::merkle::{Node, Roots};
 use crate::seek::NodeSource;
+use crate::signer::{Secret, Signer};
 use crate::storage::{self, CoreStorage, CoreWrite, Durability, OpenedCore, StorageError};
 use crate::supply::SupplyHub;
 use crate::verifier::Verifier;
@@ -51,6 +53,7 @@ pub use append_options::AppendOptions;
 pub use error::{AcceptError, CoreError, ProveError};
 pub use group::AppendTicket;
 pub(crate) use group::Flusher;
+pub use propose::Proposal;
 pub use query::ByteSpan;
 pub use session::Exclusive;
 pub use snapshot::Snapshot;
@@ -76,7 +79,7 @@ pub struct WeakCore {
 struct Inner {
     key: Key,
     discovery_key: DiscoveryKey,
-    key_pair: Option<KeyPair>,
+    secret: Option<Secret>,
     durability: Durability,
     storage: Arc<dyn CoreStorage>,
     shared: RwLock<Shared>,
@@ -114,21 +117,64 @@ impl Core {
     ///
     /// With a `key_pair` that can sign for it alone, the core is writable.
     ///
+    /// Cost: the roots are read, and one signature or a quorum of them is verified.
+    ///
     /// # Errors
     /// [`CoreError::Manifest`] if the stored manifest does not belong to the key,
-    /// [`CoreError::Storage`] if the roots of its length are not in storage.
+    /// [`CoreError::Storage`] if the roots of its length are not in storage, or are not those
+    /// that were signed ([`StorageError::Corrupt`] in `head`): a writer would sign what it never
+    /// appended.
     pub fn open(
-        opened: OpenedCore,
+        mut opened: OpenedCore,
         key_pair: Option<KeyPair>,
         durability: Durability,
     ) -> Result<Self, CoreError> {
-        Self::open_in(opened, key_pair, durability, Arc::default())
+        let key_pair = key_pair.or(opened.header.key_pair.take());
+        let secret = key_pair.map(Secret::Here);
+        Self::open_in(opened, secret, durability, Arc::default())
+    }
+
+    /// As [`Core::open`], for a secret that lives elsewhere.
+    ///
+    /// # Errors
+    /// As for [`Core::open`].
+    pub fn open_with_signer(
+        opened: OpenedCore,
+        signer: Arc<dyn Signer>,
+        durability: Durability,
+    ) -> Result<Self, CoreError> {
+        let secret = Some(Secret::elsewhere(signer));
+        Self::open_in(opened, secret, durability, Arc::default())
+    }
+
+    /// As [`Core::open`] for reading only, whether the head's signature holds or not: to audit a
+    /// damaged core, and to save what can be read of it. Nothing of such a core is proven.
+    ///
+    /// # Errors
+    /// As for [`Core::open`], but for the signature.
+    pub fn danger_open_unverified(
+        opened: OpenedCore,
+        durability: Durability,
+    ) -> Result<Self, CoreError> {
+        Self::assemble(opened, None, durability, Arc::default())
     }
 
     /// As [`Core::open`], for a core whose store has a flusher.
     pub(crate) fn open_in(
         opened: OpenedCore,
-        key_pair: Option<KeyPair>,
+        secret: Option<Secret>,
+        durability: Durability,
+        flusher: Arc<Flusher>,
+    ) -> Result<Self, CoreError> {
+        let core = Self::assemble(opened, secret, durability, flusher)?;
+        let is_signed = core.inner.read().is_signed(&core.inner.key);
+        is_signed.then_some(()).ok_or(core.inner.unsigned())?;
+        Ok(core)
+    }
+
+    fn assemble(
+        opened: OpenedCore,
+        secret: Option<Secret>,
         durability: Durability,
         flusher: Arc<Flusher>,
     ) -> Result<Self, CoreError> {
@@ -155,7 +201,7 @@ impl Core {
         let inner = Inner {
             key,
             discovery_key: key.discovery_key(),
-            key_pair: key_pair.or(header.key_pair),
+            secret,
             durability,
             storage: opened.storage,
             shared: RwLock::new(shared),
@@ -339,16 +385,26 @@ impl Inner {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the key pair that signs is here: then nobody else makes the log longer.
+    /// Whether the secret that signs is ours to use: then nobody else makes the log longer.
     fn is_written_here(&self) -> bool {
         self.signer(&self.read()).is_some()
     }
 
-    /// The key pair and its place in the manifest, if it can sign alone.
-    fn signer(&self, shared: &Shared) -> Option<(&KeyPair, usize)> {
-        let key_pair = self.key_pair.as_ref()?;
-        let signer = shared.verifier.as_ref()?.sole_signer(key_pair)?;
-        Some((key_pair, signer))
+    /// The secret and its signer's place in the manifest, if it can sign alone.
+    fn signer(&self, shared: &Shared) -> Option<(&Secret, usize)> {
+        let secret = self.secret.as_ref()?;
+        let verifier = shared.verifier.as_ref()?;
+        Some((secret, verifier.sole_signer(&secret.public_key())?))
+    }
+
+    /// The error of a core whose head nobody signed.
+    fn unsigned(&self) -> StorageError {
+        StorageError::Corrupt {
+            core: self.discovery_key,
+            part: "head",
+            offset: 0,
+            reason: "its signature does not hold over the roots in the tree".to_owned(),
+        }
     }
 
     /// Tells everybody about committed changes.
@@ -359,6 +415,17 @@ impl Inner {
 }
 
 impl Shared {
+    /// Whether the head is signed as the manifest prescribes. What was taken in without a
+    /// manifest was verified with the key itself.
+    fn is_signed(&self, key: &Key) -> bool {
+        let holds = |v: &Verifier| v.verify(self.fork, &self.roots, Some(&self.signature));
+        self.roots.length() == 0
+            || match &self.verifier {
+                Some(verifier) => holds(verifier),
+                None => holds(&Verifier::compat(*key)),
+            }
+    }
+
     /// Marks blocks as here and moves the contiguous length along.
     fn mark(&mut self, range: std::ops::Range<u64>) {
         let touches = range.contains(&self.contiguous_length);

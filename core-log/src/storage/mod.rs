@@ -319,7 +319,8 @@ pub enum StorageError {
     Corrupt {
         /// The core, by discovery key.
         core: DiscoveryKey,
-        /// Which part of it: `oplog`, `tree`, `bitfield`, `data`.
+        /// Which part of it: `oplog`, `tree`, `bitfield`, `data`, `header`; `head` if the tree and the
+        /// signature in the oplog do not belong together.
         part: &'static str,
         /// Byte offset or index within the part.
         offset: u64,

@@ -1,0 +1,207 @@
+//! Appending what others sign: a quorum of signers, or one whose secret is far away.
+
+use bytes::Bytes;
+use ferrocore_primitives::keys::Key;
+
+use super::append::{Growth, HashedBlocks, check_sizes, encrypt};
+use super::{Appended, Core, CoreError, Inner};
+use crate::flat_tree;
+use crate::merkle::{Node, Roots};
+use crate::multisig::SignedLength;
+use crate::signable::TreeHead;
+use crate::signer::{Signer, SignerError};
+use crate::verifier::Verifier;
+
+/// Blocks that are not appended yet, with the tree whose signatures make them the core's.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    core: Key,
+    growth: Growth,
+    verifier: Verifier,
+}
+
+impl Core {
+    /// What an append of `blocks` would make of the log, for its signers to sign. Nothing is
+    /// changed; [`Core::append_signed`] does that.
+    ///
+    /// Whoever has the blocks can propose them. On a handle that encrypts, signers sign what is
+    /// stored, so they need the proposal's head and not the blocks.
+    ///
+    /// # Errors
+    /// [`CoreError::NotWritable`] while the manifest is not known; [`CoreError::BlockTooLarge`],
+    /// [`CoreError::BatchTooLarge`], [`CoreError::Prologue`].
+    ///
+    /// # Examples
+    /// Two of three signers agree on an append:
+    /// ```
+    /// use ferrocore_log::{CoreOptions, Corestore, Manifest};
+    /// use ferrocore_primitives::sign::KeyPair;
+    ///
+    /// let signers: Vec<KeyPair> = (0..3).map(|_| KeyPair::generate()).collect();
+    /// let manifest = signers
+    ///     .iter()
+    ///     .fold(Manifest::builder(), |builder, signer| builder.signer(signer.public_key()))
+    ///     .build()?;
+    /// let store = Corestore::memory();
+    /// let core = store.get_with(CoreOptions {
+    ///     manifest: Some(manifest),
+    ///     ..CoreOptions::default()
+    /// })?;
+    ///
+    /// let proposal = core.propose(vec!["agreed".into()])?;
+    /// // Each signs where its secret lives; what it sends back is 70 bytes or so.
+    /// let parts = [proposal.sign(&signers[0])?, proposal.sign(&signers[2])?];
+    /// let signature = proposal.assemble(&parts);
+    /// assert_eq!(core.append_signed(proposal, &signature)?.length, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn propose(&self, blocks: Vec<Bytes>) -> Result<Proposal, CoreError> {
+        check_sizes(&blocks, self.padding())?;
+        let inner = &*self.inner;
+        let verifier = inner.read().verifier.clone();
+        let verifier = verifier.ok_or(CoreError::NotWritable { core: inner.key })?;
+        let mut growth = inner.growth();
+        inner.grow(&mut growth, |start, fork| match self.cipher() {
+            Some(cipher) => Ok(encrypt(cipher, &blocks, start, fork)),
+            None => Ok(HashedBlocks::hash(blocks)),
+        })?;
+        Ok(Proposal {
+            core: inner.key,
+            growth,
+            verifier,
+        })
+    }
+
+    /// Appends what was proposed, under a signature that others made.
+    ///
+    /// # Errors
+    /// [`CoreError::Moved`] if the log has moved on since, [`CoreError::Signature`] if the
+    /// signature does not hold for it, [`CoreError::ReadOnly`], [`CoreError::Storage`].
+    pub fn append_signed(
+        &self,
+        proposal: Proposal,
+        signature: &[u8],
+    ) -> Result<Appended, CoreError> {
+        self.check_not_read_only()?;
+        let inner = &*self.inner;
+        let Proposal { core, growth, .. } = proposal;
+        // Signatures are checked before anybody has to wait.
+        let signature = inner.confirm(growth.fork, &growth.roots, signature)?;
+        let _writer = inner.lock_writer();
+        if core != inner.key {
+            return Err(CoreError::Signature { core: inner.key });
+        }
+        inner.check_end(growth.fork, growth.start)?;
+        let appended = growth.appended(self.padding());
+        inner.commit_signed(growth, signature)?;
+        Ok(appended)
+    }
+
+    /// The tree of the first `length` blocks, as it is signed.
+    ///
+    /// A signer of another core that begins with the same blocks signs it, with the fork of that
+    /// core, through [`Verifier::sign_part`].
+    ///
+    /// # Errors
+    /// [`CoreError::OutOfBounds`] if the log is shorter; [`CoreError::MissingNodes`] if the roots
+    /// are not here, which fetching block `length - 1` brings; [`CoreError::Storage`].
+    pub fn tree_head(&self, length: u64) -> Result<TreeHead, CoreError> {
+        let (fork, roots) = self.inner.roots_at(length)?;
+        Ok(TreeHead::of(fork, &roots))
+    }
+
+    /// The signature over `length` blocks for the core of `verifier`, which begins with the same
+    /// blocks as this one: `parts` may be over longer trees if its manifest allows patches
+    /// ([`multisig::signable_length`](crate::multisig::signable_length) tells how long a tree
+    /// they make). It is not verified; [`Core::append_signed`] does that.
+    ///
+    /// # Errors
+    /// [`CoreError::OutOfBounds`] if one is over a tree that is longer than this one,
+    /// [`CoreError::MissingNodes`], [`CoreError::Storage`].
+    pub fn assemble_signature(
+        &self,
+        verifier: &Verifier,
+        length: u64,
+        parts: &[SignedLength],
+    ) -> Result<Bytes, CoreError> {
+        let inner = &*self.inner;
+        let longest = parts.iter().map(|part| part.length).max();
+        inner.roots_at(longest.unwrap_or_default())?;
+        let _writer = inner.lock_writer(); // so that all nodes are of one history
+        verifier.assemble(length, parts, |index| inner.node_here(index))
+    }
+}
+
+impl Proposal {
+    /// The tree that signers sign.
+    pub fn head(&self) -> TreeHead {
+        TreeHead::of(self.growth.fork, &self.growth.roots)
+    }
+
+    /// The bytes that signer number `signer` of the manifest signs.
+    pub fn signable(&self, signer: usize) -> Vec<u8> {
+        self.verifier.signable(&self.head(), signer)
+    }
+
+    /// The part of `signer` in the signature.
+    ///
+    /// # Errors
+    /// [`SignerError`] if it may not or will not sign.
+    pub fn sign(&self, signer: &dyn Signer) -> Result<SignedLength, SignerError> {
+        self.verifier.sign_part(&self.head(), signer)
+    }
+
+    /// Whether `part` holds for this proposal: whom to ask again if the signature does not.
+    pub fn verify_part(&self, part: &SignedLength) -> bool {
+        let growth = &self.growth;
+        self.verifier.verify_part(growth.fork, &growth.roots, part)
+    }
+
+    /// The signature that `parts` make. Those over other trees are left out, and it holds if the
+    /// others are a quorum.
+    pub fn assemble(&self, parts: &[SignedLength]) -> Bytes {
+        let parts = parts.iter().filter(|part| self.verify_part(part));
+        let parts: Vec<SignedLength> = parts.copied().collect();
+        let never = |index| Err(index) as Result<Node, u64>; // none is longer
+        let assembled = self.verifier.assemble(self.head().length, &parts, never);
+        assembled.unwrap_or_default()
+    }
+}
+
+impl Inner {
+    /// What of `signature` makes the tree the core's, if it does.
+    pub(super) fn confirm(
+        &self,
+        fork: u64,
+        roots: &Roots,
+        signature: &[u8],
+    ) -> Result<Bytes, CoreError> {
+        let verifier = self.read().verifier.clone();
+        let confirmed = verifier.and_then(|v| v.confirm(fork, roots, Some(signature)));
+        confirmed.ok_or(CoreError::Signature { core: self.key })
+    }
+
+    /// Whether the log is at `fork` and has `length` blocks.
+    fn check_end(&self, fork: u64, length: u64) -> Result<(), CoreError> {
+        let (current, at) = {
+            let shared = self.read();
+            (shared.fork, shared.roots.length())
+        };
+        match (current, at) == (fork, length) {
+            true => Ok(()),
+            false => Err(CoreError::Moved {
+                core: self.key,
+                fork: current,
+                length: at,
+            }),
+        }
+    }
+
+    fn node_here(&self, index: u64) -> Result<Node, CoreError> {
+        let node = self.storage.node(index)?;
+        node.ok_or(CoreError::MissingNodes {
+            core: self.key,
+            index: flat_tree::first_block(index),
+        })
+    }
+}
