@@ -3,6 +3,7 @@
 //! - [`node`] installs the two pinned npm trees;
 //! - [`peer`] runs a Node script of `peers/` as a separate process and steers it;
 //! - [`fcore`] builds and runs the command line;
+//! - [`lossy`] is a UDP forwarder that loses, delays, reorders and doubles;
 //! - [`tap`] is a TCP forwarder that can hold or cut a transfer at an exact byte;
 //! - [`folder`] makes folders worth transferring and compares them.
 //!
@@ -13,6 +14,7 @@
 
 pub mod fcore;
 pub mod folder;
+pub mod lossy;
 pub mod node;
 pub mod peer;
 mod process;

@@ -86,12 +86,15 @@ pub struct Peer {
     busy_until: Time,
 }
 
+/// Arrives when, in which order of sending, at which side, what.
+type Flying = (Time, u64, usize, Vec<u8>);
+
 pub struct Pair {
     pub now: Time,
     pub peers: [Peer; 2],
     pub rng: Rng,
     pub delivered: u64,
-    flying: BinaryHeap<Reverse<(Time, u64, usize, Vec<u8>)>>,
+    flying: BinaryHeap<Reverse<Flying>>,
     sent: u64,
 }
 

@@ -1,0 +1,195 @@
+//! A UDP forwarder between two peers that loses, delays, reorders and doubles what passes.
+//! Knows datagrams. Does not know what is in them.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// What happens to datagrams, in both directions.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Damage {
+    /// Lost, out of a thousand.
+    pub loss_permille: u64,
+    /// Doubled, out of a thousand.
+    pub duplicate_permille: u64,
+    /// How long each way takes.
+    pub delay: Duration,
+    /// How much longer at most; different datagrams take different times and overtake each other.
+    pub jitter: Duration,
+}
+
+/// A running forwarder. Each peer takes the address of its side for the other peer's.
+pub struct LossyLink {
+    sides: [Arc<UdpSocket>; 2],
+    peers: Arc<Mutex<[Option<SocketAddr>; 2]>>,
+    lost: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Parcel {
+    side: usize,
+    data: Vec<u8>,
+}
+
+impl LossyLink {
+    /// Starts a forwarder on loopback whose decisions follow from `seed`.
+    pub fn start(damage: Damage, seed: u64) -> Self {
+        let sides = [0, 1].map(|_| Arc::new(bind().expect("loopback has free ports")));
+        let (peers, lost) = (Arc::new(Mutex::new([None; 2])), Arc::default());
+        let stop = Arc::new(AtomicBool::new(false));
+        let (sender, parcels) = mpsc::channel();
+        let mut threads: Vec<_> = [0, 1]
+            .map(|side| {
+                let (socket, sender) = (Arc::clone(&sides[side]), sender.clone());
+                let (peers, stop) = (Arc::clone(&peers), Arc::clone(&stop));
+                thread::spawn(move || receive(&socket, side, &peers, &sender, &stop))
+            })
+            .into();
+        let forwarder = Forwarder {
+            sides: sides.clone(),
+            peers: Arc::clone(&peers),
+            lost: Arc::clone(&lost),
+            damage,
+            random: seed,
+            waiting: BinaryHeap::new(),
+            count: 0,
+        };
+        threads.push(thread::spawn(move || forwarder.run(&parcels)));
+        Self {
+            sides,
+            peers,
+            lost,
+            stop,
+            threads,
+        }
+    }
+
+    /// The port that the peer of `side`, 0 or 1, sends to.
+    pub fn port(&self, side: usize) -> u16 {
+        let address = self.sides[side].local_addr();
+        address.expect("the socket is bound").port()
+    }
+
+    /// Tells where the peer of `side` is. Otherwise its first datagram does.
+    pub fn set_peer(&self, side: usize, peer: SocketAddr) {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)[side] = Some(peer);
+    }
+
+    /// Datagrams lost so far.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for LossyLink {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Due when, in which order of arrival, for which side, what.
+type Waiting = (Instant, u64, usize, Vec<u8>);
+
+struct Forwarder {
+    sides: [Arc<UdpSocket>; 2],
+    peers: Arc<Mutex<[Option<SocketAddr>; 2]>>,
+    lost: Arc<AtomicU64>,
+    damage: Damage,
+    random: u64,
+    waiting: BinaryHeap<Reverse<Waiting>>,
+    count: u64,
+}
+
+impl Forwarder {
+    fn run(mut self, parcels: &Receiver<Parcel>) {
+        loop {
+            match parcels.recv_timeout(self.send_due()) {
+                Ok(parcel) => self.take(parcel),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn take(&mut self, parcel: Parcel) {
+        if self.happens(self.damage.loss_permille) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let copies = 1 + usize::from(self.happens(self.damage.duplicate_permille));
+        for _ in 0..copies {
+            let jitter = self
+                .damage
+                .jitter
+                .mul_f64(self.next() as f64 / u64::MAX as f64);
+            let at = Instant::now() + self.damage.delay + jitter;
+            self.count += 1;
+            let entry = (at, self.count, 1 - parcel.side, parcel.data.clone());
+            self.waiting.push(Reverse(entry));
+        }
+    }
+
+    /// Sends what is due and returns how long until the next.
+    fn send_due(&mut self) -> Duration {
+        while let Some(Reverse((at, ..))) = self.waiting.peek() {
+            let left = at.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                return left;
+            }
+            if let Some(Reverse((_, _, side, data))) = self.waiting.pop() {
+                let peer = self.peers.lock().unwrap_or_else(PoisonError::into_inner)[side];
+                // What cannot be sent is lost, like the rest.
+                let _ = peer.map(|peer| self.sides[side].send_to(&data, peer));
+            }
+        }
+        Duration::from_millis(100)
+    }
+
+    fn happens(&mut self, permille: u64) -> bool {
+        self.next() % 1000 < permille
+    }
+
+    /// SplitMix64.
+    fn next(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+fn bind() -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+    Ok(socket)
+}
+
+fn receive(
+    socket: &UdpSocket,
+    side: usize,
+    peers: &Mutex<[Option<SocketAddr>; 2]>,
+    sender: &Sender<Parcel>,
+    stop: &AtomicBool,
+) {
+    let mut buffer = vec![0; 65_536];
+    while !stop.load(Ordering::Relaxed) {
+        let Ok((len, from)) = socket.recv_from(&mut buffer) else {
+            continue; // nothing yet
+        };
+        peers.lock().unwrap_or_else(PoisonError::into_inner)[side].get_or_insert(from);
+        let data = buffer[..len].to_vec();
+        if sender.send(Parcel { side, data }).is_err() {
+            return;
+        }
+    }
+}

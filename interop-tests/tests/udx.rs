@@ -1,0 +1,376 @@
+//! Streams over UDP between udx-native in a Node process and ferrocore-udx in this one.
+#![cfg(unix)]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use blake2b_simd::State;
+use bytes::Bytes;
+use ferrocore_interop_tests::lossy::{Damage, LossyLink};
+use ferrocore_interop_tests::node::{self, Tree};
+use ferrocore_interop_tests::peer::Peer;
+use ferrocore_udx::socket::{Udx, UdxSocket, UdxStream};
+use ferrocore_udx::stream::{CloseReason, Config};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Longest wait for anything in this process, however busy the machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+const OURS: u32 = 0x1111_0001;
+const THEIRS: u32 = 0x2222_0001;
+
+/// A Node endpoint with one socket.
+struct Node {
+    peer: Peer,
+    address: SocketAddr,
+}
+
+impl Node {
+    fn start() -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/udx.mjs");
+        let mut command = Command::new("node");
+        command.arg(script).arg(node::ensure(Tree::Current));
+        let mut peer = Peer::run("udx.mjs", &mut command);
+        let address = bind(&mut peer);
+        Self { peer, address }
+    }
+
+    /// Makes Node's end of a stream to `port`, or to whoever sends first.
+    fn connect(&mut self, stream: u32, remote: u32, port: Option<u16>) {
+        let arguments = json!({ "stream": stream, "remote": remote, "port": port });
+        self.peer.call("connect", arguments);
+    }
+}
+
+fn bind(peer: &mut Peer) -> SocketAddr {
+    let port = peer.call("bind", json!({}))["port"].as_u64().unwrap();
+    SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap()))
+}
+
+fn bind_ours(udx: &Udx) -> UdxSocket {
+    udx.bind("127.0.0.1:0".parse().unwrap()).unwrap()
+}
+
+/// Node, our endpoint, and a stream between them.
+fn connected(config: Config) -> (Node, Udx, UdxSocket, UdxStream) {
+    let mut node = Node::start();
+    let udx = Udx::new();
+    let socket = bind_ours(&udx);
+    let stream = udx.create_stream(OURS, config).unwrap();
+    node.connect(THEIRS, OURS, Some(socket.local_addr().port()));
+    stream.connect(&socket, THEIRS, node.address).unwrap();
+    (node, udx, socket, stream)
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("in time")
+}
+
+/// Twin of `pattern` in ../peers/udx.mjs.
+fn pattern(seed: u32, offset: usize, len: usize) -> Vec<u8> {
+    let byte = |at: u32| {
+        ((at >> 3).wrapping_mul(0x9e37_79b1) >> 13)
+            .wrapping_add(at)
+            .wrapping_add(seed) as u8
+    };
+    (offset..offset + len).map(|at| byte(at as u32)).collect()
+}
+
+/// Writes `len` bytes of the pattern, ends the stream, returns the hash.
+async fn write_all(mut writer: impl AsyncWrite + Unpin, seed: u32, len: usize) -> String {
+    let mut hash = State::new();
+    for offset in (0..len).step_by(1 << 16) {
+        let data = pattern(seed, offset, (len - offset).min(1 << 16));
+        hash.update(&data);
+        writer.write_all(&data).await.unwrap();
+    }
+    writer.shutdown().await.unwrap();
+    hash.finalize().to_hex().to_string()
+}
+
+/// Reads to the end, returns the count and the hash.
+async fn read_all(mut reader: impl AsyncRead + Unpin) -> (u64, String) {
+    let (mut hash, mut count) = (State::new(), 0);
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let len = reader.read(&mut buffer).await.unwrap();
+        if len == 0 {
+            return (count, hash.finalize().to_hex().to_string());
+        }
+        hash.update(&buffer[..len]);
+        count += len as u64;
+    }
+}
+
+/// Sends `len` bytes in each direction at once, and compares what arrived by its hash.
+async fn exchange(node: &mut Node, stream: UdxStream, theirs: u32, len: usize) {
+    let reading = node.peer.begin("read", json!({ "stream": theirs }));
+    let writing = node.peer.begin(
+        "write",
+        json!({ "stream": theirs, "bytes": len, "seed": 2 }),
+    );
+    let (reader, writer) = tokio::io::split(stream);
+    let ours = tokio::spawn(write_all(writer, 1, len));
+    let heard = tokio::spawn(read_all(reader));
+    let sent = node.peer.finish(writing);
+    node.peer.call("end", json!({ "stream": theirs }));
+    let read = node.peer.finish(reading);
+    let (count, hash) = within(heard).await.unwrap();
+    assert_eq!(
+        (count, json!(hash)),
+        (len as u64, sent["hash"].clone()),
+        "from Node"
+    );
+    assert_eq!(
+        read,
+        json!({ "bytes": len, "hash": within(ours).await.unwrap() }),
+        "to Node"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_megabytes_cross_each_way() {
+    let (mut node, _udx, _socket, stream) = connected(Config::default());
+    let handle = stream.handle();
+    exchange(&mut node, stream, THEIRS, 100_000_000).await;
+    assert_eq!(within(handle.closed()).await, None);
+    assert_eq!(
+        handle.stats().mtu,
+        1500,
+        "loopback carries the largest packet"
+    );
+    assert_eq!(node.peer.wait_event("closed")["stream"], THEIRS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_streams_share_two_sockets() {
+    const COUNT: u32 = 50;
+    const LEN: usize = 300_000;
+    let mut node = Node::start();
+    let udx = Udx::new();
+    let socket = bind_ours(&udx);
+    let port = socket.local_addr().port();
+    let mut calls = Vec::new();
+    let mut tasks = Vec::new();
+    for index in 0..COUNT {
+        let (ours, theirs) = (OURS + index, THEIRS + index);
+        node.connect(theirs, ours, Some(port));
+        let stream = udx.create_stream(ours, Config::default()).unwrap();
+        stream.connect(&socket, theirs, node.address).unwrap();
+        let read = node.peer.begin("read", json!({ "stream": theirs }));
+        let write = json!({ "stream": theirs, "bytes": LEN, "seed": index });
+        let write = node.peer.begin("write", write);
+        let (reader, writer) = tokio::io::split(stream);
+        tasks.push((
+            tokio::spawn(read_all(reader)),
+            tokio::spawn(write_all(writer, index + 100, LEN)),
+        ));
+        calls.push((theirs, read, write));
+    }
+    for ((theirs, read, write), (heard, ours)) in calls.into_iter().zip(tasks) {
+        let sent = node.peer.finish(write);
+        node.peer.call("end", json!({ "stream": theirs }));
+        let read = node.peer.finish(read);
+        let (count, hash) = within(heard).await.unwrap();
+        assert_eq!((count, json!(hash)), (LEN as u64, sent["hash"].clone()));
+        assert_eq!(
+            read,
+            json!({ "bytes": LEN, "hash": within(ours).await.unwrap() })
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_and_datagrams_pass_beside_the_stream() {
+    let (mut node, _udx, socket, stream) = connected(Config::default());
+    stream.send_message(Bytes::from_static(b"to node")).unwrap();
+    let message = node.peer.wait_event("message");
+    assert_eq!(
+        (&message["stream"], &message["text"]),
+        (&json!(THEIRS), &json!("to node"))
+    );
+    node.peer
+        .call("message", json!({ "stream": THEIRS, "text": "from node" }));
+    assert_eq!(within(stream.recv_message()).await.unwrap(), "from node");
+
+    socket
+        .send_to(b"plain", node.address, Some(3))
+        .await
+        .unwrap();
+    let datagram = node.peer.wait_event("datagram");
+    assert_eq!(
+        (&datagram["text"], &datagram["port"]),
+        (&json!("plain"), &json!(socket.local_addr().port()))
+    );
+    node.peer.call(
+        "datagram",
+        json!({ "port": socket.local_addr().port(), "text": "back" }),
+    );
+    let back = within(socket.recv_from()).await.unwrap();
+    assert_eq!((&back.data[..], back.from), (&b"back"[..], node.address));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn either_side_ends_first_and_goes_on_reading() {
+    for node_ends_first in [true, false] {
+        let (mut node, _udx, _socket, stream) = connected(Config::default());
+        let handle = stream.handle();
+        let reading = node.peer.begin("read", json!({ "stream": THEIRS }));
+        let (mut reader, writer) = tokio::io::split(stream);
+        let write = json!({ "stream": THEIRS, "bytes": 100_000, "seed": 5 });
+        if node_ends_first {
+            let sent = node.peer.call("write", write)["hash"].clone();
+            node.peer.call("end", json!({ "stream": THEIRS }));
+            let (count, hash) = within(read_all(&mut reader)).await;
+            assert_eq!((count, json!(hash)), (100_000, sent));
+            let ours = within(write_all(writer, 6, 200_000)).await;
+            assert_eq!(node.peer.finish(reading)["hash"], json!(ours));
+        } else {
+            let ours = within(write_all(writer, 6, 200_000)).await;
+            assert_eq!(node.peer.finish(reading)["hash"], json!(ours));
+            let sent = node.peer.call("write", write)["hash"].clone();
+            node.peer.call("end", json!({ "stream": THEIRS }));
+            let (count, hash) = within(read_all(&mut reader)).await;
+            assert_eq!((count, json!(hash)), (100_000, sent));
+        }
+        assert_eq!(within(handle.closed()).await, None);
+        node.peer.wait_event("closed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_is_seen_on_the_other_side() {
+    let (mut node, udx, socket, mut stream) = connected(Config::default());
+    stream.write_all(b"x").await.unwrap();
+    within(stream.acked()).await.unwrap();
+    node.peer.call("destroy", json!({ "stream": THEIRS }));
+    assert_eq!(
+        within(stream.closed()).await,
+        Some(CloseReason::ResetByPeer)
+    );
+
+    node.connect(THEIRS + 1, OURS + 1, Some(socket.local_addr().port()));
+    let stream = udx.create_stream(OURS + 1, Config::default()).unwrap();
+    stream.connect(&socket, THEIRS + 1, node.address).unwrap();
+    drop(stream);
+    let failed = node.peer.wait_event("failed");
+    assert_eq!(
+        (&failed["stream"], &failed["code"]),
+        (&json!(THEIRS + 1), &json!("ECONNRESET"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_peer_times_out() {
+    let mut config = Config::default();
+    config.give_up_after = Duration::from_secs(2);
+    let (node, _udx, _socket, mut stream) = connected(config);
+    stream.write_all(b"x").await.unwrap();
+    within(stream.acked()).await.unwrap();
+    node.peer.kill();
+    stream.write_all(b"anyone there").await.unwrap();
+    assert_eq!(within(stream.closed()).await, Some(CloseReason::TimedOut));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_link_delays_and_damages_nothing() {
+    let damage = Damage {
+        loss_permille: 50,
+        duplicate_permille: 20,
+        delay: Duration::from_millis(5),
+        jitter: Duration::from_millis(10),
+    };
+    let link = LossyLink::start(damage, 11);
+    let mut node = Node::start();
+    let udx = Udx::new();
+    let socket = bind_ours(&udx);
+    link.set_peer(0, socket.local_addr());
+    link.set_peer(1, node.address);
+    node.connect(THEIRS, OURS, Some(link.port(1)));
+    let stream = udx.create_stream(OURS, Config::default()).unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], link.port(0)));
+    stream.connect(&socket, THEIRS, address).unwrap();
+    exchange(&mut node, stream, THEIRS, 3_000_000).await;
+    assert!(link.lost() > 100, "{} datagrams lost", link.lost());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_moves_between_sockets_in_mid_transfer() {
+    // Ours moves while it sends, then Node's while it sends.
+    let (mut node, udx, socket, mut stream) = connected(Config::default());
+    let second = bind_ours(&udx);
+    let reading = node.peer.begin("read", json!({ "stream": THEIRS }));
+    let data = pattern(7, 0, 2_000_000);
+    stream.write_all(&data[..1_000_000]).await.unwrap();
+    stream.change_remote(&second, THEIRS, node.address).unwrap();
+    stream.write_all(&data[1_000_000..]).await.unwrap();
+    within(stream.moved()).await.unwrap();
+    within(stream.shutdown()).await.unwrap();
+    let hash = blake2b_simd::blake2b(&data).to_hex().to_string();
+    assert_eq!(node.peer.finish(reading)["hash"], json!(hash));
+
+    let moved_to = bind(&mut node.peer);
+    let heard = tokio::spawn(read_all(stream));
+    let write = |seed| json!({ "stream": THEIRS, "bytes": 1_000_000, "seed": seed });
+    node.peer.call("write", write(0));
+    let port = socket.local_addr().port();
+    let moving = json!({ "stream": THEIRS, "socket": 1, "remote": OURS, "port": port });
+    let moving = node.peer.begin("move", moving);
+    node.peer.call("write", write(1));
+    node.peer.call("end", json!({ "stream": THEIRS }));
+    node.peer.finish(moving);
+    let expected = [pattern(0, 0, 1_000_000), pattern(1, 0, 1_000_000)].concat();
+    let hash = blake2b_simd::blake2b(&expected).to_hex().to_string();
+    assert_eq!(within(heard).await.unwrap(), (2_000_000, hash));
+    assert_ne!(moved_to, node.address);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_relays_for_two_of_the_other() {
+    // Two ends of ours through Node, then two of Node's through us.
+    let mut relay = Node::start();
+    let udx = Udx::new();
+    let (left, right) = (bind_ours(&udx), bind_ours(&udx));
+    relay.connect(100, OURS, None);
+    relay.connect(200, OURS + 1, None);
+    relay
+        .peer
+        .call("relay", json!({ "left": 100, "right": 200 }));
+    let mut one = udx.create_stream(OURS, Config::default()).unwrap();
+    let mut two = udx.create_stream(OURS + 1, Config::default()).unwrap();
+    one.connect(&left, 100, relay.address).unwrap();
+    two.connect(&right, 200, relay.address).unwrap();
+    two.write_all(b"opens the way back").await.unwrap();
+    let sent = tokio::spawn(async move { write_all(&mut one, 3, 500_000).await });
+    let (count, hash) = within(read_all(&mut two)).await;
+    assert_eq!((count, hash), (500_000, within(sent).await.unwrap()));
+
+    let relay = Udx::new();
+    let middle = bind_ours(&relay);
+    let left = relay.create_stream(300, Config::default()).unwrap();
+    let right = relay.create_stream(400, Config::default()).unwrap();
+    left.listen(THEIRS);
+    right.listen(THEIRS);
+    left.relay_to(&right);
+    right.relay_to(&left);
+    let (mut a, mut b) = (Node::start(), Node::start());
+    a.connect(THEIRS, 300, Some(middle.local_addr().port()));
+    b.connect(THEIRS, 400, Some(middle.local_addr().port()));
+    let reading = b.peer.begin("read", json!({ "stream": THEIRS }));
+    b.peer
+        .call("write", json!({ "stream": THEIRS, "bytes": 1, "seed": 0 }));
+    let sent = a.peer.call(
+        "write",
+        json!({ "stream": THEIRS, "bytes": 500_000, "seed": 4 }),
+    );
+    a.peer.call("end", json!({ "stream": THEIRS }));
+    let read: Value = b.peer.finish(reading);
+    assert_eq!(read, json!({ "bytes": 500_000, "hash": sent["hash"] }));
+    a.peer.call("destroy", json!({ "stream": THEIRS }));
+    assert_eq!(within(right.closed()).await, Some(CloseReason::ResetByPeer));
+}
