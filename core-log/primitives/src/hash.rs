@@ -22,8 +22,14 @@ const ROOTS: u8 = 2;
 /// Bytes in front of a block in its leaf hash.
 const LEAF_HEADER_LEN: usize = 9;
 
-/// How many blocks are hashed together: enough to keep all lanes busy when lengths differ.
-const LEAF_GROUP: usize = 4 * MAX_DEGREE;
+/// Bytes that are hashed for a parent.
+const PARENT_LEN: usize = 9 + 2 * Hash::LEN;
+
+/// How many blocks or nodes are hashed together: enough to keep all lanes busy when lengths differ.
+const HASH_GROUP: usize = 4 * MAX_DEGREE;
+
+/// A block that with its header is no longer than this is hashed from a copy: one call instead of three.
+const LEAF_SHORT_MAX: usize = 256;
 
 /// Blocks up to this length are copied behind their header so that even their first BLAKE2b block goes
 /// through the lanes; for longer ones the copy would cost more than it saves.
@@ -56,13 +62,21 @@ pub fn keyed(key: &[u8], parts: &[&[u8]]) -> Hash {
 
 /// The leaf hash of `block`.
 pub fn leaf(block: &[u8]) -> Hash {
-    hash(&[&leaf_header(block), block])
+    let header = leaf_header(block);
+    let mut copy = [0; LEAF_SHORT_MAX];
+    let Some(input) = copy.get_mut(..LEAF_HEADER_LEN + block.len()) else {
+        return hash(&[&header, block]);
+    };
+    let (front, body) = input.split_at_mut(LEAF_HEADER_LEN);
+    front.copy_from_slice(&header);
+    body.copy_from_slice(block);
+    from_blake2b(&params().hash(input))
 }
 
 /// The leaf hashes of `blocks`, several at a time in SIMD lanes. Equal to [`leaf`] of each.
 pub fn leaves(blocks: &[&[u8]]) -> Vec<Hash> {
     let mut hashes = Vec::with_capacity(blocks.len());
-    for group in blocks.chunks(LEAF_GROUP) {
+    for group in blocks.chunks(HASH_GROUP) {
         if group.iter().all(|block| block.len() <= LEAF_COPY_MAX) {
             hash_copied(group, &mut hashes);
         } else {
@@ -74,14 +88,25 @@ pub fn leaves(blocks: &[&[u8]]) -> Vec<Hash> {
 
 /// The hash of the node above two siblings. `left` is the one of lower index; sizes are in bytes.
 pub fn parent(left_size: u64, left: &Hash, right_size: u64, right: &Hash) -> Hash {
-    let mut input = [0; 9 + 2 * Hash::LEN];
-    let (header, children) = input.split_at_mut(9);
-    let (left_half, right_half) = children.split_at_mut(Hash::LEN);
-    // Sizes stay below 2^53, see `encoding::UINT_MAX`; a saturated sum could match no signed tree.
-    header.copy_from_slice(&tagged(PARENT, left_size.saturating_add(right_size)));
-    left_half.copy_from_slice(&left.0);
-    right_half.copy_from_slice(&right.0);
-    from_blake2b(&params().hash(&input))
+    from_blake2b(&params().hash(&parent_input(left_size, left, right_size, right)))
+}
+
+/// The hashes of the nodes above pairs of siblings, each given as size in bytes and hash, several at a time in
+/// SIMD lanes. Equal to [`parent`] of each.
+pub fn parents(pairs: &[[(u64, Hash); 2]]) -> Vec<Hash> {
+    let params = params();
+    let mut hashes = Vec::with_capacity(pairs.len());
+    for group in pairs.chunks(HASH_GROUP) {
+        let inputs = group
+            .iter()
+            .map(|[left, right]| parent_input(left.0, &left.1, right.0, &right.1));
+        let inputs: Vec<_> = inputs.collect();
+        let jobs = inputs.iter().map(|input| HashManyJob::new(&params, input));
+        let mut jobs: Vec<_> = jobs.collect();
+        hash_many(&mut jobs);
+        hashes.extend(jobs.iter().map(|job| from_blake2b(&job.to_hash())));
+    }
+    hashes
 }
 
 /// The hash of a whole tree, from its roots left to right, each as (index, size in bytes, hash). Without
@@ -133,6 +158,17 @@ fn leaf_header(block: &[u8]) -> [u8; LEAF_HEADER_LEN] {
     tagged(LEAF, block.len() as u64)
 }
 
+fn parent_input(left_size: u64, left: &Hash, right_size: u64, right: &Hash) -> [u8; PARENT_LEN] {
+    let mut input = [0; PARENT_LEN];
+    let (header, children) = input.split_at_mut(PARENT_LEN - 2 * Hash::LEN);
+    let (left_half, right_half) = children.split_at_mut(Hash::LEN);
+    // Sizes stay below 2^53, see `encoding::UINT_MAX`; a saturated sum could match no signed tree.
+    header.copy_from_slice(&tagged(PARENT, left_size.saturating_add(right_size)));
+    left_half.copy_from_slice(&left.0);
+    right_half.copy_from_slice(&right.0);
+    input
+}
+
 fn tagged(kind: u8, size: u64) -> [u8; LEAF_HEADER_LEN] {
     let [a, b, c, d, e, f, g, h] = size.to_le_bytes();
     [kind, a, b, c, d, e, f, g, h]
@@ -180,6 +216,14 @@ mod tests {
             let blocks: Vec<&[u8]> = blocks.iter().map(Vec::as_slice).collect();
             let expected: Vec<Hash> = blocks.iter().map(|block| leaf(block)).collect();
             prop_assert_eq!(leaves(&blocks), expected);
+        }
+
+        #[test]
+        fn parents_equal_parent(sizes in prop::collection::vec(0u64..1 << 50, 0..40)) {
+            let node = |size: u64| (size, leaf(&size.to_le_bytes()));
+            let pairs: Vec<_> = sizes.iter().map(|size| [node(*size), node(size + 1)]).collect();
+            let expected: Vec<Hash> = pairs.iter().map(|[a, b]| parent(a.0, &a.1, b.0, &b.1)).collect();
+            prop_assert_eq!(parents(&pairs), expected);
         }
     }
 }
