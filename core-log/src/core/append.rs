@@ -15,6 +15,9 @@ use crate::merkle::{Node, Roots};
 use crate::signable::TreeHead;
 use crate::storage::{BitWrite, BlockWrite, CoreWrite, Durability, Head, HeadWrite};
 
+/// From so many blocks on their parents are hashed several at a time.
+const LANES_MIN: usize = 256;
+
 /// The log right after an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
@@ -375,19 +378,29 @@ impl Inner {
     }
 
     /// Adds the blocks' leaves to `roots` and returns every node that comes into being.
+    ///
+    /// Those of few blocks in the order that JavaScript journals them, those of many, which are written to
+    /// their place at once, in order of their indexes.
     fn add_leaves(&self, roots: &mut Roots, hashed: &HashedBlocks) -> Result<Vec<Node>, CoreError> {
-        let mut nodes = Vec::with_capacity(2 * hashed.blocks.len());
-        for (block, hash) in hashed.blocks.iter().zip(&hashed.hashes) {
-            let leaf = Node {
-                index: 2 * roots.length(),
-                size: block.len() as u64,
-                hash: *hash,
-            };
+        let full = || CoreError::Full { core: self.key };
+        let (start, count) = (roots.length(), hashed.blocks.len());
+        if start + count as u64 > NUMBER_MAX / 2 {
+            return Err(full());
+        }
+        let leaves = (start..).zip(hashed.blocks.iter().zip(&hashed.hashes));
+        let leaves = leaves.map(|(index, (block, hash))| Node {
+            index: 2 * index,
+            size: block.len() as u64,
+            hash: *hash,
+        });
+        if count >= LANES_MIN {
+            return roots.extend(leaves.collect()).ok_or_else(full);
+        }
+        let mut nodes = Vec::with_capacity(2 * count);
+        for leaf in leaves {
             nodes.push(leaf);
-            let fits = leaf.index < NUMBER_MAX - 1;
-            fits.then(|| roots.push(leaf, |parent| nodes.push(parent)))
-                .flatten()
-                .ok_or(CoreError::Full { core: self.key })?;
+            let pushed = roots.push(leaf, |parent| nodes.push(parent));
+            pushed.ok_or_else(full)?;
         }
         Ok(nodes)
     }

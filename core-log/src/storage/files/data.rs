@@ -49,7 +49,8 @@ impl Data {
         if let [block] = write.blocks.as_slice() {
             return self.put(&mut offset, block);
         }
-        let mut gathered = Vec::new();
+        let bytes: usize = write.blocks.iter().map(Bytes::len).sum();
+        let mut gathered = Vec::with_capacity(bytes.min(GATHERED_BYTES_MAX));
         for block in &write.blocks {
             let direct = block.len() >= GATHER_BELOW_BYTES;
             if direct || gathered.len() + block.len() > GATHERED_BYTES_MAX {
