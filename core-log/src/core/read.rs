@@ -8,7 +8,7 @@ use ferrocore_primitives::hash;
 use super::{Core, CoreError, Inner, Stored};
 use crate::limits::BLOCK_BYTES_MAX;
 use crate::merkle::Roots;
-use crate::seek::{self, NodeSource as _};
+use crate::storage::BlockPlace;
 
 impl Core {
     /// Block `index` if it is here. It is hashed again: a flipped byte is an error, never data.
@@ -155,22 +155,41 @@ impl Inner {
 
     /// Reads block `index` of a log with these roots, and hashes it.
     pub(super) fn read_block(&self, roots: &Roots, index: u64) -> Result<Bytes, CoreError> {
-        let core = self.key;
-        let corrupt = || CoreError::CorruptBlock { core, index };
-        let nodes = Stored(&*self.storage);
-        let leaf = nodes.node(2 * index)?.ok_or_else(corrupt)?;
-        let offset = seek::byte_offset(roots, &nodes, 2 * index)?.ok_or_else(corrupt)?;
-        let size = usize::try_from(leaf.size).map_err(|_| corrupt())?;
-        let within = offset
+        let place = self.storage.locate(roots, index)?;
+        let place = place.ok_or_else(|| self.corrupt(index))?;
+        match self.read_place(roots, index, &place) {
+            // The storage may remember where the block was before a repair of the tree.
+            Err(error) => match BlockPlace::find(roots, &Stored(&*self.storage), index)? {
+                Some(found) if found != place => self.read_place(roots, index, &found),
+                _ => Err(error),
+            },
+            read => read,
+        }
+    }
+
+    fn read_place(
+        &self,
+        roots: &Roots,
+        index: u64,
+        place: &BlockPlace,
+    ) -> Result<Bytes, CoreError> {
+        let BlockPlace { leaf, byte_offset } = place;
+        let size = usize::try_from(leaf.size).map_err(|_| self.corrupt(index))?;
+        let within = byte_offset
             .checked_add(leaf.size)
             .is_some_and(|end| end <= roots.byte_length());
         if !within || size > BLOCK_BYTES_MAX {
-            return Err(corrupt());
+            return Err(self.corrupt(index));
         }
-        let block = self.storage.block(offset, size)?;
+        let block = self.storage.block(*byte_offset, size)?;
         match hash::leaf(&block) == leaf.hash {
             true => Ok(block),
-            false => Err(corrupt()),
+            false => Err(self.corrupt(index)),
         }
+    }
+
+    fn corrupt(&self, index: u64) -> CoreError {
+        let core = self.key;
+        CoreError::CorruptBlock { core, index }
     }
 }

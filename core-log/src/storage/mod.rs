@@ -23,7 +23,8 @@ use thiserror::Error;
 
 use crate::bitfield::Bitfield;
 use crate::manifest::Manifest;
-use crate::merkle::Node;
+use crate::merkle::{Node, Roots};
+use crate::seek::{self, NodeSource};
 
 /// What a commit survives once it has returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -190,6 +191,15 @@ pub trait CoreStorage: Send + Sync + 'static {
     /// [`StorageError::Io`] if the tree cannot be read.
     fn node(&self, index: u64) -> Result<Option<Node>, StorageError>;
 
+    /// Where block `index` of a log with these roots lies, or `None` if a node that tells is not
+    /// here. A storage may answer from what it remembers of the history that the roots are of.
+    ///
+    /// # Errors
+    /// As for [`CoreStorage::node`].
+    fn locate(&self, roots: &Roots, index: u64) -> Result<Option<BlockPlace>, StorageError> {
+        BlockPlace::find(roots, &NodesOf(self), index)
+    }
+
     /// `size` bytes of block data from `byte_offset`. Bytes of blocks that are not here read as
     /// anything; the caller's rehash tells.
     ///
@@ -211,6 +221,39 @@ pub trait CoreStorage: Send + Sync + 'static {
     /// # Errors
     /// As for [`CoreStorage::commit`].
     fn flush(&self, durability: Durability) -> Result<(), StorageError>;
+}
+
+/// Where a block lies, and what it must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockPlace {
+    /// Its size and hash.
+    pub leaf: Node,
+    /// Where it begins in the concatenation of all blocks.
+    pub byte_offset: u64,
+}
+
+impl BlockPlace {
+    /// Walks from the roots down to block `index`.
+    pub(crate) fn find(
+        roots: &Roots,
+        nodes: &impl NodeSource,
+        index: u64,
+    ) -> Result<Option<Self>, StorageError> {
+        let Some(leaf) = nodes.node(2 * index)? else {
+            return Ok(None);
+        };
+        let byte_offset = seek::byte_offset(roots, nodes, leaf.index)?;
+        Ok(byte_offset.map(|byte_offset| Self { leaf, byte_offset }))
+    }
+}
+
+/// A storage as a source of nodes.
+pub(crate) struct NodesOf<'a, S: ?Sized>(pub(crate) &'a S);
+
+impl<S: CoreStorage + ?Sized> NodeSource for NodesOf<'_, S> {
+    fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
+        self.0.node(index)
+    }
 }
 
 /// One atomic change of one core.

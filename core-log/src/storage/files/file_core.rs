@@ -37,9 +37,10 @@ use super::recovery::{self, HEADER_BYTES_MAX, State};
 use super::tree::Tree;
 use crate::bitfield::Bitfield;
 use crate::flat_tree;
-use crate::merkle::Node;
+use crate::merkle::{Node, Roots};
 use crate::storage::{
-    CoreHeader, CoreStorage, CoreWrite, Durability, OpenedCore, StorageError, lock, set_user_data,
+    BlockPlace, CoreHeader, CoreStorage, CoreWrite, Durability, NodesOf, OpenedCore, StorageError,
+    lock, set_user_data,
 };
 
 /// Entries are flushed once there are this many bytes of them: some 4,000 appends. A flush waits for
@@ -467,6 +468,24 @@ impl CoreStorage for FileCore {
             Lookup::Here(node) => Ok(Some(node)),
             Lookup::Gone => Ok(None),
             Lookup::Unchanged => self.tree.node(index),
+        }
+    }
+
+    fn locate(&self, roots: &Roots, index: u64) -> Result<Option<BlockPlace>, StorageError> {
+        self.check_poison()?;
+        if self.overlaid.load(Ordering::Acquire) {
+            // The file alone knows a block whose leaf is in it, unless history was cut since.
+            let overlay = self.overlay();
+            let is_in_file = overlay.cut().is_none() && overlay.get(2 * index) == Lookup::Unchanged;
+            drop(overlay);
+            if !is_in_file {
+                return BlockPlace::find(roots, &NodesOf(self), index);
+            }
+        }
+        match self.tree.locate(roots, index) {
+            Ok(Some(place)) => Ok(Some(place)),
+            // Its neighbours, or what takes the place of a damaged one, may be journaled.
+            _ => BlockPlace::find(roots, &NodesOf(self), index),
         }
     }
 

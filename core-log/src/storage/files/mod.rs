@@ -35,6 +35,7 @@ mod record;
 mod recovery;
 mod secrets;
 mod tree;
+mod tree_cache;
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};

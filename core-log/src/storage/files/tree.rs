@@ -1,11 +1,9 @@
 //! The file `tree`: node `i` at byte `40 i`, as a u64 size (little endian) and 32 bytes of hash.
 //! A node of 40 zero bytes is absent. As in `hypercore/lib/merkle-tree.js` 10.38.2.
 //!
-//! Every read of a block walks from a root to its leaf. The nodes high up are in all these walks
-//! and lie far apart, the low ones of one walk lie together: so a cache keeps the high nodes one
-//! by one and the low ones by the page, and a hot walk costs no system call.
+//! What was read is kept in a cache by the page: a hot walk from a root to a leaf costs no system call, and
+//! finding a block whose page was visited before costs no walk.
 
-use std::ops::Range;
 use std::sync::Mutex;
 
 use ferrocore_primitives::hash::Hash;
@@ -13,21 +11,14 @@ use ferrocore_primitives::keys::DiscoveryKey;
 
 use super::overlay::crossing;
 use super::part::Part;
+use super::tree_cache::{self, Cache, Cached, NodeBytes, PAGE_NODES, is_high, page_start};
 use crate::limits::NUMBER_MAX;
-use crate::merkle::Node;
-use crate::storage::{StorageError, lock};
+use crate::merkle::{Node, Roots};
+use crate::seek::{self, NodeSource};
+use crate::storage::{BlockPlace, StorageError, lock};
 
 /// Bytes of one node.
 pub(super) const NODE_BYTES: usize = 40;
-
-/// Nodes in one page: a subtree of 64 blocks, and last the one high node to its right.
-const PAGE_NODES: u64 = 128;
-const PAGE_BYTES: usize = PAGE_NODES as usize * NODE_BYTES;
-
-/// Most pages one core keeps in memory: 10 MiB, the low nodes of 131,072 blocks.
-const CACHED_PAGES_MAX: usize = 2048;
-/// Most high nodes one core keeps in memory: those above 4 million blocks.
-const CACHED_HIGH_NODES_MAX: usize = 65_536;
 
 /// Most bytes gathered into one write.
 const RUN_BYTES_MAX: usize = 256 * 1024;
@@ -53,19 +44,37 @@ impl Tree {
         if index > NUMBER_MAX {
             return Ok(None);
         }
-        let generation = {
-            let cache = lock(&self.cache);
-            match (cache.high(index), cache.low(index)) {
-                (Some(node), _) => return Ok(Some(*node)),
-                (_, Some(bytes)) => return self.decode(index, bytes),
-                (None, None) => cache.generation,
-            }
-        };
-        if is_high(index) {
-            self.load_high(index, generation)
-        } else {
-            self.load_page(index, generation)
+        let cached = lock(&self.cache).node(index);
+        match cached {
+            Cached::Known(bytes) => self.decode(index, bytes),
+            Cached::Unknown(generation) if is_high(index) => self.load_high(index, generation),
+            Cached::Unknown(generation) => self.load_page(index, generation),
         }
+    }
+
+    /// Where block `block` of a log with these roots lies, if the nodes that tell are in the file.
+    ///
+    /// A byte offset within one history never changes, so it outlives whatever is appended; whoever cuts the
+    /// history clears the cache.
+    pub(super) fn locate(
+        &self,
+        roots: &Roots,
+        block: u64,
+    ) -> Result<Option<BlockPlace>, StorageError> {
+        let cached = lock(&self.cache).block(block);
+        let generation = match cached {
+            Cached::Known(found) => return self.place(block, found),
+            Cached::Unknown(generation) => generation,
+        };
+        let first = tree_cache::first_of_page(block);
+        let Some(leaf) = self.node(2 * block)? else {
+            return Ok(None);
+        };
+        if let Some(start) = seek::byte_offset(roots, self, 2 * first)? {
+            lock(&self.cache).insert_start(block, start, generation);
+        }
+        let byte_offset = seek::byte_offset(roots, self, leaf.index)?;
+        Ok(byte_offset.map(|byte_offset| BlockPlace { leaf, byte_offset }))
     }
 
     /// Writes `nodes`, given in order of their indexes; neighbours go in one write.
@@ -73,7 +82,8 @@ impl Tree {
         &self,
         nodes: impl Iterator<Item = &'a Node>,
     ) -> Result<(), StorageError> {
-        let mut run = Vec::new();
+        let bytes = nodes.size_hint().0.saturating_mul(NODE_BYTES);
+        let mut run = Vec::with_capacity(bytes.min(RUN_BYTES_MAX));
         let mut next = 0;
         for node in nodes {
             if node.index != next || run.len() >= RUN_BYTES_MAX {
@@ -142,24 +152,20 @@ impl Tree {
     fn load_high(&self, index: u64, generation: u64) -> Result<Option<Node>, StorageError> {
         let mut bytes = [0; NODE_BYTES];
         self.part.read(offset(index), &mut bytes)?;
-        let node = self.decode(index, &bytes)?;
-        if let Some(node) = node {
-            lock(&self.cache).insert_high(node, generation);
+        let node = self.decode(index, Some(bytes))?;
+        if node.is_some() {
+            lock(&self.cache).insert_high(index, bytes, generation);
         }
         Ok(node)
     }
 
     fn load_page(&self, index: u64, generation: u64) -> Result<Option<Node>, StorageError> {
-        let number = index / PAGE_NODES;
-        let mut page = Box::new([0; PAGE_BYTES]);
-        self.part
-            .read(offset(number * PAGE_NODES), page.as_mut_slice())?;
-        let node = match node_in(&page, index) {
-            Some(bytes) => self.decode(index, bytes)?,
-            None => None,
-        };
-        lock(&self.cache).insert_page(number, page, generation);
-        Ok(node)
+        let mut page = [0; PAGE_NODES as usize * NODE_BYTES];
+        self.part.read(offset(page_start(index)), &mut page)?;
+        lock(&self.cache).insert_page(index, &page, generation);
+        let (nodes, _) = page.as_chunks();
+        let bytes = nodes.get((index % PAGE_NODES) as usize);
+        self.decode(index, bytes.copied())
     }
 
     /// Writes the nodes that end before index `next`.
@@ -184,8 +190,24 @@ impl Tree {
         Ok(was_there)
     }
 
-    fn decode(&self, index: u64, bytes: &[u8; NODE_BYTES]) -> Result<Option<Node>, StorageError> {
-        let node = decode(index, bytes);
+    fn place(
+        &self,
+        block: u64,
+        found: Option<(NodeBytes, u64)>,
+    ) -> Result<Option<BlockPlace>, StorageError> {
+        let Some((bytes, byte_offset)) = found else {
+            return Ok(None);
+        };
+        let leaf = self.decode(2 * block, Some(bytes))?;
+        Ok(leaf.map(|leaf| BlockPlace { leaf, byte_offset }))
+    }
+
+    /// The node with these bytes; none if they are absent, or all zero.
+    fn decode(&self, index: u64, bytes: Option<NodeBytes>) -> Result<Option<Node>, StorageError> {
+        let Some(bytes) = bytes.filter(|bytes| *bytes != [0; NODE_BYTES]) else {
+            return Ok(None);
+        };
+        let node = decode(index, &bytes);
         if node.size > NUMBER_MAX {
             return Err(StorageError::Corrupt {
                 core: self.core,
@@ -194,8 +216,13 @@ impl Tree {
                 reason: format!("node {index} has an impossible size"),
             });
         }
-        let is_absent = node.size == 0 && *node.hash.as_bytes() == [0; 32];
-        Ok((!is_absent).then_some(node))
+        Ok(Some(node))
+    }
+}
+
+impl NodeSource for Tree {
+    fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
+        Tree::node(self, index)
     }
 }
 
@@ -203,17 +230,7 @@ fn offset(index: u64) -> u64 {
     index * NODE_BYTES as u64
 }
 
-/// Whether the node is kept by itself: it is above 64 blocks or more.
-fn is_high(index: u64) -> bool {
-    index % PAGE_NODES == PAGE_NODES - 1
-}
-
-fn node_in(page: &[u8; PAGE_BYTES], index: u64) -> Option<&[u8; NODE_BYTES]> {
-    let (nodes, _) = page.as_chunks();
-    nodes.get((index % PAGE_NODES) as usize)
-}
-
-fn encode(node: &Node) -> [u8; NODE_BYTES] {
+fn encode(node: &Node) -> NodeBytes {
     let mut bytes = [0; NODE_BYTES];
     let (size, hash) = bytes.split_at_mut(8);
     size.copy_from_slice(&node.size.to_le_bytes());
@@ -221,116 +238,12 @@ fn encode(node: &Node) -> [u8; NODE_BYTES] {
     bytes
 }
 
-fn decode(index: u64, bytes: &[u8; NODE_BYTES]) -> Node {
-    let (mut size, mut hash) = ([0; 8], [0; 32]);
-    let (size_bytes, hash_bytes) = bytes.split_at(size.len());
-    size.copy_from_slice(size_bytes);
-    hash.copy_from_slice(hash_bytes);
+fn decode(index: u64, bytes: &NodeBytes) -> Node {
+    let hash = bytes.last_chunk().copied().unwrap_or_default();
     Node {
         index,
-        size: u64::from_le_bytes(size),
+        size: tree_cache::size(bytes),
         hash: Hash::from(hash),
-    }
-}
-
-/// Nodes of the file kept in memory.
-///
-/// A read that misses takes the generation along and hands in what it found under it: if a write
-/// came between, what it found may be old and is not kept.
-struct Cache {
-    generation: u64,
-    /// By the number of the page whose last node they are.
-    high: Places<Node, CACHED_HIGH_NODES_MAX>,
-    pages: Places<Box<[u8; PAGE_BYTES]>, CACHED_PAGES_MAX>,
-}
-
-impl Cache {
-    fn new() -> Self {
-        Self {
-            generation: 0,
-            high: Places::new(),
-            pages: Places::new(),
-        }
-    }
-
-    /// A node that is kept by itself.
-    fn high(&self, index: u64) -> Option<&Node> {
-        is_high(index).then(|| self.high.get(index / PAGE_NODES))?
-    }
-
-    /// The bytes of a node that is kept with its page.
-    fn low(&self, index: u64) -> Option<&[u8; NODE_BYTES]> {
-        let page = (!is_high(index)).then(|| self.pages.get(index / PAGE_NODES))?;
-        node_in(page?, index)
-    }
-
-    fn insert_high(&mut self, node: Node, generation: u64) {
-        if generation == self.generation {
-            self.high.insert(node.index / PAGE_NODES, node);
-        }
-    }
-
-    fn insert_page(&mut self, number: u64, page: Box<[u8; PAGE_BYTES]>, generation: u64) {
-        if generation == self.generation {
-            self.pages.insert(number, page);
-        }
-    }
-
-    /// Forgets the nodes in `range`, which were written.
-    fn forget(&mut self, range: Range<u64>) {
-        self.generation += 1;
-        for number in range.start / PAGE_NODES..range.end.div_ceil(PAGE_NODES) {
-            self.high.remove(number);
-            self.pages.remove(number);
-        }
-    }
-
-    fn clear(&mut self) {
-        self.generation += 1;
-        self.high.clear();
-        self.pages.clear();
-    }
-}
-
-/// Items by number, at most so many: each has one place, which it takes from whatever is there.
-struct Places<T, const MAX: usize> {
-    items: Vec<Option<(u64, T)>>,
-}
-
-impl<T, const MAX: usize> Places<T, MAX> {
-    fn new() -> Self {
-        let items = Vec::new();
-        Self { items }
-    }
-
-    fn get(&self, number: u64) -> Option<&T> {
-        let (found, item) = self.items.get(Self::place(number))?.as_ref()?;
-        (*found == number).then_some(item)
-    }
-
-    fn insert(&mut self, number: u64, item: T) {
-        let place = Self::place(number);
-        if place >= self.items.len() {
-            self.items.resize_with(place + 1, || None);
-        }
-        if let Some(slot) = self.items.get_mut(place) {
-            *slot = Some((number, item));
-        }
-    }
-
-    fn remove(&mut self, number: u64) {
-        let place = Self::place(number);
-        if let Some(slot) = self.items.get_mut(place) {
-            slot.take_if(|(found, _)| *found == number);
-        }
-    }
-
-    fn clear(&mut self) {
-        self.items.clear();
-    }
-
-    fn place(number: u64) -> usize {
-        (number % MAX as u64) as usize
     }
 }
 
@@ -372,32 +285,39 @@ mod tests {
         assert!(left.eq(expected.copied()));
     }
 
+    /// Goal: remembered or not, a block lies where a walk from the roots says, and what a cut or a
+    /// write changed is not remembered.
     #[test]
-    fn a_miss_that_a_write_overtook_is_not_kept() {
-        let mut cache = Cache::new();
-        for overtaken in [false, true] {
-            cache.clear();
-            let generation = cache.generation;
-            if overtaken {
-                cache.forget(5..6);
+    fn blocks_are_where_the_walk_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = tree(&directory);
+        for (length, salt) in [(1000, 3), (300, 3), (1200, 5)] {
+            tree.cut(length.min(300)).unwrap();
+            let (mut roots, mut nodes) = (Roots::default(), Vec::new());
+            for block in 0..length {
+                let size = if block < 300 { 3 } else { salt } + block % 7;
+                let hash = Hash::from([1; 32]);
+                let leaf = Node {
+                    index: 2 * block,
+                    size,
+                    hash,
+                };
+                nodes.push(leaf);
+                roots.push(leaf, |parent| nodes.push(parent)).unwrap();
             }
-            cache.insert_page(0, Box::new([1; PAGE_BYTES]), generation);
-            cache.insert_high(node(127, 1), generation);
-            assert_eq!(cache.low(5).is_none(), overtaken);
-            assert_eq!(cache.high(127).is_none(), overtaken);
+            nodes.sort_by_key(|node| node.index);
+            tree.write(nodes.iter()).unwrap();
+            let mut begin = 0;
+            for pass in 0..2 {
+                for block in 0..length {
+                    let place = tree.locate(&roots, block).unwrap().unwrap();
+                    assert_eq!(place.byte_offset, begin, "block {block}, pass {pass}");
+                    begin += place.leaf.size;
+                }
+                assert_eq!(std::mem::take(&mut begin), roots.byte_length());
+            }
+            assert!(tree.locate(&roots, length).unwrap().is_none());
         }
-    }
-
-    #[test]
-    fn the_cache_stays_within_its_bounds() {
-        let mut places = Places::<u64, 10>::new();
-        (0..25).for_each(|number| places.insert(number, number));
-        assert_eq!(places.items.len(), 10);
-        let kept: Vec<_> = (0..30).filter_map(|number| places.get(number)).collect();
-        assert_eq!(
-            kept,
-            (15..25).collect::<Vec<_>>().iter().collect::<Vec<_>>()
-        );
     }
 
     #[test]
