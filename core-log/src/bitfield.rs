@@ -3,29 +3,25 @@
 //! Knows bits and runs of bits. Does not know files or the wire, though a page has the layout
 //! that both use: little-endian words, bit `i` in byte `i >> 3` under mask `1 << (i & 7)`.
 
+mod page;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
+
+use self::page::Page;
 
 /// Bits in one page.
 pub const PAGE_BITS: u64 = 32_768;
 /// Bytes of one page, on disk and in memory.
 pub const PAGE_BYTES: usize = 4096;
 
-const WORD_BITS: u64 = 64;
-const PAGE_WORDS: usize = PAGE_BYTES / 8;
-
 /// A sparse bitfield over block indexes.
 ///
-/// Memory is 4 KiB for each page of 32,768 blocks that holds a set bit, whatever the indexes.
+/// Memory is at most 4 KiB for each page of 32,768 blocks that holds a set bit, whatever the indexes; much
+/// less for a page whose set bits lie together or are few.
 #[derive(Debug, Clone, Default)]
 pub struct Bitfield {
     pages: BTreeMap<u64, Page>,
-}
-
-#[derive(Debug, Clone)]
-struct Page {
-    words: Box<[u64; PAGE_WORDS]>,
-    ones: u32,
 }
 
 impl Bitfield {
@@ -127,20 +123,15 @@ impl Bitfield {
     /// Takes over a page read from a file; `bytes` past [`PAGE_BYTES`] are ignored.
     pub fn load_page(&mut self, number: u64, bytes: &[u8]) {
         let page = Page::from_bytes(bytes);
-        if page.ones > 0 {
+        if page.ones() > 0 {
             self.pages.insert(number, page);
         }
     }
 
     /// The bytes of page `number`, all zero if no bit of it is set.
     pub fn page_bytes(&self, number: u64) -> [u8; PAGE_BYTES] {
-        let mut out = [0; PAGE_BYTES];
-        if let Some(page) = self.pages.get(&number) {
-            for (chunk, word) in out.chunks_exact_mut(8).zip(page.words.iter()) {
-                chunk.copy_from_slice(&word.to_le_bytes());
-            }
-        }
-        out
+        let page = self.pages.get(&number);
+        page.map_or([0; PAGE_BYTES], Page::to_bytes)
     }
 
     /// The bits from `start` (a multiple of 32) as `words` little-endian 32-bit words.
@@ -151,12 +142,8 @@ impl Bitfield {
     }
 
     fn word32(&self, start: u64) -> u32 {
-        let Some(page) = self.pages.get(&(start / PAGE_BITS)) else {
-            return 0;
-        };
-        let bit = start % PAGE_BITS;
-        let word = page.words[(bit / WORD_BITS) as usize];
-        (word >> (bit % WORD_BITS)) as u32
+        let page = self.pages.get(&(start / PAGE_BITS));
+        page.map_or(0, |page| page.word32(start % PAGE_BITS))
     }
 
     fn set_in_page(&mut self, number: u64, within: Range<u64>, value: bool) {
@@ -164,83 +151,11 @@ impl Bitfield {
             self.pages.entry(number).or_default().fill(within, true);
         } else if let Some(page) = self.pages.get_mut(&number) {
             page.fill(within, false);
-            if page.ones == 0 {
+            if page.ones() == 0 {
                 self.pages.remove(&number);
             }
         }
     }
-}
-
-impl Default for Page {
-    fn default() -> Self {
-        Self {
-            words: Box::new([0; PAGE_WORDS]),
-            ones: 0,
-        }
-    }
-}
-
-impl Page {
-    fn from_bytes(bytes: &[u8]) -> Self {
-        let mut page = Self::default();
-        for (word, chunk) in page.words.iter_mut().zip(bytes.chunks(8)) {
-            let mut le = [0; 8];
-            le[..chunk.len()].copy_from_slice(chunk);
-            *word = u64::from_le_bytes(le);
-        }
-        page.ones = page.words.iter().map(|word| word.count_ones()).sum();
-        page
-    }
-
-    fn get(&self, bit: u64) -> bool {
-        self.words[(bit / WORD_BITS) as usize] >> (bit % WORD_BITS) & 1 == 1
-    }
-
-    fn fill(&mut self, bits: Range<u64>, value: bool) {
-        for (word, mask) in masks(bits) {
-            let word = &mut self.words[word];
-            let before = word.count_ones();
-            *word = if value { *word | mask } else { *word & !mask };
-            self.ones = self.ones - before + word.count_ones();
-        }
-    }
-
-    fn count(&self, bits: Range<u64>) -> u64 {
-        masks(bits)
-            .map(|(word, mask)| u64::from((self.words[word] & mask).count_ones()))
-            .sum()
-    }
-
-    fn last(&self, end: u64) -> Option<u64> {
-        let hits = masks(0..end).map(|(word, mask)| (word as u64, self.words[word] & mask));
-        let (word, bits) = hits.filter(|(_, bits)| *bits != 0).last()?;
-        Some(word * WORD_BITS + u64::from(bits.ilog2()))
-    }
-
-    fn next(&self, from: u64, value: bool) -> Option<u64> {
-        masks(from..PAGE_BITS).find_map(|(word, mask)| {
-            let bits = self.words[word] ^ if value { 0 } else { u64::MAX };
-            let hits = bits & mask;
-            (hits != 0).then(|| word as u64 * WORD_BITS + u64::from(hits.trailing_zeros()))
-        })
-    }
-}
-
-/// The words that `bits` of one page touch, each with the mask of its bits.
-fn masks(bits: Range<u64>) -> impl Iterator<Item = (usize, u64)> {
-    debug_assert!(bits.end <= PAGE_BITS, "bits lie in one page");
-    let words = bits.start / WORD_BITS..bits.end.div_ceil(WORD_BITS);
-    words.map(move |word| {
-        let base = word * WORD_BITS;
-        let low = bits.start.saturating_sub(base);
-        let high = (bits.end - base).min(WORD_BITS);
-        (word as usize, mask(low, high))
-    })
-}
-
-/// Ones in `low..high` of a word, `low < high <= 64`.
-fn mask(low: u64, high: u64) -> u64 {
-    (u64::MAX >> (WORD_BITS - (high - low))) << low
 }
 
 #[cfg(test)]
