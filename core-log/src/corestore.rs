@@ -24,7 +24,7 @@ use crate::encryption::EncryptionKey;
 use crate::manifest::Manifest;
 use crate::signer::{Secret, Signer};
 #[cfg(feature = "files")]
-use crate::storage::files::Files;
+use crate::storage::files::{Files, ReadOnlyFiles};
 use crate::storage::memory::Memory;
 use crate::storage::{
     Alias, CoreHeader, CoreWrite, Durability, Head, NAME_USER_DATA, NAMESPACE_USER_DATA,
@@ -62,6 +62,7 @@ struct Inner {
     storage: Box<dyn Storage>,
     root_secret: Zeroizing<[u8; 32]>,
     durability: Durability,
+    read_only: bool,
     opened: Arc<Registry>,
     flusher: Arc<Flusher>,
 }
@@ -76,6 +77,12 @@ pub struct StoreOptions {
     /// use at the moment may exceed it. By default a quarter of what the system allows the
     /// process, but at most 1024; raise it when many more cores are busy at a time.
     pub open_files_max: Option<usize>,
+    /// Open a store on disk to be read only: nothing in it is changed, locked or repaired, so it
+    /// may lie on a medium that cannot be written, and another program may have it open. Each
+    /// core is as it was last committed when it was opened here; see
+    /// [`ReadOnlyFiles`](crate::storage::files::ReadOnlyFiles). No core is writable, and whatever
+    /// would change one fails with [`StorageError::ReadOnly`].
+    pub read_only: bool,
 }
 
 impl From<Durability> for StoreOptions {
@@ -179,14 +186,16 @@ impl Corestore {
     /// Opens the store in `directory`, creating it if there is none.
     ///
     /// # Errors
-    /// [`StorageError::Locked`] if another program has it open.
+    /// [`StorageError::Locked`] if another program has it open, unless it is only read: then
+    /// [`StorageError::Io`] if there is none.
     #[cfg(feature = "files")]
     pub fn open(directory: impl AsRef<Path>, options: StoreOptions) -> Result<Self, StoreError> {
-        let files = Files::open_with(
-            directory.as_ref(),
-            options.durability,
-            options.open_files_max,
-        )?;
+        let directory = directory.as_ref();
+        if options.read_only {
+            let files = ReadOnlyFiles::open(directory, options.open_files_max)?;
+            return Ok(Self::with_storage(files, options)?);
+        }
+        let files = Files::open_with(directory, options.durability, options.open_files_max)?;
         Ok(Self::with_storage(files, options)?)
     }
 
@@ -208,6 +217,7 @@ impl Corestore {
             root_secret: Zeroizing::new(storage.root_secret()?),
             storage: Box::new(storage),
             durability: options.durability,
+            read_only: options.read_only,
             opened: Arc::default(),
             flusher: Arc::default(),
         };
@@ -302,7 +312,8 @@ impl Corestore {
             };
             self.inner.start(opened, wanted.secret())
         })?;
-        if wanted.secret().is_some() && !core.is_writable() && signs_alone(core.manifest()) {
+        let must_write = wanted.secret().is_some() && !self.inner.read_only;
+        if must_write && !core.is_writable() && signs_alone(core.manifest()) {
             return Err(StoreError::OpenReadOnly { core: core.key() });
         }
         if let Some(alias) = wanted.alias {
@@ -450,6 +461,7 @@ impl Inner {
             let signer = secret.as_ref().map(Secret::public_key);
             header.manifest = signer.map(Manifest::single);
         }
+        let secret = secret.filter(|_| !self.read_only);
         let flusher = Arc::clone(&self.flusher);
         Ok(Core::open_in(opened, secret, self.durability, flusher)?)
     }
@@ -473,7 +485,9 @@ impl Inner {
         if write.manifest.is_none() && write.user_data.is_empty() {
             return Ok(opened);
         }
-        opened.storage.commit(write.clone(), self.durability)?;
+        if !self.read_only {
+            opened.storage.commit(write.clone(), self.durability)?;
+        }
         let header = &mut opened.header;
         header.manifest = header.manifest.take().or(write.manifest);
         let added = write.user_data.into_iter();

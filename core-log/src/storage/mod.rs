@@ -357,6 +357,18 @@ pub enum StorageError {
         /// What was noticed.
         how: &'static str,
     },
+    /// The store was opened to be read only; open it for writing.
+    #[error("core {core} cannot be changed: the store was opened to be read only")]
+    ReadOnly {
+        /// The core, by discovery key.
+        core: DiscoveryKey,
+    },
+    /// The core was being changed each time it was read; try again.
+    #[error("core {core} is being changed by another program; try again")]
+    Unsettled {
+        /// The core, by discovery key.
+        core: DiscoveryKey,
+    },
     /// What is stored cannot be right; restore it from a backup or fetch it from a peer.
     #[error("core {core} is corrupt in {part} at {offset}: {reason}")]
     Corrupt {

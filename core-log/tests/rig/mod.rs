@@ -101,6 +101,11 @@ impl Disk {
         self.lock().changes.clone()
     }
 
+    /// Makes a change that somebody else made, which is not counted.
+    pub(crate) fn apply(&self, change: &Change) {
+        apply(&mut self.lock().files, change);
+    }
+
     /// How many changes there were.
     pub(crate) fn now(&self) -> usize {
         self.lock().changes.len()

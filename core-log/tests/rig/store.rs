@@ -111,8 +111,7 @@ impl Storage for DiskStore {
     }
 
     fn peek(&self, core: &DiscoveryKey) -> Result<Option<CoreHeader>, StorageError> {
-        let files = self.files(core);
-        files.map_or(Ok(None), |files| FileCore::peek(core, files))
+        FileCore::peek(core, || Ok(self.files(core)))
     }
 
     fn list(&self) -> Result<Vec<DiscoveryKey>, StorageError> {

@@ -10,8 +10,9 @@ use std::path::PathBuf;
 
 use ferrocore_primitives::keys::DiscoveryKey;
 
+use super::io_error;
+use super::place::parse_hex;
 use super::positional::sync_directory;
-use super::{io_error, parse_hex};
 use crate::storage::{Alias, Durability, StorageError};
 
 /// The names in memory and on disk.
@@ -21,19 +22,40 @@ pub(super) struct Aliases {
 }
 
 impl Aliases {
-    /// Reads the index at `path`, if there is one.
+    /// Reads the index at `path`, if there is one, and makes it fit to be written.
     pub(super) fn load(path: PathBuf) -> Result<Option<Self>, StorageError> {
+        let Some((aliases, is_whole)) = Self::read(path)? else {
+            return Ok(None);
+        };
+        if !is_whole {
+            aliases.rewrite()?; // a crash cut the last line: the next one needs a line of its own
+        }
+        Ok(Some(aliases))
+    }
+
+    /// Reads the index at `path`, if there is one, and says whether its last line is whole.
+    pub(super) fn read(path: PathBuf) -> Result<Option<(Self, bool)>, StorageError> {
         let text = match fs::read(&path) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error("read", &path)(error)),
         };
         let cores = text.lines().filter_map(parse_line).collect();
-        let aliases = Self { path, cores };
-        if !text.is_empty() && !text.ends_with('\n') {
-            aliases.rewrite()?; // a crash cut the last line: the next one needs a line of its own
+        let is_whole = text.is_empty() || text.ends_with('\n');
+        Ok(Some((Self { path, cores }, is_whole)))
+    }
+
+    /// Names that are never written.
+    pub(super) fn in_memory(found: Vec<(Alias, DiscoveryKey)>) -> Self {
+        Self {
+            path: PathBuf::new(),
+            cores: found.into_iter().collect(),
         }
-        Ok(Some(aliases))
+    }
+
+    /// Keeps `core` under `alias` in memory only.
+    pub(super) fn set_in_memory(&mut self, alias: Alias, core: DiscoveryKey) {
+        self.cores.insert(alias, core);
     }
 
     /// Starts an index at `path` with what the cores themselves tell.

@@ -41,19 +41,31 @@ impl BitfieldFile {
     ) -> Result<Self, StorageError> {
         let mut file = Self::empty(part);
         file.cut(length)?;
-        file.read()?;
-        for change in changes {
-            let end = change.range.end.min(length);
-            let range = change.range.start.min(end)..end;
-            let value = change.value;
-            file.apply(&BitWrite { range, value });
-        }
+        file.bits = read(&file.part)?;
+        file.replay(length, changes);
         if file.bits.next_set(length).is_some() {
             file.bits.truncate(length);
             file.dirty.insert(length / PAGE_BITS);
             file.flush()?;
         }
         Ok(file)
+    }
+
+    /// As [`BitfieldFile::load`] with the `bits` that were [`read`] before the changes were known;
+    /// the file stays as it is.
+    pub(super) fn replayed(
+        part: Part,
+        bits: Bitfield,
+        length: u64,
+        changes: &[BitWrite],
+    ) -> Bitfield {
+        let mut file = Self {
+            bits,
+            ..Self::empty(part)
+        };
+        file.replay(length, changes);
+        file.bits.truncate(length);
+        file.bits
     }
 
     pub(super) fn bits(&self) -> &Bitfield {
@@ -68,6 +80,16 @@ impl BitfieldFile {
         match change.value {
             true => self.set(change.range.clone()),
             false => self.clear(change.range.clone()),
+        }
+    }
+
+    /// Makes `changes` to the bits of the first `length` blocks.
+    fn replay(&mut self, length: u64, changes: &[BitWrite]) {
+        for change in changes {
+            let end = change.range.end.min(length);
+            let range = change.range.start.min(end)..end;
+            let value = change.value;
+            self.apply(&BitWrite { range, value });
         }
     }
 
@@ -110,27 +132,28 @@ impl BitfieldFile {
             false => Ok(()),
         }
     }
+}
 
-    /// Reads the pages that are in the file; holes, which a sparse reader leaves, cost nothing.
-    fn read(&mut self) -> Result<(), StorageError> {
-        let mut buffer = vec![0; READ_PAGES * PAGE_BYTES];
-        let mut from = 0;
-        while let Some(data) = self.part.next_data(from)? {
-            let first = data / PAGE_BYTES as u64;
-            let start = first * PAGE_BYTES as u64;
-            let count = self.part.read(start, &mut buffer)?;
-            // JavaScript reads whole 32-bit words only.
-            let bytes = buffer.get(..count & !3).unwrap_or_default();
-            for (page, number) in bytes.chunks(PAGE_BYTES).zip(first..) {
-                self.bits.load_page(number, page);
-            }
-            if count < buffer.len() {
-                break;
-            }
-            from = start + buffer.len() as u64;
+/// Reads the pages that are in the file; holes, which a sparse reader leaves, cost nothing.
+pub(super) fn read(part: &Part) -> Result<Bitfield, StorageError> {
+    let mut bits = Bitfield::new();
+    let mut buffer = vec![0; READ_PAGES * PAGE_BYTES];
+    let mut from = 0;
+    while let Some(data) = part.next_data(from)? {
+        let first = data / PAGE_BYTES as u64;
+        let start = first * PAGE_BYTES as u64;
+        let count = part.read(start, &mut buffer)?;
+        // JavaScript reads whole 32-bit words only.
+        let bytes = buffer.get(..count & !3).unwrap_or_default();
+        for (page, number) in bytes.chunks(PAGE_BYTES).zip(first..) {
+            bits.load_page(number, page);
         }
-        Ok(())
+        if count < buffer.len() {
+            break;
+        }
+        from = start + buffer.len() as u64;
     }
+    Ok(bits)
 }
 
 #[cfg(test)]

@@ -68,6 +68,7 @@ pub trait BlockFile: Send + Sync + 'static {
 /// A file of the operating system, opened when it is first used and created when first written.
 pub struct OsFile {
     path: PathBuf,
+    writable: bool,
     file: OnceLock<File>,
     /// Whether its directory entry may not have reached the device yet.
     is_new: AtomicBool,
@@ -78,17 +79,17 @@ impl OsFile {
     pub fn new(path: PathBuf) -> Self {
         Self {
             path,
+            writable: true,
             file: OnceLock::new(),
             is_new: AtomicBool::new(false),
         }
     }
 
-    /// A file that is open already.
-    pub fn from_open(path: PathBuf, file: File) -> Self {
+    /// The file at `path`, to be read only: every change is refused.
+    pub fn read_only(path: PathBuf) -> Self {
         Self {
-            path,
-            file: OnceLock::from(file),
-            is_new: AtomicBool::new(true),
+            writable: false,
+            ..Self::new(path)
         }
     }
 
@@ -96,7 +97,8 @@ impl OsFile {
         if let Some(file) = self.file.get() {
             return Ok(Some(file));
         }
-        match OpenOptions::new().read(true).write(true).open(&self.path) {
+        let mut options = OpenOptions::new();
+        match options.read(true).write(self.writable).open(&self.path) {
             Ok(file) => Ok(Some(self.file.get_or_init(|| file))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -104,6 +106,9 @@ impl OsFile {
     }
 
     fn created(&self) -> io::Result<&File> {
+        if !self.writable {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         if let Some(file) = self.existing()? {
             return Ok(file);
         }
@@ -152,6 +157,9 @@ impl BlockFile for OsFile {
     }
 
     fn punch(&self, range: Range<u64>) -> io::Result<()> {
+        if !self.writable {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         let file = self.existing()?;
         file.map_or(Ok(()), |file| positional::punch(file, range))
     }

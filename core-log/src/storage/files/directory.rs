@@ -27,7 +27,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Try
 use thiserror::Error;
 
 use super::block_file::BlockFile;
-use super::lock::{self, LockedFile};
+use super::lock::{self, Lock, LockedFile};
 use super::oplog::SLOT_BYTES;
 use super::pool::{Holder, Pool};
 use super::positional;
@@ -37,7 +37,18 @@ use super::record::FRAME_BYTES;
 const NAMES: [&str; 5] = ["oplog", "tree", "bitfield", "data", "header"];
 const OPLOG: usize = 0;
 
-/// A file cannot be used again after it was closed.
+/// What is done with the files of a core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// They are changed; the oplog must be there.
+    Write,
+    /// They are changed, and the oplog is created if it is not there.
+    Create,
+    /// They are read only, and not locked: somebody else may change them meanwhile.
+    Read,
+}
+
+/// A file cannot be used, or used again after it was closed.
 #[derive(Debug, Error)]
 pub(super) enum Unusable {
     /// Another program has locked the core.
@@ -51,6 +62,7 @@ pub(super) enum Unusable {
 /// The directory of one core that this process has open.
 pub(super) struct CoreDirectory {
     path: PathBuf,
+    access: Access,
     pool: Arc<Pool>,
     /// Held shared while a file is used, exclusively to open or close any.
     files: RwLock<Files>,
@@ -63,11 +75,17 @@ pub(super) struct CoreDirectory {
 }
 
 struct Files {
-    oplog: Option<LockedFile>,
+    oplog: Option<Oplog>,
     /// What the oplog was when it was closed.
     seal: Option<Seal>,
     /// All but the oplog, whose place is never used.
     others: [Slot; NAMES.len()],
+}
+
+struct Oplog {
+    file: File,
+    /// Unless it is only read.
+    _lock: Option<Lock>,
 }
 
 enum Slot {
@@ -93,19 +111,19 @@ struct Seal {
 }
 
 impl CoreDirectory {
-    /// Opens and locks the oplog in the directory `path`; `None` if there is none and it is not
-    /// to be created. `guard` is kept until all files are closed for good.
+    /// Opens the oplog in the directory `path`, and locks it unless it is only read; `None` if
+    /// there is none. `guard` is kept until all files are closed for good.
     ///
     /// # Errors
     /// [`Unusable::Locked`] within the error if somebody else has it locked.
     pub(super) fn open(
         path: PathBuf,
-        create: bool,
+        access: Access,
         pool: Arc<Pool>,
         guard: Box<dyn Send + Sync>,
     ) -> io::Result<Option<Arc<Self>>> {
         let oplog_path = path.join("oplog");
-        let oplog = match open_in(&pool, || open_locked(&oplog_path, create)) {
+        let oplog = match open_in(&pool, || Oplog::open(&oplog_path, access)) {
             Ok(oplog) => oplog,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -117,6 +135,7 @@ impl CoreDirectory {
         };
         let directory = Arc::new(Self {
             path,
+            access,
             pool,
             files: RwLock::new(files),
             used: AtomicBool::new(true),
@@ -127,7 +146,7 @@ impl CoreDirectory {
         Ok(Some(directory))
     }
 
-    /// The file `name` of the core.
+    /// The file `name` of the core; one that is only read refuses to be written.
     pub(super) fn file(self: &Arc<Self>, name: &str) -> Box<dyn BlockFile> {
         let number = NAMES.iter().position(|known| *known == name);
         Box::new(PooledFile {
@@ -172,6 +191,9 @@ impl CoreDirectory {
         number: usize,
         work: impl FnOnce(&File) -> io::Result<T>,
     ) -> io::Result<T> {
+        if self.access == Access::Read {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         let not_there = || io::Error::from(io::ErrorKind::NotFound);
         self.with(number, true, |file| work(file.ok_or_else(not_there)?))
     }
@@ -213,7 +235,7 @@ impl CoreDirectory {
     ) -> io::Result<Option<(File, Identity)>> {
         let path = self.path.join(NAMES.get(number).unwrap_or(&""));
         let mut options = OpenOptions::new();
-        options.read(true).write(true);
+        options.read(true).write(self.access != Access::Read);
         let opened = match open_in(&self.pool, || options.open(&path)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => match known {
                 Some(_) => return Err(changed("it was removed")),
@@ -239,9 +261,13 @@ impl CoreDirectory {
         }
     }
 
-    fn reopen_oplog(&self, seal: Option<Seal>) -> io::Result<LockedFile> {
+    fn reopen_oplog(&self, seal: Option<Seal>) -> io::Result<Oplog> {
         let path = self.path.join("oplog");
-        let opened = match open_in(&self.pool, || open_locked(&path, false)) {
+        let access = match self.access {
+            Access::Read => Access::Read,
+            Access::Write | Access::Create => Access::Write,
+        };
+        let opened = match open_in(&self.pool, || Oplog::open(&path, access)) {
             Ok(opened) => opened,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(changed("it was removed"));
@@ -249,7 +275,7 @@ impl CoreDirectory {
             Err(error) => return Err(error),
         };
         match Seal::of(&opened.file) {
-            Ok(found) if Some(found) == seal => Ok(opened),
+            Ok(found) if seal.is_some_and(|seal| found.continues(&seal, access)) => Ok(opened),
             result => {
                 self.pool.release(1);
                 result.and(Err(changed("its journal is not as it was left")))
@@ -346,7 +372,31 @@ impl Files {
     }
 }
 
+impl Oplog {
+    fn open(path: &Path, access: Access) -> io::Result<Self> {
+        if access == Access::Read {
+            let file = File::open(path)?;
+            return Ok(Self { file, _lock: None });
+        }
+        let LockedFile { file, lock } = lock::open(path, access == Access::Create)?
+            .ok_or_else(|| io::Error::other(Unusable::Locked))?;
+        Ok(Self {
+            file,
+            _lock: Some(lock),
+        })
+    }
+}
+
 impl Seal {
+    /// Whether an oplog sealed as `earlier` may have become this one.
+    fn continues(&self, earlier: &Self, access: Access) -> bool {
+        match access {
+            // Whoever writes it may have gone on; what that means for the reader is checked there.
+            Access::Read => self.identity == earlier.identity,
+            Access::Write | Access::Create => self == earlier,
+        }
+    }
+
     fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let mut frames = [[0; FRAME_BYTES]; 2];
@@ -378,11 +428,6 @@ impl From<&fs::Metadata> for Identity {
             0,
         )
     }
-}
-
-fn open_locked(path: &Path, create: bool) -> io::Result<LockedFile> {
-    let opened = lock::open(path, create)?;
-    opened.ok_or_else(|| io::Error::other(Unusable::Locked))
 }
 
 /// Opens one file, counted in `pool`. When no descriptor is left, cores give some back.

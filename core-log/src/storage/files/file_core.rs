@@ -34,6 +34,7 @@ use super::overlay::{Lookup, Overlay};
 use super::part::Part;
 use super::record::FRAME_BYTES;
 use super::recovery::{self, HEADER_BYTES_MAX, State};
+use super::snapshot;
 use super::tree::Tree;
 use crate::bitfield::Bitfield;
 use crate::flat_tree;
@@ -103,12 +104,12 @@ pub(super) struct Writer {
 }
 
 /// The files as parts.
-struct Parts {
-    oplog: Part,
-    tree: Tree,
-    bitfield: Part,
-    data: Data,
-    header: Part,
+pub(super) struct Parts {
+    pub(super) oplog: Part,
+    pub(super) tree: Tree,
+    pub(super) bitfield: Part,
+    pub(super) data: Data,
+    pub(super) header: Part,
     guard: Option<Box<dyn Any + Send + Sync>>,
 }
 
@@ -215,13 +216,28 @@ impl FileCore {
         Ok(Some(opened))
     }
 
-    /// What is in `files`, without changing them.
+    /// Opens the core in the files that `files` opens, to be read only: nothing is changed, and
+    /// somebody else may have it open and change it. It stays as it was last committed; once
+    /// that is not there any more, reading it fails. `None` if there is no core yet.
     ///
     /// # Errors
-    /// As for [`FileCore::open`].
-    pub fn peek(core: &DiscoveryKey, files: CoreFiles) -> Result<Option<CoreHeader>, StorageError> {
-        let state = Parts::new(core, files).read(core)?;
-        Ok(state.map(|state| state.header))
+    /// As for [`FileCore::open`], and [`StorageError::Unsettled`].
+    pub fn open_read_only(
+        core: &DiscoveryKey,
+        files: impl Fn() -> Result<Option<CoreFiles>, StorageError>,
+    ) -> Result<Option<OpenedCore>, StorageError> {
+        snapshot::open(core, files)
+    }
+
+    /// What is in the files that `files` opens, without changing them.
+    ///
+    /// # Errors
+    /// As for [`FileCore::open_read_only`].
+    pub fn peek(
+        core: &DiscoveryKey,
+        files: impl Fn() -> Result<Option<CoreFiles>, StorageError>,
+    ) -> Result<Option<CoreHeader>, StorageError> {
+        snapshot::peek(core, files)
     }
 
     fn open_parts(
@@ -591,7 +607,7 @@ impl Writer {
 }
 
 impl Parts {
-    fn new(core: &DiscoveryKey, files: CoreFiles) -> Self {
+    pub(super) fn new(core: &DiscoveryKey, files: CoreFiles) -> Self {
         let part = |file, name: &str| Part::new(file, files.directory.join(name));
         Self {
             oplog: part(files.oplog, "oplog"),
@@ -603,7 +619,7 @@ impl Parts {
         }
     }
 
-    fn read(&self, core: &DiscoveryKey) -> Result<Option<State>, StorageError> {
+    pub(super) fn read(&self, core: &DiscoveryKey) -> Result<Option<State>, StorageError> {
         recovery::read(core, &self.oplog, &self.header, &self.tree)
     }
 }

@@ -16,8 +16,8 @@ use std::path::Path;
 /// An open file that nobody else has locked until this is dropped.
 pub(super) struct LockedFile {
     pub(super) file: File,
-    /// Lives as long as the file, where it is not the file itself that holds it.
-    pub(super) _lock: Lock,
+    /// To be kept as long as the file, where it is not the file itself that holds it.
+    pub(super) lock: Lock,
 }
 
 /// Opens and locks the file at `path`, or `None` if somebody else has it locked.
@@ -42,7 +42,7 @@ mod sys {
 
     pub(super) fn open(options: &mut OpenOptions, path: &Path) -> io::Result<Option<LockedFile>> {
         let file = options.mode(0o600).open(path)?;
-        Ok(lock(&file)?.then_some(LockedFile { file, _lock: Lock }))
+        Ok(lock(&file)?.then_some(LockedFile { file, lock: Lock }))
     }
 
     #[allow(
@@ -81,7 +81,7 @@ mod sys {
         match Flock::lock(file.try_clone()?, FlockArg::LockExclusiveNonblock) {
             Ok(held) => Ok(Some(LockedFile {
                 file,
-                _lock: Lock { _held: held },
+                lock: Lock { _held: held },
             })),
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, error)) => Err(error.into()),
@@ -101,7 +101,7 @@ mod sys {
 
     pub(super) fn open(options: &mut OpenOptions, path: &Path) -> io::Result<Option<LockedFile>> {
         match options.share_mode(0).open(path) {
-            Ok(file) => Ok(Some(LockedFile { file, _lock: Lock })),
+            Ok(file) => Ok(Some(LockedFile { file, lock: Lock })),
             Err(error) if error.raw_os_error() == Some(ERROR_SHARING_VIOLATION) => Ok(None),
             Err(error) => Err(error),
         }

@@ -29,17 +29,20 @@ mod oplog;
 mod overlay;
 mod part;
 mod pending;
+mod place;
 mod pool;
 mod positional;
+mod read_only;
 mod record;
 mod recovery;
 mod secrets;
+mod snapshot;
 mod tree;
 mod tree_cache;
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process;
 use std::sync::{Arc, Mutex};
 
@@ -48,14 +51,16 @@ use ferrocore_primitives::random;
 use zeroize::Zeroizing;
 
 use self::aliases::Aliases;
-use self::block_file::{BlockFile, OsFile};
-use self::directory::{CoreDirectory, Unusable};
+use self::block_file::OsFile;
+use self::directory::{Access, CoreDirectory, Unusable};
 pub use self::file_core::{CoreFiles, FileCore};
 pub use self::journal::{JOURNAL_BYTES_MAX, Journal};
 use self::lock::LockedFile;
 use self::open_cores::OpenCores;
+use self::place::{Place, core_files};
 use self::pool::Pool;
 use self::positional::sync_directory;
+pub use self::read_only::ReadOnlyFiles;
 use self::secrets::Secrets;
 use crate::storage::{
     Alias, CoreHeader, Durability, OpenedCore, Storage, StorageError, WriteBatch,
@@ -67,11 +72,10 @@ const ROOT_SECRET_BYTES: usize = 32;
 
 /// A store in a directory; exclusive until dropped.
 pub struct Files {
-    cores: PathBuf,
+    place: Place,
     durability: Durability,
     root_secret: Zeroizing<[u8; ROOT_SECRET_BYTES]>,
     aliases: Mutex<Option<Aliases>>,
-    aliases_path: PathBuf,
     secrets: Secrets,
     journal: Journal,
     open_cores: Arc<OpenCores>,
@@ -101,25 +105,24 @@ impl Files {
         durability: Durability,
         open_files_max: Option<usize>,
     ) -> Result<Self, StorageError> {
-        let corestore = directory.join("corestore");
-        create_directories(&corestore)?;
-        let lock = lock_store(directory, &corestore.join("primary-key"))?;
-        let path = corestore.join("primary-key");
+        let place = Place::new(directory);
+        create_directories(&place.corestore)?;
+        let path = place.primary_key();
+        let lock = lock_store(directory, &path)?;
         let root_secret = read_root_secret(&lock).map_err(io_error("read", &path))?;
         let journal = directory.join("journal");
         let journal = Journal::new(Box::new(OsFile::new(journal.clone())), journal);
         let files = Self {
-            cores: corestore.join("cores"),
             durability,
             root_secret,
             aliases: Mutex::new(None),
-            aliases_path: directory.join("aliases"),
-            secrets: Secrets::new(directory.join("keys")),
+            secrets: Secrets::new(place.secrets.clone()),
             open_cores: Arc::new(OpenCores::default()),
             journal,
             pool: Arc::new(Pool::new(open_files_max)),
             _holder: announce_holder(directory)?,
             _lock: lock,
+            place,
         };
         let open = |core: &_| Ok(files.open_shared(core)?.map(|(_, core)| core));
         files.journal.recover(open)?;
@@ -130,7 +133,7 @@ impl Files {
         &self,
         core: &DiscoveryKey,
     ) -> Result<Option<(OpenedCore, Arc<FileCore>)>, StorageError> {
-        let Some(files) = self.files_of(core, false)? else {
+        let Some(files) = self.files_of(core, Access::Write)? else {
             return Ok(None);
         };
         let opened = FileCore::open_shared(core, files, self.durability)?;
@@ -140,27 +143,20 @@ impl Files {
         Ok(opened)
     }
 
-    fn directory_of(&self, core: &DiscoveryKey) -> PathBuf {
-        let name = core.to_hex();
-        let (first, second) = (name.get(..2), name.get(2..4));
-        let parents = self.cores.join(first.unwrap_or_default());
-        parents.join(second.unwrap_or_default()).join(name)
-    }
-
     /// The files of a core, its oplog locked; `None` if it has no oplog.
     fn files_of(
         &self,
         core: &DiscoveryKey,
-        create: bool,
+        access: Access,
     ) -> Result<Option<CoreFiles>, StorageError> {
-        let directory = self.directory_of(core);
+        let directory = self.place.of_core(core);
         let path = directory.join("oplog");
         let Some(registration) = OpenCores::register(&self.open_cores, *core) else {
             let holder = Some(process::id());
             return Err(StorageError::Locked { path, holder });
         };
         let pool = Arc::clone(&self.pool);
-        let opened = CoreDirectory::open(directory.clone(), create, pool, Box::new(registration));
+        let opened = CoreDirectory::open(directory.clone(), access, pool, Box::new(registration));
         let opened = opened.map_err(file_error("open", &path))?;
         Ok(opened.map(|opened| core_files(directory, |name| opened.file(name))))
     }
@@ -179,19 +175,10 @@ impl Files {
     }
 
     fn load_aliases(&self) -> Result<Aliases, StorageError> {
-        if let Some(aliases) = Aliases::load(self.aliases_path.clone())? {
-            return Ok(aliases);
+        match self.place.load_aliases()? {
+            Some(aliases) => Ok(aliases),
+            None => Aliases::create(self.place.aliases.clone(), self.place.names()?),
         }
-        let mut found = Vec::new();
-        for core in self.list()? {
-            // A core that cannot be read has no name for now; opening it says why.
-            let header = self.peek(&core).unwrap_or_else(|error| {
-                tracing::warn!(%core, %error, "cannot read a core's name");
-                None
-            });
-            found.extend(header.and_then(|header| Some((header.alias()?, core))));
-        }
-        Aliases::create(self.aliases_path.clone(), found)
     }
 }
 
@@ -213,7 +200,7 @@ impl Storage for Files {
 
     fn create(&self, mut header: CoreHeader) -> Result<OpenedCore, StorageError> {
         let core = header.key.discovery_key();
-        let directory = self.directory_of(&core);
+        let directory = self.place.of_core(&core);
         create_directories(&directory)?;
         if self.peek(&core)?.is_some() {
             let exists = io::Error::from(io::ErrorKind::AlreadyExists);
@@ -224,7 +211,9 @@ impl Storage for Files {
             self.secrets.put(&core, key_pair)?;
         }
         let not_there = || io_error("create", &directory)(io::ErrorKind::NotFound.into());
-        let files = self.files_of(&core, true)?.ok_or_else(not_there)?;
+        let files = self
+            .files_of(&core, Access::Create)?
+            .ok_or_else(not_there)?;
         let (mut opened, shared) = FileCore::create_shared(files, header, self.durability)?;
         self.open_cores.attach(&shared);
         if self.durability == Durability::Sync {
@@ -235,34 +224,23 @@ impl Storage for Files {
     }
 
     fn peek(&self, core: &DiscoveryKey) -> Result<Option<CoreHeader>, StorageError> {
-        let directory = self.directory_of(core);
-        let path = directory.clone();
-        let file = |name: &str| Box::new(OsFile::new(path.join(name))) as Box<dyn BlockFile>;
-        FileCore::peek(core, core_files(directory, file))
+        self.place.peek(core)
     }
 
     fn list(&self) -> Result<Vec<DiscoveryKey>, StorageError> {
-        let mut cores = Vec::new();
-        for first in entries(&self.cores)? {
-            for second in entries(&first)? {
-                let names = entries(&second)?.into_iter();
-                cores.extend(names.filter_map(|path| parse_core(&path)));
-            }
-        }
-        Ok(cores)
+        self.place.list()
     }
 
     fn disk_bytes(&self, core: &DiscoveryKey) -> Result<u64, StorageError> {
-        let directory = self.directory_of(core);
-        disk_bytes(&directory).map_err(io_error("look at", &directory))
+        self.place.disk_bytes(core)
     }
 
     fn purge(&self, core: &DiscoveryKey) -> Result<u64, StorageError> {
         self.journal.check_open(core)?;
-        let Some(_locked) = self.files_of(core, false)? else {
+        let Some(_locked) = self.files_of(core, Access::Write)? else {
             return Ok(0);
         };
-        let directory = self.directory_of(core);
+        let directory = self.place.of_core(core);
         let freed = self.disk_bytes(core)?;
         // Renamed it is no core any more, so a crash leaves none with half its files.
         let doomed = directory.with_extension("purged");
@@ -300,22 +278,10 @@ impl Files {
     /// Syncs the directories above a new core's.
     fn sync_parents(&self, directory: &Path) -> Result<(), StorageError> {
         let parents = directory.ancestors().skip(1);
-        for parent in parents.take_while(|parent| parent.starts_with(&self.cores)) {
+        for parent in parents.take_while(|parent| parent.starts_with(&self.place.cores)) {
             sync_directory(parent).map_err(io_error("sync", parent))?;
         }
         Ok(())
-    }
-}
-
-fn core_files(directory: PathBuf, file: impl Fn(&str) -> Box<dyn BlockFile>) -> CoreFiles {
-    CoreFiles {
-        oplog: file("oplog"),
-        tree: file("tree"),
-        bitfield: file("bitfield"),
-        data: file("data"),
-        header: file("header"),
-        guard: None,
-        directory,
     }
 }
 
@@ -369,75 +335,12 @@ fn create_directories(path: &Path) -> Result<(), StorageError> {
     fs::create_dir_all(path).map_err(io_error("create", path))
 }
 
-/// What a core's directory and the files in it take on the disk; nothing if it does not exist.
-fn disk_bytes(directory: &Path) -> io::Result<u64> {
-    let metadata = match fs::metadata(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        metadata => metadata?,
-    };
-    let mut bytes = allocated(&metadata);
-    for entry in fs::read_dir(directory)? {
-        bytes += allocated(&entry?.metadata()?);
-    }
-    Ok(bytes)
-}
-
-#[cfg(unix)]
-fn allocated(metadata: &fs::Metadata) -> u64 {
-    512 * std::os::unix::fs::MetadataExt::blocks(metadata)
-}
-
-#[cfg(not(unix))]
-fn allocated(metadata: &fs::Metadata) -> u64 {
-    metadata.len()
-}
-
 /// Removes a directory with all that is in it, if it is there.
 fn remove_directory(directory: &Path) -> io::Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-/// The entries of a directory; none if it does not exist or is none.
-fn entries(directory: &Path) -> Result<Vec<PathBuf>, StorageError> {
-    use io::ErrorKind::{NotADirectory, NotFound};
-    let read = |directory| -> io::Result<Vec<PathBuf>> {
-        fs::read_dir(directory)?
-            .map(|entry| Ok(entry?.path()))
-            .collect()
-    };
-    match read(directory) {
-        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(Vec::new()),
-        result => result.map_err(io_error("list", directory)),
-    }
-}
-
-/// The discovery key a core's directory is named after, if it holds an oplog.
-fn parse_core(directory: &Path) -> Option<DiscoveryKey> {
-    let key = parse_hex(directory.file_name()?.to_str()?)?;
-    directory.join("oplog").exists().then_some(key.into())
-}
-
-/// 32 bytes of lower-case hexadecimal.
-fn parse_hex(text: &str) -> Option<[u8; 32]> {
-    let digits = text.as_bytes().as_chunks::<2>();
-    let (pairs, []) = digits else { return None };
-    let mut bytes = [0; 32];
-    if pairs.len() != bytes.len() {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(pairs) {
-        let digit = |digit: u8| match digit {
-            b'0'..=b'9' => Some(digit - b'0'),
-            b'a'..=b'f' => Some(digit - b'a' + 10),
-            _ => None,
-        };
-        let [high, low] = *pair;
-        *byte = digit(high)? << 4 | digit(low)?;
-    }
-    Some(bytes)
 }
 
 /// Says what could not be done, and to which file.

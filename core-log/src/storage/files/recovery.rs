@@ -33,6 +33,8 @@ pub(super) struct State {
     pub(super) overlay: Overlay,
     /// What is not in the file `bitfield` yet.
     pub(super) bits: Vec<BitWrite>,
+    /// The roots of the head's length.
+    pub(super) roots: Roots,
     /// Whether the head is that of an entry, which leaves its root hash out.
     upgraded: bool,
 }
@@ -62,6 +64,7 @@ pub(super) fn read(
         lost_slot: contents.lost_slot,
         overlay: Overlay::default(),
         bits: Vec::new(),
+        roots: Roots::default(),
         upgraded: false,
     };
     let foreign = contents.foreign_entries;
@@ -111,10 +114,11 @@ impl State {
             let missing = || corrupt(core, "tree", index, "a root is missing".to_owned());
             nodes.push(node.ok_or_else(missing)?);
         }
-        let roots = Roots::new(length, nodes).unwrap_or_default();
+        self.roots = Roots::new(length, nodes).unwrap_or_default();
+        let roots = self.roots.nodes();
         let root_hash = match length {
             0 => Head::empty().root_hash,
-            _ => hash::tree(roots.nodes().iter().map(|n| (n.index, n.size, n.hash))),
+            _ => hash::tree(roots.iter().map(|n| (n.index, n.size, n.hash))),
         };
         let told = std::mem::replace(&mut self.header.head.root_hash, root_hash);
         if !self.upgraded && length > 0 && told != root_hash {
@@ -139,7 +143,8 @@ impl State {
     }
 }
 
-fn read_external(
+/// The header that is in the file `header`.
+pub(super) fn read_external(
     core: &DiscoveryKey,
     file: &Part,
     at: &Range<u64>,

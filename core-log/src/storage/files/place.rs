@@ -1,0 +1,177 @@
+//! Where the cores of a store are, for those who write them and for those who only read.
+//!
+//! Knows the directory layout. Does not know what is in a core's files, and opens none to write.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ferrocore_primitives::keys::DiscoveryKey;
+
+use super::block_file::{BlockFile, OsFile};
+use super::{CoreFiles, CoreHeader, FileCore, StorageError, aliases::Aliases, io_error};
+use crate::storage::Alias;
+
+/// A store's directory.
+pub(super) struct Place {
+    /// `STORE/corestore`.
+    pub(super) corestore: PathBuf,
+    /// `STORE/corestore/cores`.
+    pub(super) cores: PathBuf,
+    /// `STORE/aliases`.
+    pub(super) aliases: PathBuf,
+    /// `STORE/keys`.
+    pub(super) secrets: PathBuf,
+}
+
+impl Place {
+    pub(super) fn new(store: &Path) -> Self {
+        let corestore = store.join("corestore");
+        Self {
+            cores: corestore.join("cores"),
+            corestore,
+            aliases: store.join("aliases"),
+            secrets: store.join("keys"),
+        }
+    }
+
+    /// The file of the root secret.
+    pub(super) fn primary_key(&self) -> PathBuf {
+        self.corestore.join("primary-key")
+    }
+
+    /// The directory of a core, whether or not it is there.
+    pub(super) fn of_core(&self, core: &DiscoveryKey) -> PathBuf {
+        let name = core.to_hex();
+        let (first, second) = (name.get(..2), name.get(2..4));
+        let parents = self.cores.join(first.unwrap_or_default());
+        parents.join(second.unwrap_or_default()).join(name)
+    }
+
+    /// As [`Storage::peek`](crate::storage::Storage::peek).
+    pub(super) fn peek(&self, core: &DiscoveryKey) -> Result<Option<CoreHeader>, StorageError> {
+        let directory = self.of_core(core);
+        FileCore::peek(core, || {
+            let path = directory.clone();
+            let file =
+                |name: &str| -> Box<dyn BlockFile> { Box::new(OsFile::read_only(path.join(name))) };
+            Ok(Some(core_files(directory.clone(), file)))
+        })
+    }
+
+    /// As [`Storage::list`](crate::storage::Storage::list).
+    pub(super) fn list(&self) -> Result<Vec<DiscoveryKey>, StorageError> {
+        let mut cores = Vec::new();
+        for first in entries(&self.cores)? {
+            for second in entries(&first)? {
+                let names = entries(&second)?.into_iter();
+                cores.extend(names.filter_map(|path| parse_core(&path)));
+            }
+        }
+        Ok(cores)
+    }
+
+    /// As [`Storage::disk_bytes`](crate::storage::Storage::disk_bytes).
+    pub(super) fn disk_bytes(&self, core: &DiscoveryKey) -> Result<u64, StorageError> {
+        let directory = self.of_core(core);
+        disk_bytes(&directory).map_err(io_error("look at", &directory))
+    }
+
+    /// The names that the cores themselves tell.
+    pub(super) fn names(&self) -> Result<Vec<(Alias, DiscoveryKey)>, StorageError> {
+        let mut found = Vec::new();
+        for core in self.list()? {
+            // A core that cannot be read has no name for now; opening it says why.
+            let header = self.peek(&core).unwrap_or_else(|error| {
+                tracing::warn!(%core, %error, "cannot read a core's name");
+                None
+            });
+            found.extend(header.and_then(|header| Some((header.alias()?, core))));
+        }
+        Ok(found)
+    }
+
+    /// The index of names, if there is one.
+    pub(super) fn load_aliases(&self) -> Result<Option<Aliases>, StorageError> {
+        Aliases::load(self.aliases.clone())
+    }
+}
+
+/// The files of the core in `directory`, each as `file` makes it.
+pub(super) fn core_files(
+    directory: PathBuf,
+    file: impl Fn(&str) -> Box<dyn BlockFile>,
+) -> CoreFiles {
+    CoreFiles {
+        oplog: file("oplog"),
+        tree: file("tree"),
+        bitfield: file("bitfield"),
+        data: file("data"),
+        header: file("header"),
+        guard: None,
+        directory,
+    }
+}
+
+/// What a core's directory and the files in it take on the disk; nothing if it does not exist.
+fn disk_bytes(directory: &Path) -> io::Result<u64> {
+    let metadata = match fs::metadata(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        metadata => metadata?,
+    };
+    let mut bytes = allocated(&metadata);
+    for entry in fs::read_dir(directory)? {
+        bytes += allocated(&entry?.metadata()?);
+    }
+    Ok(bytes)
+}
+
+#[cfg(unix)]
+fn allocated(metadata: &fs::Metadata) -> u64 {
+    512 * std::os::unix::fs::MetadataExt::blocks(metadata)
+}
+
+#[cfg(not(unix))]
+fn allocated(metadata: &fs::Metadata) -> u64 {
+    metadata.len()
+}
+
+/// The entries of a directory; none if it does not exist or is none.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, StorageError> {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    let read = |directory| -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(directory)?
+            .map(|entry| Ok(entry?.path()))
+            .collect()
+    };
+    match read(directory) {
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(Vec::new()),
+        result => result.map_err(io_error("list", directory)),
+    }
+}
+
+/// The discovery key a core's directory is named after, if it holds an oplog.
+fn parse_core(directory: &Path) -> Option<DiscoveryKey> {
+    let key = parse_hex(directory.file_name()?.to_str()?)?;
+    directory.join("oplog").exists().then_some(key.into())
+}
+
+/// 32 bytes of lower-case hexadecimal.
+pub(super) fn parse_hex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes().as_chunks::<2>();
+    let (pairs, []) = digits else { return None };
+    let mut bytes = [0; 32];
+    if pairs.len() != bytes.len() {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(pairs) {
+        let digit = |digit: u8| match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
+            _ => None,
+        };
+        let [high, low] = *pair;
+        *byte = digit(high)? << 4 | digit(low)?;
+    }
+    Some(bytes)
+}

@@ -1,0 +1,122 @@
+//! A store on disk that is only read: on a medium that cannot be written, or while another program
+//! writes it. Nothing is locked, created, repaired or removed.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use ferrocore_primitives::keys::DiscoveryKey;
+use zeroize::Zeroizing;
+
+use super::aliases::Aliases;
+use super::directory::{Access, CoreDirectory};
+use super::place::{Place, core_files};
+use super::pool::Pool;
+use super::{CoreFiles, FileCore, ROOT_SECRET_BYTES, file_error, io_error};
+use crate::storage::{
+    Alias, CoreHeader, Durability, OpenedCore, Storage, StorageError, WriteBatch, lock,
+};
+
+/// A store in a directory, to be read only.
+///
+/// A core is as it was last committed when it was opened here. It can be read until whoever writes
+/// it truncates it, which is an error from then on ([`StorageError::Changed`]); open it again to
+/// see what was written meanwhile. A change of several cores that is being made, or was begun when
+/// the writer died, may be there in some of them only.
+pub struct ReadOnlyFiles {
+    place: Place,
+    root_secret: Zeroizing<[u8; ROOT_SECRET_BYTES]>,
+    /// Names given through this handle are kept here only.
+    aliases: Mutex<Option<Aliases>>,
+    pool: Arc<Pool>,
+}
+
+impl ReadOnlyFiles {
+    /// Opens the store in `directory`, which must be there.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] if it is none or cannot be read, [`StorageError::UnknownFormat`].
+    pub fn open(directory: &Path, open_files_max: Option<usize>) -> Result<Self, StorageError> {
+        let place = Place::new(directory);
+        let path = place.primary_key();
+        let secret = fs::read(&path).map_err(io_error("read", &path))?;
+        let secret = Zeroizing::new(secret);
+        let root_secret = secret.first_chunk().copied().map(Zeroizing::new);
+        let root_secret = root_secret.ok_or_else(|| StorageError::UnknownFormat {
+            path,
+            reason: format!("a root secret has {ROOT_SECRET_BYTES} bytes"),
+        })?;
+        Ok(Self {
+            place,
+            root_secret,
+            aliases: Mutex::default(),
+            pool: Arc::new(Pool::new(open_files_max)),
+        })
+    }
+
+    fn files_of(&self, core: &DiscoveryKey) -> Result<Option<CoreFiles>, StorageError> {
+        let directory = self.place.of_core(core);
+        let pool = Arc::clone(&self.pool);
+        let opened = CoreDirectory::open(directory.clone(), Access::Read, pool, Box::new(()));
+        let opened = opened.map_err(file_error("open", &directory.join("oplog")))?;
+        Ok(opened.map(|opened| core_files(directory, |name| opened.file(name))))
+    }
+
+    fn with_aliases<T>(&self, work: impl FnOnce(&mut Aliases) -> T) -> Result<T, StorageError> {
+        let mut aliases = lock(&self.aliases);
+        let aliases = match &mut *aliases {
+            Some(aliases) => aliases,
+            empty => empty.insert(match Aliases::read(self.place.aliases.clone())? {
+                Some((aliases, _)) => aliases,
+                None => Aliases::in_memory(self.place.names()?),
+            }),
+        };
+        Ok(work(aliases))
+    }
+}
+
+impl Storage for ReadOnlyFiles {
+    fn root_secret(&self) -> Result<[u8; 32], StorageError> {
+        Ok(*self.root_secret)
+    }
+
+    fn open(&self, core: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError> {
+        FileCore::open_read_only(core, || self.files_of(core))
+    }
+
+    fn create(&self, header: CoreHeader) -> Result<OpenedCore, StorageError> {
+        let core = header.key.discovery_key();
+        Err(StorageError::ReadOnly { core })
+    }
+
+    fn peek(&self, core: &DiscoveryKey) -> Result<Option<CoreHeader>, StorageError> {
+        self.place.peek(core)
+    }
+
+    fn list(&self) -> Result<Vec<DiscoveryKey>, StorageError> {
+        self.place.list()
+    }
+
+    fn disk_bytes(&self, core: &DiscoveryKey) -> Result<u64, StorageError> {
+        self.place.disk_bytes(core)
+    }
+
+    fn purge(&self, core: &DiscoveryKey) -> Result<u64, StorageError> {
+        Err(StorageError::ReadOnly { core: *core })
+    }
+
+    fn commit(&self, batch: WriteBatch, _: Durability) -> Result<(), StorageError> {
+        match batch.into_writes().next() {
+            Some((core, _)) => Err(StorageError::ReadOnly { core }),
+            None => Ok(()),
+        }
+    }
+
+    fn alias(&self, alias: &Alias) -> Result<Option<DiscoveryKey>, StorageError> {
+        self.with_aliases(|aliases| aliases.get(alias))
+    }
+
+    fn set_alias(&self, alias: Alias, core: &DiscoveryKey) -> Result<(), StorageError> {
+        self.with_aliases(|aliases| aliases.set_in_memory(alias, *core))
+    }
+}

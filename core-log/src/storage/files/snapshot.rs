@@ -1,0 +1,252 @@
+//! A core as it was last committed, for who does not write it: nothing is locked, and nothing on
+//! disk is changed. Somebody else may be writing it.
+//!
+//! Knows how to tell that the files were changed while they were read. The log itself only grows,
+//! so a state that was read whole stays readable; what takes that away is a truncate, which starts
+//! another fork. Each read is followed by a look at the oplog, and fails if there is a new fork:
+//! what was read may be of either history.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use ferrocore_primitives::keys::DiscoveryKey;
+
+use super::bitfield::{self, BitfieldFile};
+use super::data::Data;
+use super::file_core::{CoreFiles, Parts};
+use super::header::Slot;
+use super::oplog::{self, SLOT_BYTES};
+use super::overlay::{Lookup, Overlay};
+use super::part::Part;
+use super::record::FRAME_BYTES;
+use super::recovery::{self, State};
+use super::tree::Tree;
+use crate::bitfield::Bitfield;
+use crate::flat_tree;
+use crate::merkle::Node;
+use crate::storage::{
+    CoreHeader, CoreStorage, CoreWrite, Durability, OpenedCore, StorageError, lock,
+};
+
+/// How often a core is read before it is given up: a writer changes a header once in thousands of
+/// commits, so that two tries nearly always do.
+const TRIES_MAX: usize = 16;
+
+/// Opens a core to be read; see [`FileCore::open_read_only`](super::FileCore::open_read_only).
+pub(super) fn open(
+    core: &DiscoveryKey,
+    files: impl Fn() -> Result<Option<CoreFiles>, StorageError>,
+) -> Result<Option<OpenedCore>, StorageError> {
+    let Some(read) = read(core, files, true)? else {
+        return Ok(None);
+    };
+    let (header, mut overlay) = (read.state.header, read.state.overlay);
+    // In memory they stay those of this state.
+    overlay.insert(read.state.roots.nodes().iter().copied());
+    let storage = Snapshot {
+        length: header.head.length,
+        tree: read.tree,
+        overlay,
+        data: read.data,
+        watch: read.watch,
+    };
+    Ok(Some(OpenedCore {
+        header,
+        bitfield: read.bitfield,
+        storage: Arc::new(storage),
+    }))
+}
+
+/// Reads what is known of a core.
+pub(super) fn peek(
+    core: &DiscoveryKey,
+    files: impl Fn() -> Result<Option<CoreFiles>, StorageError>,
+) -> Result<Option<CoreHeader>, StorageError> {
+    Ok(read(core, files, false)?.map(|read| read.state.header))
+}
+
+/// A state that was read while nobody changed it.
+struct Read {
+    state: State,
+    bitfield: Bitfield,
+    watch: Watch,
+    tree: Tree,
+    data: Data,
+}
+
+fn read(
+    core: &DiscoveryKey,
+    files: impl Fn() -> Result<Option<CoreFiles>, StorageError>,
+    with_bits: bool,
+) -> Result<Option<Read>, StorageError> {
+    for _ in 0..TRIES_MAX {
+        // Anew each time: what was missing before may be there now.
+        let Some(files) = files()? else {
+            return Ok(None);
+        };
+        let parts = Parts::new(core, files);
+        let before = Mark::of(&parts.oplog)?;
+        // First the bits: the entries that are read after them tell of all that changed since.
+        let bits = match with_bits {
+            true => bitfield::read(&parts.bitfield),
+            false => Ok(Bitfield::new()),
+        };
+        let mark = Mark::of(&parts.oplog)?;
+        let state = bits.and_then(|bits| Ok((parts.read(core)?, bits)));
+        let after = Mark::of(&parts.oplog)?;
+        match state {
+            Ok((None, _)) if after == before => return Ok(None),
+            Err(error) if after == before => return Err(error),
+            Ok((Some(state), bits)) if after.slots == before.slots => {
+                let head = &state.header.head;
+                let (length, fork) = (head.length, head.fork);
+                let bitfield = BitfieldFile::replayed(parts.bitfield, bits, length, &state.bits);
+                let watch = Watch {
+                    core: *core,
+                    fork,
+                    oplog: parts.oplog,
+                    header_file: parts.header,
+                    seen: Mutex::new(mark),
+                };
+                match watch.check() {
+                    Err(StorageError::Changed { .. }) => continue,
+                    checked => checked?,
+                }
+                return Ok(Some(Read {
+                    state,
+                    bitfield,
+                    watch,
+                    tree: parts.tree,
+                    data: parts.data,
+                }));
+            }
+            _ => {}
+        }
+    }
+    Err(StorageError::Unsettled { core: *core })
+}
+
+/// The state of a core at one moment, and the files it is in.
+struct Snapshot {
+    length: u64,
+    tree: Tree,
+    overlay: Overlay,
+    data: Data,
+    watch: Watch,
+}
+
+impl CoreStorage for Snapshot {
+    fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
+        // Past the end there may be nodes of what was appended since, or cut off before.
+        if flat_tree::end_block(index) > self.length {
+            return Ok(None);
+        }
+        match self.overlay.get(index) {
+            Lookup::Here(node) => Ok(Some(node)),
+            Lookup::Gone => Ok(None),
+            Lookup::Unchanged => {
+                let node = self.tree.node(index);
+                self.watch.check()?;
+                node
+            }
+        }
+    }
+
+    fn block(&self, byte_offset: u64, size: usize) -> Result<Bytes, StorageError> {
+        let block = self.data.read(byte_offset, size);
+        self.watch.check()?;
+        block
+    }
+
+    fn commit(&self, _: CoreWrite, _: Durability) -> Result<(), StorageError> {
+        Err(self.watch.read_only())
+    }
+
+    fn flush(&self, _: Durability) -> Result<(), StorageError> {
+        Ok(())
+    }
+}
+
+/// Notices when the core begins another history.
+struct Watch {
+    core: DiscoveryKey,
+    fork: u64,
+    oplog: Part,
+    header_file: Part,
+    /// What the oplog was when it told of no other fork.
+    seen: Mutex<Mark>,
+}
+
+impl Watch {
+    /// Fails if the core is not at the fork it was at.
+    fn check(&self) -> Result<(), StorageError> {
+        let mut seen = lock(&self.seen);
+        for _ in 0..TRIES_MAX {
+            let mark = Mark::of(&self.oplog)?;
+            if mark == *seen {
+                return Ok(());
+            }
+            let fork = self.read_fork();
+            if Mark::of(&self.oplog)?.slots != mark.slots {
+                continue; // it was changed while it was read
+            }
+            match fork? {
+                Some(fork) if fork == self.fork => {
+                    *seen = mark;
+                    return Ok(());
+                }
+                Some(_) => return Err(self.changed()),
+                None => {} // half written
+            }
+        }
+        Err(StorageError::Unsettled { core: self.core })
+    }
+
+    /// The fork that the oplog tells of, if it is whole.
+    fn read_fork(&self) -> Result<Option<u64>, StorageError> {
+        let Ok(Some(contents)) = oplog::read(&self.oplog)? else {
+            return Ok(None);
+        };
+        let upgrades = contents
+            .entries
+            .iter()
+            .filter_map(|entry| entry.upgrade.as_ref());
+        let header = match contents.slot {
+            _ if contents.lost_slot => return Ok(None),
+            Slot::Inline(header) => *header,
+            Slot::External(at) => recovery::read_external(&self.core, &self.header_file, &at)?,
+        };
+        let last = upgrades.last().map(|upgrade| upgrade.fork);
+        Ok(Some(last.unwrap_or(header.head.fork)))
+    }
+
+    fn changed(&self) -> StorageError {
+        StorageError::Changed {
+            path: self.oplog.path().clone(),
+            how: "its log was truncated",
+        }
+    }
+
+    fn read_only(&self) -> StorageError {
+        StorageError::ReadOnly { core: self.core }
+    }
+}
+
+/// What tells whether an oplog is the same as before: its length, and checksum and length of the
+/// records in its slots. Every commit changes one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    len: u64,
+    slots: [[u8; FRAME_BYTES]; 2],
+}
+
+impl Mark {
+    fn of(oplog: &Part) -> Result<Self, StorageError> {
+        let mut slots = [[0; FRAME_BYTES]; 2];
+        for (slot, number) in slots.iter_mut().zip(0..) {
+            oplog.read(number * SLOT_BYTES as u64, slot)?;
+        }
+        let len = oplog.len()?;
+        Ok(Self { len, slots })
+    }
+}
