@@ -119,6 +119,7 @@ impl Storage for Uniform {
         bitfield.set_range(0..self.core.length, true);
         let is_here = self.header.key.discovery_key() == *core;
         Ok(is_here.then(|| OpenedCore {
+            drafts: None,
             header: self.header.clone(),
             bitfield,
             storage: Arc::clone(&self.core) as _,

@@ -344,7 +344,7 @@ impl Corestore {
         Ok(self.inner.storage.disk_bytes(core)?)
     }
 
-    /// Deletes a core for good, with its names and, if it does not derive from a name, its secret
+    /// Deletes a core for good, with its drafts, its names and, if it does not derive from a name, its secret
     /// key; returns the bytes this gave back on the disk.
     ///
     /// A core that is made under the same name later has the same key. Peers that still have blocks

@@ -31,7 +31,9 @@ pub mod storage;
 pub mod supply;
 pub mod verifier;
 
-pub use crate::core::{AppendOptions, Appended, Core, CoreError, Snapshot};
+pub use crate::core::{
+    AppendOptions, Appended, CommitOptions, Core, CoreError, Draft, DraftOptions, Snapshot,
+};
 pub use crate::corestore::{CoreOptions, Corestore, StoreError, StoreOptions};
 pub use crate::encryption::EncryptionKey;
 pub use crate::extension::Extension;

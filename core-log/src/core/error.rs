@@ -38,6 +38,20 @@ pub enum CoreError {
         /// Its length now.
         length: u64,
     },
+    /// Somebody holds the draft; drop all handles and try again.
+    #[error("draft {name:?} of core {core} is in use; drop what uses it first")]
+    DraftInUse {
+        /// The core.
+        core: Key,
+        /// The draft.
+        name: String,
+    },
+    /// The core was opened from a storage that has no place for drafts; open it from a store.
+    #[error("core {core} has no place for drafts")]
+    NoDrafts {
+        /// The core.
+        core: Key,
+    },
     /// The append would make the log longer than it asked for; nothing was appended.
     #[error("core {core} has {length} blocks and would have more than {max}")]
     TooLong {

@@ -10,6 +10,7 @@ mod append_options;
 mod audit;
 pub(crate) mod batch;
 mod cuts;
+mod draft;
 mod encrypt;
 mod error;
 mod group;
@@ -47,9 +48,11 @@ use crate::supply::SupplyHub;
 use crate::verifier::Verifier;
 
 use self::cuts::Cuts;
+use self::draft::Drafts;
 pub use accept::Accepted;
 pub use append::{Appended, HashedBlocks};
 pub use append_options::AppendOptions;
+pub use draft::{CommitOptions, Draft, DraftOptions};
 pub use error::{AcceptError, CoreError, ProveError};
 pub use group::AppendTicket;
 pub(crate) use group::Flusher;
@@ -91,6 +94,7 @@ struct Inner {
     /// Held by the one [`Exclusive`] handle.
     exclusive: Arc<AsyncMutex<()>>,
     cuts: Cuts,
+    drafts: Drafts,
     supply: SupplyHub,
     events: EventHub,
     extensions: ExtensionHub,
@@ -210,6 +214,7 @@ impl Core {
             flusher,
             exclusive: Arc::default(),
             cuts: Cuts::default(),
+            drafts: Drafts::new(opened.drafts),
             supply: SupplyHub::default(),
             events: EventHub::default(),
             extensions: ExtensionHub::default(),

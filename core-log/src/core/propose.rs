@@ -20,6 +20,20 @@ pub struct Proposal {
     verifier: Verifier,
 }
 
+impl Proposal {
+    /// What `growth` would make of `core`.
+    pub(super) fn new(core: &Inner, growth: Growth) -> Result<Self, CoreError> {
+        let verifier = core.read().verifier.clone();
+        let core = core.key;
+        let verifier = verifier.ok_or(CoreError::NotWritable { core })?;
+        Ok(Self {
+            core,
+            growth,
+            verifier,
+        })
+    }
+}
+
 impl Core {
     /// What an append of `blocks` would make of the log, for its signers to sign. Nothing is
     /// changed; [`Core::append_signed`] does that.
@@ -58,18 +72,12 @@ impl Core {
     pub fn propose(&self, blocks: Vec<Bytes>) -> Result<Proposal, CoreError> {
         check_sizes(&blocks, self.padding())?;
         let inner = &*self.inner;
-        let verifier = inner.read().verifier.clone();
-        let verifier = verifier.ok_or(CoreError::NotWritable { core: inner.key })?;
         let mut growth = inner.growth();
         inner.grow(&mut growth, |start, fork| match self.cipher() {
             Some(cipher) => Ok(encrypt(cipher, &blocks, start, fork)),
             None => Ok(HashedBlocks::hash(blocks)),
         })?;
-        Ok(Proposal {
-            core: inner.key,
-            growth,
-            verifier,
-        })
+        Proposal::new(inner, growth)
     }
 
     /// Appends what was proposed, under a signature that others made.

@@ -125,6 +125,35 @@ impl Snapshot {
         self.length().min(self.cut.length())
     }
 
+    /// The first `length` blocks of this view.
+    ///
+    /// # Errors
+    /// [`CoreError::OutOfBounds`], [`CoreError::SnapshotNotAvailable`],
+    /// [`CoreError::MissingNodes`], [`CoreError::Storage`].
+    pub fn checkout(&self, length: u64) -> Result<Self, CoreError> {
+        if length == self.length() {
+            return Ok(self.clone());
+        }
+        let Some(last) = length.checked_sub(1) else {
+            let roots = Arc::default();
+            return Ok(Self {
+                roots,
+                ..self.clone()
+            });
+        };
+        self.check(last)?;
+        let roots = self.core.inner.load_roots(length);
+        self.check(last)?;
+        Ok(Self {
+            roots: Arc::new(roots?),
+            ..self.clone()
+        })
+    }
+
+    pub(super) fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
     /// Whether block `index` is in this view and can be read without a supplier.
     pub fn has(&self, index: u64) -> bool {
         let shared = self.core.inner.read();

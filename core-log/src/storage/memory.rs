@@ -9,8 +9,8 @@ use ferrocore_primitives::random;
 use zeroize::Zeroizing;
 
 use super::{
-    Alias, CoreHeader, CoreStorage, CoreWrite, Durability, OpenedCore, Storage, StorageError,
-    WriteBatch, lock, set_user_data,
+    Alias, CoreHeader, CoreStorage, CoreWrite, DraftStorage, Durability, OpenedCore, Storage,
+    StorageError, WriteBatch, lock, set_user_data,
 };
 use crate::bitfield::Bitfield;
 use crate::flat_tree;
@@ -112,6 +112,39 @@ impl Storage for Memory {
 struct MemoryCore {
     core: DiscoveryKey,
     state: RwLock<State>,
+    drafts: Arc<MemoryDrafts>,
+}
+
+/// The drafts of one core in memory.
+#[derive(Default)]
+struct MemoryDrafts {
+    drafts: Mutex<HashMap<DiscoveryKey, Arc<MemoryCore>>>,
+}
+
+impl DraftStorage for MemoryDrafts {
+    fn open(&self, draft: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError> {
+        let draft = lock(&self.drafts).get(draft).cloned();
+        Ok(draft.map(MemoryCore::opened))
+    }
+
+    fn create(&self, header: CoreHeader) -> Result<OpenedCore, StorageError> {
+        let discovery_key = header.key.discovery_key();
+        let draft = Arc::new(MemoryCore::new(discovery_key, header));
+        lock(&self.drafts).insert(discovery_key, Arc::clone(&draft));
+        Ok(draft.opened())
+    }
+
+    fn list(&self) -> Result<Vec<CoreHeader>, StorageError> {
+        let drafts = lock(&self.drafts);
+        Ok(drafts
+            .values()
+            .map(|draft| draft.state().header.clone())
+            .collect())
+    }
+
+    fn remove(&self, draft: &DiscoveryKey) -> Result<bool, StorageError> {
+        Ok(lock(&self.drafts).remove(draft).is_some())
+    }
 }
 
 struct State {
@@ -133,6 +166,7 @@ impl MemoryCore {
         Self {
             core,
             state: RwLock::new(state),
+            drafts: Arc::default(),
         }
     }
 
@@ -143,6 +177,7 @@ impl MemoryCore {
         OpenedCore {
             header,
             bitfield,
+            drafts: Some(Arc::clone(&self.drafts) as _),
             storage: self,
         }
     }

@@ -71,14 +71,14 @@ pub trait Storage: Send + Sync + 'static {
     /// [`StorageError::Io`] if the store cannot be listed.
     fn list(&self) -> Result<Vec<DiscoveryKey>, StorageError>;
 
-    /// What the core takes on the disk, in bytes: whole file system blocks, no holes. Zero if it is
-    /// not here.
+    /// What the core and its drafts take on the disk, in bytes: whole file system blocks, no holes.
+    /// Zero if it is not here.
     ///
     /// # Errors
     /// [`StorageError::Io`] if its files cannot be looked at.
     fn disk_bytes(&self, core: &DiscoveryKey) -> Result<u64, StorageError>;
 
-    /// Deletes the core with its names and its secret key; returns the bytes that
+    /// Deletes the core with its drafts, its names and its secret key; returns the bytes that
     /// [`Storage::disk_bytes`] told of it. It is there whole or not at all.
     ///
     /// # Errors
@@ -124,6 +124,36 @@ pub struct OpenedCore {
     pub bitfield: Bitfield,
     /// Reads and writes it; exclusive until dropped.
     pub storage: Arc<dyn CoreStorage>,
+    /// Where its drafts are, if the storage has a place for them.
+    pub drafts: Option<Arc<dyn DraftStorage>>,
+}
+
+/// The drafts of one core. Each is a core by itself, of which only the
+/// [draft](crate::Draft) knows what it means.
+pub trait DraftStorage: Send + Sync + 'static {
+    /// Opens a draft, recovering it first, or `None` if it is not here.
+    ///
+    /// # Errors
+    /// As for [`Storage::open`].
+    fn open(&self, draft: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError>;
+
+    /// Creates a draft that is not here yet.
+    ///
+    /// # Errors
+    /// As for [`Storage::open`].
+    fn create(&self, header: CoreHeader) -> Result<OpenedCore, StorageError>;
+
+    /// What is stored of all drafts, in no particular order; may lag behind those that are open.
+    ///
+    /// # Errors
+    /// [`StorageError`] if one cannot be read.
+    fn list(&self) -> Result<Vec<CoreHeader>, StorageError>;
+
+    /// Deletes a draft, which nobody may have open; returns whether there was one.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`].
+    fn remove(&self, draft: &DiscoveryKey) -> Result<bool, StorageError>;
 }
 
 /// Everything about a core but its blocks, nodes and bits.

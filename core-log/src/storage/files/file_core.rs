@@ -265,6 +265,7 @@ impl FileCore {
             header,
             bitfield,
             storage: Arc::clone(&storage) as _,
+            drafts: None,
         };
         (opened, storage)
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `corestore/primary-key` | the root secret: 32 bytes; locked while the store is open |
 //! | `corestore/cores/aa/bb/<discovery key>/` | one core: `oplog`, `tree`, `bitfield`, `data`, `header` |
+//! | `drafts/<discovery key>/<discovery key of the draft>/` | one draft on that core, in the same files |
 //! | `journal` | a change of several cores, while it is being made |
 //! | `aliases` | which core has which name; made anew from the cores if it is missing |
 //! | `keys/<discovery key>` | the secret key of a core that was imported |
@@ -19,6 +20,7 @@ mod bitfield;
 pub mod block_file;
 mod data;
 mod directory;
+mod drafts;
 mod entry;
 mod file_core;
 mod header;
@@ -53,6 +55,7 @@ use zeroize::Zeroizing;
 use self::aliases::Aliases;
 use self::block_file::OsFile;
 use self::directory::{Access, CoreDirectory, Unusable};
+use self::drafts::Drafts;
 pub use self::file_core::{CoreFiles, FileCore};
 pub use self::journal::{JOURNAL_BYTES_MAX, Journal};
 use self::lock::LockedFile;
@@ -77,6 +80,7 @@ pub struct Files {
     root_secret: Zeroizing<[u8; ROOT_SECRET_BYTES]>,
     aliases: Mutex<Option<Aliases>>,
     secrets: Secrets,
+    drafts: Drafts,
     journal: Journal,
     open_cores: Arc<OpenCores>,
     pool: Arc<Pool>,
@@ -112,14 +116,22 @@ impl Files {
         let root_secret = read_root_secret(&lock).map_err(io_error("read", &path))?;
         let journal = directory.join("journal");
         let journal = Journal::new(Box::new(OsFile::new(journal.clone())), journal);
+        let open_cores = Arc::new(OpenCores::default());
+        let pool = Arc::new(Pool::new(open_files_max));
         let files = Self {
+            drafts: Drafts {
+                directory: place.drafts.clone(),
+                durability,
+                open_cores: Arc::clone(&open_cores),
+                pool: Arc::clone(&pool),
+            },
             durability,
             root_secret,
             aliases: Mutex::new(None),
             secrets: Secrets::new(place.secrets.clone()),
-            open_cores: Arc::new(OpenCores::default()),
+            open_cores,
             journal,
-            pool: Arc::new(Pool::new(open_files_max)),
+            pool,
             _holder: announce_holder(directory)?,
             _lock: lock,
             place,
@@ -192,6 +204,7 @@ impl Storage for Files {
         let Some((mut opened, _)) = self.open_shared(core)? else {
             return Ok(None);
         };
+        opened.drafts = Some(self.drafts.of(core));
         if opened.header.key_pair.is_none() {
             opened.header.key_pair = self.secrets.get(core)?;
         }
@@ -220,6 +233,7 @@ impl Storage for Files {
             self.sync_parents(&directory)?;
         }
         opened.header.key_pair = key_pair;
+        opened.drafts = Some(self.drafts.of(&core));
         Ok(opened)
     }
 
@@ -242,6 +256,7 @@ impl Storage for Files {
         };
         let directory = self.place.of_core(core);
         let freed = self.disk_bytes(core)?;
+        self.drafts.purge(core)?;
         // Renamed it is no core any more, so a crash leaves none with half its files.
         let doomed = directory.with_extension("purged");
         let remove = || {

@@ -22,6 +22,8 @@ pub(super) struct Place {
     pub(super) aliases: PathBuf,
     /// `STORE/keys`.
     pub(super) secrets: PathBuf,
+    /// `STORE/drafts`.
+    pub(super) drafts: PathBuf,
 }
 
 impl Place {
@@ -32,6 +34,7 @@ impl Place {
             corestore,
             aliases: store.join("aliases"),
             secrets: store.join("keys"),
+            drafts: store.join("drafts"),
         }
     }
 
@@ -73,8 +76,13 @@ impl Place {
 
     /// As [`Storage::disk_bytes`](crate::storage::Storage::disk_bytes).
     pub(super) fn disk_bytes(&self, core: &DiscoveryKey) -> Result<u64, StorageError> {
-        let directory = self.of_core(core);
-        disk_bytes(&directory).map_err(io_error("look at", &directory))
+        let of = |directory: &Path| disk_bytes(directory).map_err(io_error("look at", directory));
+        let drafts = self.drafts.join(core.to_hex());
+        let mut bytes = of(&self.of_core(core))? + own_bytes(&drafts);
+        for draft in entries(&drafts)? {
+            bytes += of(&draft)?;
+        }
+        Ok(bytes)
     }
 
     /// The names that the cores themselves tell.
@@ -126,6 +134,11 @@ fn disk_bytes(directory: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
+/// What a directory takes by itself.
+fn own_bytes(directory: &Path) -> u64 {
+    fs::metadata(directory).map_or(0, |metadata| allocated(&metadata))
+}
+
 #[cfg(unix)]
 fn allocated(metadata: &fs::Metadata) -> u64 {
     512 * std::os::unix::fs::MetadataExt::blocks(metadata)
@@ -137,7 +150,7 @@ fn allocated(metadata: &fs::Metadata) -> u64 {
 }
 
 /// The entries of a directory; none if it does not exist or is none.
-fn entries(directory: &Path) -> Result<Vec<PathBuf>, StorageError> {
+pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>, StorageError> {
     use io::ErrorKind::{NotADirectory, NotFound};
     let read = |directory| -> io::Result<Vec<PathBuf>> {
         fs::read_dir(directory)?
@@ -151,7 +164,7 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, StorageError> {
 }
 
 /// The discovery key a core's directory is named after, if it holds an oplog.
-fn parse_core(directory: &Path) -> Option<DiscoveryKey> {
+pub(super) fn parse_core(directory: &Path) -> Option<DiscoveryKey> {
     let key = parse_hex(directory.file_name()?.to_str()?)?;
     directory.join("oplog").exists().then_some(key.into())
 }

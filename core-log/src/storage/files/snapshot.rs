@@ -51,6 +51,7 @@ pub(super) fn open(
         watch: read.watch,
     };
     Ok(Some(OpenedCore {
+        drafts: None,
         header,
         bitfield: read.bitfield,
         storage: Arc::new(storage),

@@ -1,0 +1,146 @@
+//! The drafts of a core: small cores in a directory of their own, which JavaScript knows nothing of.
+//!
+//! `drafts/<discovery key of the core>/<discovery key of the draft>/` holds the files of one; which
+//! name it has says its header.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ferrocore_primitives::keys::DiscoveryKey;
+
+use super::block_file::{BlockFile, OsFile};
+use super::directory::{Access, CoreDirectory};
+use super::file_core::{CoreFiles, FileCore};
+use super::open_cores::OpenCores;
+use super::place::{core_files, entries, parse_core};
+use super::pool::Pool;
+use super::positional::sync_directory;
+use super::{create_directories, file_error, io_error, remove_directory};
+use crate::storage::{CoreHeader, DraftStorage, Durability, OpenedCore, StorageError};
+
+/// The drafts of all cores of a store.
+pub(super) struct Drafts {
+    pub(super) directory: PathBuf,
+    pub(super) durability: Durability,
+    pub(super) open_cores: Arc<OpenCores>,
+    pub(super) pool: Arc<Pool>,
+}
+
+impl Drafts {
+    /// Those of one core.
+    pub(super) fn of(&self, core: &DiscoveryKey) -> Arc<dyn DraftStorage> {
+        Arc::new(CoreDrafts {
+            store: self.directory.clone(),
+            directory: self.directory.join(core.to_hex()),
+            durability: self.durability,
+            open_cores: Arc::clone(&self.open_cores),
+            pool: Arc::clone(&self.pool),
+        })
+    }
+
+    /// Deletes those of one core.
+    pub(super) fn purge(&self, core: &DiscoveryKey) -> Result<(), StorageError> {
+        let directory = self.directory.join(core.to_hex());
+        remove_directory(&directory).map_err(io_error("remove", &directory))
+    }
+}
+
+/// The drafts of one core.
+struct CoreDrafts {
+    /// Above the directories of all cores.
+    store: PathBuf,
+    directory: PathBuf,
+    durability: Durability,
+    open_cores: Arc<OpenCores>,
+    pool: Arc<Pool>,
+}
+
+impl CoreDrafts {
+    fn directory_of(&self, draft: &DiscoveryKey) -> PathBuf {
+        self.directory.join(draft.to_hex())
+    }
+
+    fn files_of(
+        &self,
+        draft: &DiscoveryKey,
+        access: Access,
+    ) -> Result<Option<CoreFiles>, StorageError> {
+        let directory = self.directory_of(draft);
+        let path = directory.join("oplog");
+        let Some(registration) = OpenCores::register(&self.open_cores, *draft) else {
+            let holder = Some(std::process::id());
+            return Err(StorageError::Locked { path, holder });
+        };
+        let pool = Arc::clone(&self.pool);
+        let opened = CoreDirectory::open(directory.clone(), access, pool, Box::new(registration));
+        let opened = opened.map_err(file_error("open", &path))?;
+        Ok(opened.map(|opened| core_files(directory, |name| opened.file(name))))
+    }
+
+    fn peek(&self, draft: &DiscoveryKey) -> Result<Option<CoreHeader>, StorageError> {
+        let directory = self.directory_of(draft);
+        FileCore::peek(draft, || {
+            let path = directory.clone();
+            let file =
+                |name: &str| -> Box<dyn BlockFile> { Box::new(OsFile::read_only(path.join(name))) };
+            Ok(Some(core_files(directory.clone(), file)))
+        })
+    }
+}
+
+impl DraftStorage for CoreDrafts {
+    fn open(&self, draft: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError> {
+        match self.files_of(draft, Access::Write)? {
+            Some(files) => FileCore::open(draft, files, self.durability),
+            None => Ok(None),
+        }
+    }
+
+    fn create(&self, header: CoreHeader) -> Result<OpenedCore, StorageError> {
+        let draft = header.key.discovery_key();
+        let directory = self.directory_of(&draft);
+        create_directories(&directory)?;
+        let not_there = || io_error("create", &directory)(io::ErrorKind::NotFound.into());
+        let files = self
+            .files_of(&draft, Access::Create)?
+            .ok_or_else(not_there)?;
+        let opened = FileCore::create(files, header, self.durability)?;
+        if self.durability == Durability::Sync {
+            let above = [
+                Some(&*self.directory),
+                Some(&*self.store),
+                self.store.parent(),
+            ];
+            for directory in above.into_iter().flatten() {
+                sync_directory(directory).map_err(io_error("sync", directory))?;
+            }
+        }
+        Ok(opened)
+    }
+
+    fn list(&self) -> Result<Vec<CoreHeader>, StorageError> {
+        let drafts = entries(&self.directory)?;
+        let drafts = drafts.iter().filter_map(|directory| parse_core(directory));
+        let header = |draft| self.peek(&draft).transpose();
+        drafts.filter_map(header).collect()
+    }
+
+    fn remove(&self, draft: &DiscoveryKey) -> Result<bool, StorageError> {
+        let Some(_locked) = self.files_of(draft, Access::Write)? else {
+            return Ok(false);
+        };
+        let directory = self.directory_of(draft);
+        // Renamed it is no draft any more, so a crash leaves none with half its files.
+        let doomed = directory.with_extension("purged");
+        let remove = || {
+            remove_directory(&doomed)?;
+            fs::rename(&directory, &doomed)?;
+            sync_directory(&self.directory)?;
+            remove_directory(&doomed)
+        };
+        remove().map_err(io_error("remove", &directory))?;
+        Ok(true)
+    }
+}
