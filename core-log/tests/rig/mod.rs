@@ -1,6 +1,7 @@
 //! Cores on files in memory: quick to copy, to damage, and to cut the power of.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod drafts;
 pub(crate) mod power;
 pub(crate) mod rng;
 pub(crate) mod store;
@@ -14,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ferrocore_log::storage::files::block_file::BlockFile;
 use ferrocore_log::storage::files::{CoreFiles, FileCore};
-use ferrocore_log::storage::{CoreHeader, Head, StorageError};
+use ferrocore_log::storage::{CoreHeader, Head, OpenedCore, StorageError};
 use ferrocore_log::{Core, CoreError, Durability, Manifest};
 use ferrocore_primitives::sign::KeyPair;
 
@@ -280,7 +281,8 @@ pub(crate) fn create_from(
     header: CoreHeader,
     durability: Durability,
 ) -> Result<Core, StorageError> {
-    let opened = FileCore::create(disk.core_files(), header, durability)?;
+    let mut opened = FileCore::create(disk.core_files(), header, durability)?;
+    opened.drafts = Some(drafts::of(disk, durability));
     match Core::open(opened, Some(key_pair()), durability) {
         Err(CoreError::Storage(error)) => Err(error),
         result => Ok(result.unwrap()),
@@ -290,6 +292,10 @@ pub(crate) fn create_from(
 pub(crate) fn open(disk: &Disk, durability: Durability) -> Result<Option<Core>, StorageError> {
     let core = header().key.discovery_key();
     let opened = FileCore::open(&core, disk.core_files(), durability)?;
+    let opened = opened.map(|opened| OpenedCore {
+        drafts: Some(drafts::of(disk, durability)),
+        ..opened
+    });
     let start = |opened| match Core::open(opened, Some(key_pair()), durability) {
         Err(CoreError::Storage(error)) => Err(error),
         result => Ok(result.unwrap()),
