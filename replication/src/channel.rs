@@ -12,12 +12,14 @@ use ferrocore_primitives::time::Time;
 use crate::announcer::Announcer;
 use crate::downloads::Downloads;
 use crate::extensions::Extensions;
-use crate::limits::{INVALID_REQUESTS_MAX, UPLOAD_BUFFER_TARGET};
+use crate::limits::{
+    INVALID_REQUESTS_MAX, UPLOAD_BUFFER_TARGET, UPLOAD_TOGETHER_BYTES, UPLOADS_TOGETHER,
+};
 use crate::messages::{Message, NoData, Reason, Request, Sync};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::peer::{Peer, RemoteBlocks};
 use crate::stats::Stats;
-use crate::uploads::{self, Answer, Question, Uploads};
+use crate::uploads::{self, Answer, Question, Turn, Uploads};
 use crate::wire::Wire;
 
 /// A core that both sides may replicate.
@@ -141,13 +143,13 @@ impl CoreChannel {
         while wire.buffered_bytes() < UPLOAD_BUFFER_TARGET {
             // What is refused because of our fork must not look like unwillingness.
             self.announcer.move_on(&self.core, &self.peer, wire);
-            match self.uploads.pop() {
+            match self.uploads.pop(UPLOADS_TOGETHER) {
                 None if self
                     .extensions
                     .send_next(&self.core, self.downloads.supplier(), wire) => {}
                 None => break,
-                Some(Question::Request(request)) => self.answer(&request, wire)?,
-                Some(Question::Want(want)) => {
+                Some(Turn::Requests(requests)) => self.answer_all(requests, wire)?,
+                Some(Turn::Want(want)) => {
                     if let Some(message) = uploads::tell(&self.core, want) {
                         wire.send(&message);
                     }
@@ -241,11 +243,30 @@ impl CoreChannel {
         }
     }
 
-    fn answer(&mut self, request: &Request, wire: &mut Wire<'_>) -> Result<(), PeerMisbehaved> {
+    fn answer_all(
+        &mut self,
+        requests: Vec<Request>,
+        wire: &mut Wire<'_>,
+    ) -> Result<(), PeerMisbehaved> {
+        let answers = uploads::answer(&self.core, &requests, UPLOAD_TOGETHER_BYTES);
+        let mut requests = requests.into_iter();
+        for (answer, request) in answers.into_iter().zip(requests.by_ref()) {
+            self.answer(&request, answer, wire)?;
+        }
+        self.uploads.put_back(requests);
+        Ok(())
+    }
+
+    fn answer(
+        &mut self,
+        request: &Request,
+        answer: Answer,
+        wire: &mut Wire<'_>,
+    ) -> Result<(), PeerMisbehaved> {
         let Answer {
             message,
             is_invalid,
-        } = uploads::answer(&self.core, request);
+        } = answer;
         self.invalid_requests += u32::from(is_invalid);
         if self.invalid_requests == INVALID_REQUESTS_MAX {
             return Err(PeerMisbehaved::TooManyInvalidRequests);

@@ -39,6 +39,13 @@ pub const UPLOADS_MAX: usize = 16_384;
 /// Answers are made while fewer bytes than this wait to be written.
 pub const UPLOAD_BUFFER_TARGET: usize = 128 * 1024;
 
+/// Most requests of a channel that are answered together, so that their blocks are hashed in SIMD lanes.
+pub const UPLOADS_TOGETHER: usize = 32;
+
+/// Bytes of blocks that are read to be answered together; a larger block is answered alone. Four of 64 KiB,
+/// which is what a drive's are, keep the lanes busy.
+pub const UPLOAD_TOGETHER_BYTES: usize = 256 * 1024;
+
 /// When more bytes than this wait to be written, nothing more is read from the peer: it makes us
 /// talk and does not listen.
 pub const OUTPUT_MAX: usize = FRAME_LEN_MAX + 4 * 1024 * 1024;

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 
 use ferrocore_log::Core;
 use ferrocore_log::core::ProveError;
-use ferrocore_log::proof::ProofRequest;
+use ferrocore_log::proof::{Proof, ProofRequest};
 
 use crate::messages::{BitfieldWords, Data, Message, NoData, Range, Reason, Request, Want};
 
@@ -34,6 +34,14 @@ pub(crate) enum Question {
     /// With a proof.
     Request(Request),
     /// With the blocks that are here.
+    Want(Want),
+}
+
+/// Questions that are answered together.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// In order.
+    Requests(Vec<Request>),
     Want(Want),
 }
 
@@ -65,18 +73,48 @@ impl Uploads {
         self.live.remove(&id);
     }
 
-    /// The next question to answer.
-    pub(crate) fn pop(&mut self) -> Option<Question> {
-        loop {
+    /// What to answer next: one want, or requests that follow each other, at most `max`.
+    pub(crate) fn pop(&mut self, max: usize) -> Option<Turn> {
+        let mut requests = Vec::new();
+        while requests.len() < max {
+            match self.front() {
+                Some(Question::Request(_)) => {}
+                Some(Question::Want(_)) if requests.is_empty() => {}
+                _ => break,
+            }
             let ticket = self.urgent.pop_front().or_else(|| self.queue.pop_front())?;
-            let Question::Request(request) = &ticket.question else {
-                return Some(ticket.question);
-            };
-            if self.live.get(&request.id) == Some(&ticket.number) {
-                self.live.remove(&request.id);
-                return Some(ticket.question);
+            match ticket.question {
+                Question::Want(want) => return Some(Turn::Want(want)),
+                Question::Request(request)
+                    if self.live.get(&request.id) == Some(&ticket.number) =>
+                {
+                    self.live.remove(&request.id);
+                    requests.push(request);
+                }
+                Question::Request(_) => {} // taken back
             }
         }
+        (!requests.is_empty()).then_some(Turn::Requests(requests))
+    }
+
+    /// Puts requests back that were popped last, in their order.
+    pub(crate) fn put_back(&mut self, requests: impl DoubleEndedIterator<Item = Request>) {
+        for request in requests.rev() {
+            let number = self.next_ticket;
+            self.next_ticket += 1;
+            self.live.insert(request.id, number);
+            let queue = match request.priority {
+                0 => &mut self.queue,
+                _ => &mut self.urgent,
+            };
+            let question = Question::Request(request);
+            queue.push_front(Ticket { number, question });
+        }
+    }
+
+    fn front(&self) -> Option<&Question> {
+        let ticket = self.urgent.front().or_else(|| self.queue.front());
+        ticket.map(|ticket| &ticket.question)
     }
 }
 
@@ -88,8 +126,34 @@ pub(crate) struct Answer {
     pub(crate) is_invalid: bool,
 }
 
-/// Answers a request from what `core` has.
-pub(crate) fn answer(core: &Core, request: &Request) -> Answer {
+/// Answers requests from what `core` has: the first, and more as long as their blocks come to no more than
+/// `bytes_max` bytes.
+pub(crate) fn answer(core: &Core, requests: &[Request], bytes_max: usize) -> Vec<Answer> {
+    let length = core.length();
+    let asked: Vec<_> = requests
+        .iter()
+        .map(|request| within(&request.proof, length))
+        .collect();
+    let proofs = core.prove_all(&asked, bytes_max);
+    let answers = requests.iter().zip(proofs);
+    let answers = answers.map(|(request, proof)| answer_with(core, request, proof));
+    answers.collect()
+}
+
+/// A block past our end is one that we do not have, not nonsense: the peer may know a longer log.
+fn within(asked: &ProofRequest, length: u64) -> ProofRequest {
+    let is_past_end = asked.block.is_some_and(|block| block.index >= length);
+    match is_past_end {
+        true => ProofRequest {
+            fork: asked.fork,
+            manifest: asked.manifest,
+            ..ProofRequest::default()
+        },
+        false => asked.clone(),
+    }
+}
+
+fn answer_with(core: &Core, request: &Request, proof: Result<Option<Proof>, ProveError>) -> Answer {
     let none = |reason| Answer {
         message: Message::NoData(NoData {
             request: request.id,
@@ -97,22 +161,7 @@ pub(crate) fn answer(core: &Core, request: &Request) -> Answer {
         }),
         is_invalid: reason == Reason::InvalidRequest,
     };
-    // A block past our end is one that we do not have, not nonsense: the peer may know a longer log.
-    let is_past_end = request
-        .proof
-        .block
-        .is_some_and(|block| block.index >= core.length());
-    let manifest_only = ProofRequest {
-        fork: request.proof.fork,
-        manifest: request.proof.manifest,
-        ..ProofRequest::default()
-    };
-    let asked = if is_past_end {
-        &manifest_only
-    } else {
-        &request.proof
-    };
-    match core.prove(asked) {
+    match proof {
         Ok(Some(proof)) => Answer {
             message: Message::Data(Data {
                 request: request.id,
@@ -171,13 +220,43 @@ mod tests {
         })
     }
 
+    fn ids_of(turn: Turn) -> Vec<u64> {
+        match turn {
+            Turn::Requests(requests) => requests.iter().map(|request| request.id).collect(),
+            Turn::Want(want) => vec![want.start],
+        }
+    }
+
     fn ids(uploads: &mut Uploads) -> Vec<u64> {
-        std::iter::from_fn(|| uploads.pop())
-            .map(|question| match question {
-                Question::Request(request) => request.id,
-                Question::Want(want) => want.start,
-            })
-            .collect()
+        let turns = std::iter::from_fn(|| uploads.pop(1));
+        turns.flat_map(ids_of).collect()
+    }
+
+    /// Goal: requests are answered together without overtaking, and what found no room goes first
+    /// the next time.
+    #[test]
+    fn requests_are_popped_together_and_put_back_in_order() {
+        let mut uploads = Uploads::default();
+        (1..=4).for_each(|id| uploads.push(request(id, 0)));
+        uploads.push(Question::Want(Want {
+            start: 77,
+            length: 32,
+            any: false,
+        }));
+        uploads.push(request(5, 0));
+        uploads.push(request(6, 1));
+        uploads.cancel(2);
+        let Some(Turn::Requests(requests)) = uploads.pop(3) else {
+            panic!("requests come first");
+        };
+        assert_eq!(ids_of(Turn::Requests(requests.clone())), [6, 1, 3]);
+        uploads.put_back(requests.into_iter().skip(1));
+        uploads.cancel(3);
+        assert_eq!(uploads.pop(9).map(ids_of), Some(vec![1, 4]));
+        assert_eq!(uploads.pop(9).map(ids_of), Some(vec![77]));
+        assert_eq!(uploads.pop(9).map(ids_of), Some(vec![5]));
+        assert_eq!(uploads.pop(9), None);
+        assert!(uploads.live.is_empty());
     }
 
     #[test]
