@@ -37,6 +37,9 @@ use super::record::FRAME_BYTES;
 const NAMES: [&str; 5] = ["oplog", "tree", "bitfield", "data", "header"];
 const OPLOG: usize = 0;
 
+/// `bb`, `aa` and `cores`: each is made for the first core in it.
+const DIRECTORIES_ABOVE: usize = 3;
+
 /// What is done with the files of a core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
@@ -68,8 +71,11 @@ pub(super) struct CoreDirectory {
     files: RwLock<Files>,
     /// Since the pool's hand passed.
     used: AtomicBool,
-    /// Whether the entry of a file in the directory may not have reached the device yet.
+    /// Whether the entry of a file in the directory may not have reached the device yet: also
+    /// that of a file which whoever had it open before did not sync.
     new: [AtomicBool; NAMES.len()],
+    /// Whether the entry of the directory itself, or of those above it, may not have.
+    is_new: AtomicBool,
     /// Kept until all files are closed.
     _guard: Box<dyn Send + Sync>,
 }
@@ -139,7 +145,8 @@ impl CoreDirectory {
             pool,
             files: RwLock::new(files),
             used: AtomicBool::new(true),
-            new: [true, false, false, false, false].map(AtomicBool::new),
+            new: [const { AtomicBool::new(true) }; NAMES.len()],
+            is_new: AtomicBool::new(true),
             _guard: guard,
         });
         directory.join_pool();
@@ -299,10 +306,21 @@ impl CoreDirectory {
             file.sync_data()?;
             let new = self.new.get(number);
             match new.is_some_and(|new| new.swap(false, Ordering::Relaxed)) {
-                true => positional::sync_directory(&self.path),
+                true => self.sync_entries(),
                 false => Ok(()),
             }
         })
+    }
+
+    /// Makes the files' entries survive a power cut, and with them those of the directories
+    /// above: `cores/aa/bb/<discovery key>`.
+    fn sync_entries(&self) -> io::Result<()> {
+        positional::sync_directory(&self.path)?;
+        if self.is_new.swap(false, Ordering::Relaxed) {
+            let mut above = self.path.ancestors().skip(1).take(DIRECTORIES_ABOVE);
+            above.try_for_each(positional::sync_directory)?;
+        }
+        Ok(())
     }
 
     // A panic while files are used leaves them open; nothing is half done.

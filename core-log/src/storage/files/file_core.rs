@@ -138,6 +138,9 @@ impl FileCore {
     ) -> Result<(OpenedCore, Arc<Self>), StorageError> {
         let core = header.key.discovery_key();
         let parts = Parts::new(&core, files);
+        if parts.bitfield.len()? > 0 {
+            parts.bitfield.set_len(0)?; // of one that a power cut took as it was created
+        }
         let mut writer = Writer {
             oplog: Oplog::empty(parts.oplog),
             bitfield: BitfieldFile::empty(parts.bitfield),

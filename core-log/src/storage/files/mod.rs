@@ -113,7 +113,11 @@ impl Files {
         create_directories(&place.corestore)?;
         let path = place.primary_key();
         let lock = lock_store(directory, &path)?;
-        let root_secret = read_root_secret(&lock).map_err(io_error("read", &path))?;
+        let (root_secret, is_new) = read_root_secret(&lock).map_err(io_error("read", &path))?;
+        // Every name depends on the secret: it must not be lost whatever the durability.
+        if is_new || durability == Durability::Sync {
+            sync_store(directory, &place.corestore)?;
+        }
         let journal = directory.join("journal");
         let journal = Journal::new(Box::new(OsFile::new(journal.clone())), journal);
         let open_cores = Arc::new(OpenCores::default());
@@ -229,9 +233,6 @@ impl Storage for Files {
             .ok_or_else(not_there)?;
         let (mut opened, shared) = FileCore::create_shared(files, header, self.durability)?;
         self.open_cores.attach(&shared);
-        if self.durability == Durability::Sync {
-            self.sync_parents(&directory)?;
-        }
         opened.header.key_pair = key_pair;
         opened.drafts = Some(self.drafts.of(&core));
         Ok(opened)
@@ -289,14 +290,19 @@ impl Storage for Files {
     }
 }
 
-impl Files {
-    /// Syncs the directories above a new core's.
-    fn sync_parents(&self, directory: &Path) -> Result<(), StorageError> {
-        let parents = directory.ancestors().skip(1);
-        for parent in parents.take_while(|parent| parent.starts_with(&self.place.cores)) {
-            sync_directory(parent).map_err(io_error("sync", parent))?;
+/// Makes the entries of the store's directories survive a power cut, and that of the store.
+fn sync_store(directory: &Path, corestore: &Path) -> Result<(), StorageError> {
+    for synced in [corestore, directory] {
+        sync_directory(synced).map_err(io_error("sync", synced))?;
+    }
+    // Whose directory the store is in, may not let us open it.
+    let parent = directory.canonicalize().ok();
+    let parent = parent.as_deref().and_then(Path::parent);
+    match parent.map_or(Ok(()), sync_directory) {
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+            Err(io_error("sync", directory)(error))
         }
-        Ok(())
+        _ => Ok(()),
     }
 }
 
@@ -330,20 +336,19 @@ fn holder(directory: &Path) -> Option<u32> {
     }
 }
 
-/// Reads the root secret, making it first if the file is new.
+/// Reads the root secret, making it first if the file is new, and says whether it is.
 fn read_root_secret(
     LockedFile { file, .. }: &LockedFile,
-) -> io::Result<Zeroizing<[u8; ROOT_SECRET_BYTES]>> {
+) -> io::Result<(Zeroizing<[u8; ROOT_SECRET_BYTES]>, bool)> {
     let (mut file, mut secret) = (file, Zeroizing::new([0; ROOT_SECRET_BYTES]));
     if file.metadata()?.len() >= ROOT_SECRET_BYTES as u64 {
         file.read_exact(secret.as_mut_slice())?;
-        return Ok(secret);
+        return Ok((secret, false));
     }
     random::fill(secret.as_mut_slice());
     file.write_all(secret.as_slice())?;
-    // Every name depends on it: it must not be lost whatever the durability.
     file.sync_all()?;
-    Ok(secret)
+    Ok((secret, true))
 }
 
 fn create_directories(path: &Path) -> Result<(), StorageError> {

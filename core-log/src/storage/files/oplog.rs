@@ -85,6 +85,8 @@ pub(super) enum Damage {
     TooLong,
     /// Neither slot holds a header.
     NoHeader,
+    /// As long as an oplog, but zeros: a power cut came before its first sync, or took all of it.
+    Blank,
     /// A header of a later version.
     Version(u64),
 }
@@ -99,6 +101,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Contents>, Damage> {
     let lost = |slot: &[u8]| slot.iter().any(|byte| *byte != 0);
     let (slots, slot, lost_slot) = match (parse_slot(first)?, parse_slot(second)?) {
         (None, None) if (bytes.len() as u64) < ENTRIES_OFFSET => return Ok(None),
+        (None, None) if bytes.iter().all(|byte| *byte == 0) => return Err(Damage::Blank),
         (None, None) => return Err(Damage::NoHeader),
         (Some((bit, slot)), None) => ([bit, bit], slot, lost(second)),
         (None, Some((bit, slot))) => ([!bit, bit], slot, lost(first)),
@@ -354,7 +357,8 @@ mod tests {
     fn what_is_no_oplog_is_told_apart() {
         assert!(parse(&[]).unwrap().is_none());
         assert!(parse(&[0; 100]).unwrap().is_none());
-        assert_eq!(parse(&[0; 8192]).unwrap_err(), Damage::NoHeader);
+        assert_eq!(parse(&[0; 8192]).unwrap_err(), Damage::Blank);
+        assert_eq!(parse(&[1; 8192]).unwrap_err(), Damage::NoHeader);
         let mut bytes = Vec::new();
         record::put(&mut bytes, false, false, |out| out.push(2));
         assert_eq!(parse(&bytes).unwrap_err(), Damage::Version(2));

@@ -49,6 +49,8 @@ pub(super) fn read(
     let contents = match oplog::read(oplog)? {
         Ok(Some(contents)) => contents,
         Ok(None) => return Ok(None),
+        // Nothing of it was ever flushed: it was being created.
+        Err(Damage::Blank) if !tree.reaches_past(0)? => return Ok(None),
         Err(damage) => return Err(refuse(core, oplog, &damage)),
     };
     tree.check_format()?;
@@ -184,7 +186,9 @@ fn refuse(core: &DiscoveryKey, oplog: &Part, damage: &Damage) -> StorageError {
             path: oplog.path().clone(),
             reason: format!("header version {version}; a newer program wrote it"),
         },
-        Damage::NoHeader => corrupt(core, "oplog", 0, "both headers are damaged".to_owned()),
+        Damage::NoHeader | Damage::Blank => {
+            corrupt(core, "oplog", 0, "both headers are damaged".to_owned())
+        }
         Damage::TooLong => corrupt(core, "oplog", 0, "it is too long to be one".to_owned()),
     }
 }

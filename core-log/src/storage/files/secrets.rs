@@ -74,7 +74,8 @@ fn create_private_directory(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(path)
+    builder.recursive(true).create(path)?;
+    path.parent().map_or(Ok(()), sync_directory)
 }
 
 fn private_file(path: &Path) -> io::Result<fs::File> {
