@@ -70,6 +70,8 @@ pub(crate) enum FaultKind {
     Full,
     /// The device is full after half of a write.
     Short,
+    /// A read gives half of what is there; nothing else fails.
+    ShortRead,
 }
 
 struct MemFile {
@@ -176,7 +178,8 @@ impl MemFile {
         {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let Some(fault) = state.fault() else {
+        let fault = state.fault();
+        let Some(fault) = fault.filter(|fault| !matches!(fault, FaultKind::ShortRead)) else {
             state.change(Change { file, what });
             return Ok(());
         };
@@ -188,24 +191,28 @@ impl MemFile {
         Err(fault.into())
     }
 
-    fn look<T>(&self, look: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
+    /// Looks at the file; the flag says whether only at half of what was asked for.
+    fn look<T>(&self, look: impl FnOnce(&[u8], bool) -> T) -> io::Result<T> {
         let mut state = self.disk.lock();
-        match state.fault() {
-            Some(fault) => Err(fault.into()),
-            None => Ok(look(state.files.get(self.name).map_or(&[], Vec::as_slice))),
+        let fault = state.fault();
+        let halved = matches!(fault, Some(FaultKind::ShortRead));
+        if let Some(fault) = fault.filter(|_| !halved) {
+            return Err(fault.into());
         }
+        let file = state.files.get(self.name);
+        Ok(look(file.map_or(&[], Vec::as_slice), halved))
     }
 }
 
 impl BlockFile for MemFile {
     fn len(&self) -> io::Result<u64> {
-        self.look(|bytes| bytes.len() as u64)
+        self.look(|bytes, _| bytes.len() as u64)
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        self.look(|bytes| {
+        self.look(|bytes, halved| {
             let rest = bytes.get(offset as usize..).unwrap_or_default();
-            let count = rest.len().min(buffer.len());
+            let count = rest.len().min(buffer.len()) / if halved { 2 } else { 1 };
             buffer[..count].copy_from_slice(&rest[..count]);
             count
         })
@@ -232,7 +239,7 @@ impl BlockFile for MemFile {
 impl From<FaultKind> for io::Error {
     fn from(fault: FaultKind) -> Self {
         match fault {
-            FaultKind::Broken => Self::other("input/output error"),
+            FaultKind::Broken | FaultKind::ShortRead => Self::other("input/output error"),
             FaultKind::Full | FaultKind::Short => Self::from(io::ErrorKind::StorageFull),
         }
     }

@@ -35,8 +35,22 @@ impl Part {
     }
 
     /// Fills `buffer` from `offset` on as far as the file goes, and says how far.
+    ///
+    /// What is not read is taken for not there, and may be written over: so an early end is made
+    /// sure of.
     pub(super) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, StorageError> {
-        self.name("read", self.file.read(offset, buffer))
+        let mut last = None;
+        loop {
+            let count = self.name("read", self.file.read(offset, buffer))?;
+            if count == buffer.len() || offset.saturating_add(count as u64) >= self.len()? {
+                return Ok(count);
+            }
+            // The file may have grown meanwhile; then the next try reads more.
+            if last.replace(count) == Some(count) {
+                let ends_early = io::Error::from(io::ErrorKind::UnexpectedEof);
+                return self.name("read", Err(ends_early));
+            }
+        }
     }
 
     /// Where the next bytes may be that are not of a hole.
