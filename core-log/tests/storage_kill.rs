@@ -15,7 +15,9 @@ use ferrocore_log::{Core, Corestore, Durability, StoreOptions};
 use rig::rng::{Rng, from_env};
 
 const KILLS: usize = 30;
-const WORKLOADS: usize = 5;
+const WORKLOADS: usize = 6;
+/// The one that changes two cores together.
+const TOGETHER: usize = 5;
 /// Tells the other process which store to work on, and how.
 const CHILD: &str = "FERROCORE_KILL_CHILD";
 const NAME: &str = "a_killed_process_loses_nothing";
@@ -73,11 +75,15 @@ fn parse(line: &str) -> Option<Told> {
 
 /// Works on the store until killed.
 fn work(directory: &Path, workload: usize) {
-    let core = open(directory, workload);
+    let (store, core) = open(directory, workload);
     let steps = core.user_data("steps").map_or(0, |steps| number(&steps));
+    let _twin_stays_open = (workload == TOGETHER).then(|| store.get_named("twin").unwrap());
     let mut out = std::io::stdout();
     for step in steps + 1.. {
-        run(&core, workload, step);
+        match workload {
+            TOGETHER => run_together(&store, &core, step),
+            _ => run(&core, workload, step),
+        }
         let told = (step, core.fork(), core.length());
         let line = format!("told {} {} {}\n", told.0, told.1, told.2);
         out.write_all(line.as_bytes()).unwrap();
@@ -85,13 +91,27 @@ fn work(directory: &Path, workload: usize) {
     }
 }
 
-fn open(directory: &Path, workload: usize) -> Core {
+fn open(directory: &Path, workload: usize) -> (Corestore, Core) {
     let durability = match workload {
         4 => Durability::Sync,
         _ => Durability::Buffered,
     };
     let store = Corestore::open(directory, StoreOptions::from(durability)).unwrap();
-    store.get_named("killed").unwrap()
+    let core = store.get_named("killed").unwrap();
+    (store, core)
+}
+
+/// One step of two cores that must not be told apart.
+fn run_together(store: &Corestore, core: &Core, step: u64) {
+    let mut batch = store.batch();
+    let (fork, length) = (core.fork(), core.length());
+    for core in [core, &store.get_named("twin").unwrap()] {
+        let blocks = (length..length + 1 + step % 5).map(|index| block(fork, index));
+        batch.append_batch(core, blocks.collect()).unwrap();
+        let note = step.to_le_bytes();
+        batch.set_user_data(core, "steps", Some(&note)).unwrap();
+    }
+    batch.commit().unwrap();
 }
 
 /// One step: each ends by noting its number, and is acknowledged then.
@@ -127,7 +147,7 @@ fn block(fork: u64, index: u64) -> Bytes {
 
 /// All that was told is there, and at most the step after it.
 fn check(directory: &Path, workload: usize, told: Told) {
-    let core = open(directory, workload);
+    let (store, core) = open(directory, workload);
     let steps = core.user_data("steps").map_or(0, |steps| number(&steps));
     assert!(
         (told.steps..=told.steps + 1).contains(&steps),
@@ -148,6 +168,13 @@ fn check(directory: &Path, workload: usize, told: Told) {
             }
             None => assert_eq!(workload, 3, "block {index} is gone"),
         }
+    }
+    if workload == TOGETHER {
+        let twin = store.get_named("twin").unwrap();
+        assert_eq!(twin.length(), core.length());
+        assert_eq!(twin.tree_hash(), core.tree_hash());
+        assert_eq!(twin.user_data("steps"), core.user_data("steps"));
+        return run_together(&store, &core, steps + 1);
     }
     core.append(block(core.fork(), core.length())).unwrap();
 }

@@ -3,6 +3,26 @@
 //! [`Storage`] holds the cores of one store; [`CoreStorage`] holds one of them. Both are semantic:
 //! they speak of blocks, nodes, bits and heads, and leave the layout to the implementation
 //! ([`memory`], [`files`]). Neither verifies anything.
+//!
+//! # What survives what
+//!
+//! | | [`Durability::Buffered`] | [`Durability::Sync`] |
+//! |---|---|---|
+//! | an append, an upgrade, user data | a kill of the process, once the call returns | a power cut, once the call returns |
+//! | a power cut takes | what came after the last flush, truncate or clear, newest first; of blocks appended since the system last wrote them out, bytes, which reading them tells | nothing that was acknowledged |
+//! | the core after a power cut | a head it had, signed and whole | the last acknowledged head, or the one under way |
+//! | who sees a new head | everybody, once it is with the operating system | nobody, before it is on the device: no event, no peer, no reader |
+//! | two histories of one fork and length | never after a kill; after a power cut, if a head was told that the cut took | never |
+//! | truncate and clear | on the device before anything they give up is overwritten or freed | the same |
+//! | a batch over several cores ([`Storage::commit`]) | whole or not at all after a kill; a power cut takes each core back by itself | whole or not at all after either |
+//! | a new core | there after a kill; a power cut in the moment of its creation, before its first flush, may take it | there, directory entries and all, once it is created |
+//! | a new name of a core | likewise | likewise |
+//! | secret keys, the root secret | on the device when the call returns | the same |
+//! | what an append waits for | one or two writes | two syncs, shared by all who append to the core at the same time |
+//!
+//! After a failed write or sync a core refuses work ([`StorageError::Poisoned`]) until it is opened
+//! again, and after a failed batch that may count already, all its cores do until the store is
+//! opened again ([`StorageError::Unfinished`]): nobody knows then what is on the device.
 
 pub mod memory;
 

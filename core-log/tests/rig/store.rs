@@ -99,6 +99,7 @@ impl Storage for DiskStore {
     }
 
     fn open(&self, core: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError> {
+        self.journal.check_open(core)?;
         Ok(self.open_shared(core)?.map(|(opened, _)| opened))
     }
 

@@ -137,8 +137,11 @@ impl Journal {
         state.clear(0, true)
     }
 
-    /// Refuses a core whose batch failed half-way.
-    pub(super) fn check_open(&self, core: &DiscoveryKey) -> Result<(), StorageError> {
+    /// Refuses to open a core whose batch failed half-way.
+    ///
+    /// # Errors
+    /// [`StorageError::Unfinished`].
+    pub fn check_open(&self, core: &DiscoveryKey) -> Result<(), StorageError> {
         let state = lock(&self.state);
         let mut unfinished = state.unfinished.iter();
         match unfinished.any(|cores| cores.contains(core)) {
