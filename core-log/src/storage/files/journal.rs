@@ -13,7 +13,8 @@
 //!
 //! The journal lies outside `corestore/`, and other programs do not know it: between steps 2 and
 //! 4 they see some cores before the batch and some after it, each of them whole. If one of them is
-//! changed by such a program then, the batch is not completed.
+//! changed by such a program then, the batch is not completed. A store opened for reading only sees
+//! the same, and completes nothing.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
