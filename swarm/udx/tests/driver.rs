@@ -136,6 +136,12 @@ async fn a_dropped_stream_resets_its_peer_and_a_shut_one_delivers() {
     let mut read = Vec::new();
     within(b.read_to_end(&mut read)).await.unwrap();
     assert_eq!(read, pattern(300_000));
+    within(b.shutdown()).await.unwrap();
+    assert_eq!(
+        within(b.closed()).await,
+        None,
+        "to end what the other side has ended is no error"
+    );
 }
 
 #[tokio::test]

@@ -239,6 +239,36 @@ fn a_peer_that_forgot_the_stream_after_both_ends_is_no_error() {
 }
 
 #[test]
+fn a_released_stream_delivers_and_waits_for_the_other_end_but_not_for_ever() {
+    // The peer ends too, sends more, or does nothing.
+    for (peer_ends, peer_writes) in [(true, 0), (false, 50_000), (false, 0)] {
+        let mut pair = calm();
+        pair.peers[0].to_write = pattern(1, 100_000);
+        pair.peers[1].finishes = false;
+        pair.run(Duration::from_millis(15), |_| false);
+        let now = pair.now;
+        pair.peers[0].stream.release(now);
+        assert!(pair.run(Duration::from_secs(4), |pair| {
+            pair.peers[1].stream.has_ended()
+        }));
+        assert_eq!(pair.peers[1].heard, pattern(1, 100_000));
+        pair.peers[1].finishes = peer_ends;
+        pair.peers[1].to_write = pattern(2, peer_writes);
+        let start = pair.now;
+        assert!(pair.run(Duration::from_secs(10), |pair| {
+            pair.peers[0].stream.is_closed()
+        }));
+        let waited = pair.now.saturating_since(start);
+        assert_eq!(
+            waited > Duration::from_secs(3),
+            !peer_ends && peer_writes == 0
+        );
+        let reason = (!peer_ends).then_some(CloseReason::Destroyed);
+        assert_eq!(pair.peers[0].stream.close_reason(), reason);
+    }
+}
+
+#[test]
 fn silence_ends_a_stream_within_its_deadline() {
     let dead = Network {
         loss_permille: 1000,

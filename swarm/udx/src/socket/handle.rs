@@ -60,7 +60,6 @@ pub(super) struct State {
     pub(super) relay_to: Option<Weak<Cell>>,
     /// Connects to whoever sends the first packet, as this id.
     pub(super) listens_as: Option<u32>,
-    is_abandoned: bool,
     path: Option<Path>,
     path_is_new: bool,
     reader: Option<Waker>,
@@ -390,7 +389,7 @@ impl Drop for UdxStream {
         if state.relay_to.is_some() {
             return; // a relay lives until its peers are done
         }
-        state.abandon();
+        state.stream.release(self.handle.table.now());
         self.handle.submit(state);
     }
 }
@@ -403,7 +402,6 @@ impl Cell {
                 socket: None,
                 relay_to: None,
                 listens_as: None,
-                is_abandoned: false,
                 path: None,
                 path_is_new: false,
                 reader: None,
@@ -484,9 +482,6 @@ impl State {
 
     /// Wakes whoever has something to find.
     pub(super) fn wake(&mut self) {
-        if self.is_abandoned && self.stream.is_finished() && !self.stream.is_closed() {
-            self.stream.destroy(); // delivered, and nobody reads what may come back
-        }
         if self.stream.is_closed() {
             self.wake_all();
             return;
@@ -517,16 +512,6 @@ impl State {
     fn watch(&mut self, waker: &Waker) {
         if !self.watchers.iter().any(|known| known.will_wake(waker)) {
             self.watchers.push(waker.clone());
-        }
-    }
-
-    /// The owner is gone: what was shut down is still delivered, everything else destroyed.
-    fn abandon(&mut self) {
-        self.is_abandoned = true;
-        if self.stream.is_shut_down() {
-            self.stream.discard_incoming();
-        } else {
-            self.stream.destroy();
         }
     }
 }

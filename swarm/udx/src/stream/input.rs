@@ -43,6 +43,9 @@ impl Stream {
             return;
         }
         self.handle_payload(packet, seq);
+        if matches!(self.life, Life::Closed(_)) {
+            return;
+        }
         self.handle_ack(now, packet, seq);
         self.settle(now);
     }
@@ -61,6 +64,10 @@ impl Stream {
 
     fn handle_payload(&mut self, packet: &Packet<'_>, seq: u64) {
         let kinds = packet.header.kinds;
+        if kinds.has(Kinds::DATA) && self.is_released && self.sender.is_finished() {
+            self.destroy();
+            return;
+        }
         if kinds.has(Kinds::DATA | Kinds::END) {
             self.wants.ack = true;
             match self.receiver.handle(seq, kinds, packet.payload) {
@@ -222,11 +229,14 @@ impl Stream {
 
     /// Both sides have ended and know it of each other: the stream is over, but a peer that missed the last ack
     /// is still answered.
-    fn settle(&mut self, now: Time) {
+    pub(super) fn settle(&mut self, now: Time) {
         if self.life == Life::Connected && self.receiver.is_complete() && self.sender.is_finished()
         {
             self.life = Life::Lingering(now + LINGER);
             self.timers.stop();
+        }
+        if self.life == Life::Connected && self.is_released && self.sender.is_finished() {
+            self.timers.set_release(now + LINGER);
         }
     }
 }

@@ -104,6 +104,7 @@ pub struct Stream {
     window_from: (u64, u64),
     timers: Timers,
     wants: Wants,
+    is_released: bool,
     advertised: u32,
     messages_in: VecDeque<Bytes>,
     messages_out: VecDeque<Bytes>,
@@ -162,6 +163,7 @@ impl Stream {
             window_from: (receiver.next(), sender.una()),
             timers: Timers::new(now),
             wants: Wants::default(),
+            is_released: false,
             advertised: window,
             messages_in: VecDeque::new(),
             messages_out: VecDeque::new(),
@@ -289,11 +291,19 @@ impl Stream {
         bytes
     }
 
-    /// Throws away what the peer sends from now on, so that it can end in its own time.
-    pub fn discard_incoming(&mut self) {
+    /// Nobody will read or write any more: what was written is still delivered if [`finish`](Self::finish) was
+    /// called, what the peer sends is thrown away. Without an end the stream is destroyed; and once the peer has
+    /// everything, when it sends more, or does not end its own side within [`LINGER`](crate::limits::LINGER).
+    pub fn release(&mut self, now: Time) {
+        if !self.sender.is_finishing() {
+            self.destroy();
+            return;
+        }
+        self.is_released = true;
         self.receiver.discard();
         self.messages_in.clear();
         self.offer_window();
+        self.settle(now);
     }
 
     /// The next unordered message.
@@ -392,11 +402,6 @@ impl Stream {
     /// True once the peer has acked the end of this side.
     pub fn is_finished(&self) -> bool {
         self.sender.is_finished() || matches!(self.life, Life::Lingering(_) | Life::Closed(None))
-    }
-
-    /// True after [`finish`](Self::finish).
-    pub fn is_shut_down(&self) -> bool {
-        self.sender.is_finishing()
     }
 
     /// True if an unordered message is waiting.

@@ -19,6 +19,8 @@ pub(super) struct Timers {
     reordering: Option<Time>,
     window_probe: Option<Time>,
     pacing: Option<Time>,
+    /// When a stream that nobody holds is destroyed if its peer has not ended it.
+    release: Option<Time>,
     /// How often the retransmission timer, or the window's, fired in a row.
     backoff: u32,
     heard_at: Time,
@@ -35,6 +37,7 @@ impl Timers {
             reordering: None,
             window_probe: None,
             pacing: None,
+            release: None,
             backoff: 0,
             heard_at: now,
             spoke_at: now,
@@ -73,6 +76,12 @@ impl Timers {
         self.reordering = None;
         self.window_probe = None;
         self.pacing = None;
+        self.release = None;
+    }
+
+    /// Sets the deadline once.
+    pub(super) fn set_release(&mut self, at: Time) {
+        self.release.get_or_insert(at);
     }
 }
 
@@ -91,6 +100,7 @@ impl Stream {
                     timers.reordering,
                     timers.window_probe,
                     timers.pacing,
+                    timers.release,
                     self.keepalive_at(),
                     self.idle_at(),
                 ];
@@ -110,6 +120,10 @@ impl Stream {
             self.abandon(CloseReason::TimedOut);
         }
         if self.life != Life::Connected {
+            return;
+        }
+        if take_if_due(&mut self.timers.release, now) {
+            self.destroy();
             return;
         }
         take_if_due(&mut self.timers.pacing, now);
