@@ -97,12 +97,14 @@ async fn send(to: SocketAddr, count: u32, megabytes: usize) -> Result<(), Box<dy
             std::io::Result::Ok(stream.stats())
         });
     }
+    let (mut retransmits, mut timeouts, mut last) = (0, 0, None);
     while let Some(stats) = tasks.join_next().await {
         let stats = stats??;
-        if count == 1 {
-            eprintln!("{stats:?}");
-        }
+        retransmits += stats.retransmits;
+        timeouts += stats.timeouts;
+        last = Some(stats);
     }
+    eprintln!("{retransmits} retransmits, {timeouts} timeouts; the last stream: {last:?}");
     eprintln!("{:?}", socket.stats());
     Ok(())
 }

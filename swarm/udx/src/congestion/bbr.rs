@@ -121,6 +121,11 @@ impl Bbr {
         self.pacing_rate
     }
 
+    /// What the pacing rate makes of a millisecond.
+    pub(crate) fn bytes_per_millisecond(&self) -> u64 {
+        integer(self.pacing_rate / 1000.0)
+    }
+
     /// Bytes per second that the path was seen to carry of late.
     pub(crate) fn bandwidth(&self) -> f64 {
         self.bandwidth.get().unwrap_or(0.0)

@@ -142,6 +142,9 @@ impl Stream {
 
     fn put_new(&mut self, now: Time, batch: &mut Batch, out: &mut Vec<u8>) {
         let payload_max = self.mtu.payload_max();
+        if batch.count == 0 && self.waits_for_room(batch.count_max) {
+            return;
+        }
         while let Some(size) = self.sender.next_new_size(payload_max) {
             let padding = self.padding_for(size);
             let padded = size + usize::from(padding);
@@ -215,6 +218,19 @@ impl Stream {
         self.pacer.on_sent(size as u64);
         self.arm_after_send(now, is_new, is_new && was_all_acked);
         batch.push(size, path);
+    }
+
+    /// An ack of two packets makes room for two, whose ack makes room for two: many streams on a fast path would
+    /// send nothing but such pairs. So a full window waits until there is room for a batch, as Linux does for its
+    /// own segmentation offload: a third of the window, or what a millisecond carries. Acks are on their way.
+    fn waits_for_room(&self, datagrams_max: usize) -> bool {
+        let (window, in_flight) = (self.bbr.window(), self.sender.in_flight());
+        let room = window.saturating_sub(in_flight);
+        let batch = (self.full_datagram() * datagrams_max as u64)
+            .min(BATCH_BYTES_MAX as u64)
+            .min(window / 3)
+            .min(self.bbr.bytes_per_millisecond());
+        in_flight > 0 && room < batch && self.sender.queued() as u64 > room
     }
 
     fn may_send(&mut self, now: Time) -> bool {
