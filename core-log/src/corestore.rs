@@ -5,6 +5,7 @@
 
 mod batch;
 mod opened;
+mod statics;
 
 use std::fmt;
 #[cfg(feature = "files")]
@@ -168,6 +169,9 @@ pub enum StoreError {
         /// The core.
         core: Key,
     },
+    /// A static core needs a block.
+    #[error("a static core of no blocks cannot be")]
+    Empty,
     /// Somebody holds the core; drop all handles and try again.
     #[error("core {core} is in use; stop what uses it first")]
     InUse {

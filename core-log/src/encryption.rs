@@ -57,6 +57,13 @@ impl EncryptionKey {
         }
     }
 
+    /// The key that encrypts the blocks of `core` and no other, derived from this one
+    /// (JavaScript's `Hypercore.blockEncryptionKey`): what reads a static copy of it. `is_compat`
+    /// says whether the core's key is its signer's bare public key.
+    pub fn of_core(&self, core: &Key, is_compat: bool) -> Self {
+        Self::block_key(*BlockCipher::new(core, self, is_compat).block_key)
+    }
+
     /// The secret itself, to be kept or passed on.
     pub fn secret(&self) -> &[u8; 32] {
         &self.secret

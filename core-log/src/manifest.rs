@@ -110,6 +110,19 @@ impl Manifest {
         Self::of_signer(0, public_key)
     }
 
+    /// The manifest of a static core: version 1, pinned, without signers.
+    pub fn pinned(prologue: Prologue) -> Self {
+        Self {
+            version: 1,
+            allow_patch: false,
+            quorum: 0,
+            signers: Vec::new(),
+            prologue: Some(prologue),
+            linked: None,
+            user_data: None,
+        }
+    }
+
     fn of_signer(version: u64, public_key: PublicKey) -> Self {
         let signer = Signer {
             namespace: namespace::default_namespace(),

@@ -44,9 +44,42 @@ impl HashedBlocks {
         Self { blocks, hashes }
     }
 
+    /// As [`HashedBlocks::hash`], of blocks that one append may carry.
+    ///
+    /// # Errors
+    /// [`CoreError::BlockTooLarge`], [`CoreError::BatchTooLarge`].
+    pub(crate) fn checked(blocks: Vec<Bytes>) -> Result<Self, CoreError> {
+        check_sizes(&blocks, 0)?;
+        Ok(Self::hash(blocks))
+    }
+
     /// The blocks.
     pub fn blocks(&self) -> &[Bytes] {
         &self.blocks
+    }
+
+    pub(crate) fn into_blocks(self) -> Vec<Bytes> {
+        self.blocks
+    }
+
+    /// The leaves, if the first block is number `first`.
+    pub(crate) fn leaves(&self, first: u64) -> impl Iterator<Item = Node> {
+        let blocks = self.blocks.iter().zip(&self.hashes);
+        (first..).zip(blocks).map(|(index, (block, hash))| Node {
+            index: 2 * index,
+            size: block.len() as u64,
+            hash: *hash,
+        })
+    }
+
+    /// The tree of a log of these blocks, with all its nodes; `None` without a block.
+    pub(crate) fn tree(&self) -> Option<(Roots, Vec<Node>)> {
+        let (mut roots, mut nodes) = (Roots::default(), Vec::new());
+        for leaf in self.leaves(0) {
+            nodes.push(leaf);
+            roots.push(leaf, |parent| nodes.push(parent))?;
+        }
+        (!nodes.is_empty()).then_some((roots, nodes))
     }
 }
 

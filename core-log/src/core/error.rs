@@ -76,6 +76,14 @@ pub enum CoreError {
         /// The core.
         core: Key,
     },
+    /// The block is not here, and what was asked for takes all of them; fetch it first.
+    #[error("block {index} of core {core} is not here; fetch it first")]
+    MissingBlock {
+        /// The core.
+        core: Key,
+        /// The first block that is missing.
+        index: u64,
+    },
     /// A block is larger than a peer could be sent; cut it.
     #[error("a block of {size} bytes is larger than {max}; cut it into smaller ones")]
     BlockTooLarge {

@@ -9,6 +9,7 @@ mod append;
 mod append_options;
 mod audit;
 pub(crate) mod batch;
+mod copy;
 mod cuts;
 mod draft;
 mod encrypt;
@@ -313,6 +314,11 @@ impl Core {
     /// Whether this handle can append.
     pub fn is_writable(&self) -> bool {
         !self.is_read_only && self.inner.is_written_here()
+    }
+
+    /// All values kept beside the log.
+    pub(crate) fn all_user_data(&self) -> BTreeMap<String, Vec<u8>> {
+        self.inner.read().user_data.clone()
     }
 
     /// A small value kept beside the log.
