@@ -122,6 +122,7 @@ impl Storage for Uniform {
             drafts: None,
             header: self.header.clone(),
             bitfield,
+            conflicts: None,
             storage: Arc::clone(&self.core) as _,
         }))
     }

@@ -61,6 +61,10 @@ pub enum VerifyError {
     /// The upgrade does not end where the pinned beginning does, or differs from it.
     #[error("the upgrade does not satisfy the core's prologue")]
     Prologue,
+    /// The core is frozen: its signers contradict themselves, so it follows none of them. Nobody
+    /// can help; look at [`Core::conflict`](crate::Core::conflict).
+    #[error("the core is frozen: two histories of it are signed")]
+    Frozen,
     /// The manifest is not the one the key commits to.
     #[error("the manifest does not belong to the core's key")]
     Manifest,
@@ -75,7 +79,7 @@ pub enum VerifyError {
 impl VerifyError {
     /// Whether the sender is not to blame.
     pub fn is_blameless(&self) -> bool {
-        matches!(self, Self::Stale | Self::Storage(_))
+        matches!(self, Self::Stale | Self::Frozen | Self::Storage(_))
     }
 }
 

@@ -35,6 +35,14 @@ pub enum Event {
     },
     /// The manifest has become known.
     Manifest,
+    /// Two histories are signed, so the core is frozen: [`Core::conflict`](crate::Core::conflict)
+    /// holds the evidence.
+    Conflict {
+        /// The fork of both.
+        fork: u64,
+        /// Blocks that both have, and do not agree on.
+        length: u64,
+    },
     /// Events were dropped because this subscriber did not keep up; look at the core anew.
     Lagged,
 }

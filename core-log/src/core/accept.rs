@@ -82,6 +82,9 @@ impl Inner {
         if base.fork != shared.fork || base.length > length || moved {
             return Err(VerifyError::Stale);
         }
+        if changeset.is_upgrade() && shared.conflict.is_some() {
+            return Err(VerifyError::Frozen);
+        }
         let indexes = changeset.blocks.iter().map(|(index, _)| *index);
         let mut blocks: Vec<u64> = indexes.filter(|i| !shared.bitfield.get(*i)).collect();
         blocks.sort_unstable();

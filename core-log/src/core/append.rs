@@ -386,6 +386,7 @@ impl Inner {
     /// Commits `growth` under a signature that holds for it, and tells everybody. It must stand
     /// on the log as it is, under the writer lock.
     pub(super) fn commit_signed(&self, growth: Growth, signature: Bytes) -> Result<(), CoreError> {
+        self.check_not_frozen()?;
         if growth.is_empty() {
             return Ok(());
         }
@@ -454,6 +455,7 @@ impl Inner {
     }
 
     pub(super) fn sign(&self, fork: u64, roots: &Roots) -> Result<Bytes, CoreError> {
+        self.check_not_frozen()?;
         let (signer, verifier) = {
             let shared = self.read();
             (self.signer(&shared), shared.verifier.clone())

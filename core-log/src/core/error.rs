@@ -15,6 +15,13 @@ pub enum CoreError {
     /// The store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The core is frozen: its signers signed two histories, so it has no future. Start another
+    /// core, and find out who else has the secret.
+    #[error("core {core} is frozen: two histories of it are signed")]
+    Conflict {
+        /// The core.
+        core: Key,
+    },
     /// No key pair here can sign for the core; write where it was created.
     #[error("core {core} is not writable here")]
     NotWritable {
@@ -206,6 +213,7 @@ impl CoreError {
     pub(super) fn again(&self, core: Key) -> Self {
         match self {
             Self::Storage(error) => Self::Storage(error.again(core.discovery_key())),
+            Self::Conflict { .. } => Self::Conflict { core },
             Self::Signer { source, .. } => {
                 let source = source.again();
                 Self::Signer { core, source }

@@ -54,6 +54,9 @@ impl Core {
         if reorg.base.fork != self.fork() {
             return Err(VerifyError::Stale.into());
         }
+        if inner.read().conflict.is_some() {
+            return Err(VerifyError::Frozen.into());
+        }
         let ancestors = reorg.ancestors();
         let tree = reorg.tree;
         let manifest = inner.new_manifest(&tree);

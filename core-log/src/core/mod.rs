@@ -14,6 +14,7 @@ mod cuts;
 mod draft;
 mod encrypt;
 mod error;
+mod freeze;
 mod group;
 mod history;
 mod propose;
@@ -36,6 +37,7 @@ use ferrocore_primitives::sign::KeyPair;
 
 use self::group::AppendQueue;
 use crate::bitfield::Bitfield;
+use crate::conflict::Conflict;
 use crate::encryption::CoreCiphers;
 use crate::events::{Event, EventHub, Events};
 use crate::extension::{Extension, ExtensionError, ExtensionHub};
@@ -44,7 +46,9 @@ use crate::manifest::Manifest;
 use crate::merkle::{Node, Roots};
 use crate::seek::NodeSource;
 use crate::signer::{Secret, Signer};
-use crate::storage::{self, CoreStorage, CoreWrite, Durability, OpenedCore, StorageError};
+use crate::storage::{
+    self, ConflictKeeper, CoreStorage, CoreWrite, Durability, OpenedCore, StorageError,
+};
 use crate::supply::SupplyHub;
 use crate::verifier::Verifier;
 
@@ -55,6 +59,7 @@ pub use append::{Appended, HashedBlocks};
 pub use append_options::AppendOptions;
 pub use draft::{CommitOptions, Draft, DraftOptions};
 pub use error::{AcceptError, CoreError, ProveError};
+pub use freeze::FreezeError;
 pub use group::AppendTicket;
 pub(crate) use group::Flusher;
 pub use propose::Proposal;
@@ -86,6 +91,7 @@ struct Inner {
     secret: Option<Secret>,
     durability: Durability,
     storage: Arc<dyn CoreStorage>,
+    conflict_keeper: Option<Arc<dyn ConflictKeeper>>,
     shared: RwLock<Shared>,
     /// Held from reading the roots to the commit.
     writer: Mutex<()>,
@@ -115,6 +121,8 @@ struct Shared {
     /// While storage holds nodes of this history and of the one that takes its place: how many
     /// blocks both begin with.
     being_cut_to: Option<u64>,
+    /// Set for good once two histories are known to be signed.
+    conflict: Option<Arc<Conflict>>,
 }
 
 impl Core {
@@ -202,6 +210,7 @@ impl Core {
             contiguous_length,
             user_data: header.user_data,
             being_cut_to: None,
+            conflict: freeze::load(&key, opened.conflicts.as_deref())?,
         };
         let inner = Inner {
             key,
@@ -209,6 +218,7 @@ impl Core {
             secret,
             durability,
             storage: opened.storage,
+            conflict_keeper: opened.conflicts,
             shared: RwLock::new(shared),
             writer: Mutex::new(()),
             appends: AppendQueue::default(),

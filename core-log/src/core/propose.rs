@@ -72,6 +72,7 @@ impl Core {
     pub fn propose(&self, blocks: Vec<Bytes>) -> Result<Proposal, CoreError> {
         check_sizes(&blocks, self.padding())?;
         let inner = &*self.inner;
+        inner.check_not_frozen()?;
         let mut growth = inner.growth();
         inner.grow(&mut growth, |start, fork| match self.cipher() {
             Some(cipher) => Ok(encrypt(cipher, &blocks, start, fork)),

@@ -9,8 +9,8 @@ use ferrocore_primitives::random;
 use zeroize::Zeroizing;
 
 use super::{
-    Alias, CoreHeader, CoreStorage, CoreWrite, DraftStorage, Durability, OpenedCore, Storage,
-    StorageError, WriteBatch, lock, set_user_data,
+    Alias, ConflictKeeper, CoreHeader, CoreStorage, CoreWrite, DraftStorage, Durability,
+    OpenedCore, Storage, StorageError, WriteBatch, lock, set_user_data,
 };
 use crate::bitfield::Bitfield;
 use crate::flat_tree;
@@ -113,6 +113,7 @@ struct MemoryCore {
     core: DiscoveryKey,
     state: RwLock<State>,
     drafts: Arc<MemoryDrafts>,
+    conflict: Mutex<Option<Vec<u8>>>,
 }
 
 /// The drafts of one core in memory.
@@ -167,6 +168,7 @@ impl MemoryCore {
             core,
             state: RwLock::new(state),
             drafts: Arc::default(),
+            conflict: Mutex::default(),
         }
     }
 
@@ -178,6 +180,7 @@ impl MemoryCore {
             header,
             bitfield,
             drafts: Some(Arc::clone(&self.drafts) as _),
+            conflicts: Some(Arc::clone(&self) as _),
             storage: self,
         }
     }
@@ -212,6 +215,17 @@ impl CoreStorage for MemoryCore {
     }
 
     fn flush(&self, _: Durability) -> Result<(), StorageError> {
+        Ok(())
+    }
+}
+
+impl ConflictKeeper for MemoryCore {
+    fn load(&self) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(lock(&self.conflict).clone())
+    }
+
+    fn keep(&self, evidence: &[u8]) -> Result<(), StorageError> {
+        *lock(&self.conflict) = Some(evidence.to_vec());
         Ok(())
     }
 }

@@ -146,6 +146,9 @@ pub struct OpenedCore {
     pub storage: Arc<dyn CoreStorage>,
     /// Where its drafts are, if the storage has a place for them.
     pub drafts: Option<Arc<dyn DraftStorage>>,
+    /// Keeps what froze it, if this storage can: without, a frozen core is frozen until it is
+    /// closed.
+    pub conflicts: Option<Arc<dyn ConflictKeeper>>,
 }
 
 /// The drafts of one core. Each is a core by itself, of which only the
@@ -174,6 +177,21 @@ pub trait DraftStorage: Send + Sync + 'static {
     /// # Errors
     /// [`StorageError::Io`].
     fn remove(&self, draft: &DiscoveryKey) -> Result<bool, StorageError>;
+}
+
+/// Keeps the evidence that froze a core, apart from the core itself.
+pub trait ConflictKeeper: Send + Sync + 'static {
+    /// What is kept.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] if it cannot be read.
+    fn load(&self) -> Result<Option<Vec<u8>>, StorageError>;
+
+    /// Keeps `evidence` for good: on the device, whatever the durability.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] if it cannot be written.
+    fn keep(&self, evidence: &[u8]) -> Result<(), StorageError>;
 }
 
 /// Everything about a core but its blocks, nodes and bits.

@@ -269,6 +269,7 @@ impl FileCore {
             bitfield,
             storage: Arc::clone(&storage) as _,
             drafts: None,
+            conflicts: None,
         };
         (opened, storage)
     }

@@ -6,6 +6,7 @@
 //! | `corestore/cores/aa/bb/<discovery key>/` | one core: `oplog`, `tree`, `bitfield`, `data`, `header` |
 //! | `drafts/<discovery key>/<discovery key of the draft>/` | one draft on that core, in the same files |
 //! | `journal` | a change of several cores, while it is being made |
+//! | `conflicts/<discovery key>` | what froze a core whose signers contradict themselves |
 //! | `aliases` | which core has which name; made anew from the cores if it is missing |
 //! | `keys/<discovery key>` | the secret key of a core that was imported |
 //! | `pid` | who has the store open; locked likewise |
@@ -18,6 +19,7 @@
 mod aliases;
 mod bitfield;
 pub mod block_file;
+mod conflicts;
 mod data;
 mod directory;
 mod drafts;
@@ -212,6 +214,7 @@ impl Storage for Files {
         if opened.header.key_pair.is_none() {
             opened.header.key_pair = self.secrets.get(core)?;
         }
+        opened.conflicts = Some(Arc::new(self.place.conflict(core)));
         Ok(Some(opened))
     }
 
@@ -235,6 +238,7 @@ impl Storage for Files {
         self.open_cores.attach(&shared);
         opened.header.key_pair = key_pair;
         opened.drafts = Some(self.drafts.of(&core));
+        opened.conflicts = Some(Arc::new(self.place.conflict(&core)));
         Ok(opened)
     }
 
@@ -269,6 +273,7 @@ impl Storage for Files {
         remove().map_err(io_error("remove", &directory))?;
         self.with_aliases(|aliases| aliases.remove(core))?;
         self.secrets.remove(core)?;
+        self.place.conflict(core).remove()?;
         Ok(freed)
     }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use ferrocore_primitives::keys::DiscoveryKey;
 
 use super::block_file::{BlockFile, OsFile};
+use super::conflicts::ConflictFile;
 use super::{CoreFiles, CoreHeader, FileCore, StorageError, aliases::Aliases, io_error};
 use crate::storage::Alias;
 
@@ -24,6 +25,8 @@ pub(super) struct Place {
     pub(super) secrets: PathBuf,
     /// `STORE/drafts`.
     pub(super) drafts: PathBuf,
+    /// `STORE/conflicts`.
+    pub(super) conflicts: PathBuf,
 }
 
 impl Place {
@@ -35,6 +38,7 @@ impl Place {
             aliases: store.join("aliases"),
             secrets: store.join("keys"),
             drafts: store.join("drafts"),
+            conflicts: store.join("conflicts"),
         }
     }
 
@@ -49,6 +53,11 @@ impl Place {
         let (first, second) = (name.get(..2), name.get(2..4));
         let parents = self.cores.join(first.unwrap_or_default());
         parents.join(second.unwrap_or_default()).join(name)
+    }
+
+    /// Where what froze a core is kept.
+    pub(super) fn conflict(&self, core: &DiscoveryKey) -> ConflictFile {
+        ConflictFile::new(&self.conflicts, core)
     }
 
     /// As [`Storage::peek`](crate::storage::Storage::peek).

@@ -81,7 +81,11 @@ impl Storage for ReadOnlyFiles {
     }
 
     fn open(&self, core: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError> {
-        FileCore::open_read_only(core, || self.files_of(core))
+        let opened = FileCore::open_read_only(core, || self.files_of(core))?;
+        Ok(opened.map(|opened| OpenedCore {
+            conflicts: Some(Arc::new(self.place.conflict(core).read_only())),
+            ..opened
+        }))
     }
 
     fn create(&self, header: CoreHeader) -> Result<OpenedCore, StorageError> {

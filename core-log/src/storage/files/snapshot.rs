@@ -55,6 +55,7 @@ pub(super) fn open(
         header,
         bitfield: read.bitfield,
         storage: Arc::new(storage),
+        conflicts: None,
     }))
 }
 
