@@ -156,6 +156,10 @@ impl Storage for Uniform {
         Ok(None)
     }
 
+    fn aliases(&self) -> Result<Vec<(Alias, DiscoveryKey)>, StorageError> {
+        Ok(Vec::new())
+    }
+
     fn set_alias(&self, _: Alias, _: &DiscoveryKey) -> Result<(), StorageError> {
         Err(unchangeable())
     }

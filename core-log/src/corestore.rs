@@ -6,6 +6,7 @@
 mod batch;
 mod opened;
 mod statics;
+mod watch;
 
 use std::fmt;
 #[cfg(feature = "files")]
@@ -28,12 +29,14 @@ use crate::signer::{Secret, Signer};
 use crate::storage::files::{Files, ReadOnlyFiles};
 use crate::storage::memory::Memory;
 use crate::storage::{
-    Alias, CoreHeader, CoreWrite, Durability, Head, NAME_USER_DATA, NAMESPACE_USER_DATA,
+    Alias, CoreHeader, CoreWrite, Durability, Garbage, Head, NAME_USER_DATA, NAMESPACE_USER_DATA,
     OpenedCore, Storage, StorageError,
 };
 
 pub use self::batch::Batch;
 pub use self::opened::{OpenedCores, StoreFinding};
+use self::watch::Watchers;
+pub use self::watch::{StoreEvent, StoreEvents};
 
 /// The namespace of a store that was not asked for another.
 const ROOT_NAMESPACE: [u8; 32] = [0; 32];
@@ -64,6 +67,7 @@ struct Inner {
     root_secret: Zeroizing<[u8; 32]>,
     durability: Durability,
     read_only: bool,
+    watchers: Watchers,
     opened: Arc<Registry>,
     flusher: Arc<Flusher>,
 }
@@ -222,6 +226,7 @@ impl Corestore {
             storage: Box::new(storage),
             durability: options.durability,
             read_only: options.read_only,
+            watchers: Watchers::default(),
             opened: Arc::default(),
             flusher: Arc::default(),
         };
@@ -312,7 +317,11 @@ impl Corestore {
         let core = self.inner.opened.get_or_open(&discovery_key, || {
             let opened = match self.inner.storage.open(&discovery_key)? {
                 Some(opened) => self.inner.adopt(opened, &wanted)?,
-                None => self.inner.storage.create(wanted.header()?)?,
+                None => {
+                    let created = self.inner.storage.create(wanted.header()?)?;
+                    self.inner.watchers.tell(StoreEvent::Created(discovery_key));
+                    created
+                }
             };
             self.inner.start(opened, wanted.secret())
         })?;
@@ -340,6 +349,39 @@ impl Corestore {
         cores.into_iter().filter_map(info).collect()
     }
 
+    /// Every name and the core last kept under it, by namespace and name.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`] if the index of names cannot be read.
+    pub fn aliases(&self) -> Result<Vec<(Alias, DiscoveryKey)>, StoreError> {
+        let mut aliases = self.inner.storage.aliases()?;
+        aliases.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(aliases)
+    }
+
+    /// The names of this namespace and the cores last kept under them, by name.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`] if the index of names cannot be read.
+    pub fn names(&self) -> Result<Vec<(String, DiscoveryKey)>, StoreError> {
+        let here = |(alias, core): (Alias, _)| {
+            (alias.namespace == self.namespace).then_some((alias.name, core))
+        };
+        Ok(self.aliases()?.into_iter().filter_map(here).collect())
+    }
+
+    /// The namespaces that have names, each a hash over its parent's and what it was called; all
+    /// zero for the root. What they were called is not kept.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`] if the index of names cannot be read.
+    pub fn namespaces(&self) -> Result<Vec<[u8; 32]>, StoreError> {
+        let aliases = self.aliases()?.into_iter();
+        let mut namespaces: Vec<_> = aliases.map(|(alias, _)| alias.namespace).collect();
+        namespaces.dedup();
+        Ok(namespaces)
+    }
+
     /// What the core takes on the disk, in bytes; zero if it is not here.
     ///
     /// # Errors
@@ -361,14 +403,30 @@ impl Corestore {
             .inner
             .opened
             .unless_open(core, || self.inner.storage.purge(core));
-        let purged = purged.ok_or(StoreError::InUse { core: *core })?;
-        Ok(purged?)
+        let freed = purged.ok_or(StoreError::InUse { core: *core })??;
+        self.inner.watchers.tell(StoreEvent::Purged(*core));
+        Ok(freed)
     }
 
     /// Subscribes to the cores of the whole store that are open: those open now, then each as it
     /// is opened.
     pub fn watch_opened(&self) -> OpenedCores {
         OpenedCores::new(Arc::clone(&self.inner.opened))
+    }
+
+    /// Finds what crashes left behind in the store and is of no use to anybody, and removes it
+    /// unless `dry_run`: no cores, no names, no keys, nothing of other programs.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`]; what was removed until then is gone.
+    pub fn collect_garbage(&self, dry_run: bool) -> Result<Vec<Garbage>, StoreError> {
+        Ok(self.inner.storage.collect_garbage(dry_run)?)
+    }
+
+    /// Subscribes to cores that are created, opened or purged from now on, by anybody who has a
+    /// handle on this store.
+    pub fn watch(&self) -> StoreEvents {
+        self.inner.watchers.subscribe()
     }
 
     /// As [`Core::finding`] for every core of the store, open now or later: until the guard is
@@ -467,7 +525,9 @@ impl Inner {
         }
         let secret = secret.filter(|_| !self.read_only);
         let flusher = Arc::clone(&self.flusher);
-        Ok(Core::open_in(opened, secret, self.durability, flusher)?)
+        let core = Core::open_in(opened, secret, self.durability, flusher)?;
+        self.watchers.tell(StoreEvent::Opened(core.discovery_key()));
+        Ok(core)
     }
 
     /// Whether `core` is the one that this store has open.
@@ -503,27 +563,37 @@ impl Inner {
 
     fn info(&self, core: &DiscoveryKey) -> Result<Option<CoreInfo>, StoreError> {
         // What is on disk may lag behind a core that is being written.
-        let live = self
-            .opened
-            .get(core)
-            .map(|core| (core.length(), core.fork()));
-        let header = self.storage.peek(core)?;
-        Ok(header.map(|header| {
-            let (length, fork) = live.unwrap_or((header.head.length, header.head.fork));
-            CoreInfo {
-                alias: header.alias(),
-                key: header.key,
-                discovery_key: *core,
-                length,
-                fork,
-            }
+        if let Some(core) = self.opened.get(core) {
+            return Ok(Some(CoreInfo::of(&core)));
+        }
+        Ok(self.storage.peek(core)?.map(|header| CoreInfo {
+            alias: header.alias(),
+            key: header.key,
+            discovery_key: *core,
+            length: header.head.length,
+            fork: header.head.fork,
         }))
+    }
+}
+
+impl CoreInfo {
+    /// What an open core knows of itself.
+    fn of(core: &Core) -> Self {
+        let head = core.head();
+        Self {
+            key: core.key(),
+            discovery_key: core.discovery_key(),
+            alias: Alias::from_user_data(|key| core.user_data(key)),
+            length: head.length,
+            fork: head.fork,
+        }
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         self.opened.close();
+        self.watchers.close();
     }
 }
 

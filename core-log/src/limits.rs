@@ -35,3 +35,6 @@ pub const EXTENSION_NAME_MAX: usize = 256;
 /// Bytes that appends may take up while they wait for a commit, before
 /// [`Core::append_async`](crate::Core::append_async) refuses more.
 pub const APPENDS_WAITING_BYTES_MAX: usize = 256 << 20;
+
+/// Most events that wait for one subscriber of a store; it is told if it misses any.
+pub const STORE_EVENTS_MAX: usize = 1024;

@@ -220,6 +220,53 @@ fn the_list_tells_names_and_lengths() {
 }
 
 #[test]
+fn names_are_listed_by_namespace() {
+    let store = Corestore::memory();
+    let sub = store.namespace("ä");
+    for name in ["b", "ß", ""] {
+        store.get_named(name).unwrap();
+    }
+    let core = sub.get_named("b").unwrap();
+    let names = store.names().unwrap();
+    let names: Vec<_> = names.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["", "b", "ß"]);
+    let names = sub.names().unwrap();
+    assert_eq!(names, [("b".to_owned(), core.discovery_key())]);
+    assert!(sub.namespace("c").names().unwrap().is_empty());
+    let namespaces = store.namespaces().unwrap();
+    assert!(namespaces.len() == 2 && namespaces.contains(&[0; 32]));
+    assert_eq!(sub.aliases().unwrap().len(), 4);
+    drop(core);
+    let core = sub.get_named("b").unwrap().discovery_key();
+    store.purge(&core).unwrap();
+    assert!(sub.names().unwrap().is_empty());
+}
+
+#[test]
+fn who_watches_hears_what_happens_to_cores() {
+    use ferrocore_log::corestore::StoreEvent;
+    let store = Corestore::memory();
+    let before = store.get_named("before").unwrap();
+    let events = store.namespace("x").watch();
+    assert_eq!(events.try_next(), None);
+    store.get(&before.key()).unwrap();
+    let core = store.get_named("new").unwrap().discovery_key();
+    assert_eq!(ready(events.next()), Some(StoreEvent::Created(core)));
+    assert_eq!(ready(events.next()), Some(StoreEvent::Opened(core)));
+    assert_eq!(events.try_next(), None, "what is open is not opened again");
+    store.get_named("new").unwrap();
+    assert_eq!(events.try_next(), Some(StoreEvent::Opened(core)));
+    assert!(store.purge(&before.discovery_key()).is_err());
+    store.purge(&core).unwrap();
+    assert_eq!(events.try_next(), Some(StoreEvent::Purged(core)));
+    let mut next = std::pin::pin!(events.next());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(next.as_mut().poll(&mut context).is_pending());
+    drop((store, before));
+    assert!(matches!(next.poll(&mut context), Poll::Ready(None)));
+}
+
+#[test]
 fn who_watches_hears_of_every_open_core() {
     let store = Corestore::memory();
     let early = store.get_named("early").unwrap();
@@ -348,6 +395,73 @@ mod files {
         fs::remove_file(directory.path().join("aliases")).unwrap();
         let store = open(directory.path());
         assert_eq!(store.get_named("a").unwrap().key(), key);
+    }
+
+    /// Goal: neither the loss nor the damage of the index loses a name, as long as a core or the
+    /// copy tells it.
+    #[test]
+    fn names_survive_what_happens_to_their_index() {
+        type Damage = fn(&Path);
+        let damages: [(Damage, bool); 6] = [
+            (
+                |store| fs::remove_file(store.join("aliases")).unwrap(),
+                true,
+            ),
+            (
+                |store| fs::remove_file(store.join("aliases.copy")).unwrap(),
+                true,
+            ),
+            (
+                |store| fs::write(store.join("aliases"), [7; 99]).unwrap(),
+                true,
+            ),
+            (|store| fs::write(store.join("aliases"), "").unwrap(), true),
+            (
+                |store| {
+                    fs::write(store.join("aliases"), [7; 99]).unwrap();
+                    fs::write(store.join("aliases.copy"), "").unwrap();
+                },
+                false,
+            ),
+            (
+                |store| {
+                    fs::remove_file(store.join("aliases")).unwrap();
+                    fs::remove_file(store.join("aliases.copy")).unwrap();
+                },
+                false,
+            ),
+        ];
+        let theirs = Corestore::memory().get_named("theirs").unwrap().key();
+        for (damage, knows_all) in damages {
+            let directory = tempfile::tempdir().unwrap();
+            let (ours, compat) = {
+                let store = open(directory.path());
+                let compat = CoreOptions {
+                    name: Some("ü".to_owned()),
+                    compat: true,
+                    ..CoreOptions::default()
+                };
+                let compat = store.namespace("x").get_with(compat).unwrap().key();
+                let friend = CoreOptions {
+                    key: Some(theirs),
+                    name: Some("friend".to_owned()),
+                    ..CoreOptions::default()
+                };
+                store.get_with(friend).unwrap();
+                (store.get_named("a").unwrap().key(), compat)
+            };
+            damage(directory.path());
+            for _ in 0..2 {
+                let store = open(directory.path());
+                assert_eq!(store.get_named("a").unwrap().key(), ours);
+                assert_eq!(store.namespace("x").get_named("ü").unwrap().key(), compat);
+                let names = store.names().unwrap();
+                let friend = names.iter().find(|(name, _)| name == "friend");
+                let expected = knows_all.then(|| theirs.discovery_key());
+                assert_eq!(friend.map(|(_, core)| *core), expected);
+                assert_eq!(store.namespaces().unwrap().len(), 2);
+            }
+        }
     }
 
     /// A compat core under a name is what Corestore 6 makes, without any index.
@@ -540,19 +654,96 @@ fn a_pinned_beginning_is_appended_as_a_whole_or_not_at_all() {
     assert_eq!(reader.tree_hash(), core.tree_hash());
 }
 
+/// Goal: what crashes leave behind goes, as many bytes as the file system says, and nothing else;
+/// drafts count for their core and go with it.
+#[cfg(all(unix, feature = "files"))]
+#[test]
+fn garbage_is_told_and_removed() {
+    use std::fs;
+    use std::path::Path;
+    use std::time::{Duration, SystemTime};
+    fn put(path: &Path, age: Duration) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let file = fs::File::create(path).unwrap();
+        std::io::Write::write_all(&mut &file, &[7; 20_000]).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+    }
+    let (now, old) = (Duration::ZERO, Duration::from_secs(2 * 60 * 60));
+    let directory = tempfile::tempdir().unwrap();
+    let at = |path: &str| directory.path().join(path);
+    let store = Corestore::open(directory.path(), StoreOptions::default()).unwrap();
+    let core = store.get_named("kept").unwrap();
+    core.append("x").unwrap();
+    let gone = store.get_named("gone").unwrap().discovery_key();
+    store.purge(&gone).unwrap();
+    let dkey = core.discovery_key().to_hex();
+    let own = store.disk_bytes(&core.discovery_key()).unwrap();
+    put(&at(&format!("drafts/{dkey}/first/data")), old);
+    let with_drafts = store.disk_bytes(&core.discovery_key()).unwrap();
+    assert!(with_drafts >= own + 20_000);
+
+    let name = "ab".repeat(32);
+    let garbage = [
+        at(&format!("corestore/cores/ab/ab/{name}.purged")),
+        at(&format!("drafts/{name}")),
+        at(&format!("drafts/{}.purged", "cd".repeat(32))),
+        at("aliases.new"),
+        at("keys/xy.new"),
+        at(".tmpAbCdEf"),
+    ];
+    garbage[..3]
+        .iter()
+        .for_each(|path| put(&path.join("x/data"), now));
+    garbage[3..].iter().for_each(|path| put(path, old));
+    fs::create_dir_all(at(&format!("corestore/cores/cd/ef/cdef{}", "0".repeat(60)))).unwrap();
+    let kept = [
+        "corestore/CORESTORE",
+        "corestore/db/1.sst",
+        "other",
+        "names.new",
+    ];
+    let kept = [
+        &kept[..],
+        &["corestore/cores/README", "corestore/cores/ff/x"],
+    ]
+    .concat();
+    kept.iter().for_each(|path| put(&at(path), now));
+
+    let before = allocated(directory.path());
+    let told = store.collect_garbage(true).unwrap();
+    assert_eq!(allocated(directory.path()), before);
+    let removed = store.collect_garbage(false).unwrap();
+    assert_eq!(told, removed);
+    let bytes: u64 = removed.iter().map(|found| found.bytes).sum();
+    assert_eq!(allocated(directory.path()), before - bytes);
+    assert!(bytes > 6 * 20_000);
+    for path in &garbage {
+        assert!(!path.exists() && removed.iter().any(|found| found.path == *path));
+    }
+    assert!(!at("corestore/cores/ab").exists() && !at("corestore/cores/cd").exists());
+    assert!(kept.iter().all(|path| at(path).exists()));
+    assert!(store.collect_garbage(false).unwrap().is_empty());
+    assert_eq!(ready(core.get(0)).unwrap(), "x");
+    let core_key = core.discovery_key();
+    drop(core);
+    store
+        .get_by_discovery_key(&core_key)
+        .unwrap()
+        .unwrap()
+        .flush()
+        .unwrap();
+    let all = store.disk_bytes(&core_key).unwrap();
+    let before = allocated(directory.path());
+    assert_eq!(store.purge(&core_key).unwrap(), all);
+    assert!(allocated(directory.path()) <= before - all);
+    assert!(!at(&format!("drafts/{dkey}")).exists());
+}
+
 /// Goal: a core that is purged is gone from disk and from the index of names, but not while
 /// somebody holds it, and what it took is what the file system says.
 #[cfg(all(unix, feature = "files"))]
 #[test]
 fn a_purged_core_frees_what_it_took() {
-    use std::os::unix::fs::MetadataExt as _;
-    fn allocated(path: &std::path::Path) -> u64 {
-        let metadata = std::fs::metadata(path).unwrap();
-        let below = metadata.is_dir().then(|| std::fs::read_dir(path).unwrap());
-        let below = below.into_iter().flatten();
-        let below: u64 = below.map(|entry| allocated(&entry.unwrap().path())).sum();
-        512 * metadata.blocks() + below
-    }
     let directory = tempfile::tempdir().unwrap();
     let store = Corestore::open(directory.path(), StoreOptions::default()).unwrap();
     let kept = store.get_named("kept").unwrap();
@@ -583,4 +774,15 @@ fn a_purged_core_frees_what_it_took() {
     assert_eq!(store.purge(&discovery_key).unwrap(), 0, "it is gone");
     assert_eq!(store.get_named("doomed").unwrap().length(), 0);
     assert!(store.purge(&kept.discovery_key()).is_err());
+}
+
+/// What the file system says that all below a path takes.
+#[cfg(all(unix, feature = "files"))]
+fn allocated(path: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = std::fs::metadata(path).unwrap();
+    let below = metadata.is_dir().then(|| std::fs::read_dir(path).unwrap());
+    let below = below.into_iter().flatten();
+    let below: u64 = below.map(|entry| allocated(&entry.unwrap().path())).sum();
+    512 * metadata.blocks() + below
 }

@@ -1,6 +1,7 @@
 //! Goal: a core that takes long to open, or to delete, keeps nobody waiting who wants another one.
 //! Method: a storage that holds up one core until another one was opened.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -22,6 +23,8 @@ struct Slow {
 
 #[derive(Default)]
 struct Gate {
+    /// How often a core was looked at on disk.
+    peeks: AtomicUsize,
     slow: Mutex<Option<Holdup>>,
 }
 
@@ -62,6 +65,7 @@ impl Storage for Slow {
     }
 
     fn peek(&self, core: &DiscoveryKey) -> Result<Option<CoreHeader>, StorageError> {
+        self.gate.peeks.fetch_add(1, Ordering::Relaxed);
         self.memory.peek(core)
     }
 
@@ -84,6 +88,10 @@ impl Storage for Slow {
 
     fn alias(&self, alias: &Alias) -> Result<Option<DiscoveryKey>, StorageError> {
         self.memory.alias(alias)
+    }
+
+    fn aliases(&self) -> Result<Vec<(Alias, DiscoveryKey)>, StorageError> {
+        self.memory.aliases()
     }
 
     fn set_alias(&self, alias: Alias, core: &DiscoveryKey) -> Result<(), StorageError> {
@@ -148,4 +156,22 @@ fn threads_share_the_core_that_one_of_them_opens() {
         assert!(lengths.iter().all(|length| *length == lengths[0]));
     }
     assert_eq!(store.get(&key).unwrap().length(), 200);
+}
+
+#[test]
+fn open_cores_are_listed_from_memory() {
+    let gate = Arc::new(Gate::default());
+    let storage = Slow {
+        memory: Memory::new(),
+        gate: Arc::clone(&gate),
+    };
+    let store = Corestore::with_storage(storage, StoreOptions::default()).unwrap();
+    let cores = ["a", "b", "c"].map(|name| store.namespace("x").get_named(name).unwrap());
+    cores[1].append("x").unwrap();
+    let open = store.list().unwrap();
+    assert_eq!(gate.peeks.load(Ordering::Relaxed), 0);
+    assert_eq!(open.iter().map(|info| info.length).sum::<u64>(), 1);
+    drop(cores);
+    assert_eq!(store.list().unwrap(), open);
+    assert_eq!(gate.peeks.load(Ordering::Relaxed), 3);
 }

@@ -102,6 +102,12 @@ impl Storage for Memory {
         Ok(lock(&self.aliases).get(alias).copied())
     }
 
+    fn aliases(&self) -> Result<Vec<(Alias, DiscoveryKey)>, StorageError> {
+        let aliases = lock(&self.aliases);
+        let all = aliases.iter().map(|(alias, core)| (alias.clone(), *core));
+        Ok(all.collect())
+    }
+
     fn set_alias(&self, alias: Alias, core: &DiscoveryKey) -> Result<(), StorageError> {
         lock(&self.aliases).insert(alias, *core);
         Ok(())

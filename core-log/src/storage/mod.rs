@@ -105,6 +105,16 @@ pub trait Storage: Send + Sync + 'static {
     /// [`StorageError::Locked`] if it is open, [`StorageError::Io`].
     fn purge(&self, core: &DiscoveryKey) -> Result<u64, StorageError>;
 
+    /// Finds what crashes left behind and is of no use to anybody, and removes it unless
+    /// `dry_run`. A storage that leaves nothing behind finds nothing.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`]; what was removed until then is gone.
+    fn collect_garbage(&self, dry_run: bool) -> Result<Vec<Garbage>, StorageError> {
+        let _ = dry_run;
+        Ok(Vec::new())
+    }
+
     /// The discovery key last kept under `alias`.
     ///
     /// # Errors
@@ -120,11 +130,27 @@ pub trait Storage: Send + Sync + 'static {
     /// cores of the batch; if [`StorageError::Unfinished`] follows, open the store again.
     fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<(), StorageError>;
 
+    /// All names and the cores last kept under them, in no particular order.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the index of aliases cannot be read.
+    fn aliases(&self) -> Result<Vec<(Alias, DiscoveryKey)>, StorageError>;
+
     /// Keeps `core` under `alias`.
     ///
     /// # Errors
     /// [`StorageError`] if the index of aliases cannot be written.
     fn set_alias(&self, alias: Alias, core: &DiscoveryKey) -> Result<(), StorageError>;
+}
+
+/// Something of no use that [`Storage::collect_garbage`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Garbage {
+    /// Where it is, or was.
+    pub path: PathBuf,
+    /// What it takes on the disk, or took, in bytes.
+    pub bytes: u64,
 }
 
 /// A name within a namespace of a store.
@@ -217,11 +243,16 @@ pub const NAMESPACE_USER_DATA: &str = "corestore/namespace";
 impl CoreHeader {
     /// The name the core was created under, if it was created under one.
     pub fn alias(&self) -> Option<Alias> {
-        let name = self.user_data.get(NAME_USER_DATA)?;
-        let namespace = self.user_data.get(NAMESPACE_USER_DATA)?;
-        Some(Alias {
-            name: String::from_utf8(name.clone()).ok()?,
-            namespace: namespace.as_slice().try_into().ok()?,
+        Alias::from_user_data(|key| self.user_data.get(key).cloned())
+    }
+}
+
+impl Alias {
+    /// The name that user data tells, each value of which is had by its key.
+    pub(crate) fn from_user_data(value: impl Fn(&str) -> Option<Vec<u8>>) -> Option<Self> {
+        Some(Self {
+            name: String::from_utf8(value(NAME_USER_DATA)?).ok()?,
+            namespace: value(NAMESPACE_USER_DATA)?.try_into().ok()?,
         })
     }
 }
@@ -399,7 +430,7 @@ pub struct HeadWrite {
 #[non_exhaustive]
 pub enum StorageError {
     /// The operating system refused; the path and its reason say why.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}{}", path.display(), advice(source))]
     Io {
         /// What was being done: `read`, `write`, `sync`, `open`, …
         action: &'static str,
@@ -426,7 +457,7 @@ pub enum StorageError {
         how: &'static str,
     },
     /// The store was opened to be read only; open it for writing.
-    #[error("core {core} cannot be changed: the store was opened to be read only")]
+    #[error("core {core} cannot be changed: open its store for writing, not to be read only")]
     ReadOnly {
         /// The core, by discovery key.
         core: DiscoveryKey,
@@ -438,7 +469,7 @@ pub enum StorageError {
         core: DiscoveryKey,
     },
     /// What is stored cannot be right; restore it from a backup or fetch it from a peer.
-    #[error("core {core} is corrupt in {part} at {offset}: {reason}")]
+    #[error("core {core} is corrupt in {part} at {offset}: {reason}; restore it or fetch it again")]
     Corrupt {
         /// The core, by discovery key.
         core: DiscoveryKey,
@@ -451,7 +482,7 @@ pub enum StorageError {
         reason: String,
     },
     /// A header does not fit its place; remove user data.
-    #[error("the header of core {core} does not fit: {reason}")]
+    #[error("the header of core {core} does not fit: {reason}; remove user data")]
     HeaderTooLarge {
         /// The core, by discovery key.
         core: DiscoveryKey,
@@ -521,6 +552,18 @@ impl StorageError {
             },
             _ => Self::Poisoned { core },
         }
+    }
+}
+
+/// What can be done about the operating system's reason, where that is known.
+fn advice(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; free some space and open it again",
+        ErrorKind::PermissionDenied => "; check who owns it, and its mode",
+        ErrorKind::ReadOnlyFilesystem => "; mount it writable, or open the store to be read only",
+        ErrorKind::NotFound => "; check the path",
+        _ => "",
     }
 }
 

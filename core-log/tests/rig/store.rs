@@ -141,6 +141,10 @@ impl Storage for DiskStore {
         Ok(None)
     }
 
+    fn aliases(&self) -> Result<Vec<(Alias, DiscoveryKey)>, StorageError> {
+        Ok(Vec::new())
+    }
+
     fn set_alias(&self, _: Alias, _: &DiscoveryKey) -> Result<(), StorageError> {
         Ok(())
     }

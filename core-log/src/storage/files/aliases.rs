@@ -1,12 +1,20 @@
-//! The index of names: lines of `<discovery key> <namespace> <name>`, all hexadecimal, later
-//! lines before earlier ones. It says nothing that the cores' headers do not, except for cores
-//! whose header is not ours to change, so a damaged line is skipped.
+//! The index of names, twice: `aliases` and `aliases.copy` are the same but for the moment between
+//! two writes. Each line is closed by a checksum.
+//!
+//! | line | what |
+//! |---|---|
+//! | first | `generation N CRC`: N counts how often the file was written anew |
+//! | others | `DISCOVERY-KEY NAMESPACE NAME CRC`, all hexadecimal, later ones before earlier ones |
+//!
+//! CRC is the CRC-32 (IEEE) of the line before it, without the blank, as 8 digits. The headers of
+//! cores tell the names they were created under, so those survive the loss of both files; names
+//! that were given to cores of others are here only, which is why there are two.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ferrocore_primitives::keys::DiscoveryKey;
 
@@ -15,62 +23,81 @@ use super::place::parse_hex;
 use super::positional::sync_directory;
 use crate::storage::{Alias, Durability, StorageError};
 
+type Names = Vec<(Alias, DiscoveryKey)>;
+
 /// The names in memory and on disk.
 pub(super) struct Aliases {
-    path: PathBuf,
+    /// The index and its copy.
+    paths: [PathBuf; 2],
+    generation: u64,
     cores: HashMap<Alias, DiscoveryKey>,
 }
 
+/// One of the files, as far as it can be read.
+struct Found {
+    bytes: Vec<u8>,
+    generation: Option<u64>,
+    names: Names,
+    /// Whether every line is as it was written.
+    is_whole: bool,
+}
+
 impl Aliases {
-    /// Reads the index at `path`, if there is one, and makes it fit to be written.
-    pub(super) fn load(path: PathBuf) -> Result<Option<Self>, StorageError> {
-        let Some((aliases, is_whole)) = Self::read(path)? else {
-            return Ok(None);
-        };
-        if !is_whole {
-            aliases.rewrite()?; // a crash cut the last line: the next one needs a line of its own
-        }
-        Ok(Some(aliases))
-    }
-
-    /// Reads the index at `path`, if there is one, and says whether its last line is whole.
-    pub(super) fn read(path: PathBuf) -> Result<Option<(Self, bool)>, StorageError> {
-        let text = match fs::read(&path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io_error("read", &path)(error)),
-        };
-        let cores = text.lines().filter_map(parse_line).collect();
-        let is_whole = text.is_empty() || text.ends_with('\n');
-        Ok(Some((Self { path, cores }, is_whole)))
-    }
-
-    /// Names that are never written.
-    pub(super) fn in_memory(found: Vec<(Alias, DiscoveryKey)>) -> Self {
-        Self {
-            path: PathBuf::new(),
-            cores: found.into_iter().collect(),
-        }
-    }
-
-    /// Keeps `core` under `alias` in memory only.
-    pub(super) fn set_in_memory(&mut self, alias: Alias, core: DiscoveryKey) {
-        self.cores.insert(alias, core);
-    }
-
-    /// Starts an index at `path` with what the cores themselves tell.
-    pub(super) fn create(
+    /// Reads the index at `path` and makes both files whole and equal. If neither can be relied
+    /// on, `headers` tells the names that cores themselves know; what can be read goes before.
+    pub(super) fn load(
         path: PathBuf,
-        found: Vec<(Alias, DiscoveryKey)>,
+        headers: impl FnOnce() -> Result<Names, StorageError>,
     ) -> Result<Self, StorageError> {
-        let cores = found.into_iter().collect();
-        let aliases = Self { path, cores };
-        aliases.rewrite()?;
+        let (mut aliases, needs_repair) = Self::read(path, headers)?;
+        if needs_repair {
+            aliases.rewrite()?;
+        }
         Ok(aliases)
+    }
+
+    /// As [`Aliases::load`], but changes nothing, and says whether the files need it.
+    pub(super) fn read(
+        path: PathBuf,
+        headers: impl FnOnce() -> Result<Names, StorageError>,
+    ) -> Result<(Self, bool), StorageError> {
+        let copy = path.with_extension("copy");
+        let found = [Found::read(&path)?, Found::read(&copy)?];
+        let are_equal = match &found {
+            [Some(one), Some(two)] => one.bytes == two.bytes,
+            _ => false,
+        };
+        let age = |found: &&Found| (found.generation, found.names.len());
+        let whole = found.iter().flatten().filter(|found| found.is_whole);
+        let newest = whole.max_by_key(age);
+        let generation = found.iter().flatten().filter_map(|found| found.generation);
+        let generation = generation.max().unwrap_or(0);
+        let (cores, needs_repair) = match newest {
+            Some(found) => (found.names.iter().cloned().collect(), !are_equal),
+            None => {
+                let mut cores: HashMap<_, _> = headers()?.into_iter().collect();
+                let [main, copy] = found;
+                let rest = [copy, main].into_iter().flatten();
+                cores.extend(rest.flat_map(|found| found.names));
+                (cores, true)
+            }
+        };
+        let aliases = Self {
+            paths: [path, copy],
+            generation,
+            cores,
+        };
+        Ok((aliases, needs_repair))
     }
 
     pub(super) fn get(&self, alias: &Alias) -> Option<DiscoveryKey> {
         self.cores.get(alias).copied()
+    }
+
+    /// All names, in no particular order.
+    pub(super) fn all(&self) -> Names {
+        let names = self.cores.iter();
+        names.map(|(alias, core)| (alias.clone(), *core)).collect()
     }
 
     /// Keeps `core` under `alias`; with [`Durability::Sync`] on the device.
@@ -83,20 +110,17 @@ impl Aliases {
         if self.get(&alias) == Some(core) {
             return Ok(());
         }
-        let append = || {
-            let mut file = OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(&self.path)?;
-            file.write_all(line(&alias, &core).as_bytes())?;
-            match durability {
-                Durability::Sync => file.sync_data(),
-                Durability::Buffered => Ok(()),
-            }
-        };
-        append().map_err(io_error("write", &self.path))?;
+        let line = name_line(&alias, &core);
+        for path in &self.paths {
+            append(path, &line, durability).map_err(io_error("write", path))?;
+        }
         self.cores.insert(alias, core);
         Ok(())
+    }
+
+    /// Keeps `core` under `alias` in memory only.
+    pub(super) fn set_in_memory(&mut self, alias: Alias, core: DiscoveryKey) {
+        self.cores.insert(alias, core);
     }
 
     /// Forgets every name of `core`.
@@ -109,26 +133,65 @@ impl Aliases {
         }
     }
 
-    /// Replaces the file in one step, which a power cut does not halve.
-    fn rewrite(&self) -> Result<(), StorageError> {
-        let text: String = self
-            .cores
-            .iter()
-            .map(|(alias, core)| line(alias, core))
-            .collect();
-        let new = self.path.with_extension("new");
-        let write = || {
-            let mut file = fs::File::create(&new)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&new, &self.path)?;
-            self.path.parent().map_or(Ok(()), sync_directory)
-        };
-        write().map_err(io_error("write", &self.path))
+    /// Writes both files anew, each in one step, which a power cut does not halve.
+    fn rewrite(&mut self) -> Result<(), StorageError> {
+        self.generation += 1;
+        let first = closed_line(format!("generation {}", self.generation));
+        let names = self.cores.iter();
+        let lines = names.map(|(alias, core)| name_line(alias, core));
+        let text: String = std::iter::once(first).chain(lines).collect();
+        for path in &self.paths {
+            replace(path, &text).map_err(io_error("write", path))?;
+        }
+        Ok(())
     }
 }
 
-fn line(alias: &Alias, core: &DiscoveryKey) -> String {
+impl Found {
+    /// The file at `path`, if there is one.
+    fn read(path: &Path) -> Result<Option<Self>, StorageError> {
+        match fs::read(path) {
+            Ok(bytes) => Ok(Some(Self::parse(bytes))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error("read", path)(error)),
+        }
+    }
+
+    fn parse(bytes: Vec<u8>) -> Self {
+        let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+        let mut lines = lines.map(parse_closed);
+        let first = lines.next().flatten();
+        let generation = first.and_then(|line| line.strip_prefix("generation ")?.parse().ok());
+        let parsed: Vec<_> = lines.map(|line| parse_name(line?)).collect();
+        Self {
+            generation,
+            is_whole: generation.is_some() && parsed.iter().all(Option::is_some),
+            names: parsed.into_iter().flatten().collect(),
+            bytes,
+        }
+    }
+}
+
+fn append(path: &Path, line: &str, durability: Durability) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+    file.write_all(line.as_bytes())?;
+    match durability {
+        Durability::Sync => file.sync_data(),
+        Durability::Buffered => Ok(()),
+    }
+}
+
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let mut file = fs::File::create(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
+fn name_line(alias: &Alias, core: &DiscoveryKey) -> String {
     let mut line = format!("{core} ");
     for byte in alias.namespace {
         let _ = write!(line, "{byte:02x}");
@@ -137,11 +200,24 @@ fn line(alias: &Alias, core: &DiscoveryKey) -> String {
     for byte in alias.name.bytes() {
         let _ = write!(line, "{byte:02x}");
     }
-    line.push('\n');
-    line
+    closed_line(line)
 }
 
-fn parse_line(line: &str) -> Option<(Alias, DiscoveryKey)> {
+/// The line with its checksum and its end.
+fn closed_line(line: String) -> String {
+    let checksum = crc32fast::hash(line.as_bytes());
+    format!("{line} {checksum:08x}\n")
+}
+
+/// What stands before the checksum of a line, if that is right.
+fn parse_closed(line: &[u8]) -> Option<&str> {
+    let line = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
+    let (content, checksum) = line.rsplit_once(' ')?;
+    let expected = format!("{:08x}", crc32fast::hash(content.as_bytes()));
+    (checksum == expected).then_some(content)
+}
+
+fn parse_name(line: &str) -> Option<(Alias, DiscoveryKey)> {
     let mut words = line.split(' ');
     let core = DiscoveryKey::from(parse_hex(words.next()?)?);
     let namespace = parse_hex(words.next()?)?;
@@ -171,63 +247,150 @@ mod tests {
         Alias { namespace, name }
     }
 
+    fn core(byte: u8) -> DiscoveryKey {
+        DiscoveryKey::from([byte; 32])
+    }
+
+    fn load(path: &Path) -> Aliases {
+        Aliases::load(path.to_owned(), || panic!("the index is whole")).unwrap()
+    }
+
+    /// An index with two names that cores know and one that they do not.
+    fn index(path: &Path) -> Aliases {
+        let mut aliases = Aliases::load(path.to_owned(), || Ok(headers())).unwrap();
+        aliases
+            .set(alias("ours"), core(3), Durability::Buffered)
+            .unwrap();
+        aliases
+            .set(alias("theirs"), core(9), Durability::Sync)
+            .unwrap();
+        aliases
+    }
+
+    fn headers() -> Names {
+        vec![(alias("a\nb ü"), core(1)), (alias(""), core(2))]
+    }
+
+    fn assert_all(aliases: &Aliases) {
+        let found = ["a\nb ü", "", "ours", "theirs", "b"].map(|name| aliases.get(&alias(name)));
+        let expected = [
+            Some(core(1)),
+            Some(core(2)),
+            Some(core(3)),
+            Some(core(9)),
+            None,
+        ];
+        assert_eq!(found, expected);
+    }
+
     #[test]
     fn names_survive_and_the_last_one_counts() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("aliases");
-        assert!(Aliases::load(path.clone()).unwrap().is_none());
-        let first = DiscoveryKey::from([1; 32]);
-        let second = DiscoveryKey::from([2; 32]);
-        let mut aliases = Aliases::create(path.clone(), vec![(alias("a\nb ü"), first)]).unwrap();
-        let (buffered, sync) = (Durability::Buffered, Durability::Sync);
-        aliases.set(alias(""), first, buffered).unwrap();
-        aliases.set(alias(""), second, sync).unwrap();
-        let aliases = Aliases::load(path).unwrap().unwrap();
-        assert_eq!(aliases.get(&alias("a\nb ü")), Some(first));
-        assert_eq!(aliases.get(&alias("")), Some(second));
-        assert_eq!(aliases.get(&alias("b")), None);
-
-        let mut aliases = aliases;
-        aliases.remove(&first).unwrap();
-        let aliases = Aliases::load(aliases.path).unwrap().unwrap();
-        assert_eq!(aliases.get(&alias("a\nb ü")), None);
-        assert_eq!(aliases.get(&alias("")), Some(second));
+        assert_all(&index(&path));
+        let mut aliases = load(&path);
+        assert_all(&aliases);
+        aliases
+            .set(alias(""), core(4), Durability::Buffered)
+            .unwrap();
+        let mut aliases = load(&path);
+        assert_eq!(aliases.get(&alias("")), Some(core(4)));
+        aliases.remove(&core(4)).unwrap();
+        let aliases = load(&path);
+        assert_eq!((aliases.get(&alias("")), aliases.all().len()), (None, 3));
     }
 
-    /// Goal: wherever a crash cuts the file, whole lines stay and later ones can follow.
+    /// Goal: whatever becomes of one file, the other has all names, and both are whole again.
     #[test]
-    fn a_cut_line_costs_itself_only() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("aliases");
-        let core = DiscoveryKey::from([1; 32]);
-        let whole = line(&alias("one"), &core) + &line(&alias("two"), &core);
-        for cut in 0..whole.len() {
-            fs::write(&path, &whole[..cut]).unwrap();
-            let mut aliases = Aliases::load(path.clone()).unwrap().unwrap();
-            aliases
-                .set(alias("three"), core, Durability::Buffered)
-                .unwrap();
-            let aliases = Aliases::load(path.clone()).unwrap().unwrap();
-            assert_eq!(aliases.get(&alias("three")), Some(core));
-            let first_is_whole = cut + 1 >= line(&alias("one"), &core).len();
-            assert_eq!(aliases.get(&alias("one")).is_some(), first_is_whole);
+    fn damage_of_one_file_costs_nothing() {
+        type Damage = fn(&Path);
+        let damages: [Damage; 6] = [
+            |path| fs::remove_file(path).unwrap(),
+            |path| fs::write(path, "").unwrap(),
+            |path| fs::write(path, [0xff; 300]).unwrap(),
+            |path| {
+                let bytes = fs::read(path).unwrap();
+                fs::write(path, &bytes[..bytes.len() - 30]).unwrap();
+            },
+            |path| {
+                let lines = fs::read_to_string(path).unwrap();
+                let last = lines.trim_end().rfind('\n').unwrap();
+                fs::write(path, &lines[..=last]).unwrap();
+            },
+            |path| {
+                let text = fs::read_to_string(path).unwrap();
+                fs::write(path, text.replace('9', "8")).unwrap();
+            },
+        ];
+        for damage in damages {
+            for name in ["aliases", "aliases.copy"] {
+                let directory = tempfile::tempdir().unwrap();
+                let path = directory.path().join("aliases");
+                index(&path);
+                damage(&directory.path().join(name));
+                let mut aliases = load(&path);
+                assert_all(&aliases);
+                aliases
+                    .set(alias("b"), core(5), Durability::Buffered)
+                    .unwrap();
+                let [main, copy] = &aliases.paths;
+                assert_eq!(fs::read(main).unwrap(), fs::read(copy).unwrap());
+                assert_eq!(load(&path).get(&alias("b")), Some(core(5)));
+            }
         }
     }
 
+    /// Goal: wherever bytes of both files are flipped, or both are cut, what cores know is found
+    /// and no name leads to another core.
     #[test]
-    fn a_damaged_line_costs_itself_only() {
+    fn damage_of_both_files_costs_no_more_than_lines() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("aliases");
-        let core = DiscoveryKey::from([1; 32]);
-        let one = line(&alias("one"), &core).into_bytes();
-        let two = line(&alias("two"), &core).into_bytes();
-        for at in 0..one.len() - 1 {
-            let mut damaged = one.clone();
-            damaged[at] = 0xff;
-            fs::write(&path, [damaged, two.clone()].concat()).unwrap();
-            let aliases = Aliases::load(path.clone()).unwrap().unwrap();
-            assert_eq!(aliases.get(&alias("one")), None);
-            assert_eq!(aliases.get(&alias("two")), Some(core));
+        let aliases = index(&path);
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            for cut in [false, true] {
+                let mut damaged = whole.clone();
+                match cut {
+                    true => damaged.truncate(at),
+                    false => damaged[at] ^= 1,
+                }
+                aliases
+                    .paths
+                    .iter()
+                    .for_each(|path| fs::write(path, &damaged).unwrap());
+                let names = || Ok(headers());
+                let (loaded, needs_repair) = Aliases::read(path.clone(), names).unwrap();
+                assert!(needs_repair || cut);
+                for (name, core) in [("theirs", core(9)), ("ours", core(3))] {
+                    let found = loaded.get(&alias(name));
+                    assert!(found.is_none_or(|found| found == core), "{at}");
+                }
+                if !cut {
+                    assert_eq!(loaded.get(&alias("a\nb ü")), Some(core(1)));
+                    assert_eq!(loaded.get(&alias("")), Some(core(2)));
+                    let both = ["ours", "theirs"].map(|name| loaded.get(&alias(name)));
+                    let joins = whole[at] == b'\n';
+                    assert!(joins || both.iter().any(Option::is_some), "{at}");
+                }
+            }
+        }
+        let repaired = Aliases::load(path.clone(), || Ok(headers())).unwrap();
+        assert_eq!(load(&path).all().len(), repaired.all().len());
+    }
+
+    /// Goal: a purge that was cut off between the files does not bring the name back by halves:
+    /// the newer file counts.
+    #[test]
+    fn the_newer_file_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("aliases");
+        let mut aliases = index(&path);
+        let old = fs::read(&path).unwrap();
+        aliases.remove(&core(9)).unwrap();
+        for stale in aliases.paths.clone() {
+            fs::write(stale, &old).unwrap();
+            assert_eq!(load(&path).get(&alias("theirs")), None);
         }
     }
 }

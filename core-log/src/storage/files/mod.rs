@@ -7,7 +7,7 @@
 //! | `drafts/<discovery key>/<discovery key of the draft>/` | one draft on that core, in the same files |
 //! | `journal` | a change of several cores, while it is being made |
 //! | `conflicts/<discovery key>` | what froze a core whose signers contradict themselves |
-//! | `aliases` | which core has which name; made anew from the cores if it is missing |
+//! | `aliases`, `aliases.copy` | which core has which name; made anew from the cores if both are lost |
 //! | `keys/<discovery key>` | the secret key of a core that was imported |
 //! | `pid` | who has the store open; locked likewise |
 //!
@@ -25,6 +25,7 @@ mod directory;
 mod drafts;
 mod entry;
 mod file_core;
+mod gc;
 mod header;
 mod journal;
 mod lock;
@@ -48,7 +49,7 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ferrocore_primitives::keys::DiscoveryKey;
 use ferrocore_primitives::random;
@@ -68,7 +69,7 @@ use self::positional::sync_directory;
 pub use self::read_only::ReadOnlyFiles;
 use self::secrets::Secrets;
 use crate::storage::{
-    Alias, CoreHeader, Durability, OpenedCore, Storage, StorageError, WriteBatch,
+    Alias, CoreHeader, Durability, Garbage, OpenedCore, Storage, StorageError, WriteBatch,
     lock as lock_mutex,
 };
 
@@ -84,6 +85,8 @@ pub struct Files {
     secrets: Secrets,
     drafts: Drafts,
     journal: Journal,
+    /// Held shared while a core's directories are made, exclusively while empty ones are removed.
+    creating: RwLock<()>,
     open_cores: Arc<OpenCores>,
     pool: Arc<Pool>,
     _lock: LockedFile,
@@ -137,6 +140,7 @@ impl Files {
             secrets: Secrets::new(place.secrets.clone()),
             open_cores,
             journal,
+            creating: RwLock::new(()),
             pool,
             _holder: announce_holder(directory)?,
             _lock: lock,
@@ -193,10 +197,7 @@ impl Files {
     }
 
     fn load_aliases(&self) -> Result<Aliases, StorageError> {
-        match self.place.load_aliases()? {
-            Some(aliases) => Ok(aliases),
-            None => Aliases::create(self.place.aliases.clone(), self.place.names()?),
-        }
+        Aliases::load(self.place.aliases.clone(), || self.place.names())
     }
 }
 
@@ -221,6 +222,7 @@ impl Storage for Files {
     fn create(&self, mut header: CoreHeader) -> Result<OpenedCore, StorageError> {
         let core = header.key.discovery_key();
         let directory = self.place.of_core(&core);
+        let creating = self.creating.read().unwrap_or_else(PoisonError::into_inner);
         create_directories(&directory)?;
         if self.peek(&core)?.is_some() {
             let exists = io::Error::from(io::ErrorKind::AlreadyExists);
@@ -234,6 +236,7 @@ impl Storage for Files {
         let files = self
             .files_of(&core, Access::Create)?
             .ok_or_else(not_there)?;
+        drop(creating);
         let (mut opened, shared) = FileCore::create_shared(files, header, self.durability)?;
         self.open_cores.attach(&shared);
         opened.header.key_pair = key_pair;
@@ -277,6 +280,14 @@ impl Storage for Files {
         Ok(freed)
     }
 
+    fn collect_garbage(&self, dry_run: bool) -> Result<Vec<Garbage>, StorageError> {
+        let _alone = self
+            .creating
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        gc::collect(&self.place, dry_run)
+    }
+
     fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<(), StorageError> {
         let find = |(core, write)| {
             let found = self.open_cores.get(&core);
@@ -288,6 +299,10 @@ impl Storage for Files {
 
     fn alias(&self, alias: &Alias) -> Result<Option<DiscoveryKey>, StorageError> {
         self.with_aliases(|aliases| Ok(aliases.get(alias)))
+    }
+
+    fn aliases(&self) -> Result<Vec<(Alias, DiscoveryKey)>, StorageError> {
+        self.with_aliases(|aliases| Ok(aliases.all()))
     }
 
     fn set_alias(&self, alias: Alias, core: &DiscoveryKey) -> Result<(), StorageError> {

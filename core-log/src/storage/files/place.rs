@@ -10,11 +10,13 @@ use ferrocore_primitives::keys::DiscoveryKey;
 
 use super::block_file::{BlockFile, OsFile};
 use super::conflicts::ConflictFile;
-use super::{CoreFiles, CoreHeader, FileCore, StorageError, aliases::Aliases, io_error};
+use super::{CoreFiles, CoreHeader, FileCore, StorageError, io_error};
 use crate::storage::Alias;
 
 /// A store's directory.
 pub(super) struct Place {
+    /// `STORE`.
+    pub(super) store: PathBuf,
     /// `STORE/corestore`.
     pub(super) corestore: PathBuf,
     /// `STORE/corestore/cores`.
@@ -23,7 +25,7 @@ pub(super) struct Place {
     pub(super) aliases: PathBuf,
     /// `STORE/keys`.
     pub(super) secrets: PathBuf,
-    /// `STORE/drafts`.
+    /// `STORE/drafts`: unsigned changes, a directory for each core that has any.
     pub(super) drafts: PathBuf,
     /// `STORE/conflicts`.
     pub(super) conflicts: PathBuf,
@@ -39,6 +41,7 @@ impl Place {
             secrets: store.join("keys"),
             drafts: store.join("drafts"),
             conflicts: store.join("conflicts"),
+            store: store.to_owned(),
         }
     }
 
@@ -85,13 +88,13 @@ impl Place {
 
     /// As [`Storage::disk_bytes`](crate::storage::Storage::disk_bytes).
     pub(super) fn disk_bytes(&self, core: &DiscoveryKey) -> Result<u64, StorageError> {
-        let of = |directory: &Path| disk_bytes(directory).map_err(io_error("look at", directory));
-        let drafts = self.drafts.join(core.to_hex());
-        let mut bytes = of(&self.of_core(core))? + own_bytes(&drafts);
-        for draft in entries(&drafts)? {
-            bytes += of(&draft)?;
-        }
-        Ok(bytes)
+        let bytes = |path: PathBuf| disk_bytes(&path).map_err(io_error("look at", &path));
+        Ok(bytes(self.of_core(core))? + bytes(self.drafts_of(core))?)
+    }
+
+    /// The directory of a core's drafts, whether or not there are any.
+    pub(super) fn drafts_of(&self, core: &DiscoveryKey) -> PathBuf {
+        self.drafts.join(core.to_hex())
     }
 
     /// The names that the cores themselves tell.
@@ -106,11 +109,6 @@ impl Place {
             found.extend(header.and_then(|header| Some((header.alias()?, core))));
         }
         Ok(found)
-    }
-
-    /// The index of names, if there is one.
-    pub(super) fn load_aliases(&self) -> Result<Option<Aliases>, StorageError> {
-        Aliases::load(self.aliases.clone())
     }
 }
 
@@ -130,31 +128,29 @@ pub(super) fn core_files(
     }
 }
 
-/// What a core's directory and the files in it take on the disk; nothing if it does not exist.
-fn disk_bytes(directory: &Path) -> io::Result<u64> {
-    let metadata = match fs::metadata(directory) {
+/// What a file, or a directory with all that is in it, takes on the disk; nothing if it does not
+/// exist.
+pub(super) fn disk_bytes(path: &Path) -> io::Result<u64> {
+    let metadata = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         metadata => metadata?,
     };
     let mut bytes = allocated(&metadata);
-    for entry in fs::read_dir(directory)? {
-        bytes += allocated(&entry?.metadata()?);
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path)? {
+            bytes += disk_bytes(&entry?.path())?;
+        }
     }
     Ok(bytes)
 }
 
-/// What a directory takes by itself.
-fn own_bytes(directory: &Path) -> u64 {
-    fs::metadata(directory).map_or(0, |metadata| allocated(&metadata))
-}
-
 #[cfg(unix)]
-fn allocated(metadata: &fs::Metadata) -> u64 {
+pub(super) fn allocated(metadata: &fs::Metadata) -> u64 {
     512 * std::os::unix::fs::MetadataExt::blocks(metadata)
 }
 
 #[cfg(not(unix))]
-fn allocated(metadata: &fs::Metadata) -> u64 {
+pub(super) fn allocated(metadata: &fs::Metadata) -> u64 {
     metadata.len()
 }
 

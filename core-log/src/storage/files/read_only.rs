@@ -66,10 +66,11 @@ impl ReadOnlyFiles {
         let mut aliases = lock(&self.aliases);
         let aliases = match &mut *aliases {
             Some(aliases) => aliases,
-            empty => empty.insert(match Aliases::read(self.place.aliases.clone())? {
-                Some((aliases, _)) => aliases,
-                None => Aliases::in_memory(self.place.names()?),
-            }),
+            empty => {
+                let names = || self.place.names();
+                let (aliases, _) = Aliases::read(self.place.aliases.clone(), names)?;
+                empty.insert(aliases)
+            }
         };
         Ok(work(aliases))
     }
@@ -118,6 +119,10 @@ impl Storage for ReadOnlyFiles {
 
     fn alias(&self, alias: &Alias) -> Result<Option<DiscoveryKey>, StorageError> {
         self.with_aliases(|aliases| aliases.get(alias))
+    }
+
+    fn aliases(&self) -> Result<Vec<(Alias, DiscoveryKey)>, StorageError> {
+        self.with_aliases(|aliases| aliases.all())
     }
 
     fn set_alias(&self, alias: Alias, core: &DiscoveryKey) -> Result<(), StorageError> {
