@@ -111,6 +111,11 @@ pub(crate) enum Command {
     List,
     Du(Du),
     Purge(Purge),
+    /// Free what crashes left behind: purges and drafts cut off, temporary files
+    ///
+    /// Logs, names and keys are not touched. With --dry-run nothing is removed.
+    #[command(after_help = "Example:\n  fcore gc --dry-run")]
+    Gc,
     /// Run the main job on this machine: share a sample folder, fetch it in another process, compare
     #[command(after_help = "Example:\n  fcore demo")]
     Demo,
@@ -408,7 +413,9 @@ impl Command {
     fn destroys(&self) -> bool {
         matches!(
             self,
-            Self::Purge(_) | Self::Core(CoreCommand::Truncate(_) | CoreCommand::Clear(_))
+            Self::Gc
+                | Self::Purge(_)
+                | Self::Core(CoreCommand::Truncate(_) | CoreCommand::Clear(_))
         )
     }
 

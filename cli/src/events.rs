@@ -536,6 +536,29 @@ impl Event for Freed {
     }
 }
 
+/// As [`Freed`], of what crashes left behind.
+#[derive(Debug, Serialize)]
+pub(crate) struct Collected {
+    pub(crate) bytes: u64,
+    /// None: blocks belong to somebody.
+    pub(crate) blocks: u64,
+    pub(crate) leftovers: usize,
+    pub(crate) dry_run: bool,
+}
+
+impl Event for Collected {
+    const NAME: &'static str = Freed::NAME;
+
+    fn words(&self) -> Option<String> {
+        let leftovers = count(self.leftovers as u64, "leftover");
+        let (done, bytes) = match self.dry_run {
+            true => ("would be", human_bytes(self.bytes)),
+            false => ("were", human_bytes(self.bytes)),
+        };
+        Some(format!("{leftovers}, {bytes} {done} freed"))
+    }
+}
+
 /// A peer came or went, or could not be reached.
 #[derive(Debug, Serialize)]
 pub(crate) struct Peer {

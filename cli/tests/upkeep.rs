@@ -210,3 +210,41 @@ fn a_drive_is_purged_with_its_bytes() {
     assert!(freed > 1 << 20, "{freed}");
     assert!(bench.run("s", &["du"]).expect(0).text().is_empty());
 }
+
+/// Goal: what crashes leave behind is told and then freed, as much as the file system says, and
+/// nothing else goes.
+#[test]
+fn what_crashes_left_behind_is_freed() {
+    let bench = Bench::new();
+    let core = with_log(&bench, b"kept\n");
+    bench.run("s", &["core", "audit", "log"]).expect(0);
+    let nothing = bench.run("s", &["gc", "--json"]).expect(0).event("freed");
+    assert_eq!(nothing["bytes"], 0);
+    let kept = directory(&bench, &core);
+    let purged = bench.path(&format!(
+        "s/corestore/cores/0a/1b/0a1b{}.purged",
+        "0".repeat(60)
+    ));
+    let drafts = bench.path(&format!("s/drafts/{}/first", "1".repeat(64)));
+    for directory in [&purged, &drafts] {
+        std::fs::create_dir_all(directory).unwrap();
+        std::fs::write(directory.join("data"), vec![7; 100_000]).unwrap();
+    }
+    for left_by_node in ["s/corestore/CORESTORE", "s/unknown"] {
+        std::fs::write(bench.path(left_by_node), "x").unwrap();
+    }
+    std::fs::create_dir(bench.path("s/corestore/db")).unwrap();
+    let before = allocated(&bench.path("s"));
+    let dry = bench.run("s", &["gc", "--dry-run", "--json"]).expect(0);
+    assert_eq!(allocated(&bench.path("s")), before);
+    let freed = bench.run("s", &["gc", "--json"]).expect(0).event("freed");
+    assert_eq!(dry.event("freed")["bytes"], freed["bytes"]);
+    let bytes = freed["bytes"].as_u64().unwrap();
+    assert!(bytes > 200_000, "{bytes}");
+    assert_eq!(allocated(&bench.path("s")), before - bytes);
+    assert!(!purged.exists() && !drafts.exists() && kept.exists());
+    for left_by_node in ["s/corestore/CORESTORE", "s/corestore/db", "s/unknown"] {
+        assert!(bench.path(left_by_node).exists());
+    }
+    assert_eq!(length(&bench), 1);
+}

@@ -347,6 +347,10 @@ impl Storage for Failing {
         self.memory.alias(alias)
     }
 
+    fn aliases(&self) -> Result<Vec<(Alias, DiscoveryKey)>, StorageError> {
+        self.memory.aliases()
+    }
+
     fn set_alias(&self, alias: Alias, core: &DiscoveryKey) -> Result<(), StorageError> {
         self.memory.set_alias(alias, core)
     }

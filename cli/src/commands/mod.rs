@@ -45,6 +45,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Put(put) => stop.or_interrupted(files::put(context, put)).await,
         Command::Rm(rm) => stop.or_interrupted(files::rm(context, rm)).await,
         Command::Du(du) => stop.or_interrupted(space::du(context, du)).await,
+        Command::Gc => stop.or_interrupted(space::gc(context)).await,
         Command::Purge(purge) => stop.or_interrupted(space::purge(context, purge)).await,
         Command::List => stop.or_interrupted(list::list(context)).await,
         Command::Demo | Command::Version | Command::Completions(_) => {

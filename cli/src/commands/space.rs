@@ -1,11 +1,11 @@
-//! Space on the disk: `du`, `purge`.
+//! Space on the disk: `du`, `purge`, `gc`.
 
 use ferrocore::{Core, Key};
 
 use crate::args::{Du, Purge};
 use crate::confirm::confirm;
 use crate::context::Context;
-use crate::events::{Freed, Usage};
+use crate::events::{Collected, Freed, Usage};
 use crate::exit::{Failure, Kind, Result};
 use crate::names::CoreKind;
 use crate::output::human_bytes;
@@ -85,6 +85,27 @@ pub(crate) async fn purge(context: &Context, purge: Purge) -> Result<()> {
         context.store.names.remove(key)?;
     }
     context.output().report(&freed).await
+}
+
+/// Frees what crashes left behind.
+pub(crate) async fn gc(context: &Context) -> Result<()> {
+    let dry_run = context.globals.dry_run;
+    let garbage = context.store.node.store().collect_garbage(dry_run)?;
+    for found in &garbage {
+        let done = if dry_run { "Would remove" } else { "Removed" };
+        let (path, bytes) = (found.path.display(), human_bytes(found.bytes));
+        context
+            .output()
+            .say(&format!("{done} {path}, {bytes}"))
+            .await;
+    }
+    let collected = Collected {
+        bytes: garbage.iter().map(|found| found.bytes).sum(),
+        blocks: 0,
+        leftovers: garbage.len(),
+        dry_run,
+    };
+    context.output().report(&collected).await
 }
 
 fn held(core: &Core) -> u64 {
