@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use ferrocore_udx::limits::DATAGRAMS_MAX;
 use ferrocore_udx::socket::{Udx, UdxSocket, UdxStream};
 use ferrocore_udx::stream::{CloseReason, Config};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -175,6 +176,38 @@ async fn closing_the_socket_ends_its_streams() {
     within(socket_a.close()).await;
     assert_eq!(within(a.closed()).await, Some(CloseReason::SocketClosed));
     assert_eq!(within(b.closed()).await, Some(CloseReason::ResetByPeer));
+}
+
+#[tokio::test]
+async fn a_closed_socket_takes_no_streams_and_tells_its_receivers() {
+    let udx = Udx::new();
+    let socket = bind(&udx);
+    let (clone, address) = (socket.clone(), socket.local_addr());
+    within(socket.close()).await;
+    let stream = udx.create_stream(1, Config::default()).unwrap();
+    let refused = stream.connect(&clone, 2, address).unwrap_err();
+    assert_eq!(refused, CloseReason::SocketClosed.into());
+    within(clone.recv_from()).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn datagrams_that_nobody_takes_are_dropped_and_counted() {
+    let (a, b) = (Udx::new(), Udx::new());
+    let (sender, receiver) = (bind(&a), bind(&b));
+    let mut sent = 0u64;
+    // The kernel may drop some: go on until the queue has overflowed.
+    within(async {
+        while receiver.stats().datagrams_dropped == 0 {
+            sender.send_to(b"flood", receiver.local_addr(), None).await.unwrap();
+            sent += 1;
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(sent > DATAGRAMS_MAX as u64);
+    for _ in 0..DATAGRAMS_MAX {
+        within(receiver.recv_from()).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -242,6 +242,7 @@ impl Driver {
             drop(state);
             self.unsent = transmit;
             if !self.send_unsent(cx) {
+                cell.lock().wake();
                 self.enqueue(cell);
                 return false;
             }

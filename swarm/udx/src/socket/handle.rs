@@ -101,6 +101,7 @@ impl StreamHandle {
         remote_id: u32,
         remote: SocketAddr,
     ) -> Result<(), StreamError> {
+        socket.check_open()?;
         let now = self.table.now();
         let mut state = self.cell.lock();
         state.stream.connect(now, remote_id, remote)?;
@@ -141,6 +142,7 @@ impl StreamHandle {
         remote_id: u32,
         remote: SocketAddr,
     ) -> Result<(), StreamError> {
+        socket.check_open()?;
         let mut state = self.cell.lock();
         state.stream.change_remote(remote_id, remote)?;
         state.attach(Some(Arc::clone(socket.shared())));

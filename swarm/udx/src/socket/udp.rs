@@ -18,6 +18,7 @@ use super::driver::Driver;
 use super::handle::Cell;
 use super::table::Table;
 use crate::limits::DATAGRAMS_MAX;
+use crate::stream::CloseReason;
 
 /// A UDP socket of an endpoint. Clones are the same socket; it closes when the last of them and the last stream on
 /// it are gone.
@@ -208,6 +209,13 @@ impl UdxSocket {
         let closed = Arc::clone(&shared.closed);
         drop(self);
         let _ = closed.acquire().await; // never granted: an error tells that the driver has ended
+    }
+
+    /// A closed socket's clones carry no streams.
+    pub(super) fn check_open(&self) -> Result<(), CloseReason> {
+        let shared = self.shared();
+        let is_over = shared.is_closing.load(Ordering::Acquire) || shared.closed.is_closed();
+        if is_over { Err(CloseReason::SocketClosed) } else { Ok(()) }
     }
 
     pub(super) fn shared(&self) -> &Arc<SocketShared> {

@@ -148,18 +148,21 @@ impl Stream {
         while let Some(size) = self.sender.next_new_size(payload_max) {
             let padding = self.padding_for(size);
             let padded = size + usize::from(padding);
-            if !batch.takes(padded, self.path)
+            let is_probe_in_company = padding != 0 && batch.count > 0;
+            if is_probe_in_company
+                || !batch.takes(padded, self.path)
                 || !self.fits_peer_window(size - HEADER_LEN)
                 || self.sender.has_lost()
                 || !self.may_send(now)
             {
                 return;
             }
-            if padding != 0 {
-                self.mtu.on_probe_sent();
-            }
             let seq = self.sender.packetise(payload_max, padding, self.path);
             self.put_packet(now, seq, self.path, batch, out);
+            if padding != 0 {
+                self.mtu.on_probe_sent();
+                batch.is_complete = true; // if it is too large, it takes nothing with it
+            }
         }
         if self.sender.in_flight() < self.bbr.window() && !self.sender.has_lost() {
             self.rate.on_app_limited(self.sender.in_flight());
