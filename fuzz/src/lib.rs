@@ -26,6 +26,7 @@ pub mod seeds;
 pub mod session;
 pub mod signatures;
 pub mod streams;
+pub mod udx;
 
 /// A target: its name, as in `fuzz/corpus` and `fuzz/cargo-fuzz`, and its body.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +57,8 @@ pub const TARGETS: &[Target] = &[
     target("blob_ids", drives::blob_ids),
     target("sessions", session::run),
     target("proofs", proofs::run),
+    target("udx_packets", udx::packets),
+    target("udx_streams", udx::streams),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8])) -> Target {

@@ -10,7 +10,7 @@ use ferrocore_replication::messages::{
     BitfieldWords, Cancel, Data, Extension, Message, NoData, Range, Reason, Request, Sync, Want,
 };
 
-use crate::{bees, core_files, drives, honest, messages, mux_frames, streams};
+use crate::{bees, core_files, drives, honest, messages, mux_frames, streams, udx};
 
 /// Target and input.
 pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
@@ -33,6 +33,8 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     seeds.extend(streams::seeds());
     seeds.extend(bees::seeds().into_iter().map(|s| ("bee_blocks", s)));
     seeds.extend(drives::seeds());
+    seeds.extend(udx::packet_seeds().into_iter().map(|s| ("udx_packets", s)));
+    seeds.extend(udx::stream_seeds().into_iter().map(|s| ("udx_streams", s)));
     seeds.extend(plays().map(|input| ("sessions", input)));
     seeds.extend(plays().map(|input| ("proofs", input)));
     seeds

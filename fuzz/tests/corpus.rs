@@ -1,8 +1,8 @@
 //! Goal: what was once found stays found, and inputs near to it do no harm, with the compiler
 //! that everybody has.
 //! Method: every target takes the seeds, the committed corpus, and `FERROCORE_FUZZ` mutations of
-//! them; each input's memory is measured. A failure prints the input, and the seed, which
-//! `FERROCORE_SEED` takes.
+//! them; each input's memory is measured. `FERROCORE_FUZZ_TARGET` chooses the targets whose name
+//! contains it. A failure prints the input, and the seed, which `FERROCORE_SEED` takes.
 
 use std::alloc::System;
 use std::time::Instant;
@@ -28,7 +28,8 @@ fn known_inputs_and_those_near_them_do_no_harm() {
     let seed = number_from_env("FERROCORE_SEED", 1);
     let mutations = number_from_env("FERROCORE_FUZZ", MUTATIONS);
     let seeds = seeds::seeds();
-    for target in TARGETS {
+    let only = std::env::var("FERROCORE_FUZZ_TARGET").unwrap_or_default();
+    for target in TARGETS.iter().filter(|target| target.name.contains(&only)) {
         let start = Instant::now();
         let of_target = seeds.iter().filter(|(name, _)| *name == target.name);
         let mut known: Vec<Vec<u8>> = of_target.map(|(_, input)| input.clone()).collect();

@@ -198,7 +198,10 @@ async fn datagrams_that_nobody_takes_are_dropped_and_counted() {
     // The kernel may drop some: go on until the queue has overflowed.
     within(async {
         while receiver.stats().datagrams_dropped == 0 {
-            sender.send_to(b"flood", receiver.local_addr(), None).await.unwrap();
+            sender
+                .send_to(b"flood", receiver.local_addr(), None)
+                .await
+                .unwrap();
             sent += 1;
             tokio::task::yield_now().await;
         }

@@ -215,7 +215,11 @@ impl UdxSocket {
     pub(super) fn check_open(&self) -> Result<(), CloseReason> {
         let shared = self.shared();
         let is_over = shared.is_closing.load(Ordering::Acquire) || shared.closed.is_closed();
-        if is_over { Err(CloseReason::SocketClosed) } else { Ok(()) }
+        if is_over {
+            Err(CloseReason::SocketClosed)
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn shared(&self) -> &Arc<SocketShared> {
