@@ -1,6 +1,7 @@
 //! What can go wrong with a bee.
 
 use ferrocore_log::CoreError;
+use ferrocore_log::codec::CodecError;
 use thiserror::Error;
 
 use crate::protobuf::Malformed;
@@ -43,6 +44,9 @@ pub enum BeeError {
     /// written. Make the batch again.
     #[error("an earlier operation of the batch did not complete")]
     BrokenBatch,
+    /// A key or a value does not fit the codec of a [`TypedBee`](crate::TypedBee).
+    #[error(transparent)]
+    Codec(#[from] CodecError),
     /// Reading or writing the core failed.
     #[error(transparent)]
     Core(#[from] CoreError),

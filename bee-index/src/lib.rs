@@ -39,6 +39,7 @@ mod node;
 mod protobuf;
 mod range;
 mod reader;
+mod typed;
 mod writer;
 
 pub use crate::batch::Batch;
@@ -49,3 +50,4 @@ pub use crate::header::{Header, Metadata};
 pub use crate::history::{Change, History, HistoryOptions};
 pub use crate::protobuf::Malformed;
 pub use crate::range::{Range, RangeOptions};
+pub use crate::typed::{TypedBee, TypedRange};

@@ -55,6 +55,28 @@ fn writers_take_turns() {
     assert_eq!(bee.version(), 4);
 }
 
+#[test]
+fn typed_entries_come_back() {
+    use ferrocore_bee::TypedBee;
+    use ferrocore_log::codec::{Json, Utf8};
+
+    let bee = new_bee();
+    let typed = TypedBee::new(bee.clone(), Utf8, Json::<Vec<u32>>::new());
+    for (key, value) in [("b", vec![1, 2]), ("a", vec![])] {
+        assert!(block_on(typed.put(key, &value)).unwrap());
+    }
+    assert_eq!(block_on(typed.get("b")).unwrap().unwrap(), [1, 2]);
+    assert_eq!(block_on(typed.get("c")).unwrap(), None);
+    block_on(bee.put("ab", "no list")).unwrap();
+    let mut range = typed.range(RangeOptions::default());
+    let first = block_on(range.next()).unwrap().unwrap();
+    assert_eq!(first, ("a".to_owned(), vec![]));
+    assert!(matches!(block_on(range.next()), Err(BeeError::Codec(_))));
+    assert_eq!(block_on(range.next()).unwrap().unwrap().0, "b");
+    assert!(block_on(typed.del("b")).unwrap());
+    assert!(block_on(range.next()).unwrap().is_none());
+}
+
 /// Threads that put through clones of one bee lose nothing.
 #[test]
 fn threads_share_a_bee() {

@@ -12,6 +12,7 @@
 pub mod audit;
 pub mod bitfield;
 pub mod changeset;
+pub mod codec;
 pub mod conflict;
 pub mod core;
 pub mod corestore;

@@ -38,3 +38,12 @@ pub const APPENDS_WAITING_BYTES_MAX: usize = 256 << 20;
 
 /// Most events that wait for one subscriber of a store; it is told if it misses any.
 pub const STORE_EVENTS_MAX: usize = 1024;
+
+/// Most blocks that a stream wants from suppliers before they are asked for: 32, as in JavaScript.
+pub const PREFETCH_BLOCKS_MAX: u64 = 32;
+
+/// Blocks that a [`Sink`](crate::core::Sink) gathers before it appends them.
+pub const SINK_BLOCKS_MAX: usize = 1024;
+
+/// Bytes of blocks that a [`Sink`](crate::core::Sink) gathers before it appends them.
+pub const SINK_BYTES_MAX: usize = 1 << 20;

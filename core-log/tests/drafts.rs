@@ -454,6 +454,33 @@ fn a_quorum_signs_a_draft() {
 }
 
 #[test]
+fn a_frozen_core_takes_no_draft() {
+    let [core, twin] = ["one history", "another"].map(|block| {
+        let memory = ferrocore_log::storage::memory::Memory::with_root_secret([5; 32]);
+        let store = Corestore::with_storage(memory, StoreOptions::default()).unwrap();
+        let core = store.get_named("core").unwrap();
+        core.append(block).unwrap();
+        core
+    });
+    let draft = core.draft("draft").unwrap();
+    draft.append("next").unwrap();
+    let request = ProofRequest {
+        upgrade: Some(UpgradeRequest {
+            start: 0,
+            length: 1,
+        }),
+        ..ProofRequest::default()
+    };
+    let proof = twin.prove(&request).unwrap().unwrap();
+    assert!(core.check_conflict(&proof).unwrap().is_some());
+    let frozen = [commit(&draft).err(), draft.propose(None).err()];
+    for error in frozen {
+        assert!(matches!(error, Some(CoreError::Conflict { .. })));
+    }
+    assert_eq!((core.length(), draft.length()), (1, 2));
+}
+
+#[test]
 fn read_only_handles_have_no_drafts() {
     let core = writer(1).read_only();
     assert!(matches!(core.draft("x"), Err(CoreError::ReadOnly { .. })));

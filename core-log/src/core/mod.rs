@@ -24,6 +24,7 @@ mod read;
 mod session;
 mod shrink;
 mod snapshot;
+mod stream;
 mod want;
 
 use std::collections::BTreeMap;
@@ -66,6 +67,7 @@ pub use propose::Proposal;
 pub use query::ByteSpan;
 pub use session::Exclusive;
 pub use snapshot::Snapshot;
+pub use stream::{ByteStream, ReadStream, Sink};
 pub use want::{Download, Finding, Supply};
 
 /// A core: a signed, append-only log of blocks.

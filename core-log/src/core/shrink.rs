@@ -19,6 +19,18 @@ impl Core {
     /// [`CoreError::NotWritable`], [`CoreError::ReadOnly`]; [`CoreError::OutOfBounds`] if the log is shorter;
     /// [`CoreError::InvalidFork`] if `fork` is not newer; [`CoreError::Prologue`] below the
     /// pinned beginning; [`CoreError::Storage`].
+    ///
+    /// # Examples
+    /// ```
+    /// use ferrocore_log::Corestore;
+    ///
+    /// let core = Corestore::memory().get_named("log")?;
+    /// core.append_batch(vec!["keep".into(), "regret".into()])?;
+    /// let cut = core.truncate(1, None)?;
+    /// assert_eq!((cut.length, cut.fork), (1, 1));
+    /// assert!(core.get_local(1)?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn truncate(&self, length: u64, fork: Option<u64>) -> Result<Appended, CoreError> {
         let inner = &*self.inner;
         self.check_not_read_only()?;

@@ -37,6 +37,7 @@ impl Draft {
     /// [`CoreError::BatchTooLarge`], which committing a part at a time avoids;
     /// [`CoreError::NotWritable`] if there is nothing to sign with; [`CoreError::Signature`] if the
     /// signature given does not hold, [`CoreError::Signer`] if none could be made;
+    /// [`CoreError::Conflict`] if the core is frozen;
     /// [`CoreError::Prologue`], [`CoreError::Storage`].
     pub fn commit(&self, options: CommitOptions) -> Result<Appended, CoreError> {
         let inner = &*self.inner;
@@ -84,6 +85,7 @@ impl Draft {
     /// The core with what it lacks of the draft's first `length` blocks.
     fn grown_core(&self, state: &State, length: u64) -> Result<Growth, CoreError> {
         let core = &*self.core.inner;
+        core.check_not_frozen()?;
         let mut growth = core.growth();
         self.check_base(state, &growth, length)?;
         let blocks: Result<Vec<Bytes>, CoreError> = (growth.start..length)
