@@ -20,8 +20,8 @@ const PAGE_BYTES: usize = PAGE_NODES as usize * NODE_BYTES;
 
 /// Most of the lowest pages one core keeps: at 5 KiB each those of 131,072 blocks.
 const LOW_PAGES_MAX: usize = 2048;
-/// Most higher pages one core keeps: those above 8 million blocks.
-const HIGH_PAGES_MAX: usize = 1024;
+/// Most higher pages one core keeps: those above 16 million blocks.
+const HIGH_PAGES_MAX: usize = 2048;
 
 /// A node as the file has it.
 pub(super) type NodeBytes = [u8; NODE_BYTES];
@@ -191,17 +191,21 @@ struct Page {
 impl Page {
     fn new(bytes: &PageBytes) -> Self {
         let (nodes, _) = bytes.as_chunks::<NODE_BYTES>();
-        let is_there = |node: &&NodeBytes| **node != [0; NODE_BYTES];
-        let inside = PAGE_NODES as usize - 1;
-        let present = nodes.iter().take(inside).enumerate();
-        let present = present.filter(|(_, node)| is_there(node));
-        let mut page = Self {
-            present: present.clone().fold(0, |bits, (at, _)| bits | 1 << at),
-            ..Self::default()
+        let nodes = nodes.get(..PAGE_NODES as usize - 1).unwrap_or_default();
+        let is_there = nodes.iter().map(is_node);
+        let present = is_there
+            .zip(0..)
+            .fold(0, |bits, (there, at)| bits | u128::from(there) << at);
+        let nodes = match present.count_ones() as usize == nodes.len() {
+            true => nodes.to_vec(),
+            false => nodes.iter().filter(|node| is_node(node)).copied().collect(),
         };
-        page.nodes.reserve_exact(page.present.count_ones() as usize);
-        page.nodes.extend(present.map(|(_, node)| *node));
-        page
+        let start = None;
+        Self {
+            present,
+            nodes,
+            start,
+        }
     }
 
     fn get(&self, at: u32) -> Option<&NodeBytes> {
@@ -239,6 +243,12 @@ impl Page {
         }
         Some((*self.get(at)?, begin))
     }
+}
+
+/// Whether these are not the zeros of an absent node. Most are told by their first bytes.
+fn is_node(bytes: &NodeBytes) -> bool {
+    let (words, _) = bytes.as_chunks::<8>();
+    words.iter().any(|word| *word != [0; 8])
 }
 
 /// Bytes of all blocks below a node.
