@@ -262,14 +262,12 @@ fn build() -> PathBuf {
         .expect("cargo names the executable it built")
 }
 
-/// The profile this test was built with: tests lie in `target/PROFILE/deps/`.
+/// The profile this program was built with: tests lie in `target/PROFILE/deps/`, others a folder higher.
 fn running_profile() -> String {
-    let test = std::env::current_exe().expect("the running test has a path");
-    let folder = test
-        .ancestors()
-        .nth(2)
-        .and_then(Path::file_name)
-        .map(OsStr::to_string_lossy);
+    let this = std::env::current_exe().expect("the running program has a path");
+    let mut folders = this.ancestors().skip(1).filter_map(Path::file_name);
+    let folder = folders.find(|folder| !["deps", "examples"].map(OsStr::new).contains(folder));
+    let folder = folder.map(OsStr::to_string_lossy);
     match folder.as_deref() {
         Some("debug") | None => "dev".to_owned(),
         Some(profile) => profile.to_owned(),

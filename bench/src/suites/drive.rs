@@ -53,6 +53,7 @@ pub(crate) fn measure(run: &Run) -> Table {
     }
     let (large, small) = (run.scratch.join("large"), run.scratch.join("small"));
     make_folders(&large, &small);
+    let _ = Fcore::new(&run.scratch).command(["version"]); // builds it, which is not to be timed
     for round in 0..run.rounds.div_ceil(ROUNDS_EACH) {
         for row in &rows {
             for who in in_turn(&contenders, round) {

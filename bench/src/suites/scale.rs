@@ -18,7 +18,8 @@ const LENGTHS: [(&str, u64); 3] = [
 /// Blocks appended at once while the cores are made.
 const MAKE_BATCH: u64 = 1_000;
 const APPENDS: u64 = 5_000;
-const READS: u64 = 20_000;
+/// So many that the long core, too, is met again in places.
+const READS: u64 = 200_000;
 const OPENS: u64 = 5;
 
 const APPEND: Row = row("scale-append", "append a block of 100 B", Unit::Seconds);
@@ -27,7 +28,11 @@ const MAKE: Row = row(
     "append it among 1,000, from none on",
     Unit::Seconds,
 );
-const GET: Row = row("scale-get", "get a random block", Unit::Seconds);
+const GET: Row = row(
+    "scale-get",
+    "get a random block, 200,000 in a row",
+    Unit::Seconds,
+);
 const OPEN: Row = row("scale-open", "open the core", Unit::Seconds);
 const MEMORY: Row = row(
     "scale-memory",
