@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::limits::{NUMBER_MAX, PROOF_NODES_MAX};
 use crate::manifest::Manifest;
 use crate::merkle::{Node, Roots};
-use crate::proof::UpgradeProof;
+use crate::proof::{Proof, UpgradeProof};
 use crate::verifier::Verifier;
 
 /// The encoding's version.
@@ -105,6 +105,23 @@ impl Conflict {
             true => Err(ConflictError::Agreement),
             false => Ok(()),
         }
+    }
+}
+
+impl Conflict {
+    /// Both trees as upgrades from nothing: what to show to whoever may hold one of them.
+    pub fn proofs(&self) -> [Proof; 2] {
+        [&self.ours, &self.theirs].map(|tree| Proof {
+            fork: self.fork,
+            upgrade: Some(UpgradeProof {
+                start: 0,
+                length: self.length,
+                nodes: tree.nodes.clone(),
+                additional: tree.additional.clone(),
+                signature: tree.signature.clone(),
+            }),
+            ..Proof::default()
+        })
     }
 }
 

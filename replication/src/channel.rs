@@ -15,7 +15,7 @@ use crate::extensions::Extensions;
 use crate::limits::{
     INVALID_REQUESTS_MAX, UPLOAD_BUFFER_TARGET, UPLOAD_TOGETHER_BYTES, UPLOADS_TOGETHER,
 };
-use crate::messages::{Message, NoData, Reason, Request, Sync};
+use crate::messages::{Data, Message, NoData, Reason, Request, Sync};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::peer::{Peer, RemoteBlocks};
 use crate::stats::Stats;
@@ -126,7 +126,8 @@ impl CoreChannel {
         budget: usize,
         now: Time,
     ) -> Result<(), PeerMisbehaved> {
-        let committed = self.downloads.commit(&self.core, &mut self.stats);
+        let (core, peer, stats) = (&self.core, &self.peer, &mut self.stats);
+        let committed = self.downloads.commit(core, peer, wire, now, stats);
         self.is_woken.store(false, Ordering::Release);
         self.announce(wire);
         self.extensions.look(&self.core, self.downloads.supplier());
@@ -202,7 +203,9 @@ impl CoreChannel {
             self.peer.blocks = RemoteBlocks::default(); // they were of another history
         }
         self.peer.sync = sync;
-        self.peer.is_synced = true;
+        if !std::mem::replace(&mut self.peer.is_synced, true) {
+            show_conflict(&self.core, &self.peer, wire);
+        }
         self.downloads.handle_sync(&self.core, &self.peer);
         if sync.fork == self.core.fork() && sync.length < self.core.length() {
             self.announcer.sync(&self.core, &self.peer, wire);
@@ -238,6 +241,7 @@ impl CoreChannel {
                 Event::Truncate { length, .. } => {
                     self.announcer.have_not(length..core.length(), wire);
                 }
+                Event::Conflict { .. } => show_conflict(core, peer, wire),
                 _ => {}
             }
         }
@@ -287,5 +291,15 @@ impl CoreChannel {
             self.stats.bytes_uploaded += block.value.len() as u64;
         }
         Ok(())
+    }
+}
+
+/// Shows both sides of a conflict to a peer that may be on either, as JavaScript shows its own: with the id
+/// of no request.
+fn show_conflict(core: &Core, peer: &Peer, wire: &mut Wire<'_>) {
+    let conflict = core.conflict();
+    let conflict = conflict.filter(|conflict| peer.is_synced && conflict.fork == peer.sync.fork);
+    for proof in conflict.iter().flat_map(|conflict| conflict.proofs()) {
+        wire.send(&Message::Data(Data { request: 0, proof }));
     }
 }

@@ -23,6 +23,7 @@ use crate::peer::{Peer, RemoteBlocks};
 use crate::promises::{Path, Promises};
 use crate::requests::{Asked, Pending, Requests};
 use crate::stats::Stats;
+use crate::suspicion::{Shown, Suspicion, may_show_conflict};
 use crate::wire::Wire;
 
 /// What one peer is asked for.
@@ -41,6 +42,8 @@ pub(crate) struct Downloads {
     arrived: Vec<Arrived>,
     /// Batches of blocks that the peer was asked about.
     wanted: BTreeSet<u64>,
+    suspicion: Suspicion,
+    shown: Shown,
 }
 
 /// Membership in a core's supply. Dropped, its claims are free for others.
@@ -74,6 +77,8 @@ impl Downloads {
             promises: Promises::default(),
             arrived: Vec::new(),
             wanted: BTreeSet::new(),
+            suspicion: Suspicion::default(),
+            shown: Shown::default(),
         }
     }
 
@@ -165,6 +170,9 @@ impl Downloads {
     ) -> Result<(), PeerMisbehaved> {
         let Some(pending) = self.requests.answered(data.request, now) else {
             stats.answers_ignored += 1;
+            if data.request == 0 && self.shown.is_one_more() {
+                check_conflict(core, &data.proof); // as a peer shows it that knows of one
+            }
             return Ok(());
         };
         if !pending.is_answered_by(&data.proof) {
@@ -172,6 +180,11 @@ impl Downloads {
             return self.deny(core, peer, &pending);
         }
         let proof = data.proof;
+        if pending.asked == Asked::Whole {
+            check_conflict(core, &proof);
+            self.suspicion.conclude();
+            return Ok(());
+        }
         if matches!(pending.asked, Asked::Fork | Asked::Node(_)) {
             let followed = self.following.handle(core, proof);
             return self.check_followed(core, followed, stats);
@@ -236,7 +249,17 @@ impl Downloads {
     ///
     /// # Errors
     /// [`PeerMisbehaved::BadProof`] if a proof does not hold. Those that do are committed.
-    pub(crate) fn commit(&mut self, core: &Core, stats: &mut Stats) -> Result<(), PeerMisbehaved> {
+    pub(crate) fn commit(
+        &mut self,
+        core: &Core,
+        peer: &Peer,
+        wire: &mut Wire<'_>,
+        now: Time,
+        stats: &mut Stats,
+    ) -> Result<(), PeerMisbehaved> {
+        if let Some(error) = self.suspicion.take_verdict() {
+            return Err(PeerMisbehaved::BadProof(error));
+        }
         if self.arrived.is_empty() {
             return Ok(());
         }
@@ -267,7 +290,38 @@ impl Downloads {
             return Ok(());
         };
         stats.proofs_refused += 1;
-        Err(PeerMisbehaved::BadProof(error))
+        self.suspect(core, peer, error, wire, now)
+    }
+
+    /// Asks a peer whose proof does not hold for all it has, if that may show another history.
+    fn suspect(
+        &mut self,
+        core: &Core,
+        peer: &Peer,
+        error: VerifyError,
+        wire: &mut Wire<'_>,
+        now: Time,
+    ) -> Result<(), PeerMisbehaved> {
+        let length = core.length().min(peer.sync.length);
+        let is_same_fork = peer.sync.fork == core.fork();
+        let may_tell = may_show_conflict(&error) && length > 0 && is_same_fork;
+        if !may_tell || self.suspicion.is_any() {
+            return Err(PeerMisbehaved::BadProof(error));
+        }
+        let proof = ProofRequest {
+            fork: core.fork(),
+            upgrade: Some(UpgradeRequest { start: 0, length }),
+            ..ProofRequest::default()
+        };
+        let id = self.requests.insert(proof.fork, Asked::Whole, now);
+        wire.send(&Message::Request(Request {
+            id,
+            proof,
+            priority: 0,
+        }));
+        self.suspicion = Suspicion::Asked(error);
+        self.pause(); // others may have what it was to give
+        Ok(())
     }
 
     /// Asks for an upgrade if there is one, and for as many wanted blocks as may be in flight, but
@@ -284,11 +338,14 @@ impl Downloads {
         let Some(id) = self.supplier.as_ref().map(|supplier| supplier.id) else {
             return;
         };
-        if self.is_stopped || !peer.is_synced || !peer.sync.uploading {
+        let is_idle = self.is_stopped || self.suspicion.is_any();
+        if is_idle || !peer.is_synced || !peer.sync.uploading {
             return;
         }
         let before = self.requests.len();
-        if self.following.is_possible(core, peer) {
+        if core.conflict().is_some() {
+            // It follows nobody any more, but blocks of what is here are welcome.
+        } else if self.following.is_possible(core, peer) {
             self.request_fork(core, peer, wire, now);
         } else if peer.sync.fork == core.fork() {
             self.request_upgrade(core, peer, wire, now);
@@ -324,6 +381,7 @@ impl Downloads {
         self.arrived.clear();
         self.wanted.clear();
         self.following = Following::default();
+        self.suspicion.conclude();
         self.pause();
     }
 
@@ -522,7 +580,7 @@ impl Downloads {
                 self.judge(core, peer);
                 true
             }
-            Asked::Seek(..) | Asked::Fork | Asked::Node(_) => true,
+            Asked::Seek(..) | Asked::Fork | Asked::Node(_) | Asked::Whole => true,
         };
         self.give_up(core, pending);
         if is_tolerable {
@@ -544,6 +602,7 @@ impl Downloads {
             }
             Asked::Seek(seek, _) => self.refuse_seek(core, seek),
             Asked::Upgrade => {}
+            Asked::Whole => self.suspicion.conclude(),
             Asked::Fork | Asked::Node(_) => {
                 if let Err(error) = self.following.give_up(core) {
                     tracing::warn!(core = %core.key(), %error, "cannot follow to another fork");
@@ -570,7 +629,7 @@ impl Downloads {
             match pending.asked {
                 Asked::Block(path) => self.release(core, path.block),
                 Asked::Seek(seek, _) => self.refuse_seek(core, seek),
-                Asked::Upgrade | Asked::Fork | Asked::Node(_) => {}
+                Asked::Upgrade | Asked::Fork | Asked::Node(_) | Asked::Whole => {}
             }
         }
     }
@@ -599,6 +658,17 @@ fn settle_seeks(core: &Core, verified: &[Pending]) {
         if let Asked::Seek(seek, _) = pending.asked {
             core.supply().seek_answered(seek);
         }
+    }
+}
+
+/// Looks whether a peer's whole log is another than the one here.
+fn check_conflict(core: &Core, proof: &Proof) {
+    match core.check_conflict(proof) {
+        Ok(_) => {} // the core tells everybody
+        Err(VerifyError::Storage(error)) => {
+            tracing::error!(core = %core.key(), %error, "cannot keep what froze the core");
+        }
+        Err(error) => tracing::debug!(core = %core.key(), %error, "a peer shows no signed log"),
     }
 }
 

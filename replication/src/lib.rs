@@ -40,6 +40,7 @@ mod promises;
 mod requests;
 pub mod session;
 pub mod stats;
+mod suspicion;
 mod uploads;
 mod wire;
 

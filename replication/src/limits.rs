@@ -101,3 +101,7 @@ const _: () = assert!(
 const _: () = assert!(LATE_AFTER_MAX.as_secs() < REQUEST_TIMEOUT.as_secs());
 const _: () = assert!(WINDOW_MIN <= WINDOW_START && WINDOW_START <= WINDOW_MAX);
 const _: () = assert!(WINDOW_MAX <= IN_FLIGHT_MAX);
+
+/// Most proofs of a conflict that one peer may show on a channel without being asked; each costs the
+/// verification of a signature.
+pub const CONFLICT_PROOFS_MAX: u32 = 4;

@@ -28,6 +28,8 @@ pub(crate) enum Asked {
     Fork,
     /// A node of such a log, by tree index.
     Node(u64),
+    /// The log of our fork, from its start: whether it is the one that is here.
+    Whole,
 }
 
 /// A request in flight.
@@ -45,13 +47,16 @@ impl Pending {
     pub(crate) fn path(&self) -> Option<Path> {
         match self.asked {
             Asked::Block(path) => Some(path),
-            Asked::Seek(..) | Asked::Upgrade | Asked::Fork | Asked::Node(_) => None,
+            Asked::Seek(..) | Asked::Upgrade | Asked::Fork | Asked::Node(_) | Asked::Whole => None,
         }
     }
 
     /// Whether a longer or another log was asked for.
     fn is_for_head(&self) -> bool {
-        matches!(self.asked, Asked::Upgrade | Asked::Fork | Asked::Node(_))
+        matches!(
+            self.asked,
+            Asked::Upgrade | Asked::Fork | Asked::Node(_) | Asked::Whole
+        )
     }
 
     /// Whether `proof` has the parts that were asked for and no others.
@@ -63,7 +68,7 @@ impl Pending {
             Asked::Block(path) => (block, node, upgrade) == (Some(path.block), None, None),
             Asked::Seek(_, leaf) => (block, node, upgrade) == (None, Some(leaf), None),
             Asked::Upgrade => block.is_none() && node.is_none() && upgrade.is_some(),
-            Asked::Fork => (block, node, upgrade) == (None, None, Some(0)),
+            Asked::Fork | Asked::Whole => (block, node, upgrade) == (None, None, Some(0)),
             Asked::Node(index) => (block, node, upgrade) == (None, Some(index), None),
         };
         // The leaf's path may hold all there is to say about the byte.

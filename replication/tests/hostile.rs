@@ -412,7 +412,31 @@ fn a_proof_that_does_not_hold_closes_the_channel_and_stores_nothing() {
             _ => block.nodes[0].hash = [9; 32].into(),
         }
         script.say(&answers[0]);
+        // It may be of another history that is signed too, so the peer may show all it has.
+        let asked = script.deliver().unwrap();
+        assert!(script.is_open(&reader), "{part}");
+        let whole = asked.iter().find_map(|message| match message {
+            Message::Request(request) => Some(request.clone()),
+            _ => None,
+        });
+        let whole = whole.expect("it is asked for its whole log");
+        let upgrade = UpgradeRequest {
+            start: 0,
+            length: 10,
+        };
+        assert_eq!(whole.proof.upgrade, Some(upgrade));
+        match part {
+            "value" => {
+                honest.say(&Message::Request(whole));
+                script.say(&honest.deliver().unwrap()[0]);
+            }
+            _ => script.say(&Message::NoData(NoData {
+                request: whole.id,
+                reason: Reason::NotAvailable,
+            })),
+        }
         script.deliver().unwrap();
+        assert!(reader.conflict().is_none(), "it has shown the same log");
         assert!(!reader.has(4));
         assert!(!script.is_open(&reader), "{part}");
         assert_eq!(script.victim.stats().proofs_refused, 1);
