@@ -1,15 +1,16 @@
 // A Hypercore peer: makes or opens one core, changes it, reads it. How it is run: peer.mjs.
 
-import { decodeKey, hex, reach, serve, store, tell } from './peer.mjs'
+import { decodeKey, hex, load, reach, serve, store, tell } from './peer.mjs'
 
 let core = null
 const extensions = new Map()
 
 serve({
-  /** Opens the core with this key, or the store's own of this name. */
-  async open ({ key, name }) {
-    core = store.get(key ? { key: decodeKey(key) } : { name })
+  /** Opens the core with this key, the one that this seed's key pair signs, or the store's own of this name. */
+  async open ({ key, seed, name }) {
+    core = store.get(key ? { key: decodeKey(key) } : seed ? { keyPair: keyPair(seed) } : { name })
     await core.ready()
+    core.on('conflict', (length, fork) => tell({ event: 'conflict', length, fork }))
     core.on('append', () => tell({ event: 'append', length: core.length, fork: core.fork }))
     core.on('truncate', (ancestors, fork) => tell({ event: 'truncate', length: ancestors, fork }))
     return info()
@@ -76,6 +77,37 @@ serve({
     extensions.get(name).broadcast(Buffer.from(text))
   },
 
+  /**
+   * Makes a core of many signers, of whom the first have signed a source at these lengths, and appends what
+   * a quorum of them has seen.
+   */
+  async quorum ({ seeds, lengths, texts }) {
+    const [crypto, caps, multisig] = ['hypercore-crypto', 'hypercore/lib/caps.js', 'hypercore/lib/multisig.js'].map(load)
+    const pairs = seeds.map(keyPair)
+    const manifest = { version: 1, allowPatch: true, signers: pairs.map(({ publicKey }) => ({ publicKey })) }
+    const source = store.get({ name: 'source' })
+    await source.append(texts.map((text) => Buffer.from(text)))
+    core = store.get({ manifest })
+    await core.ready()
+    const common = multisig.signableLength([...lengths], core.manifest.quorum)
+    const inputs = await Promise.all(lengths.map(async (length, i) => {
+      const signable = caps.treeSignable(core.key, await source.treeHash(length), length, 0)
+      const signature = crypto.sign(signable, pairs[i].secretKey)
+      return multisig.partialSignature(source, i, common, length, signature)
+    }))
+    const signature = core.core.verifier.assemble(inputs)
+    await core.append(texts.slice(0, common).map((text) => Buffer.from(text)), { signature })
+    return info()
+  },
+
+  /** Makes a static core of a log of these blocks. */
+  async staticify ({ texts }) {
+    const source = store.get({ name: 'source' })
+    await source.append(texts.map((text) => Buffer.from(text)))
+    core = await store.staticify(source)
+    return info()
+  },
+
   /** Returns once blocks `start` to `end` are stored here. */
   async download ({ start = 0, end = core.length }) {
     await core.download({ start, end }).done()
@@ -96,4 +128,8 @@ async function info () {
     writable: core.writable,
     compat: core.core.compat
   }
+}
+
+function keyPair (seed) {
+  return load('hypercore-crypto').keyPair(Buffer.alloc(32, seed))
 }

@@ -1,0 +1,176 @@
+//! Cores of many signers and of none, between Node and a node of ours in this process.
+//!
+//! Method: one side makes the core, the other opens it by its key alone and reads all of it.
+#![cfg(unix)]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ferrocore::Node;
+use ferrocore_interop_tests::node::Tree;
+use ferrocore_interop_tests::peer::{Peer, Role};
+use ferrocore_log::events::Event;
+use ferrocore_log::manifest::ManifestBuilder;
+use ferrocore_log::multisig::signable_length;
+use ferrocore_log::verifier::Verifier;
+use ferrocore_log::{Core, CoreError, CoreOptions, Manifest};
+use ferrocore_primitives::sign::KeyPair;
+use serde_json::{Value, json};
+
+/// How long Node may take for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What each signer of the source has seen; the last has not signed.
+const SEEN: [u64; 3] = [12, 20, 16];
+
+fn blocks(count: u64) -> Vec<Bytes> {
+    (0..count)
+        .map(|i| Bytes::from(format!("block {i}")))
+        .collect()
+}
+
+fn key_pair(seed: u8) -> KeyPair {
+    KeyPair::from_seed(&[seed; 32])
+}
+
+/// A core of three signers of whom two agree, at the length that both have seen.
+fn quorum_core(node: &Node, version: u64) -> Core {
+    let signers = [1, 2, 3].map(|seed| key_pair(seed).public_key());
+    let builder = signers
+        .into_iter()
+        .fold(Manifest::builder(), ManifestBuilder::signer);
+    let manifest = builder.allow_patch().version(version).build().unwrap();
+    let verifier = Verifier::new(manifest.key(), manifest.clone()).unwrap();
+    let source = node.create_core("source").unwrap();
+    source.append_batch(blocks(20)).unwrap();
+    let signed = [(1, SEEN[0]), (2, SEEN[1])];
+    let parts = signed.map(|(seed, length)| {
+        let head = source.tree_head(length).unwrap();
+        verifier.sign_part(&head, &key_pair(seed)).unwrap()
+    });
+    let length = signable_length(&signed.map(|(_, length)| length), manifest.quorum);
+    let signature = source
+        .assemble_signature(&verifier, length, &parts)
+        .unwrap();
+    let options = CoreOptions {
+        manifest: Some(manifest),
+        ..CoreOptions::default()
+    };
+    let core = node.store().get_with(options).unwrap();
+    let proposal = core.propose(blocks(length)).unwrap();
+    core.append_signed(proposal, &signature).unwrap();
+    core
+}
+
+/// Node opens the core by its key and reads all of it.
+async fn assert_node_reads(tree: Tree, make: impl FnOnce(&Node) -> Core) {
+    let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
+    let core = make(&node);
+    let scratch = tempfile::tempdir().unwrap();
+    let mut peer = Peer::start(tree, Role::Core, scratch.path());
+    peer.call("open", json!({ "key": core.key().to_string() }));
+    peer.connect(node.listen_addr().unwrap().port());
+    peer.call("reach", json!({ "length": core.length() }));
+    let read = peer.call("download", json!({ "start": 0, "end": core.length() }));
+    assert_eq!(read["treeHash"], core.tree_hash().to_string(), "{tree:?}");
+    assert_eq!(read["contiguousLength"], core.length());
+    node.close().await;
+}
+
+/// We open the core that Node made by its key and read all of it.
+async fn assert_we_read(peer: &mut Peer, made: &Value) -> Manifest {
+    let port = peer.listen();
+    let node = Node::builder()
+        .peer(format!("127.0.0.1:{port}"))
+        .open()
+        .await
+        .unwrap();
+    let core = node
+        .core(&made["id"].as_str().unwrap().parse().unwrap())
+        .unwrap();
+    let length = made["length"].as_u64().unwrap();
+    for (index, block) in (0..length).zip(blocks(length)) {
+        assert_eq!(core.get(index).await.unwrap(), block);
+    }
+    assert_eq!(core.length(), length);
+    assert_eq!(made["treeHash"], core.tree_hash().to_string());
+    let manifest = core.manifest().unwrap();
+    node.close().await;
+    manifest
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_reads_what_a_quorum_of_ours_signed() {
+    for tree in Tree::ALL {
+        for version in [0, 1] {
+            assert_node_reads(tree, |node| quorum_core(node, version)).await;
+        }
+    }
+    assert_node_reads(Tree::Current, |node| quorum_core(node, 3)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn we_read_what_a_quorum_of_node_signed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut peer = Peer::start(Tree::Current, Role::Core, scratch.path());
+    let texts: Vec<String> = (0..20).map(|i| format!("block {i}")).collect();
+    let made = peer.call(
+        "quorum",
+        json!({ "seeds": [1, 2, 3], "lengths": [SEEN[0], SEEN[1]], "texts": texts }),
+    );
+    assert_eq!(made["length"], SEEN[0]);
+    let manifest = assert_we_read(&mut peer, &made).await;
+    assert!(manifest.allow_patch);
+    assert_eq!((manifest.quorum, manifest.signers.len()), (2, 3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_reads_our_static_cores() {
+    for tree in Tree::ALL {
+        assert_node_reads(tree, |node| {
+            let source = node.create_core("source").unwrap();
+            source.append_batch(blocks(20)).unwrap();
+            let core = node.store().staticify(&source).unwrap();
+            let made = node.store().create_static(blocks(20)).unwrap();
+            assert_eq!(made.key(), core.key());
+            core
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn we_read_node_s_static_cores() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut peer = Peer::start(Tree::Current, Role::Core, scratch.path());
+    let texts: Vec<String> = (0..20).map(|i| format!("block {i}")).collect();
+    let made = peer.call("staticify", json!({ "texts": texts }));
+    let manifest = assert_we_read(&mut peer, &made).await;
+    assert!(manifest.signers.is_empty());
+    assert_eq!(manifest.prologue.unwrap().length, 20);
+}
+
+/// Goal: a second history that Node signed with our secret stops us, and what we show stops Node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_histories_of_one_secret_stop_both_sides() {
+    let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
+    let options = CoreOptions {
+        key_pair: Some(key_pair(1)),
+        ..CoreOptions::default()
+    };
+    let core = node.store().get_with(options).unwrap();
+    core.append_batch(blocks(5)).unwrap();
+    let events = core.events();
+    let scratch = tempfile::tempdir().unwrap();
+    let mut peer = Peer::start(Tree::Current, Role::Core, scratch.path());
+    let opened = peer.call("open", json!({ "seed": 1 }));
+    assert_eq!(opened["id"], core.key().to_string());
+    peer.call("fill", json!({ "count": 7, "size": 3 }));
+    peer.connect(node.listen_addr().unwrap().port());
+    let told = tokio::time::timeout(PATIENCE, events.next()).await.unwrap();
+    assert!(matches!(told, Event::Conflict { fork: 0, .. }), "{told:?}");
+    core.conflict().unwrap().verify(&core.key()).unwrap();
+    assert!(matches!(core.append("x"), Err(CoreError::Conflict { .. })));
+    assert_eq!(peer.wait_event("conflict")["fork"], 0);
+    node.close().await;
+}
