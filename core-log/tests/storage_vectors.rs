@@ -236,3 +236,124 @@ fn headers_grow_and_shrink() {
     assert!(error.to_string().contains("does not fit"), "{error}");
     core.append("still usable").unwrap();
 }
+
+/// Goal: a manifest as long as can be read back is kept, a longer one refused before anything is
+/// written.
+#[test]
+fn a_manifest_is_as_long_as_can_be_read_back() {
+    for (bytes, fits) in [(50 << 20, true), (65 << 20, false)] {
+        let directory = tempfile::tempdir().unwrap();
+        let manifest = Manifest {
+            version: 2,
+            user_data: Some(vec![7; bytes]),
+            ..Manifest::single(key_pair().public_key())
+        };
+        let key = manifest.key();
+        let long = CoreHeader {
+            key,
+            manifest: Some(manifest),
+            ..header("manifest-v1")
+        };
+        let created = FileCore::create(core_files(directory.path()), long, Durability::Buffered);
+        let Ok(created) = created else {
+            assert!(!fits);
+            assert!(!directory.path().join("oplog").exists());
+            continue;
+        };
+        assert!(fits);
+        drop(created);
+        let core = open(directory.path(), &key.discovery_key())
+            .unwrap()
+            .unwrap();
+        core.set_user_data("key", Some(&vec![1; 10 << 20])).unwrap();
+        let error = core.set_user_data("other", Some(&vec![1; 5 << 20]));
+        assert!(error.unwrap_err().to_string().contains("does not fit"));
+        core.flush().unwrap();
+        drop(core);
+        let core = open(directory.path(), &key.discovery_key())
+            .unwrap()
+            .unwrap();
+        assert_eq!(core.manifest().unwrap().user_data.unwrap().len(), bytes);
+        assert_eq!(core.user_data("key").unwrap().len(), 10 << 20);
+    }
+}
+
+/// Goal: with both headers in the file `header`, the newer one counts; damage of where it is, or
+/// of what is there, is told, and never the older one taken for it.
+#[test]
+fn a_damaged_long_header_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let core = header("manifest-v1").key.discovery_key();
+    let files = core_files(directory.path());
+    drop(FileCore::create(files, header("manifest-v1"), Durability::Buffered).unwrap());
+    for size in [6_000, 7_000, 8_000] {
+        let core = open(directory.path(), &core).unwrap().unwrap();
+        core.set_user_data("big", Some(&vec![size as u8; size]))
+            .unwrap();
+        core.flush().unwrap();
+    }
+    let (oplog, long) = (
+        directory.path().join("oplog"),
+        directory.path().join("header"),
+    );
+    let (oplog_bytes, long_bytes) = (fs::read(&oplog).unwrap(), fs::read(&long).unwrap());
+    for slot in [0, 4096] {
+        assert_eq!(
+            oplog_bytes[slot + 8..slot + 10],
+            [1, 1],
+            "both are external"
+        );
+    }
+    let seen = || open(directory.path(), &core).map(|core| core.unwrap().user_data("big"));
+    let newest = Some(vec![8_000_usize as u8; 8_000]);
+    assert_eq!(seen().unwrap(), newest);
+
+    let reset = || {
+        fs::write(&oplog, &oplog_bytes).unwrap();
+        fs::write(&long, &long_bytes).unwrap();
+    };
+    for cut in [0, 1, 4096, long_bytes.len() - 1] {
+        fs::write(&long, &long_bytes[..cut]).unwrap();
+        match seen() {
+            Ok(found) => assert_eq!(found, newest),
+            Err(error) => assert!(matches!(
+                error,
+                StorageError::Corrupt { part: "header", .. }
+            )),
+        }
+    }
+    fs::remove_file(&long).unwrap();
+    assert!(matches!(
+        seen(),
+        Err(StorageError::Corrupt { part: "header", .. })
+    ));
+    reset();
+    // Wrong places under right checksums, in both slots.
+    for (start, length) in [
+        (0u64, 0u64),
+        (1, 8_000),
+        (0, 1 << 62),
+        (u64::MAX, 2),
+        (1 << 50, 9),
+    ] {
+        let mut bytes = oplog_bytes.clone();
+        for slot in [0, 4096] {
+            let mut payload = vec![1, 1];
+            for number in [start, length] {
+                payload.push(0xff);
+                payload.extend(number.to_le_bytes());
+            }
+            let info = (payload.len() as u32) << 2 | u32::from(bytes[slot + 4] & 1);
+            let checked = [&info.to_le_bytes()[..], &payload].concat();
+            let checksum = crc32fast::hash(&checked).to_le_bytes();
+            let record = [&checksum[..], &checked].concat();
+            bytes[slot..slot + record.len()].copy_from_slice(&record);
+        }
+        fs::write(&oplog, &bytes).unwrap();
+        let error = seen().unwrap_err();
+        assert!(
+            matches!(error, StorageError::Corrupt { .. }),
+            "{start} {length}: {error}"
+        );
+    }
+}

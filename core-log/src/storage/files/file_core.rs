@@ -38,6 +38,7 @@ use super::snapshot;
 use super::tree::Tree;
 use crate::bitfield::Bitfield;
 use crate::flat_tree;
+use crate::manifest::Manifest;
 use crate::merkle::{Node, Roots};
 use crate::storage::{
     BlockPlace, CoreHeader, CoreStorage, CoreWrite, Durability, NodesOf, OpenedCore, StorageError,
@@ -150,7 +151,9 @@ impl FileCore {
             unflushed: false,
             durability,
         };
-        writer.check_header(&core, &CoreWrite::default())?;
+        let user_data = writer.header.user_data.iter();
+        let user_data = user_data.map(|(key, value)| (key, value.len()));
+        writer.check_header_of(&core, writer.header.manifest.as_ref(), user_data)?;
         writer.write_header(durability)?;
         if durability == Durability::Sync {
             writer.oplog.sync()?;
@@ -566,16 +569,43 @@ impl Writer {
         core: &DiscoveryKey,
         write: &CoreWrite,
     ) -> Result<(), StorageError> {
+        if write.user_data.is_empty() && write.manifest.is_none() {
+            return Ok(());
+        }
+        let manifest = write.manifest.as_ref().or(self.header.manifest.as_ref());
         let changed = write.user_data.iter();
-        let changed = changed.map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len));
+        let changed = changed.map(|(key, value)| (key, value.as_ref().map_or(0, Vec::len)));
         let kept = self.header.user_data.iter();
-        let kept = kept.map(|(key, value)| key.len() + value.len());
-        match changed.chain(kept).sum::<usize>() <= USER_DATA_BYTES_MAX {
-            true => Ok(()),
-            false => Err(StorageError::HeaderTooLarge {
-                core: *core,
-                reason: format!("more than {USER_DATA_BYTES_MAX} bytes of user data"),
-            }),
+        let kept = kept.map(|(key, value)| (key, value.len()));
+        self.check_header_of(core, manifest, changed.chain(kept))
+    }
+
+    /// Refuses a header that could be written, but not read.
+    fn check_header_of<'a>(
+        &self,
+        core: &DiscoveryKey,
+        manifest: Option<&Manifest>,
+        user_data: impl Iterator<Item = (&'a String, usize)> + Clone,
+    ) -> Result<(), StorageError> {
+        let too_large = |reason| {
+            let core = *core;
+            Err(StorageError::HeaderTooLarge { core, reason })
+        };
+        let user_bytes: usize = user_data
+            .clone()
+            .map(|(key, value)| key.len() + value)
+            .sum();
+        if user_bytes > USER_DATA_BYTES_MAX {
+            return too_large(format!(
+                "more than {USER_DATA_BYTES_MAX} bytes of user data"
+            ));
+        }
+        match header::bytes_max(manifest, user_data) {
+            Some(bytes) if bytes <= HEADER_BYTES_MAX => Ok(()),
+            Some(bytes) => too_large(format!(
+                "manifest and user data take {bytes} bytes, which is more than {HEADER_BYTES_MAX}"
+            )),
+            None => too_large("too many values of user data".to_owned()),
         }
     }
 

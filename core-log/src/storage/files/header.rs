@@ -21,18 +21,26 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use ferrocore_primitives::encoding::{
-    Decode, DecodeError, Encode, Reader, put_buffer, put_string, put_uint,
+    ARRAY_LEN_MAX, Decode, DecodeError, Encode, Reader, put_buffer, put_string, put_uint,
 };
 use ferrocore_primitives::hash::Hash;
 use ferrocore_primitives::keys::Key;
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
 use zeroize::Zeroizing;
 
+use crate::limits::NUMBER_MAX;
 use crate::manifest::Manifest;
 use crate::storage::{CoreHeader, Head};
 
 /// The newest version that is understood, and the one that is written.
 pub(super) const VERSION: u64 = 1;
+
+/// Most bytes of what every header has but the signature: key, key pair, head, numbers.
+const FIXED_BYTES_MAX: usize = 512;
+/// Room that is kept for the signature, which many signers make long.
+const SIGNATURE_ROOM_BYTES: usize = 1 << 20;
+/// Most bytes that the lengths of one key and one value take.
+const LENGTHS_BYTES_MAX: usize = 18;
 
 const FLAG_EXTERNAL: u64 = 1;
 const FLAG_MANIFEST: u64 = 2;
@@ -66,7 +74,9 @@ fn decode_v1(reader: &mut Reader<'_>) -> Result<Slot, DecodeError> {
     let flags = reader.uint()?;
     if flags & FLAG_EXTERNAL != 0 {
         let (start, length) = (reader.uint()?, reader.uint()?);
-        return Ok(Slot::External(start..start + length));
+        let end = start.checked_add(length).filter(|end| *end <= NUMBER_MAX);
+        let end = end.ok_or(DecodeError::Invalid("an external header past any file"))?;
+        return Ok(Slot::External(start..end));
     }
     let key = Key::decode(reader)?;
     let manifest = match flags & FLAG_MANIFEST {
@@ -147,10 +157,12 @@ pub(super) fn encode(header: &CoreHeader, contiguous_length: u64) -> Zeroizing<V
     let user_data: usize = header
         .user_data
         .iter()
-        .map(|(k, v)| k.len() + v.len() + 18)
+        .map(|(k, v)| k.len() + v.len() + LENGTHS_BYTES_MAX)
         .sum();
     let manifest = header.manifest.as_ref().map_or(0, Encode::encoded_len);
-    let mut out = Zeroizing::new(Vec::with_capacity(512 + manifest + user_data));
+    let mut out = Zeroizing::new(Vec::with_capacity(
+        FIXED_BYTES_MAX + header.head.signature.len() + manifest + user_data,
+    ));
     put_uint(&mut out, VERSION);
     put_uint(&mut out, flags(header));
     out.extend_from_slice(header.key.as_bytes());
@@ -170,6 +182,20 @@ pub(super) fn encode(header: &CoreHeader, contiguous_length: u64) -> Zeroizing<V
     put_uint(&mut out, 0); // no reorg hints: nothing reads them
     put_uint(&mut out, contiguous_length);
     out
+}
+
+/// Most bytes that a header of these parts may take; `None` if it could not be read back.
+pub(super) fn bytes_max<'a>(
+    manifest: Option<&Manifest>,
+    user_data: impl Iterator<Item = (&'a String, usize)>,
+) -> Option<u64> {
+    let manifest = manifest.map_or(0, Encode::encoded_len);
+    let (mut bytes, mut values) = (FIXED_BYTES_MAX + SIGNATURE_ROOM_BYTES + manifest, 0);
+    for (key, value) in user_data {
+        bytes += key.len() + value + LENGTHS_BYTES_MAX;
+        values += 1;
+    }
+    (values <= ARRAY_LEN_MAX).then_some(bytes as u64)
 }
 
 /// The payload that says where in the file `header` the header is.
@@ -238,6 +264,23 @@ mod tests {
     fn an_external_header_is_named_by_its_place() {
         let slot = Slot::from_slice(&encode_external(&(4096..9999))).unwrap();
         assert!(matches!(slot, Slot::External(at) if at == (4096..9999)));
+    }
+
+    #[test]
+    fn a_place_past_any_file_is_refused() {
+        for place in [
+            (u64::MAX, 1),
+            (1, u64::MAX),
+            (NUMBER_MAX, 1),
+            (u64::MAX, u64::MAX),
+        ] {
+            let mut payload = vec![VERSION as u8, FLAG_EXTERNAL as u8];
+            for number in [place.0, place.1] {
+                payload.push(0xff);
+                payload.extend(number.to_le_bytes());
+            }
+            assert!(Slot::from_slice(&payload).is_err(), "{place:?}");
+        }
     }
 
     #[test]

@@ -157,7 +157,9 @@ pub(super) fn read_external(
         return Err(damaged("the file ends before the header does"));
     }
     let mut payload = vec![0; usize::try_from(length).unwrap_or_default()];
-    file.read(at.start, &mut payload)?;
+    if file.read(at.start, &mut payload)? < payload.len() {
+        return Err(damaged("the file ends before the header does"));
+    }
     match Slot::from_slice(&payload) {
         Ok(Slot::Inline(header)) => Ok(*header),
         Ok(Slot::External(_)) => Err(damaged("a header that points elsewhere")),
