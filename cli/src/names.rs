@@ -1,5 +1,5 @@
 //! The names of drives and cores in a store, and the folders that drives were made from.
-//! Knows one small JSON file. Does not know what the keys open.
+//! Knows one small JSON file and its copy. Does not know what the keys open.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,12 +13,15 @@ use crate::exit::{Failure, Kind, Result};
 use crate::target::{Base, Name};
 
 const FILE: &str = "names.json";
+/// The same again: nothing else tells the names.
+const COPY: &str = "names.copy.json";
 const FORMAT: u8 = 1;
 
 /// All names of one store.
 #[derive(Debug)]
 pub(crate) struct Names {
     path: PathBuf,
+    copy: PathBuf,
     table: Mutex<Table>,
 }
 
@@ -59,19 +62,23 @@ struct StoredName {
 impl Names {
     /// Reads the names of the store in `dir`.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
-        let path = dir.join(FILE);
-        let table = match std::fs::read(&path) {
-            Ok(bytes) => decode(&bytes).ok_or_else(|| damaged(&path))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Table::new(),
-            Err(error) => {
-                return Err(Failure::storage(
-                    format!("cannot read {}", path.display()),
-                    &error,
-                ));
+        let [path, copy] = [FILE, COPY].map(|file| dir.join(file));
+        let table = match (read(&path)?, read(&copy)?) {
+            (None, None) => Table::new(),
+            (Some(bytes), _) if decode(&bytes).is_some() => decode(&bytes).unwrap_or_default(),
+            (Some(bytes), _) if is_of_another_format(&bytes) => return Err(damaged(&path)),
+            (main, Some(copied)) => {
+                let table = decode(&copied).ok_or_else(|| damaged(&path))?;
+                // Not being able to mend it, as on a medium that is only read, is no failure.
+                if main.is_none_or(|main| main != copied) {
+                    replace(&path, &copied).ok();
+                }
+                table
             }
+            (Some(_), None) => return Err(damaged(&path)),
         };
         let table = Mutex::new(table);
-        Ok(Self { path, table })
+        Ok(Self { path, copy, table })
     }
 
     /// What `name` stands for.
@@ -147,9 +154,12 @@ impl Names {
     }
 
     fn replace(&self, table: &mut Table, changed: Table) -> Result<()> {
-        replace(&self.path, &encode(&changed)?).map_err(|error| {
-            Failure::storage(format!("cannot write {}", self.path.display()), &error)
-        })?;
+        let bytes = encode(&changed)?;
+        for path in [&self.path, &self.copy] {
+            replace(path, &bytes).map_err(|error| {
+                Failure::storage(format!("cannot write {}", path.display()), &error)
+            })?;
+        }
         *table = changed;
         Ok(())
     }
@@ -157,6 +167,24 @@ impl Names {
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            let message = format!("cannot read {}", path.display());
+            Err(Failure::storage(message, &error))
+        }
+    }
+}
+
+/// Whether a newer program wrote it, which no copy of ours may take the place of.
+fn is_of_another_format(bytes: &[u8]) -> bool {
+    let value = serde_json::from_slice::<serde_json::Value>(bytes).unwrap_or_default();
+    let format = value.get("format").and_then(serde_json::Value::as_u64);
+    format.is_some_and(|format| format != u64::from(FORMAT))
 }
 
 fn damaged(path: &Path) -> Failure {
@@ -258,6 +286,36 @@ mod tests {
         names.set(&second, drive(2, Some("/a"))).unwrap();
         assert_eq!(names.of_folder(Path::new("/a")), Some(second));
         assert_eq!(names.find(&name("a")), Some(drive(1, None)));
+    }
+
+    #[test]
+    fn what_becomes_of_one_file_costs_no_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join(FILE), dir.path().join(COPY));
+        let names = Names::open(dir.path()).unwrap();
+        names.set(&name("a"), drive(1, Some("/a"))).unwrap();
+        names.set(&name("b"), drive(2, None)).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for file in [&path, &copy] {
+            for damage in [None, Some(&whole[..0]), Some(&whole[..whole.len() - 9])] {
+                match damage {
+                    None => std::fs::remove_file(file).unwrap(),
+                    Some(bytes) => std::fs::write(file, bytes).unwrap(),
+                }
+                let names = Names::open(dir.path()).unwrap();
+                assert_eq!(names.find(&name("a")), Some(drive(1, Some("/a"))));
+                assert_eq!(names.find(&name("b")), Some(drive(2, None)));
+                assert_eq!(std::fs::read(&path).unwrap(), whole);
+                std::fs::write(&copy, &whole).unwrap();
+            }
+        }
+        std::fs::write(&path, "{").unwrap();
+        std::fs::write(&copy, "").unwrap();
+        assert!(Names::open(dir.path()).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"{");
+        std::fs::write(&path, r#"{"format":2,"names":{}}"#).unwrap();
+        std::fs::write(&copy, &whole).unwrap();
+        assert!(Names::open(dir.path()).is_err(), "a newer program's");
     }
 
     #[test]
