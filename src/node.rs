@@ -70,6 +70,7 @@ pub enum NodeError {
 pub struct NodeBuilder {
     dir: Option<PathBuf>,
     durability: Durability,
+    read_only: bool,
     listen: Vec<String>,
     peers: Vec<String>,
     upload_limit: Option<u64>,
@@ -86,6 +87,13 @@ impl NodeBuilder {
     /// What written data survives; a kill of the process by default.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
+        self
+    }
+
+    /// Changes nothing in the directory, which must be a store, and takes no lock: another program
+    /// may have it open. See [`StoreOptions::read_only`].
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
         self
     }
 
@@ -119,7 +127,10 @@ impl NodeBuilder {
     /// [`NodeError::Store`] if the store is damaged or in use by another program,
     /// [`NodeError::Listen`] if an address cannot be listened on.
     pub async fn open(self) -> Result<Node, NodeError> {
-        let options = StoreOptions::from(self.durability);
+        let options = StoreOptions {
+            read_only: self.read_only,
+            ..StoreOptions::from(self.durability)
+        };
         let store = match &self.dir {
             Some(dir) => Corestore::open(dir, options)?,
             None => Corestore::memory(),

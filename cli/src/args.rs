@@ -419,6 +419,20 @@ impl Command {
         )
     }
 
+    /// Whether the command changes nothing and waits for nobody, so that a store that another
+    /// program holds can be read as it was last written.
+    pub(crate) fn only_reads(&self) -> bool {
+        match self {
+            Self::Ls(_) | Self::Cat(_) | Self::List | Self::Du(_) => true,
+            Self::Core(command) => match command {
+                CoreCommand::Get(_) | CoreCommand::Info(_) | CoreCommand::Seek(_) => true,
+                CoreCommand::Tail(tail) => !tail.follow,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
     /// Whether stdout carries data, so that JSON events go to stderr.
     pub(crate) fn writes_data(&self, globals: &Globals) -> bool {
         match self {

@@ -11,7 +11,7 @@ use clap::Parser as _;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Mutex;
 
-use crate::args::{Cli, Color, Command, CoreCommand, Globals};
+use crate::args::{Cli, Color, Command, CoreCommand};
 use crate::commands;
 use crate::context::{Context, Streams};
 use crate::exit::{Failure, Kind, Result};
@@ -158,7 +158,7 @@ async fn attempt(cli: Cli, arguments: &[OsString], output: &Output) -> Result<u8
         stop,
         directory,
     };
-    match open(&dir, &cli.globals, arguments, &streams).await? {
+    match open(&dir, &cli, arguments, &streams).await? {
         Found::Ours(store) => hold(cli, streams, store).await.map(|()| 0),
         Found::Theirs(code) => Ok(code),
     }
@@ -173,12 +173,8 @@ enum Found {
 }
 
 /// Opens the store, or has its holder run the command, whichever is possible first.
-async fn open(
-    dir: &Path,
-    globals: &Globals,
-    arguments: &[OsString],
-    streams: &Streams,
-) -> Result<Found> {
+async fn open(dir: &Path, cli: &Cli, arguments: &[OsString], streams: &Streams) -> Result<Found> {
+    let globals = &cli.globals;
     let started = Instant::now();
     loop {
         let held = match Store::open(dir, globals).await? {
@@ -189,7 +185,13 @@ async fn open(
             return Ok(Found::Theirs(code));
         }
         if started.elapsed() > LOCK_PATIENCE {
-            return Err(held);
+            if !cli.command.only_reads() || globals.has_network() {
+                return Err(held);
+            }
+            let note = format!("{held}: this is what it last wrote");
+            streams.output.say(&note).await;
+            let store = Store::open_read_only(dir, globals).await?;
+            return Ok(Found::Ours(store));
         }
         let pause = async {
             tokio::time::sleep(LOCK_PAUSE).await;

@@ -71,20 +71,30 @@ impl Store {
             builder = builder.download_limit(rate);
         }
         match builder.open().await {
-            Ok(node) => Ok(Opening::Opened(Arc::new(Self {
-                dir: dir.to_owned(),
-                node,
-                names: Names::open(dir)?,
-                keyring: Keyring::of(dir),
-                is_new,
-                durability: globals.durability,
-                drives: Mutex::default(),
-            }))),
+            Ok(node) => Ok(Opening::Opened(Self::new(dir, node, is_new, globals)?)),
             Err(error @ NodeError::Store(StoreError::Storage(StorageError::Locked { .. }))) => {
                 Ok(Opening::Held(error.into()))
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Opens the store in `dir`, which somebody else holds, to read what was last committed.
+    pub(crate) async fn open_read_only(dir: &Path, globals: &Globals) -> Result<Arc<Self>> {
+        let node = Node::builder().dir(dir).read_only().open().await?;
+        Self::new(dir, node, false, globals)
+    }
+
+    fn new(dir: &Path, node: Node, is_new: bool, globals: &Globals) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            dir: dir.to_owned(),
+            node,
+            names: Names::open(dir)?,
+            keyring: Keyring::of(dir),
+            is_new,
+            durability: globals.durability,
+            drives: Mutex::default(),
+        }))
     }
 
     /// Refuses options that only whoever opens the store can grant.

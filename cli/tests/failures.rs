@@ -234,17 +234,26 @@ fn a_store_held_by_a_program_without_a_socket_is_locked() {
     bench.write("in/x", "x");
     let (share, _, _) = bench.share("s", "in");
     std::fs::remove_file(bench.path("s/control.sock")).unwrap();
-    let error = bench.run("s", &["list", "--json"]).expect(7).event("error");
+    let create = ["core", "create", "log", "--json"];
+    let error = bench.run("s", &create).expect(7).event("error");
     assert_eq!(error["kind"], "storage");
+    // What only reads gets what the holder last wrote.
+    let listed = bench.run("s", &["list"]).expect(0);
+    assert!(listed.text().contains("in"), "{}", listed.text());
+    assert!(listed.stderr.contains("in use"), "{}", listed.stderr);
+    assert_eq!(bench.run("s", &["cat", "in:/x"]).expect(0).text(), "x");
     share.interrupt().expect(0);
     bench.run("s", &["list"]).expect(0);
 }
 
 #[test]
-fn names_that_are_damaged_are_a_storage_error() {
+fn names_that_are_damaged_twice_are_a_storage_error() {
     let bench = Bench::new();
     bench.run("s", &["core", "create", "log"]).expect(0);
     bench.write("s/names.json", "{");
+    bench.run("s", &["core", "info", "log"]).expect(0);
+    bench.write("s/names.json", "{");
+    bench.write("s/names.copy.json", "{");
     bench.run("s", &["list"]).expect(7);
 }
 
