@@ -85,7 +85,7 @@ pub struct StoreOptions {
     /// Open a store on disk to be read only: nothing in it is changed, locked or repaired, so it
     /// may lie on a medium that cannot be written, and another program may have it open. Each
     /// core is as it was last committed when it was opened here; see
-    /// [`ReadOnlyFiles`](crate::storage::files::ReadOnlyFiles). No core is writable, and whatever
+    /// [`ReadOnlyFiles`]. No core is writable, and whatever
     /// would change one fails with [`StorageError::ReadOnly`].
     pub read_only: bool,
 }

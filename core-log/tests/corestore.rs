@@ -687,14 +687,15 @@ fn garbage_is_told_and_removed() {
         at(&format!("corestore/cores/ab/ab/{name}.purged")),
         at(&format!("drafts/{name}")),
         at(&format!("drafts/{}.purged", "cd".repeat(32))),
+        at(&format!("drafts/{dkey}/{}.purged", "ef".repeat(32))),
         at("aliases.new"),
         at("keys/xy.new"),
         at(".tmpAbCdEf"),
     ];
-    garbage[..3]
+    garbage[..4]
         .iter()
         .for_each(|path| put(&path.join("x/data"), now));
-    garbage[3..].iter().for_each(|path| put(path, old));
+    garbage[4..].iter().for_each(|path| put(path, old));
     fs::create_dir_all(at(&format!("corestore/cores/cd/ef/cdef{}", "0".repeat(60)))).unwrap();
     let kept = [
         "corestore/CORESTORE",

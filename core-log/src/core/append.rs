@@ -94,7 +94,7 @@ impl Core {
 
     /// Appends `blocks` as one: all or none of them, under one signature.
     ///
-    /// When it returns, the blocks survive what the store's [`Durability`](crate::Durability)
+    /// When it returns, the blocks survive what the store's [`Durability`]
     /// promises. Nobody sees them before. With [`Durability::Sync`] appends from several threads
     /// share a commit, and so its wait for the device; each is still in the log as a whole.
     ///

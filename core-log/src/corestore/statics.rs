@@ -15,8 +15,8 @@ impl Corestore {
     /// [`Corestore::staticify`].
     ///
     /// # Errors
-    /// [`StoreError::Empty`] without a block; [`CoreError::BlockTooLarge`],
-    /// [`CoreError::BatchTooLarge`]; [`StoreError::Storage`].
+    /// [`StoreError::Empty`] without a block; those of [`Core::append_batch`] on sizes;
+    /// [`StoreError::Storage`].
     ///
     /// # Examples
     /// ```
@@ -60,8 +60,8 @@ impl Corestore {
     /// [`EncryptionKey::of_core`]: crate::EncryptionKey::of_core
     ///
     /// # Errors
-    /// [`StoreError::Empty`] if `source` has no blocks; [`CoreError::MissingBlock`] if it lacks
-    /// one: then nothing is made. As for [`Core::copy_prologue`].
+    /// [`StoreError::Empty`] if `source` has no blocks. As for [`Core::copy_prologue`]; if `source`
+    /// lacks a block, nothing is made.
     pub fn staticify(&self, source: &Core) -> Result<Core, StoreError> {
         let length = source.length();
         if length == 0 {

@@ -5,6 +5,7 @@
 //! | `corestore/cores/aa/bb/KEY.purged` | a purge that was cut off |
 //! | `corestore/cores/aa/bb`, `aa`, a core's directory, if they are empty | purged cores, a creation that was cut off |
 //! | `drafts/KEY` of a core that is not here, `drafts/KEY.purged` | its purge was cut off |
+//! | `drafts/KEY/DRAFT.purged` | the deletion of a draft that was cut off |
 //! | `*.new`, `.tmp*` in the store and in `keys`, an hour old | a file that was to be replaced |
 //!
 //! Nothing else is touched: neither what Corestore 7 leaves (`corestore/CORESTORE`, `db`), nor keys,
@@ -85,6 +86,8 @@ fn leftovers(place: &Place) -> Result<Vec<PathBuf>, StorageError> {
         let is_stray = core.is_some_and(|core| !place.of_core(&core).join("oplog").exists());
         if is_stray || is_purged(&drafts) {
             found.push(drafts);
+        } else {
+            found.extend(entries(&drafts)?.into_iter().filter(|path| is_purged(path)));
         }
     }
     for directory in [&place.store, &place.secrets] {
