@@ -153,7 +153,8 @@ impl Sweep<'_> {
         let losses = if depth == 1 { losses } else { &sampled };
         for loss in losses {
             let files = device.after(*loss, self.rng);
-            let strict = self.durability == Durability::Sync || loss.is_kill();
+            let keeps = self.durability == Durability::Sync || loss.is_kill();
+            let strict = keeps && !recording.is_lossy;
             let _scene = Scene(format!("depth {depth}, after {at} changes, {loss:?}"));
             let cut = Cut {
                 recording,
@@ -201,15 +202,19 @@ impl Sweep<'_> {
         }
         self.check_again(&disk, &marks);
         drop(core);
-        if cut.strict && cut.depth < DEPTH_MAX && self.rng.one_in(50 * cut.depth) {
+        if cut.depth < DEPTH_MAX && self.rng.one_in(50 * cut.depth) {
             let recording = Recording {
                 start: files,
                 changes: disk.changes(),
                 marks,
                 source: cut.recording.source.clone(),
                 is_reorg: cut.recording.is_reorg,
+                is_lossy: !cut.strict,
             };
-            self.run(&recording, cut.released, cut.depth + 1);
+            // What a power cut may take back binds nobody.
+            let none = Released::new();
+            let released = if cut.strict { cut.released } else { &none };
+            self.run(&recording, released, cut.depth + 1);
         }
     }
 
@@ -376,6 +381,7 @@ fn record_reorg(durability: Durability) -> Recording {
         ],
         source: None,
         is_reorg: true,
+        is_lossy: false,
     }
 }
 

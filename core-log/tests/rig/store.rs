@@ -59,6 +59,18 @@ pub(crate) fn open_core(store: &Corestore, number: usize) -> Result<Option<Core>
     store.get_by_discovery_key(&keys()[number])
 }
 
+/// What a core's own files say of it, whatever the journal holds.
+pub(crate) fn peek_core(disk: &Disk, number: usize) -> Result<Option<CoreHeader>, StorageError> {
+    FileCore::peek(&keys()[number], || {
+        Ok(Some(disk.core_files_named(FILES[number])))
+    })
+}
+
+/// The name of a core's oplog.
+pub(crate) fn oplog_of(number: usize) -> &'static str {
+    FILES[number][0]
+}
+
 /// The discovery keys of the cores.
 fn keys() -> &'static [DiscoveryKey] {
     static KEYS: OnceLock<Vec<DiscoveryKey>> = OnceLock::new();

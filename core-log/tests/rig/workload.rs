@@ -90,6 +90,9 @@ pub(crate) struct Recording {
     pub(crate) source: Option<Core>,
     /// Whether it replaces history by another that is longer than what both share.
     pub(crate) is_reorg: bool,
+    /// Whether it begins with what a power cut left that nothing was synced for: blocks and nodes
+    /// may be missing.
+    pub(crate) is_lossy: bool,
 }
 
 /// Records what somebody does who has the secret key.
@@ -145,6 +148,7 @@ impl Recorder {
             marks: self.marks,
             source: self.source,
             is_reorg: false,
+            is_lossy: false,
         }
     }
 
