@@ -202,7 +202,7 @@ impl Sweep<'_> {
         }
         self.check_again(&disk, &marks);
         drop(core);
-        if cut.depth < DEPTH_MAX && self.rng.one_in(50 * cut.depth) {
+        if cut.depth < DEPTH_MAX && self.rng.one_in(100 * cut.depth) {
             let recording = Recording {
                 start: files,
                 changes: disk.changes(),
