@@ -94,6 +94,7 @@ async fn send(to: SocketAddr, count: u32, megabytes: usize) -> Result<(), Box<dy
                 left -= len;
             }
             stream.shutdown().await?;
+            stream.closed().await; // the other end's END wants its ack
             std::io::Result::Ok(stream.stats())
         });
     }

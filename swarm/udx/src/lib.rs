@@ -35,7 +35,7 @@
 //!
 //! | here | libudx | why |
 //! |---|---|---|
-//! | one ack for all packets that one read of the socket returned | one per packet | a third of the system calls; RACK and BBR count what an ack covers, not acks |
+//! | one ack for all packets that one read of the socket returned | one per packet | fewer packets and system calls; RACK and BBR count what an ack covers, not acks |
 //! | the retransmission timer backs off up to 8 s, and 40 s without an ack end the stream | 13 s | a laptop's lid, a stopped process |
 //! | a stream that ended answers its peer for 5 s more | forgotten at once | a lost last ack made the peer run into its timeout |
 //! | the window is announced when reading has opened it | waits for the peer's probe | no stall |

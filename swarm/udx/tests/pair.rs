@@ -232,7 +232,7 @@ fn a_peer_that_forgot_the_stream_after_both_ends_is_no_error() {
     let _ = &mut left[0];
     right[0].stream.finish().unwrap();
     assert!(right[0].stream.poll_transmit(now, 1, &mut out).is_some());
-    assert!(pair.run(Duration::from_secs(60), |pair| {
+    assert!(pair.run(Duration::from_secs(5), |pair| {
         pair.peers[1].stream.is_closed()
     }));
     assert_eq!(pair.peers[1].stream.close_reason(), None);

@@ -225,10 +225,17 @@ impl Stream {
         self.timers.rto = Some(now + self.backed_off_rto());
     }
 
-    /// libudx forgets a stream when both sides have ended: an ack of our END that got lost is never repeated.
+    /// libudx forgets a stream when both sides have ended, and so does a process that exits: an ack of our END
+    /// that got lost is then never repeated.
     fn has_missed_the_last_ack(&self) -> bool {
-        let repeated = self.sender.bare_end_transmits();
-        self.receiver.is_complete() && repeated.is_some_and(|times| times >= END_TRANSMITS)
+        self.end_transmits()
+            .is_some_and(|times| times >= END_TRANSMITS)
+    }
+
+    /// How often END was sent, if it is all that is left of the stream.
+    fn end_transmits(&self) -> Option<u32> {
+        let transmits = self.sender.bare_end_transmits();
+        transmits.filter(|_| self.receiver.is_complete())
     }
 
     fn on_window_probe_timeout(&mut self, now: Time) {
@@ -242,7 +249,12 @@ impl Stream {
         self.timers.window_probe = Some(now + self.backed_off_rto());
     }
 
+    /// A bare END at the end of everything is repeated at a steady pace: there is nothing to congest, and somebody
+    /// waits for it.
     fn backed_off_rto(&self) -> Duration {
+        if self.end_transmits().is_some() {
+            return self.rtt.rto();
+        }
         let doubled = self.rtt.rto() * (1 << self.timers.backoff.min(BACKOFF_MAX));
         doubled.min(RTO_MAX)
     }
