@@ -148,6 +148,22 @@ impl Storage for Uniform {
         Err(unchangeable())
     }
 
+    fn secret(&self, _: &DiscoveryKey) -> Result<Option<KeyPair>, StorageError> {
+        Ok(None)
+    }
+
+    fn set_secret(&self, _: &DiscoveryKey, _: &KeyPair) -> Result<(), StorageError> {
+        Err(unchangeable())
+    }
+
+    fn is_guarded(&self, _: &DiscoveryKey) -> Result<bool, StorageError> {
+        Ok(false)
+    }
+
+    fn set_guarded(&self, _: &DiscoveryKey, _: bool) -> Result<(), StorageError> {
+        Err(unchangeable())
+    }
+
     fn commit(&self, _: WriteBatch, _: Durability) -> Result<(), StorageError> {
         Err(unchangeable())
     }

@@ -4,6 +4,7 @@
 //! the process. Does not know where cores are kept ([`crate::storage`]) or how they travel.
 
 mod batch;
+mod keys;
 mod opened;
 mod statics;
 mod watch;
@@ -24,6 +25,7 @@ use self::opened::Registry;
 use crate::core::{Core, CoreError, Flusher};
 use crate::encryption::EncryptionKey;
 use crate::manifest::Manifest;
+use crate::root_secret::RootSecret;
 use crate::signer::{Secret, Signer};
 #[cfg(feature = "files")]
 use crate::storage::files::{Files, ReadOnlyFiles};
@@ -34,6 +36,7 @@ use crate::storage::{
 };
 
 pub use self::batch::Batch;
+pub use self::keys::{CoreSecret, SecretOrigin};
 pub use self::opened::{OpenedCores, StoreFinding};
 use self::watch::Watchers;
 pub use self::watch::{StoreEvent, StoreEvents};
@@ -63,8 +66,8 @@ pub struct Corestore {
 }
 
 struct Inner {
-    storage: Box<dyn Storage>,
-    root_secret: Zeroizing<[u8; 32]>,
+    storage: Arc<dyn Storage>,
+    root_secret: RootSecret,
     durability: Durability,
     read_only: bool,
     watchers: Watchers,
@@ -222,8 +225,8 @@ impl Corestore {
         options: StoreOptions,
     ) -> Result<Self, StorageError> {
         let inner = Inner {
-            root_secret: Zeroizing::new(storage.root_secret()?),
-            storage: Box::new(storage),
+            root_secret: Zeroizing::new(storage.root_secret()?).into(),
+            storage: Arc::new(storage),
             durability: options.durability,
             read_only: options.read_only,
             watchers: Watchers::default(),
@@ -503,7 +506,7 @@ impl Inner {
     fn derive(&self, alias: &Alias) -> KeyPair {
         let purpose = namespace::nth("corestore", 0);
         let parts = [purpose.as_bytes(), &alias.namespace, alias.name.as_bytes()];
-        let seed = Zeroizing::new(*hash::keyed(self.root_secret.as_slice(), &parts).as_bytes());
+        let seed = Zeroizing::new(*hash::keyed(self.root_secret.bytes(), &parts).as_bytes());
         KeyPair::from_seed(&seed)
     }
 
@@ -525,7 +528,11 @@ impl Inner {
         }
         let secret = secret.filter(|_| !self.read_only);
         let flusher = Arc::clone(&self.flusher);
+        let is_ours = secret.is_some();
         let core = Core::open_in(opened, secret, self.durability, flusher)?;
+        if is_ours {
+            self.guard(&core)?;
+        }
         self.watchers.tell(StoreEvent::Opened(core.discovery_key()));
         Ok(core)
     }

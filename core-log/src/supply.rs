@@ -429,6 +429,11 @@ impl SupplyHub {
         self.progress.notify(usize::MAX);
     }
 
+    /// Something has changed that only those who wait care for.
+    pub(crate) fn wake_readers(&self) {
+        self.progress.notify(usize::MAX);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -343,6 +343,22 @@ impl Storage for Failing {
         self.memory.commit(batch, durability)
     }
 
+    fn secret(&self, core: &DiscoveryKey) -> Result<Option<KeyPair>, StorageError> {
+        self.memory.secret(core)
+    }
+
+    fn set_secret(&self, core: &DiscoveryKey, key_pair: &KeyPair) -> Result<(), StorageError> {
+        self.memory.set_secret(core, key_pair)
+    }
+
+    fn is_guarded(&self, core: &DiscoveryKey) -> Result<bool, StorageError> {
+        self.memory.is_guarded(core)
+    }
+
+    fn set_guarded(&self, core: &DiscoveryKey, guarded: bool) -> Result<(), StorageError> {
+        self.memory.set_guarded(core, guarded)
+    }
+
     fn alias(&self, alias: &Alias) -> Result<Option<DiscoveryKey>, StorageError> {
         self.memory.alias(alias)
     }

@@ -11,6 +11,7 @@ use ferrocore_log::storage::memory::Memory;
 use ferrocore_log::storage::{Alias, CoreHeader, OpenedCore, Storage, StorageError, WriteBatch};
 use ferrocore_log::{Corestore, Durability, StoreOptions};
 use ferrocore_primitives::keys::DiscoveryKey;
+use ferrocore_primitives::sign::KeyPair;
 
 /// Longer than anything here takes: a test that waits as long has failed.
 const WATCHDOG: Duration = Duration::from_secs(60);
@@ -80,6 +81,22 @@ impl Storage for Slow {
     fn purge(&self, core: &DiscoveryKey) -> Result<u64, StorageError> {
         self.gate.pass(core);
         self.memory.purge(core)
+    }
+
+    fn secret(&self, core: &DiscoveryKey) -> Result<Option<KeyPair>, StorageError> {
+        self.memory.secret(core)
+    }
+
+    fn set_secret(&self, core: &DiscoveryKey, key_pair: &KeyPair) -> Result<(), StorageError> {
+        self.memory.set_secret(core, key_pair)
+    }
+
+    fn is_guarded(&self, core: &DiscoveryKey) -> Result<bool, StorageError> {
+        self.memory.is_guarded(core)
+    }
+
+    fn set_guarded(&self, core: &DiscoveryKey, guarded: bool) -> Result<(), StorageError> {
+        self.memory.set_guarded(core, guarded)
     }
 
     fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<(), StorageError> {

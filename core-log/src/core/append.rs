@@ -100,8 +100,9 @@ impl Core {
     ///
     /// # Errors
     /// [`CoreError::NotWritable`], [`CoreError::ReadOnly`], [`CoreError::BlockTooLarge`],
-    /// [`CoreError::BatchTooLarge`], [`CoreError::Prologue`], or [`CoreError::Storage`], after
-    /// which the core must be opened again.
+    /// [`CoreError::BatchTooLarge`], [`CoreError::Prologue`]; [`CoreError::Unconfirmed`] or
+    /// [`CoreError::Behind`] while there may be more of the log elsewhere; or
+    /// [`CoreError::Storage`], after which the core must be opened again.
     pub fn append_batch(&self, blocks: Vec<Bytes>) -> Result<Appended, CoreError> {
         self.append_with(blocks, AppendOptions::default())
     }
@@ -454,6 +455,7 @@ impl Inner {
         }
     }
 
+    /// Signs a log that is to take the place of the current one.
     pub(super) fn sign(&self, fork: u64, roots: &Roots) -> Result<Bytes, CoreError> {
         self.check_not_frozen()?;
         let (signer, verifier) = {
@@ -463,6 +465,7 @@ impl Inner {
         let (Some((secret, signer)), Some(verifier)) = (signer, verifier) else {
             return Err(CoreError::NotWritable { core: self.key });
         };
+        self.check_guard()?;
         let signed = verifier.sign_as(&TreeHead::of(fork, roots), signer, secret);
         signed.map_err(|source| CoreError::Signer {
             core: self.key,

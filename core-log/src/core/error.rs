@@ -83,6 +83,27 @@ pub enum CoreError {
         /// The core.
         core: Key,
     },
+    /// The core's secret was brought back or imported, and nobody has shown since how long the log is.
+    /// Connect to a peer that has it, or, if nobody has, [lift the guard](crate::Core::lift_guard).
+    #[error(
+        "core {core} was restored here, and no peer has shown yet how long it is; connect to one that has it"
+    )]
+    Unconfirmed {
+        /// The core.
+        core: Key,
+    },
+    /// A peer says that it has more of the log, and is being asked for it: wait, and try again.
+    #[error(
+        "a peer has {length} blocks of core {core} at fork {fork}, more than are here; wait for them"
+    )]
+    Behind {
+        /// The core.
+        core: Key,
+        /// The peer's fork.
+        fork: u64,
+        /// The peer's length.
+        length: u64,
+    },
     /// The block is not here, and what was asked for takes all of them; fetch it first.
     #[error("block {index} of core {core} is not here; fetch it first")]
     MissingBlock {
@@ -209,7 +230,7 @@ pub enum CoreError {
 
 impl CoreError {
     /// The same for another who waited for the same commit: it failed in storage, or because
-    /// nobody here can sign.
+    /// nobody here can or may sign.
     pub(super) fn again(&self, core: Key) -> Self {
         match self {
             Self::Storage(error) => Self::Storage(error.again(core.discovery_key())),
@@ -218,6 +239,12 @@ impl CoreError {
                 let source = source.again();
                 Self::Signer { core, source }
             }
+            Self::Unconfirmed { .. } => Self::Unconfirmed { core },
+            Self::Behind { fork, length, .. } => Self::Behind {
+                core,
+                fork: *fork,
+                length: *length,
+            },
             _ => Self::NotWritable { core },
         }
     }

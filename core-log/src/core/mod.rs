@@ -16,6 +16,7 @@ mod encrypt;
 mod error;
 mod freeze;
 mod group;
+mod guard;
 mod history;
 mod propose;
 mod prove;
@@ -55,6 +56,8 @@ use crate::verifier::Verifier;
 
 use self::cuts::Cuts;
 use self::draft::Drafts;
+use self::guard::WriteGuard;
+
 pub use accept::Accepted;
 pub use append::{Appended, HashedBlocks};
 pub use append_options::AppendOptions;
@@ -63,6 +66,8 @@ pub use error::{AcceptError, CoreError, ProveError};
 pub use freeze::FreezeError;
 pub use group::AppendTicket;
 pub(crate) use group::Flusher;
+pub(crate) use guard::Release;
+pub use guard::{BROKEN_CLAIMS_MAX, RemoteHead};
 pub use propose::Proposal;
 pub use query::ByteSpan;
 pub use session::Exclusive;
@@ -105,6 +110,7 @@ struct Inner {
     cuts: Cuts,
     drafts: Drafts,
     supply: SupplyHub,
+    guard: WriteGuard,
     events: EventHub,
     extensions: ExtensionHub,
 }
@@ -229,6 +235,7 @@ impl Core {
             cuts: Cuts::default(),
             drafts: Drafts::new(opened.drafts),
             supply: SupplyHub::default(),
+            guard: WriteGuard::default(),
             events: EventHub::default(),
             extensions: ExtensionHub::default(),
         };
@@ -323,7 +330,8 @@ impl Core {
         shared.verifier.as_ref().is_some_and(Verifier::is_compat)
     }
 
-    /// Whether this handle can append.
+    /// Whether this handle has what it takes to sign. A [guarded](Self::is_guarded) core, or one that
+    /// somebody claims to have more of, is not appended to all the same for now.
     pub fn is_writable(&self) -> bool {
         !self.is_read_only && self.inner.is_written_here()
     }
@@ -432,6 +440,7 @@ impl Inner {
 
     /// Tells everybody about committed changes.
     fn announce(&self, events: &[Event]) {
+        self.end_guard();
         events.iter().for_each(|event| self.events.emit(event));
         self.supply.wake_suppliers();
     }

@@ -85,7 +85,8 @@ impl Core {
     ///
     /// # Errors
     /// [`CoreError::Moved`] if the log has moved on since, [`CoreError::Signature`] if the
-    /// signature does not hold for it, [`CoreError::ReadOnly`], [`CoreError::Storage`].
+    /// signature does not hold for it, [`CoreError::ReadOnly`], [`CoreError::Unconfirmed`] or
+    /// [`CoreError::Behind`] while there may be more of the log elsewhere, [`CoreError::Storage`].
     pub fn append_signed(
         &self,
         proposal: Proposal,
@@ -101,6 +102,7 @@ impl Core {
             return Err(CoreError::Signature { core: inner.key });
         }
         inner.check_end(growth.fork, growth.start)?;
+        inner.check_guard()?;
         let appended = growth.appended(self.padding());
         inner.commit_signed(growth, signature)?;
         Ok(appended)

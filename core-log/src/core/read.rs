@@ -124,14 +124,14 @@ impl Core {
 
     /// Waits until every supplier has said its length and no newer log is on its way; returns
     /// whether the log grew or came to another fork meanwhile. Returns at once when there are no
-    /// suppliers and none are being looked for, and for a core that is written here: nobody else
-    /// makes it longer.
+    /// suppliers and none are being looked for, and for a core that is written here, unless it is
+    /// guarded: nobody else makes it longer.
     ///
     /// # Errors
     /// None today; the signature leaves room for suppliers that fail.
     pub async fn update(&self) -> Result<bool, CoreError> {
         let before = (self.fork(), self.length());
-        if self.inner.is_written_here() {
+        if self.inner.is_written_here() && !self.is_guarded() {
             return Ok(false);
         }
         loop {

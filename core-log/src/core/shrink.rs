@@ -18,7 +18,8 @@ impl Core {
     /// # Errors
     /// [`CoreError::NotWritable`], [`CoreError::ReadOnly`]; [`CoreError::OutOfBounds`] if the log is shorter;
     /// [`CoreError::InvalidFork`] if `fork` is not newer; [`CoreError::Prologue`] below the
-    /// pinned beginning; [`CoreError::Storage`].
+    /// pinned beginning; [`CoreError::Unconfirmed`] or [`CoreError::Behind`] while there may be more of
+    /// the log elsewhere; [`CoreError::Storage`].
     ///
     /// # Examples
     /// ```

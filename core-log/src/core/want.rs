@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::{Core, CoreError};
+use super::{Core, CoreError, RemoteHead};
 use crate::extension::ExtensionMessage;
 use crate::supply::{Availability, Claim, SeekClaim, SeekId, SeekOutlook, SupplierId, Wake};
 
@@ -177,6 +177,7 @@ impl Supply<'_> {
     pub fn detach(&self, id: SupplierId) {
         self.core.inner.extensions.remove_carrier(id);
         self.core.inner.supply.detach(id);
+        self.core.inner.doubt(id, true);
     }
 
     /// Says that the supplier carries messages of extensions. It is woken when there is one to send.
@@ -250,6 +251,18 @@ impl Supply<'_> {
     /// Says how long the supplier's log is (of this fork); lets [`Core::update`] end.
     pub fn settle(&self, id: SupplierId, remote_length: u64) {
         self.core.inner.supply.settle(id, remote_length);
+    }
+
+    /// Says which head the supplier says to have, whenever it does. What is more than ours must be
+    /// something that it will be asked to prove: a core that is written here is not appended to until it
+    /// is proven, [doubted](Self::doubt), or too many such claims came to nothing.
+    pub fn hear(&self, id: SupplierId, head: RemoteHead) {
+        self.core.inner.hear(id, head);
+    }
+
+    /// Says that the supplier cannot, or would not, prove the head that it says to have.
+    pub fn doubt(&self, id: SupplierId) {
+        self.core.inner.doubt(id, false);
     }
 
     /// Says that the supplier can deliver nothing for now. It is woken as before, but what it

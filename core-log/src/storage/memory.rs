@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use bytes::{Bytes, BytesMut};
 use ferrocore_primitives::keys::DiscoveryKey;
 use ferrocore_primitives::random;
+use ferrocore_primitives::sign::KeyPair;
 use zeroize::Zeroizing;
 
 use super::{
@@ -21,6 +22,9 @@ pub struct Memory {
     root_secret: Zeroizing<[u8; 32]>,
     cores: Mutex<HashMap<DiscoveryKey, Arc<MemoryCore>>>,
     aliases: Mutex<HashMap<Alias, DiscoveryKey>>,
+    secrets: Mutex<HashMap<DiscoveryKey, KeyPair>>,
+    /// Cores that are, or are not, guarded, and whether the others are.
+    guards: Mutex<(HashMap<DiscoveryKey, bool>, bool)>,
 }
 
 impl Memory {
@@ -35,7 +39,16 @@ impl Memory {
             root_secret: Zeroizing::new(root_secret),
             cores: Mutex::default(),
             aliases: Mutex::default(),
+            secrets: Mutex::default(),
+            guards: Mutex::default(),
         }
+    }
+
+    /// As [`Memory::with_root_secret`], for a secret that was brought back: every core is guarded.
+    pub fn restored(root_secret: [u8; 32]) -> Self {
+        let memory = Self::with_root_secret(root_secret);
+        lock(&memory.guards).1 = true;
+        memory
     }
 
     fn core(&self, core: &DiscoveryKey) -> Option<Arc<MemoryCore>> {
@@ -55,7 +68,12 @@ impl Storage for Memory {
     }
 
     fn open(&self, core: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError> {
-        Ok(self.core(core).map(MemoryCore::opened))
+        let Some(mut opened) = self.core(core).map(MemoryCore::opened) else {
+            return Ok(None);
+        };
+        let kept = || lock(&self.secrets).get(core).cloned();
+        opened.header.key_pair = opened.header.key_pair.take().or_else(kept);
+        Ok(Some(opened))
     }
 
     fn create(&self, header: CoreHeader) -> Result<OpenedCore, StorageError> {
@@ -80,7 +98,29 @@ impl Storage for Memory {
     fn purge(&self, core: &DiscoveryKey) -> Result<u64, StorageError> {
         lock(&self.cores).remove(core);
         lock(&self.aliases).retain(|_, named| named != core);
+        lock(&self.secrets).remove(core);
         Ok(0)
+    }
+
+    fn secret(&self, core: &DiscoveryKey) -> Result<Option<KeyPair>, StorageError> {
+        let kept = lock(&self.secrets).get(core).cloned();
+        let in_header = || self.core(core)?.state().header.key_pair.clone();
+        Ok(kept.or_else(in_header))
+    }
+
+    fn set_secret(&self, core: &DiscoveryKey, key_pair: &KeyPair) -> Result<(), StorageError> {
+        lock(&self.secrets).insert(*core, key_pair.clone());
+        Ok(())
+    }
+
+    fn is_guarded(&self, core: &DiscoveryKey) -> Result<bool, StorageError> {
+        let guards = lock(&self.guards);
+        Ok(guards.0.get(core).copied().unwrap_or(guards.1))
+    }
+
+    fn set_guarded(&self, core: &DiscoveryKey, guarded: bool) -> Result<(), StorageError> {
+        lock(&self.guards).0.insert(*core, guarded);
+        Ok(())
     }
 
     fn commit(&self, batch: WriteBatch, _: Durability) -> Result<(), StorageError> {

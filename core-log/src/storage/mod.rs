@@ -115,6 +115,30 @@ pub trait Storage: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
+    /// The key pair kept for a core beside its header.
+    ///
+    /// # Errors
+    /// [`StorageError`] if it cannot be read.
+    fn secret(&self, core: &DiscoveryKey) -> Result<Option<KeyPair>, StorageError>;
+
+    /// Keeps the key pair of a core, which need not be here yet; on the device when this returns.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] if it cannot be written.
+    fn set_secret(&self, core: &DiscoveryKey, key_pair: &KeyPair) -> Result<(), StorageError>;
+
+    /// Whether the core must not be written until somebody shows how long it is.
+    ///
+    /// # Errors
+    /// [`StorageError`] if that cannot be read.
+    fn is_guarded(&self, core: &DiscoveryKey) -> Result<bool, StorageError>;
+
+    /// Remembers whether the core must not be written for now; on the device when this returns.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] if it cannot be written.
+    fn set_guarded(&self, core: &DiscoveryKey, guarded: bool) -> Result<(), StorageError>;
+
     /// The discovery key last kept under `alias`.
     ///
     /// # Errors

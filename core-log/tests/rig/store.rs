@@ -10,6 +10,7 @@ use ferrocore_log::storage::{
 };
 use ferrocore_log::{Core, Corestore, Durability, StoreError, StoreOptions};
 use ferrocore_primitives::keys::DiscoveryKey;
+use ferrocore_primitives::sign::KeyPair;
 
 use super::Disk;
 
@@ -137,6 +138,22 @@ impl Storage for DiskStore {
 
     fn purge(&self, _: &DiscoveryKey) -> Result<u64, StorageError> {
         Ok(0)
+    }
+
+    fn secret(&self, _: &DiscoveryKey) -> Result<Option<KeyPair>, StorageError> {
+        Ok(None)
+    }
+
+    fn set_secret(&self, _: &DiscoveryKey, _: &KeyPair) -> Result<(), StorageError> {
+        unreachable!("no workload imports a secret")
+    }
+
+    fn is_guarded(&self, _: &DiscoveryKey) -> Result<bool, StorageError> {
+        Ok(false)
+    }
+
+    fn set_guarded(&self, _: &DiscoveryKey, _: bool) -> Result<(), StorageError> {
+        unreachable!("no workload guards a core")
     }
 
     fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<(), StorageError> {

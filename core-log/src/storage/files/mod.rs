@@ -9,6 +9,8 @@
 //! | `conflicts/<discovery key>` | what froze a core whose signers contradict themselves |
 //! | `aliases`, `aliases.copy` | which core has which name; made anew from the cores if both are lost |
 //! | `keys/<discovery key>` | the secret key of a core that was imported |
+//! | `keys/root-<fingerprint>` | a root secret that another one took the place of |
+//! | `guards` | which cores must not be written until somebody shows how long they are |
 //! | `pid` | who has the store open; locked likewise |
 //!
 //! What JavaScript reads and writes lies in `corestore/`, what is ours beside it. Other files in
@@ -26,6 +28,7 @@ mod drafts;
 mod entry;
 mod file_core;
 mod gc;
+mod guards;
 mod header;
 mod journal;
 mod lock;
@@ -40,26 +43,27 @@ mod positional;
 mod read_only;
 mod record;
 mod recovery;
+mod root_secret;
 mod secrets;
 mod snapshot;
 mod tree;
 mod tree_cache;
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
-use std::path::Path;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ferrocore_primitives::keys::DiscoveryKey;
-use ferrocore_primitives::random;
-use zeroize::Zeroizing;
+use ferrocore_primitives::sign::KeyPair;
 
 use self::aliases::Aliases;
 use self::block_file::OsFile;
 use self::directory::{Access, CoreDirectory, Unusable};
 use self::drafts::Drafts;
 pub use self::file_core::{CoreFiles, FileCore};
+use self::guards::Guards;
 pub use self::journal::{JOURNAL_BYTES_MAX, Journal};
 use self::lock::LockedFile;
 use self::open_cores::OpenCores;
@@ -68,19 +72,18 @@ use self::pool::Pool;
 use self::positional::sync_directory;
 pub use self::read_only::ReadOnlyFiles;
 use self::secrets::Secrets;
+use crate::root_secret::{RestoreError, RootSecret};
 use crate::storage::{
     Alias, CoreHeader, Durability, Garbage, OpenedCore, Storage, StorageError, WriteBatch,
     lock as lock_mutex,
 };
 
-/// Bytes of the root secret.
-const ROOT_SECRET_BYTES: usize = 32;
-
 /// A store in a directory; exclusive until dropped.
 pub struct Files {
     place: Place,
     durability: Durability,
-    root_secret: Zeroizing<[u8; ROOT_SECRET_BYTES]>,
+    root_secret: root_secret::Secret,
+    guards: Mutex<Guards>,
     aliases: Mutex<Option<Aliases>>,
     secrets: Secrets,
     drafts: Drafts,
@@ -115,10 +118,9 @@ impl Files {
         open_files_max: Option<usize>,
     ) -> Result<Self, StorageError> {
         let place = Place::new(directory);
-        create_directories(&place.corestore)?;
-        let path = place.primary_key();
-        let lock = lock_store(directory, &path)?;
-        let (root_secret, is_new) = read_root_secret(&lock).map_err(io_error("read", &path))?;
+        let (lock, path) = lock_store(directory, &place)?;
+        let root_secret = root_secret::read_or_make(&lock.file);
+        let (root_secret, is_new) = root_secret.map_err(io_error("read", &path))?;
         // Every name depends on the secret: it must not be lost whatever the durability.
         if is_new || durability == Durability::Sync {
             sync_store(directory, &place.corestore)?;
@@ -136,6 +138,7 @@ impl Files {
             },
             durability,
             root_secret,
+            guards: Mutex::new(Guards::load(place.guards.clone())?),
             aliases: Mutex::new(None),
             secrets: Secrets::new(place.secrets.clone()),
             open_cores,
@@ -149,6 +152,31 @@ impl Files {
         let open = |core: &_| Ok(files.open_shared(core)?.map(|(_, core)| core));
         files.journal.recover(open)?;
         Ok(files)
+    }
+
+    /// Gives the store in `directory` this root secret, and guards all its cores. There may be no store
+    /// yet, or one that has the secret already.
+    ///
+    /// # Errors
+    /// [`RestoreError::OtherRoot`] if it has another one, unless `replace` allows to put that aside and
+    /// no core is there; [`RestoreError::Storage`].
+    pub fn restore(directory: &Path, root: &RootSecret, replace: bool) -> Result<(), RestoreError> {
+        let place = Place::new(directory);
+        let (lock, path) = lock_store(directory, &place)?;
+        let found = root_secret::read(&lock.file).map_err(io_error("read", &path))?;
+        let found = found.map(RootSecret::from);
+        if let Some(other) = found.filter(|found| found != root) {
+            let (fingerprint, cores) = (other.fingerprint(), place.list()?.len());
+            if cores > 0 || !replace {
+                return Err(RestoreError::OtherRoot { fingerprint, cores });
+            }
+            secrets::put_aside(&place.secrets, &fingerprint, &other)?;
+        }
+        // The guard is there before what it guards.
+        Guards::load(place.guards.clone())?.guard_all()?;
+        let written = root_secret::write(&lock.file, root.bytes());
+        written.map_err(io_error("write", &path))?;
+        Ok(sync_store(directory, &place.corestore)?)
     }
 
     fn open_shared(
@@ -297,6 +325,22 @@ impl Storage for Files {
         self.journal.commit(changes?, durability)
     }
 
+    fn secret(&self, core: &DiscoveryKey) -> Result<Option<KeyPair>, StorageError> {
+        self.secrets.get(core)
+    }
+
+    fn set_secret(&self, core: &DiscoveryKey, key_pair: &KeyPair) -> Result<(), StorageError> {
+        self.secrets.put(core, key_pair)
+    }
+
+    fn is_guarded(&self, core: &DiscoveryKey) -> Result<bool, StorageError> {
+        Ok(lock_mutex(&self.guards).is_guarded(core))
+    }
+
+    fn set_guarded(&self, core: &DiscoveryKey, guarded: bool) -> Result<(), StorageError> {
+        lock_mutex(&self.guards).set(core, guarded)
+    }
+
     fn alias(&self, alias: &Alias) -> Result<Option<DiscoveryKey>, StorageError> {
         self.with_aliases(|aliases| Ok(aliases.get(alias)))
     }
@@ -326,12 +370,17 @@ fn sync_store(directory: &Path, corestore: &Path) -> Result<(), StorageError> {
     }
 }
 
-fn lock_store(directory: &Path, path: &Path) -> Result<LockedFile, StorageError> {
-    let locked = lock::open(path, true).map_err(io_error("open", path))?;
-    locked.ok_or_else(|| StorageError::Locked {
-        path: path.to_owned(),
-        holder: holder(directory),
-    })
+/// Locks the store in `directory`, creating it if there is none; returns the locked file and its path.
+fn lock_store(directory: &Path, place: &Place) -> Result<(LockedFile, PathBuf), StorageError> {
+    create_directories(&place.corestore)?;
+    let path = place.primary_key();
+    match lock::open(&path, true).map_err(io_error("open", &path))? {
+        Some(locked) => Ok((locked, path)),
+        None => Err(StorageError::Locked {
+            path,
+            holder: holder(directory),
+        }),
+    }
 }
 
 /// Leaves our process id for whoever finds the store locked. Not being able to is no failure.
@@ -354,21 +403,6 @@ fn holder(directory: &Path) -> Option<u32> {
         Ok(None) => fs::read_to_string(path).ok()?.trim().parse().ok(),
         _ => None,
     }
-}
-
-/// Reads the root secret, making it first if the file is new, and says whether it is.
-fn read_root_secret(
-    LockedFile { file, .. }: &LockedFile,
-) -> io::Result<(Zeroizing<[u8; ROOT_SECRET_BYTES]>, bool)> {
-    let (mut file, mut secret) = (file, Zeroizing::new([0; ROOT_SECRET_BYTES]));
-    if file.metadata()?.len() >= ROOT_SECRET_BYTES as u64 {
-        file.read_exact(secret.as_mut_slice())?;
-        return Ok((secret, false));
-    }
-    random::fill(secret.as_mut_slice());
-    file.write_all(secret.as_slice())?;
-    file.sync_all()?;
-    Ok((secret, true))
 }
 
 fn create_directories(path: &Path) -> Result<(), StorageError> {

@@ -29,6 +29,8 @@ pub(super) struct Place {
     pub(super) drafts: PathBuf,
     /// `STORE/conflicts`.
     pub(super) conflicts: PathBuf,
+    /// `STORE/guards`.
+    pub(super) guards: PathBuf,
 }
 
 impl Place {
@@ -42,6 +44,7 @@ impl Place {
             drafts: store.join("drafts"),
             conflicts: store.join("conflicts"),
             store: store.to_owned(),
+            guards: store.join("guards"),
         }
     }
 

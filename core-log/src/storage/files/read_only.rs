@@ -6,13 +6,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use ferrocore_primitives::keys::DiscoveryKey;
+use ferrocore_primitives::sign::KeyPair;
 use zeroize::Zeroizing;
 
 use super::aliases::Aliases;
 use super::directory::{Access, CoreDirectory};
+use super::guards::Guards;
 use super::place::{Place, core_files};
 use super::pool::Pool;
-use super::{CoreFiles, FileCore, ROOT_SECRET_BYTES, file_error, io_error};
+use super::root_secret::{self, ROOT_SECRET_BYTES};
+use super::secrets::Secrets;
+use super::{CoreFiles, FileCore, file_error, io_error};
 use crate::storage::{
     Alias, CoreHeader, Durability, OpenedCore, Storage, StorageError, WriteBatch, lock,
 };
@@ -25,7 +29,7 @@ use crate::storage::{
 /// the writer died, may be there in some of them only.
 pub struct ReadOnlyFiles {
     place: Place,
-    root_secret: Zeroizing<[u8; ROOT_SECRET_BYTES]>,
+    root_secret: root_secret::Secret,
     /// Names given through this handle are kept here only.
     aliases: Mutex<Option<Aliases>>,
     pool: Arc<Pool>,
@@ -115,6 +119,22 @@ impl Storage for ReadOnlyFiles {
             Some((core, _)) => Err(StorageError::ReadOnly { core }),
             None => Ok(()),
         }
+    }
+
+    fn secret(&self, core: &DiscoveryKey) -> Result<Option<KeyPair>, StorageError> {
+        Secrets::new(self.place.secrets.clone()).get(core)
+    }
+
+    fn set_secret(&self, core: &DiscoveryKey, _: &KeyPair) -> Result<(), StorageError> {
+        Err(StorageError::ReadOnly { core: *core })
+    }
+
+    fn is_guarded(&self, core: &DiscoveryKey) -> Result<bool, StorageError> {
+        Ok(Guards::load(self.place.guards.clone())?.is_guarded(core))
+    }
+
+    fn set_guarded(&self, core: &DiscoveryKey, _: bool) -> Result<(), StorageError> {
+        Err(StorageError::ReadOnly { core: *core })
     }
 
     fn alias(&self, alias: &Alias) -> Result<Option<DiscoveryKey>, StorageError> {

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::io_error;
 use super::positional::sync_directory;
+use crate::root_secret::{Fingerprint, RootSecret};
 use crate::storage::StorageError;
 
 /// The directory of imported secret keys.
@@ -41,17 +42,8 @@ impl Secrets {
 
     /// Keeps `key_pair` for `core`, on the device when this returns: nothing can bring it back.
     pub(super) fn put(&self, core: &DiscoveryKey, key_pair: &KeyPair) -> Result<(), StorageError> {
-        let path = self.path(core);
-        let new = path.with_extension("new");
-        let write = || {
-            create_private_directory(&self.directory)?;
-            let mut file = private_file(&new)?;
-            file.write_all(key_pair.to_secret().as_slice())?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
-            sync_directory(&self.directory)
-        };
-        write().map_err(io_error("write", &path))
+        let secret = key_pair.to_secret();
+        put(&self.directory, &core.to_hex(), secret.as_slice())
     }
 
     /// Forgets the key pair of `core`, if there is one.
@@ -68,6 +60,30 @@ impl Secrets {
     fn path(&self, core: &DiscoveryKey) -> PathBuf {
         self.directory.join(core.to_hex())
     }
+}
+
+/// Keeps a root secret that another one takes the place of.
+pub(super) fn put_aside(
+    directory: &Path,
+    fingerprint: &Fingerprint,
+    secret: &RootSecret,
+) -> Result<(), StorageError> {
+    put(directory, &format!("root-{fingerprint}"), secret.bytes())
+}
+
+/// Puts a secret into a private file, which is there whole or not at all.
+fn put(directory: &Path, name: &str, secret: &[u8]) -> Result<(), StorageError> {
+    let path = directory.join(name);
+    let new = path.with_extension("new");
+    let write = || {
+        create_private_directory(directory)?;
+        let mut file = private_file(&new)?;
+        file.write_all(secret)?;
+        file.sync_all()?;
+        fs::rename(&new, &path)?;
+        sync_directory(directory)
+    };
+    write().map_err(io_error("write", &path))
 }
 
 fn create_private_directory(path: &Path) -> io::Result<()> {

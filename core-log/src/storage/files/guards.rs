@@ -1,0 +1,189 @@
+//! Which cores must not be written yet, since a longer history of them may be elsewhere.
+//!
+//! Lines of text, of which later ones count more:
+//!
+//! | line | meaning |
+//! |---|---|
+//! | `restored` | the root secret was brought back: every core is guarded, whatever was said before |
+//! | `guarded <discovery key>` | the core's secret was imported |
+//! | `confirmed <discovery key>` | somebody has shown how long the core is, or was not to be asked |
+//!
+//! Each line is on the device before what it allows or forbids. One that a crash cut is no line: of the
+//! two that forbid, the secret had not come yet.
+
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use ferrocore_primitives::keys::DiscoveryKey;
+
+use super::io_error;
+use super::place::parse_hex;
+use super::positional::sync_directory;
+use crate::storage::StorageError;
+
+const RESTORED: &str = "restored";
+const GUARDED: &str = "guarded";
+const CONFIRMED: &str = "confirmed";
+
+/// The guards in memory and on disk.
+#[derive(Debug)]
+pub(super) struct Guards {
+    path: PathBuf,
+    /// Bytes of whole lines; what a crash left behind them goes with the next one.
+    len: u64,
+    state: State,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    is_restored: bool,
+    /// Cores that are, or are not, guarded, whatever holds for the others.
+    cores: HashMap<DiscoveryKey, bool>,
+}
+
+impl Guards {
+    /// Reads the guards at `path`; without a file nothing is guarded.
+    pub(super) fn load(path: PathBuf) -> Result<Self, StorageError> {
+        let text = match fs::read(&path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(io_error("read", &path)(error)),
+        };
+        let whole = text
+            .rfind('\n')
+            .map_or("", |end| text.get(..=end).unwrap_or_default());
+        let mut state = State::default();
+        for line in whole.lines() {
+            state.apply(line).ok_or_else(|| unknown(&path, line))?;
+        }
+        let len = whole.len() as u64;
+        Ok(Self { path, len, state })
+    }
+
+    pub(super) fn is_guarded(&self, core: &DiscoveryKey) -> bool {
+        let told = self.state.cores.get(core).copied();
+        told.unwrap_or(self.state.is_restored)
+    }
+
+    /// Guards every core from now on.
+    pub(super) fn guard_all(&mut self) -> Result<(), StorageError> {
+        self.add(RESTORED)
+    }
+
+    pub(super) fn set(&mut self, core: &DiscoveryKey, guarded: bool) -> Result<(), StorageError> {
+        if self.is_guarded(core) == guarded {
+            return Ok(());
+        }
+        let word = if guarded { GUARDED } else { CONFIRMED };
+        self.add(&format!("{word} {core}"))
+    }
+
+    fn add(&mut self, line: &str) -> Result<(), StorageError> {
+        let line = format!("{line}\n");
+        self.write(&line).map_err(io_error("write", &self.path))?;
+        self.len += line.len() as u64;
+        self.state.apply(line.trim_end());
+        Ok(())
+    }
+
+    /// Writes behind the last whole line; on the device when this returns.
+    fn write(&self, line: &str) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&self.path)?;
+        file.set_len(self.len)?;
+        file.seek(io::SeekFrom::End(0))?;
+        file.write_all(line.as_bytes())?;
+        file.sync_all()?;
+        self.path.parent().map_or(Ok(()), sync_directory)
+    }
+}
+
+impl State {
+    /// Takes in one line; `None` if it is none of ours.
+    fn apply(&mut self, line: &str) -> Option<()> {
+        if line == RESTORED {
+            *self = Self {
+                is_restored: true,
+                ..Self::default()
+            };
+            return Some(());
+        }
+        let (word, core) = line.split_once(' ')?;
+        let is_guarded = match word {
+            GUARDED => true,
+            CONFIRMED => false,
+            _ => return None,
+        };
+        self.cores.insert(parse_hex(core)?.into(), is_guarded);
+        Some(())
+    }
+}
+
+fn unknown(path: &Path, line: &str) -> StorageError {
+    StorageError::UnknownFormat {
+        path: path.to_owned(),
+        reason: format!("`{line}` is no guard"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn core(number: u8) -> DiscoveryKey {
+        DiscoveryKey::from([number; 32])
+    }
+
+    #[test]
+    fn guards_outlive_the_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("guards");
+        let open = || Guards::load(path.clone()).unwrap();
+        assert!(!open().is_guarded(&core(1)));
+        assert!(!path.exists(), "nothing to say");
+        open().set(&core(1), true).unwrap();
+        assert!(open().is_guarded(&core(1)) && !open().is_guarded(&core(2)));
+        open().set(&core(1), false).unwrap();
+        assert!(!open().is_guarded(&core(1)));
+        open().guard_all().unwrap();
+        assert!(open().is_guarded(&core(1)) && open().is_guarded(&core(2)));
+        open().set(&core(2), false).unwrap();
+        assert!(open().is_guarded(&core(1)) && !open().is_guarded(&core(2)));
+    }
+
+    /// Goal: wherever a crash cuts the file, it opens, and no core is written that was guarded by a
+    /// whole line and not confirmed by another.
+    #[test]
+    fn a_cut_line_confirms_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("guards");
+        let mut guards = Guards::load(path.clone()).unwrap();
+        guards.guard_all().unwrap();
+        guards.set(&core(1), false).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for len in RESTORED.len() + 1..whole.len() {
+            fs::write(&path, &whole[..len]).unwrap();
+            let mut guards = Guards::load(path.clone()).unwrap();
+            assert!(guards.is_guarded(&core(1)), "cut at {len}");
+            guards.set(&core(2), false).unwrap();
+            let guards = Guards::load(path.clone()).unwrap();
+            assert!(guards.is_guarded(&core(1)) && !guards.is_guarded(&core(2)));
+        }
+    }
+
+    #[test]
+    fn a_line_of_a_later_version_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("guards");
+        for line in ["frozen", "guarded x", "restored now", &"guarded ".repeat(9)] {
+            fs::write(&path, format!("{line}\n")).unwrap();
+            assert!(Guards::load(path.clone()).is_err(), "{line}");
+        }
+    }
+}
