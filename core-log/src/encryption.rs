@@ -57,6 +57,11 @@ impl EncryptionKey {
         }
     }
 
+    /// Whether it encrypts the blocks of one core as it is; see [`EncryptionKey::block_key`].
+    pub fn is_block_key(&self) -> bool {
+        self.is_block_key
+    }
+
     /// The key that encrypts the blocks of `core` and no other, derived from this one
     /// (JavaScript's `Hypercore.blockEncryptionKey`): what reads a static copy of it. `is_compat`
     /// says whether the core's key is its signer's bare public key.

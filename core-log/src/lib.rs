@@ -10,6 +10,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod audit;
+#[cfg(feature = "backup")]
+pub mod backup;
 pub mod bitfield;
 pub mod changeset;
 pub mod codec;

@@ -1,0 +1,216 @@
+//! Goal: the secrets of a store are told, taken out and brought back, and nothing is written that
+//! somebody else may have written already.
+//! Method: stores on disk, opened again and again.
+
+use std::path::Path;
+
+use ferrocore_log::backup::{Backup, CoreBackup};
+use ferrocore_log::corestore::SecretOrigin;
+use ferrocore_log::root_secret::RestoreError;
+use ferrocore_log::{
+    Core, CoreError, CoreOptions, Corestore, Durability, Manifest, RootSecret, StoreError,
+    StoreOptions,
+};
+use ferrocore_primitives::sign::KeyPair;
+
+fn open(directory: &Path) -> Corestore {
+    Corestore::open(directory, StoreOptions::default()).unwrap()
+}
+
+fn restore(directory: &Path, root: &RootSecret, replace: bool) -> Result<Corestore, RestoreError> {
+    Corestore::restore(directory, StoreOptions::default(), root, replace)
+}
+
+#[track_caller]
+fn assert_guarded(core: &Core) {
+    let refused = core.append("x");
+    assert!(
+        matches!(refused, Err(CoreError::Unconfirmed { .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_phrase_brings_every_name_back_but_none_is_written() {
+    let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = open(before.path());
+    let phrase = store.root_secret().to_phrase();
+    let named = store.get_named("ñotes").unwrap().key();
+    let nested = store.namespace("photos").get_named("db").unwrap().key();
+    let root = RootSecret::from_phrase(&phrase).unwrap();
+    assert_eq!(root.fingerprint(), store.root_secret().fingerprint());
+
+    let store = restore(after.path(), &root, false).unwrap();
+    assert_eq!(store.get_named("ñotes").unwrap().key(), named);
+    let core = store.namespace("photos").get_named("db").unwrap();
+    assert_eq!(core.key(), nested);
+    assert_guarded(&core);
+    drop((core, store));
+    let store = open(after.path());
+    let core = store.get_named("ñotes").unwrap();
+    assert_guarded(&core);
+    core.lift_guard().unwrap();
+    core.append("first").unwrap();
+    drop((core, store));
+    // For good, and for that core alone.
+    let store = open(after.path());
+    let core = store.get(&named).unwrap();
+    core.append("second").unwrap();
+    assert_guarded(&store.get(&nested).unwrap());
+    // What is restored once more is guarded once more.
+    drop((core, store));
+    let sync = StoreOptions {
+        durability: Durability::Sync,
+        ..StoreOptions::default()
+    };
+    let store = Corestore::restore(after.path(), sync, &root, false).unwrap();
+    assert_guarded(&store.get(&named).unwrap());
+}
+
+#[test]
+fn no_root_secret_is_lost_to_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let (mine, other) = (store.root_secret().clone(), RootSecret::from([9; 32]));
+    drop(store);
+    let refused = restore(directory.path(), &other, false).err();
+    assert!(
+        matches!(&refused, Some(RestoreError::OtherRoot { fingerprint, cores: 0 })
+            if *fingerprint == mine.fingerprint()),
+        "{refused:?}"
+    );
+    assert_eq!(*open(directory.path()).root_secret(), mine);
+    // An empty store gives way if it may, and its secret is kept.
+    drop(restore(directory.path(), &other, true).unwrap());
+    let store = open(directory.path());
+    assert_eq!(*store.root_secret(), other);
+    let kept = format!("keys/root-{}", mine.fingerprint());
+    let kept = directory.path().join(kept);
+    assert_eq!(std::fs::read(&kept).unwrap(), mine.bytes());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(kept).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    // One with cores does not.
+    drop(store.get_named("log").unwrap());
+    drop(store);
+    let refused = restore(directory.path(), &mine, true).err();
+    assert!(matches!(
+        refused,
+        Some(RestoreError::OtherRoot { cores: 1, .. })
+    ));
+    assert_eq!(*open(directory.path()).root_secret(), other);
+}
+
+#[test]
+fn an_imported_secret_writes_a_core_that_was_read() {
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [here, there] = directories.each_ref().map(|dir| open(dir.path()));
+    for (name, is_known) in [("a", true), ("b", false)] {
+        let key = here.get_named(name).unwrap().key();
+        let secret = here.core_secret(&key.discovery_key()).unwrap().unwrap();
+        assert_eq!(secret.origin, SecretOrigin::Derived);
+        let backup = CoreBackup::from(secret);
+        let pair = backup.key_pair.unwrap();
+        if is_known {
+            let reader = there.get(&key).unwrap();
+            assert!(!reader.is_writable());
+            let refused = there.import_secret(&key, backup.manifest.clone(), &pair);
+            assert!(matches!(refused, Err(StoreError::InUse { .. })));
+        }
+        let other = KeyPair::generate();
+        let refused = there.import_secret(&key, backup.manifest.clone(), &other);
+        assert!(matches!(refused, Err(StoreError::KeyPairMismatch { .. })));
+        assert!(!there.core_secrets().unwrap().iter().any(|s| s.key == key));
+        let core = there.import_secret(&key, backup.manifest, &pair).unwrap();
+        assert_guarded(&core);
+        let secret = there.core_secret(&key.discovery_key()).unwrap().unwrap();
+        assert_eq!(
+            (secret.origin, secret.is_guarded),
+            (SecretOrigin::Imported, true)
+        );
+        // What is imported guards nothing else.
+        there
+            .get_named("of its own")
+            .unwrap()
+            .append("free")
+            .unwrap();
+    }
+    drop(there);
+    let there = open(directories[1].path());
+    let key = here.get_named("a").unwrap().key();
+    let core = there.get(&key).unwrap();
+    assert_guarded(&core);
+    core.lift_guard().unwrap();
+    core.append("goes on").unwrap();
+}
+
+#[test]
+fn secrets_are_told_with_where_they_come_from() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let named = store.get_named("named").unwrap().key();
+    // As a drive's blobs are signed with the pair of its index.
+    let pair = store.key_pair("named");
+    let beside = Manifest {
+        user_data: Some(b"beside".to_vec()),
+        version: 2,
+        ..Manifest::single(pair.public_key())
+    };
+    let with = |manifest: Option<Manifest>, key_pair| {
+        let options = CoreOptions {
+            manifest,
+            key_pair: Some(key_pair),
+            ..CoreOptions::default()
+        };
+        store.get_with(options).unwrap().key()
+    };
+    let beside = with(Some(beside), pair);
+    let kept = with(None, KeyPair::generate());
+    let foreign = store.get(&[1; 32].into()).unwrap().key();
+    let secrets = store.core_secrets().unwrap();
+    let origin = |key| {
+        let secret = secrets.iter().find(|secret| secret.key == key);
+        secret.map(|secret| secret.origin)
+    };
+    assert_eq!(origin(named), Some(SecretOrigin::Derived));
+    assert_eq!(origin(beside), Some(SecretOrigin::Derived));
+    assert_eq!(origin(kept), Some(SecretOrigin::Imported));
+    assert_eq!(origin(foreign), None);
+}
+
+#[test]
+fn a_backup_restores_a_whole_store() {
+    let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = open(before.path());
+    let named = store.namespace("n").get_named("log").unwrap().key();
+    let options = CoreOptions {
+        key_pair: Some(KeyPair::generate()),
+        ..CoreOptions::default()
+    };
+    let imported = store.get_with(options).unwrap().key();
+    let secrets = store.core_secrets().unwrap().into_iter();
+    let backup = Backup {
+        root: Some(store.root_secret().clone()),
+        cores: secrets.map(CoreBackup::from).collect(),
+    };
+    let sealed = backup.seal(b"passphrase");
+
+    let backup = Backup::open(&sealed, b"passphrase").unwrap();
+    let store = restore(after.path(), &backup.root.unwrap(), false).unwrap();
+    for core in backup.cores {
+        let restored = match &core.alias {
+            Some(alias) => store.restore_named(&core.key, alias, core.manifest),
+            None => store.import_secret(&core.key, core.manifest, &core.key_pair.unwrap()),
+        };
+        assert_guarded(&restored.unwrap());
+    }
+    for key in [named, imported] {
+        assert!(store.get(&key).unwrap().is_writable());
+    }
+    let store = open(&after.path().join("another"));
+    let alias = store.namespace("n").get_named("log").map(|_| ());
+    alias.unwrap();
+}
