@@ -4,12 +4,13 @@
 //! are (they are the core's) nor what the peer is told about us.
 
 use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 use ferrocore_log::Core;
 use ferrocore_log::changeset::VerifyError;
-use ferrocore_log::core::AcceptError;
+use ferrocore_log::core::{AcceptError, RemoteHead};
 use ferrocore_log::flat_tree;
 use ferrocore_log::proof::{NodeRequest, Proof, ProofRequest, SeekRequest, UpgradeRequest};
 use ferrocore_log::supply::{Availability, Claim, SeekId, SupplierId, Wake};
@@ -103,6 +104,7 @@ impl Downloads {
     /// Asks the peer for nothing more.
     pub(crate) fn stop(&mut self) {
         self.is_stopped = true;
+        self.doubt();
         self.pause();
     }
 
@@ -129,6 +131,7 @@ impl Downloads {
             return;
         }
         self.leave_forks((core.fork(), peer.sync.fork));
+        self.report_head(core, peer);
         let Some(supplier) = self.supplier.as_ref().filter(|_| !self.is_stopped) else {
             return;
         };
@@ -147,6 +150,29 @@ impl Downloads {
             length
         };
         core.supply().settle(supplier.id, reachable);
+    }
+
+    /// Says to the core which head the peer says to have: whoever writes the core must know. What the
+    /// peer could not be asked to prove does not count.
+    fn report_head(&self, core: &Core, peer: &Peer) {
+        let Some(supplier) = self.supplier.as_ref().filter(|_| !self.is_stopped) else {
+            return;
+        };
+        let sync = &peer.sync;
+        let is_provable = match sync.fork.cmp(&core.fork()) {
+            Ordering::Greater => self.following.is_possible(core, peer),
+            Ordering::Equal => {
+                let may_upgrade = sync.can_upgrade || sync.remote_length != core.length();
+                may_upgrade || sync.length <= core.length()
+            }
+            Ordering::Less => true,
+        };
+        if is_provable && sync.uploading {
+            let (fork, length) = (sync.fork, sync.length);
+            core.supply().hear(supplier.id, RemoteHead { fork, length });
+        } else {
+            core.supply().doubt(supplier.id);
+        }
     }
 
     /// The peer has blocks at or past `from` that it had not before.
@@ -362,6 +388,12 @@ impl Downloads {
             self.want(available.unknown.into_inner(), wire);
         }
         stats.requests_sent += (self.requests.len() - before) as u64;
+    }
+
+    fn doubt(&self) {
+        if let Some(supplier) = &self.supplier {
+            supplier.core.supply().doubt(supplier.id);
+        }
     }
 
     fn pause(&self) {
@@ -601,12 +633,13 @@ impl Downloads {
                 }
             }
             Asked::Seek(seek, _) => self.refuse_seek(core, seek),
-            Asked::Upgrade => {}
+            Asked::Upgrade => self.doubt(),
             Asked::Whole => self.suspicion.conclude(),
             Asked::Fork | Asked::Node(_) => {
                 if let Err(error) = self.following.give_up(core) {
                     tracing::warn!(core = %core.key(), %error, "cannot follow to another fork");
                 }
+                self.doubt(); // unless it was adopted
                 self.pause(); // until one of us moves
             }
         }

@@ -28,7 +28,8 @@ use crate::stats::Stats;
 /// How a session behaves.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionOptions {
-    /// Offer the peer every core that is open in the store and not written here, now or later.
+    /// Offer the peer every core that is open in the store, now or later, and not written here, or not here
+    /// as a whole.
     /// Without it only cores that are [attached](Session::attach), or that the peer asks for, are
     /// replicated.
     pub follow_readers: bool,
@@ -347,9 +348,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         }
     }
 
-    /// Offers a core to the peer unless it is written here: then the peer has to ask.
+    /// Offers a core to the peer unless it is written here: then the peer has to ask. One that lacks blocks
+    /// may be read all the same, and a guarded one waits to learn from peers how long it is.
     fn follow(&mut self, core: &Core) {
-        if !core.is_writable() {
+        let is_whole = core.contiguous_length() == core.length() && !core.is_guarded();
+        if !core.is_writable() || !is_whole {
             self.connection.attach(core, self.now());
         }
     }
