@@ -83,7 +83,17 @@ impl Drive {
     /// As for [`Drive::create`]; [`BeeError::NotABee`](ferrocore_bee::BeeError::NotABee) if it is
     /// there and encrypted with another key.
     pub async fn create_with(store: &Corestore, options: DriveOptions) -> Result<Self, DriveError> {
-        Self::over(store, store.get_named(INDEX_NAME)?, options).await
+        Self::over(store, Self::create_index(store)?, options).await
+    }
+
+    /// The index that [`Drive::create`] would use, created if it is not there yet. To be asked for before the
+    /// drive itself when the store was restored: the drive can be written once its index
+    /// [is no more guarded](Core::is_guarded).
+    ///
+    /// # Errors
+    /// [`DriveError::Store`] if the store cannot open or create it.
+    pub fn create_index(store: &Corestore) -> Result<Core, DriveError> {
+        Ok(store.get_named(INDEX_NAME)?)
     }
 
     /// The drive with this key. To write to it, give the store's namespace that it was created in.
