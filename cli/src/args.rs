@@ -72,6 +72,11 @@ pub(crate) struct Globals {
     /// Receive at most so many bytes a second
     #[arg(long, global = true, value_parser = parse_rate, value_name = "RATE")]
     pub(crate) down: Option<u64>,
+    /// Write to restored logs although no peer has shown how long they are
+    ///
+    /// Only if nobody can have more of them: a second history of a log is refused by its readers.
+    #[arg(long, global = true, hide_short_help = true)]
+    pub(crate) offline: bool,
     /// Do not ask before something is destroyed
     #[arg(long, global = true)]
     pub(crate) yes: bool,
@@ -106,6 +111,9 @@ pub(crate) enum Command {
     /// Work with single logs
     #[command(subcommand)]
     Core(CoreCommand),
+    /// Back up, bring back and pass on the secrets of the store
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// List what is in the store
     #[command(after_help = "Example:\n  fcore list")]
     List,
@@ -245,6 +253,9 @@ pub(crate) struct CoreCreate {
     /// Encrypt its blocks with a new key, which is printed and remembered
     #[arg(long)]
     pub(crate) encrypt: bool,
+    /// Let its key be the bare public key of its signer, as hypercore 10 does
+    #[arg(long)]
+    pub(crate) public_key_is_key: bool,
 }
 
 /// Append blocks: stdin or whole files, one block each
@@ -348,6 +359,86 @@ pub(crate) struct CoreAudit {
     pub(crate) repair: bool,
 }
 
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// List the root secret, by a fingerprint, and the logs that there are secrets of
+    #[command(after_help = "Example:\n  fcore key ls")]
+    Ls,
+    Backup(KeyBackup),
+    Recover(KeyRecover),
+    Export(KeyExport),
+    Import(KeyImport),
+}
+
+/// Write the root secret to stdout as 24 words, or all secrets to an encrypted file
+///
+/// The words bring back every log and drive that has a name, as far as peers have the blocks, but neither
+/// imported secrets nor encryption keys: the file has those too.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore key backup --file keys.fcore")]
+pub(crate) struct KeyBackup {
+    /// Write all secrets to this new file, under a passphrase
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Write the words even if there is a file
+    #[arg(long)]
+    pub(crate) phrase: bool,
+    /// The passphrase is the first line of this file [default: $FCORE_PASSPHRASE, or asked for]
+    #[arg(long, requires = "file", value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+/// Bring secrets back into a new store: from 24 words on stdin, or from a file
+///
+/// Nothing can be appended to a log of it until a peer has shown how long that is, unless --offline says
+/// that nobody has more.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore --store ./new key recover --core journal --drive photos")]
+pub(crate) struct KeyRecover {
+    /// A file that `key backup` made [default: the words, from stdin]
+    pub(crate) file: Option<PathBuf>,
+    /// The name of a log that was in the store; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) core: Vec<Name>,
+    /// The name of a drive that was in the store; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) drive: Vec<Name>,
+    /// The passphrase is the first line of this file [default: $FCORE_PASSPHRASE, or asked for]
+    #[arg(long, requires = "file", value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+/// Write what it takes to write and decrypt one log or drive, encrypted
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore key export journal --file journal.fcore")]
+pub(crate) struct KeyExport {
+    /// The log or drive
+    pub(crate) core: Place,
+    /// Write to this new file [default: text to stdout]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// The passphrase is the first line of this file [default: $FCORE_PASSPHRASE, or asked for]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+/// Take in what `key export` wrote, so that the log or drive can be written here
+///
+/// Nothing can be appended until a peer has shown how long the log is, unless --offline says that nobody
+/// has more. Two stores must not write to one log at the same time.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore key import journal.fcore")]
+pub(crate) struct KeyImport {
+    /// The file [default: stdin]
+    pub(crate) file: Option<PathBuf>,
+    /// Call it so [default: as it was called]
+    #[arg(long)]
+    pub(crate) name: Option<Name>,
+    /// The passphrase is the first line of this file [default: $FCORE_PASSPHRASE, or asked for]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
 /// Show what drives and logs take on the disk
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Example:\n  fcore du")]
@@ -440,6 +531,8 @@ impl Command {
             | Self::Core(CoreCommand::Get(_) | CoreCommand::Tail(_))
             | Self::Completions(_) => true,
             Self::Core(CoreCommand::Replicate(_)) => !globals.has_network(),
+            Self::Key(KeyCommand::Backup(backup)) => backup.file.is_none() || backup.phrase,
+            Self::Key(KeyCommand::Export(export)) => export.file.is_none(),
             _ => false,
         }
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferrocore::{Dialing, Listening, PeerEvent, PeerInfo};
+use ferrocore::{Core, Dialing, Listening, PeerEvent, PeerInfo};
 use tokio::sync::Mutex;
 
 use crate::args::Globals;
@@ -14,6 +14,7 @@ use crate::events;
 use crate::exit::{Failure, Kind, Result};
 use crate::input::Input;
 use crate::output::Output;
+use crate::passphrase::Passphrase;
 use crate::stop::Stop;
 use crate::store::Store;
 
@@ -33,6 +34,8 @@ pub(crate) struct Streams {
     pub(crate) output: Output,
     pub(crate) input: Mutex<Input>,
     pub(crate) stop: Stop,
+    /// What the user gave to encrypt or decrypt with, if the command needs it.
+    pub(crate) passphrase: Option<Passphrase>,
     /// The working directory.
     pub(crate) directory: PathBuf,
 }
@@ -89,6 +92,23 @@ impl Context {
     /// Whether there is, or may come, anybody to ask.
     pub(crate) fn has_network(&self) -> bool {
         self.globals.has_network() || !self.store.node.connected().is_empty()
+    }
+
+    /// Makes sure that nobody has more of a core that we are to write: asks peers if it was restored, or
+    /// takes the user's word.
+    pub(crate) async fn ready_to_write(&self, core: &Core) -> Result<()> {
+        if !core.is_writable() {
+            return Ok(()); // which is said better by whoever tries
+        }
+        if core.is_guarded() && self.globals.offline {
+            return Ok(core.lift_guard()?);
+        }
+        if self.has_network() {
+            let waited = tokio::time::timeout(self.globals.timeout, core.confirmed());
+            // That nobody came is said by the write that is refused.
+            waited.await.unwrap_or(Ok(()))?;
+        }
+        Ok(())
     }
 
     /// Waits for one step of something that may need peers, at most `--timeout`.

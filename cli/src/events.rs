@@ -3,11 +3,17 @@
 //!
 //! Keys are z-base-32, discovery keys and hashes lower-case hex, sizes bytes, durations seconds.
 
+mod keys;
+
 use std::net::SocketAddr;
 
 use serde::Serialize;
 
 use crate::output::{Event, count, human_bytes};
+
+pub(crate) use keys::{
+    BackedUp, Exported, Imported, Recovered, Root, Secret, Tally as SecretTally,
+};
 
 /// A drive is being served.
 #[derive(Debug, Serialize)]
@@ -297,6 +303,8 @@ pub(crate) struct CoreState {
     pub(crate) contiguous_length: u64,
     pub(crate) tree_hash: String,
     pub(crate) writable: bool,
+    /// Whether it must not be written until a peer has shown how long it is.
+    pub(crate) guarded: bool,
     pub(crate) manifest: Option<Manifest>,
     /// With the encryption key: shown once, when the core is created.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -336,7 +344,12 @@ impl Event for CoreState {
             ("tree hash", self.tree_hash.clone()),
             (
                 "writable",
-                if self.writable { "yes" } else { "no" }.to_owned(),
+                match (self.writable, self.guarded) {
+                    (true, true) => "once a peer has shown how long it is",
+                    (true, false) => "yes",
+                    _ => "no",
+                }
+                .to_owned(),
             ),
         ];
         let link = self.link.clone().map(|link| ("link", link));

@@ -7,6 +7,8 @@ use std::io;
 use ferrocore::NodeError;
 use ferrocore::bee::BeeError;
 use ferrocore::drive::DriveError;
+use ferrocore::log::backup::BackupError;
+use ferrocore::log::root_secret::RestoreError;
 use ferrocore::log::{CoreError, StorageError, StoreError};
 
 use crate::target::TargetError;
@@ -132,6 +134,10 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// What whoever restored a log can do.
+const UNCONFIRMED_HINT: &str =
+    "name a peer that has the log with --peer, or, only if nobody has more of it, add --offline";
+
 /// What whoever sees noise can do.
 const ENCRYPTION_HINT: &str =
     "if it is encrypted, give the whole link, as in hyper://KEY#ENCRYPTION-KEY";
@@ -193,6 +199,7 @@ impl From<StoreError> for Failure {
             StoreError::Storage(error) => error.into(),
             StoreError::Core(error) => error.into(),
             StoreError::InUse { .. } => Self::new(Kind::Storage, error),
+            StoreError::KeyPairMismatch { .. } => Self::usage(error),
             other => Self::new(Kind::Other, other),
         }
     }
@@ -205,6 +212,13 @@ impl From<CoreError> for Failure {
             CoreError::NoPeers { .. } => {
                 return Self::new(Kind::NoPeer, error).hint("name a peer that has it with --peer");
             }
+            CoreError::Unconfirmed { .. } => {
+                return Self::new(Kind::NotPermitted, error).hint(UNCONFIRMED_HINT);
+            }
+            CoreError::Behind { .. } => {
+                return Self::new(Kind::NotPermitted, error)
+                    .hint("stay connected to that peer, and try again");
+            }
             CoreError::NotWritable { .. } | CoreError::NotEncrypted { .. } => Kind::NotPermitted,
             CoreError::BlockTooLarge { .. } | CoreError::BatchTooLarge { .. } => Kind::Usage,
             CoreError::CorruptBlock { .. }
@@ -212,6 +226,30 @@ impl From<CoreError> for Failure {
             | CoreError::Full { .. } => Kind::Storage,
             CoreError::OutOfBounds { .. } | CoreError::BytePastEnd { .. } => Kind::NotFound,
             _ => Kind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<RestoreError> for Failure {
+    fn from(error: RestoreError) -> Self {
+        let hint = match error {
+            RestoreError::Storage(error) => return error.into(),
+            RestoreError::OtherRoot { cores: 0, .. } => {
+                "to put that secret aside, add --yes; or name a new store with --store"
+            }
+            _ => "name a new store with --store",
+        };
+        Self::usage(error).hint(hint)
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        let kind = match error {
+            BackupError::Passphrase => Kind::NotPermitted,
+            BackupError::Damaged => Kind::Storage,
+            _ => Kind::Usage,
         };
         Self::new(kind, error)
     }

@@ -53,6 +53,7 @@ mod sys {
             arguments: arguments.to_vec(),
             directory: streams.directory.clone(),
             color: streams.output.style().color,
+            passphrase: streams.passphrase.clone(),
         };
         let ran = control::run_through(dir, &request, &streams.stop).await;
         ran.map_err(|error| Failure::new(Kind::Other, error))
@@ -72,6 +73,7 @@ mod sys {
                 output: output.clone(),
                 input: Mutex::new(visit.input),
                 stop: visit.stop,
+                passphrase: visit.request.passphrase,
                 directory: visit.request.directory,
             };
             let result = match store.check_guest(&cli.globals) {

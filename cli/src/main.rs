@@ -18,6 +18,7 @@ mod input;
 mod keyring;
 mod names;
 mod output;
+mod passphrase;
 mod progress;
 mod run;
 mod stop;

@@ -42,6 +42,22 @@ pub(crate) enum CoreKind {
     Drive,
 }
 
+impl CoreKind {
+    /// Its name in files.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Core => "core",
+            Self::Drive => "drive",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::Core, Self::Drive]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+    }
+}
+
 type Table = BTreeMap<Name, Named>;
 
 /// The file as it is written.
@@ -84,6 +100,15 @@ impl Names {
     /// What `name` stands for.
     pub(crate) fn find(&self, name: &Name) -> Option<Named> {
         self.lock().get(name).cloned()
+    }
+
+    /// Every name, and what it stands for.
+    pub(crate) fn all(&self) -> Vec<(Name, Named)> {
+        let table = self.lock();
+        table
+            .iter()
+            .map(|(name, named)| (name.clone(), named.clone()))
+            .collect()
     }
 
     /// The key that `base` means.

@@ -11,13 +11,14 @@ use clap::Parser as _;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Mutex;
 
-use crate::args::{Cli, Color, Command, CoreCommand};
-use crate::commands;
+use crate::args::{Cli, Color, Command, CoreCommand, Globals, KeyCommand, KeyRecover};
+use crate::commands::{self, key};
 use crate::context::{Context, Streams};
 use crate::exit::{Failure, Kind, Result};
 use crate::hosting::{Host, run_through};
 use crate::input::Input;
 use crate::output::{Output, Sink, Style};
+use crate::passphrase;
 use crate::stop;
 use crate::store::{self, Opening, Store};
 
@@ -144,24 +145,52 @@ async fn run(cli: Cli, arguments: Vec<OsString>, output: Output) -> u8 {
 }
 
 async fn attempt(cli: Cli, arguments: &[OsString], output: &Output) -> Result<u8> {
+    let directory = std::env::current_dir()
+        .map_err(|error| Failure::storage("there is no working directory", &error))?;
+    // Before Ctrl-C only asks us to end, which a prompt would not hear.
+    let passphrase = passphrase::ask(&cli.command, &directory)?;
     let stop =
         stop::on_signals().map_err(|error| Failure::storage("cannot handle signals", &error))?;
     if let Command::Demo = cli.command {
         return commands::demo(output, &stop).await.map(|()| 0);
     }
-    let directory = std::env::current_dir()
-        .map_err(|error| Failure::storage("there is no working directory", &error))?;
     let dir = store::locate(&cli.globals, &directory)?;
     let streams = Streams {
         output: output.clone(),
         input: Mutex::new(Input::process()),
         stop,
+        passphrase,
         directory,
     };
+    if let Command::Key(KeyCommand::Recover(recover)) = &cli.command {
+        let recover = recover.clone();
+        return recover_into(cli.globals, streams, &dir, recover)
+            .await
+            .map(|()| 0);
+    }
     match open(&dir, &cli, arguments, &streams).await? {
         Found::Ours(store) => hold(cli, streams, store).await.map(|()| 0),
         Found::Theirs(code) => Ok(code),
     }
+}
+
+/// Gives a store its root secret back, and opens it: no holder can do that for us.
+async fn recover_into(
+    globals: Globals,
+    streams: Streams,
+    dir: &Path,
+    recover: KeyRecover,
+) -> Result<()> {
+    let (directory, passphrase) = (&streams.directory, streams.passphrase.as_ref());
+    let backup = key::restore(&globals, dir, &recover, directory, passphrase)?;
+    let store = match Store::open(dir, &globals).await? {
+        Opening::Opened(store) => store,
+        Opening::Held(failure) => return Err(failure),
+    };
+    let context = Context::new(globals, streams, store.clone()).await?;
+    let result = key::recover(&context, recover, backup).await;
+    store.node.close().await;
+    result
 }
 
 /// What became of looking for the store.

@@ -201,3 +201,19 @@ fn logs_are_replicated_over_stdin_and_stdout() {
         "ab"
     );
 }
+
+/// Goal: a log as hypercore 10 makes it: its key is its signer's.
+#[test]
+fn a_key_can_be_the_public_key() {
+    let bench = Bench::new();
+    let create = ["core", "create", "old", "--public-key-is-key", "--json"];
+    let core = bench.run("s", &create).expect(0).event("core");
+    assert_eq!(core["manifest"]["compat"], true);
+    assert_eq!(core["manifest"]["signers"][0]["public_key"], core["key"]);
+    let append = ["core", "append", "old", "--lines"];
+    bench.run_with("s", &append, b"a\nb\n").expect(0);
+    let info = bench.run("s", &["core", "info", "old", "--json"]);
+    assert_eq!(info.expect(0).event("core")["length"], 2);
+    let other = bench.run("s", &["core", "create", "new", "--json"]);
+    assert_eq!(other.expect(0).event("core")["manifest"]["compat"], false);
+}

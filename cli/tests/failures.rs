@@ -228,6 +228,61 @@ fn a_damaged_block_is_named_and_never_handed_out() {
     );
 }
 
+/// Goal: what a peer sends and cannot prove is not taken, and said to be so. Method: a node of the peer's
+/// tree is flipped on its disk, which only a proof of the first blocks needs.
+#[test]
+fn what_does_not_verify_is_refused() {
+    let bench = Bench::new();
+    let created = bench
+        .run("s", &["core", "create", "log", "--json"])
+        .expect(0);
+    let key = created.event("core")["key"].as_str().unwrap().to_owned();
+    let append = ["core", "append", "log", "--lines"];
+    bench.run_with("s", &append, b"a\nb\nc\nd\n").expect(0);
+    bench.run("s", &["core", "audit", "log"]).expect(0); // leaves nothing in the journal
+    let tree = find(&bench.path("s"), "tree");
+    let mut nodes = std::fs::read(&tree).unwrap();
+    nodes[5 * 40 + 9] ^= 1;
+    std::fs::write(&tree, nodes).unwrap();
+
+    let serve = ["core", "replicate", "log", "--listen", "127.0.0.1:0"];
+    let mut serving = bench.start("s", &serve);
+    let address = serving.wait("ready")["listen"].as_str().unwrap().to_owned();
+    let get = [
+        "core",
+        "get",
+        &key,
+        "0",
+        "--peer",
+        &address,
+        "--timeout",
+        "1s",
+        "--json",
+    ];
+    let refused = bench.run("reader", &get).expect(5);
+    assert!(refused.stdout.is_empty());
+    assert_eq!(refused.event("error")["kind"], "verification");
+}
+
+#[test]
+fn what_is_not_ours_is_not_written() {
+    let bench = Bench::new();
+    let created = bench
+        .run("s", &["core", "create", "log", "--json"])
+        .expect(0);
+    let key = created.event("core")["key"].as_str().unwrap().to_owned();
+    bench.write("file", "content");
+    for arguments in [
+        &["core", "append", &key, "file"][..],
+        &["core", "truncate", &key, "0", "--yes"],
+        &["put", "file", &format!("{key}:/file")],
+    ] {
+        let refused = bench.run("reader", &[arguments, &["--json"]].concat());
+        let refused = refused.expect(6).event("error");
+        assert_eq!(refused["kind"], "not_permitted", "{arguments:?}");
+    }
+}
+
 #[test]
 fn a_store_held_by_a_program_without_a_socket_is_locked() {
     let bench = Bench::new();

@@ -1,8 +1,8 @@
 //! The log itself: `core create`, `append`, `get`, `seek`, `info`.
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use ferrocore::log::Manifest;
 use ferrocore::log::limits::BLOCK_BYTES_MAX;
+use ferrocore::log::{CoreOptions, Manifest};
 use ferrocore::{Core, EncryptionKey};
 
 use super::{audit, is_unknown, link, tail, trim, unknown};
@@ -37,7 +37,17 @@ async fn create(context: &Context, create: CoreCreate) -> Result<()> {
         let message = format!("there is a `{}` in the store already", create.name);
         return Err(Failure::usage(message).hint("choose another name"));
     }
-    let core = context.store.node.create_core(create.name.as_str())?;
+    let core = match create.public_key_is_key {
+        true => context.store.node.store().get_with(CoreOptions {
+            name: Some(create.name.to_string()),
+            compat: true,
+            ..CoreOptions::default()
+        })?,
+        false => context.store.node.create_core(create.name.as_str())?,
+    };
+    if context.globals.offline {
+        core.lift_guard()?;
+    }
     let encryption = create.encrypt.then(EncryptionKey::generate);
     let keyring = &context.store.keyring;
     keyring.begin(&core.key(), encryption.as_ref())?;
@@ -69,6 +79,7 @@ async fn append(context: &Context, append: CoreAppend) -> Result<()> {
         )
         .hint("append where it was created"));
     }
+    context.ready_to_write(&core).await?;
     if append.files.is_empty() {
         let mut input = context.streams.input.lock().await;
         append_stdin(&core, &mut input, Cut::of(&append)).await?;
@@ -224,7 +235,7 @@ async fn seek(context: &Context, seek: CoreSeek) -> Result<()> {
 
 /// Asks peers for the newest length of a core of others.
 pub(super) async fn refresh(context: &Context, core: &Core) -> Result<()> {
-    if !core.is_writable() && context.has_network() {
+    if (!core.is_writable() || core.is_guarded()) && context.has_network() {
         context.step(core.update()).await?;
     }
     if is_unknown(core) {
@@ -245,6 +256,7 @@ pub(crate) fn state(context: &Context, core: &Core) -> CoreState {
         contiguous_length: core.contiguous_length(),
         tree_hash: core.tree_hash().to_hex(),
         writable: core.is_writable(),
+        guarded: core.is_guarded(),
         manifest: core
             .manifest()
             .map(|manifest| describe(&manifest, is_compat)),

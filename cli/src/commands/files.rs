@@ -286,8 +286,14 @@ async fn writable(context: &Context, place: &Place) -> Result<Drive> {
     if place.version.is_some() {
         return Err(Failure::usage("a version of a drive cannot be changed"));
     }
+    let index = context.store.names.key(&place.base)?;
+    context
+        .ready_to_write(&context.store.node.core(&index)?)
+        .await?;
     let drive = context.store.drive(place).await?;
-    if !drive.is_writable() {
+    if drive.is_writable() {
+        context.ready_to_write(drive.blobs().await?.core()).await?;
+    } else {
         let message = format!("drive {} is not writable here", place.base);
         return Err(Failure::new(Kind::NotPermitted, message).hint("change it where it was made"));
     }

@@ -5,6 +5,7 @@ mod core;
 mod demo;
 mod files;
 mod get;
+pub(crate) mod key;
 mod list;
 mod mirror;
 mod replicate;
@@ -40,6 +41,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
             replicate::replicate(context, replicate).await
         }
         Command::Core(command) => stop.or_interrupted(core::run(context, command)).await,
+        Command::Key(command) => stop.or_interrupted(key::run(context, command)).await,
         Command::Ls(ls) => stop.or_interrupted(files::ls(context, ls)).await,
         Command::Cat(cat) => stop.or_interrupted(files::cat(context, cat)).await,
         Command::Put(put) => stop.or_interrupted(files::put(context, put)).await,
@@ -105,7 +107,8 @@ async fn check_key(context: &Context, place: &Place, drive: &Drive) -> Result<()
 async fn refresh(context: &Context, drive: &Drive, wanted: Option<u64>) -> Result<()> {
     let index = drive.index();
     let is_here = index.length() > 0 && wanted.is_none_or(|wanted| wanted <= drive.version());
-    let is_settled = index.is_writable() || (is_here && wanted.is_some());
+    let is_ours = index.is_writable() && !index.is_guarded();
+    let is_settled = is_ours || (is_here && wanted.is_some());
     if !is_settled && context.has_network() {
         ask(context, drive, is_here).await?;
     }

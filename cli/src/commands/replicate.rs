@@ -115,7 +115,7 @@ async fn follow_all(context: &Context, cores: &[Core]) -> Result<()> {
 
 /// Downloads a core of others, and what comes to it later; says whenever it is all here.
 async fn follow(context: &Context, core: &Core) -> Result<()> {
-    if core.is_writable() {
+    if is_all_ours(core) {
         return std::future::pending().await;
     }
     let events = core.events();
@@ -136,10 +136,16 @@ async fn follow(context: &Context, core: &Core) -> Result<()> {
     }
 }
 
+/// Whether nobody could have anything of the core that is not here. Of one that was restored they could.
+fn is_all_ours(core: &Core) -> bool {
+    let is_whole = core.contiguous_length() == core.length();
+    core.is_writable() && !core.is_guarded() && is_whole
+}
+
 /// Nothing went wrong if everything is here.
 fn complete(cores: &[Core], otherwise: Failure) -> Result<()> {
     let is_here = |core: &Core| {
-        core.is_writable() || (core.length() > 0 && core.contiguous_length() == core.length())
+        is_all_ours(core) || (core.length() > 0 && core.contiguous_length() == core.length())
     };
     if cores.iter().all(is_here) {
         Ok(())

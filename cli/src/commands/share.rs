@@ -31,10 +31,15 @@ const UPLOAD_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) async fn share(context: &Context, share: Share) -> Result<()> {
     let folder = folder(context, &share.dir)?;
     let name = choose_name(context, &share, &folder)?;
+    let cores = context.store.node.store().namespace(name.as_str());
+    context
+        .ready_to_write(&Drive::create_index(&cores)?)
+        .await?;
     let drive = context
         .store
         .create_drive(&name, Some(folder.clone()), share.encrypt)
         .await?;
+    context.ready_to_write(drive.blobs().await?.core()).await?;
     let listen = context.listen_anyway(LISTEN).await?;
     // Before the import, which misses what changes behind its back.
     let watch = (!share.once).then(|| Watch::new(&folder, context.store.dir.clone()));

@@ -112,8 +112,8 @@ fn held(core: &Core) -> u64 {
     core.count(0..core.length())
 }
 
-/// The cores that `target` consists of.
-async fn keys(context: &Context, target: &Place) -> Result<Vec<Key>> {
+/// The cores that `target` consists of: of a drive the index first.
+pub(super) async fn keys(context: &Context, target: &Place) -> Result<Vec<Key>> {
     let key = context.store.names.key(&target.base)?;
     let mut keys = vec![key];
     let infos = context.store.node.store().list()?;

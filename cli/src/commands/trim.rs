@@ -9,6 +9,9 @@ use crate::exit::{Failure, Result};
 /// Cuts a log of ours short.
 pub(crate) async fn truncate(context: &Context, truncate: CoreTruncate) -> Result<()> {
     let core = context.store.core(&truncate.core)?;
+    if !context.globals.dry_run {
+        context.ready_to_write(&core).await?;
+    }
     let (before, length) = (core.length(), truncate.length);
     if length > before {
         let message = format!("core {} has {before} blocks only", core.key());

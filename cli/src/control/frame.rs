@@ -7,11 +7,14 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use zeroize::Zeroizing;
+
+use crate::passphrase::Passphrase;
 
 /// Most bytes in one frame: a chunk of data, or a command line.
 pub(super) const FRAME_BYTES_MAX: usize = 256 * 1024;
 
-const REQUEST_VERSION: &[u8] = b"1";
+const REQUEST_VERSION: &[u8] = b"2";
 
 /// What a frame carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,20 +37,24 @@ pub(crate) struct Request {
     pub(crate) directory: PathBuf,
     /// Whether to colour.
     pub(crate) color: bool,
+    /// What to encrypt or decrypt with: the guest has asked for it where it was typed.
+    pub(crate) passphrase: Option<Passphrase>,
 }
 
 impl Request {
-    /// Neither arguments nor paths can contain zeros, so zeros part them.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    /// Neither arguments nor paths nor passphrases can contain zeros, so zeros part them.
+    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
         let color: &[u8] = if self.color { b"color" } else { b"plain" };
+        let passphrase = self.passphrase.as_ref().map(Passphrase::bytes);
         let head = [
             REQUEST_VERSION,
             color,
+            passphrase.unwrap_or_default(),
             self.directory.as_os_str().as_bytes(),
         ];
         let arguments = self.arguments.iter().map(|argument| argument.as_bytes());
         let fields: Vec<&[u8]> = head.into_iter().chain(arguments).collect();
-        fields.join(&0)
+        Zeroizing::new(fields.join(&0))
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
@@ -56,6 +63,7 @@ impl Request {
             return None;
         }
         let color = fields.next()? == b"color";
+        let passphrase = Passphrase::new(Zeroizing::new(fields.next()?.to_vec()));
         let directory = OsStr::from_bytes(fields.next()?).into();
         let arguments = fields
             .map(|field| OsString::from_vec(field.to_vec()))
@@ -64,6 +72,7 @@ impl Request {
             arguments,
             directory,
             color,
+            passphrase,
         })
     }
 }
@@ -81,7 +90,8 @@ pub(super) async fn write(
         ));
     }
     let length = u32::try_from(payload.len()).expect("shorter than FRAME_BYTES_MAX");
-    let mut frame = Vec::with_capacity(HEADER_LEN + payload.len());
+    // It may carry a passphrase.
+    let mut frame = Zeroizing::new(Vec::with_capacity(HEADER_LEN + payload.len()));
     frame.push(kind as u8);
     frame.extend_from_slice(&length.to_le_bytes());
     frame.extend_from_slice(payload);
@@ -130,7 +140,7 @@ mod tests {
 
     #[test]
     fn requests_round_trip() {
-        let request = Request {
+        let mut request = Request {
             arguments: vec![
                 "put".into(),
                 "".into(),
@@ -138,10 +148,15 @@ mod tests {
             ],
             directory: "/a b".into(),
             color: true,
+            passphrase: None,
         };
-        assert_eq!(Request::decode(&request.encode()), Some(request));
-        assert_eq!(Request::decode(b"2\0plain\0/"), None);
-        assert_eq!(Request::decode(b"1\0plain"), None);
+        for passphrase in [None, Some(b" secret".to_vec())] {
+            request.passphrase = passphrase.map(Zeroizing::new).and_then(Passphrase::new);
+            let decoded = Request::decode(&request.encode());
+            assert_eq!(decoded.as_ref(), Some(&request));
+        }
+        assert_eq!(Request::decode(b"1\0plain\0\0/"), None);
+        assert_eq!(Request::decode(b"2\0plain\0"), None);
     }
 
     #[tokio::test]

@@ -63,6 +63,7 @@ mod tests {
             arguments: vec![command.into()],
             directory: "/somewhere".into(),
             color: false,
+            passphrase: None,
         }
     }
 
