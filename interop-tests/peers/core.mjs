@@ -3,6 +3,7 @@
 import { decodeKey, hex, load, reach, serve, store, tell } from './peer.mjs'
 
 let core = null
+let conflicts = 0
 const extensions = new Map()
 
 serve({
@@ -12,6 +13,7 @@ serve({
     await core.ready()
     core.on('conflict', (length, fork) => tell({ event: 'conflict', length, fork }))
     core.on('append', () => tell({ event: 'append', length: core.length, fork: core.fork }))
+    core.on('conflict', () => { conflicts++ })
     core.on('truncate', (ancestors, fork) => tell({ event: 'truncate', length: ancestors, fork }))
     return info()
   },
@@ -126,7 +128,8 @@ async function info () {
     contiguousLength: core.contiguousLength,
     treeHash: core.length ? hex(await core.treeHash()) : null,
     writable: core.writable,
-    compat: core.core.compat
+    compat: core.core.compat,
+    conflicts
   }
 }
 
