@@ -219,6 +219,10 @@ impl From<CoreError> for Failure {
                 return Self::new(Kind::NotPermitted, error)
                     .hint("stay connected to that peer, and try again");
             }
+            CoreError::Conflict { .. } => {
+                return Self::new(Kind::Verification, error)
+                    .hint("start another one, and find out who else has the secret");
+            }
             CoreError::NotWritable { .. } | CoreError::NotEncrypted { .. } => Kind::NotPermitted,
             CoreError::BlockTooLarge { .. } | CoreError::BatchTooLarge { .. } => Kind::Usage,
             CoreError::CorruptBlock { .. }
@@ -275,6 +279,8 @@ mod tests {
             Kind::Storage
         );
         assert_eq!(kind(CoreError::NotWritable { core }), Kind::NotPermitted);
+        assert_eq!(kind(CoreError::Unconfirmed { core }), Kind::NotPermitted);
+        assert_eq!(kind(CoreError::Conflict { core }), Kind::Verification);
         assert_eq!(
             kind(CoreError::BytePastEnd { core, byte: 9 }),
             Kind::NotFound
