@@ -4,11 +4,15 @@
 //! store is closed.
 #![cfg(unix)]
 
+#[path = "histories/exceptions.rs"]
+mod exceptions;
+
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use exceptions::Exceptions;
 use ferrocore_log::{Core, CoreOptions, Corestore, StoreOptions};
 use ferrocore_primitives::keys::Key;
 use serde_json::Value;
@@ -16,66 +20,57 @@ use serde_json::Value;
 /// The most blocks that the crate can open.
 const LENGTH_MAX: u64 = 32_768;
 
+/// A soak makes it the longest log that the crate can open: it reads slowly.
 #[test]
-fn the_crate_reads_what_we_wrote_and_back() {
+fn the_crate_reads_what_we_appended() {
+    let is_soak = std::env::var_os("FERROCORE_HISTORIES").is_some();
+    let length = if is_soak { LENGTH_MAX } else { 3_000 };
     let scratch = tempfile::tempdir().unwrap();
-    let core = compat(scratch.path());
-    core.append_batch(vec![
-        Bytes::from("one"),
-        Bytes::new(),
-        Bytes::from(vec![7; 9_000]),
-    ])
-    .unwrap();
-    (0..20).for_each(|i: u8| drop(core.append(vec![i; i.into()]).unwrap()));
-    core.clear(5..9).unwrap();
-    let directory = directory(scratch.path(), &core.key());
+    let (store, key) = made_by_the_crate(scratch.path(), 1, 3);
+    let core = open(&store, &key);
+    core.append_batch(vec![Bytes::new(), Bytes::from(vec![7; 9_000])])
+        .unwrap();
+    let numbers = (core.length()..length).map(|i| Bytes::from(i.to_string()));
+    core.append_batch(numbers.collect()).unwrap();
+    core.clear(5..900).unwrap();
     let expected = blocks(&core);
     drop(core);
-
-    let read = foreign(&["read", &directory]);
-    assert_eq!(read["length"], 23);
-    assert_eq!(read["blocks"], expected);
-    assert_eq!(read["writable"], false, "the header holds no secret");
-
-    let core = compat(scratch.path());
-    core.append("one more").unwrap();
-    core.clear(0..2).unwrap();
-    let expected = blocks(&core);
-    drop(core);
-    assert_eq!(foreign(&["read", &directory])["blocks"], expected);
-    foreign(&["clear", &directory, "10", "12"]);
-    let core = compat(scratch.path());
-    assert_eq!(core.get_local(10).unwrap(), None);
-    assert_eq!(core.get_local(12).unwrap().unwrap(), vec![9; 9]);
-    assert_eq!(core.get_local(23).unwrap().unwrap(), "one more");
+    let place = directory(&store, &key);
+    assert_eq!(foreign(&["read", &place])["blocks"], expected);
+    foreign(&["clear", &place, "1000", "1010"]);
+    let core = open(&store, &key);
+    assert_eq!(core.get_local(1005).unwrap(), None);
+    assert_eq!(core.get_local(1010).unwrap().unwrap(), "1010");
+    assert_eq!(core.length(), length);
 }
 
 #[test]
-fn the_crate_reads_the_longest_log_it_can() {
+fn what_the_crate_cannot_open_is_known() {
     let scratch = tempfile::tempdir().unwrap();
-    let core = compat(scratch.path());
-    let numbers = (0..LENGTH_MAX).map(|i| Bytes::from(i.to_string()));
-    core.append_batch(numbers.collect()).unwrap();
-    let directory = directory(scratch.path(), &core.key());
-    let expected = blocks(&core);
-    drop(core);
-    assert_eq!(foreign(&["read", &directory])["blocks"], expected);
+    let mut exceptions = Exceptions::read("crate");
+    let store = Corestore::open(scratch.path(), StoreOptions::default()).unwrap();
+    let options = CoreOptions {
+        name: Some("log".to_owned()),
+        compat: true,
+        ..CoreOptions::default()
+    };
+    let key = store.get_with(options).unwrap().key();
+    drop(store);
+    let output = run(&["read", &directory(scratch.path(), &key)]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("Unknown manifest version 1") {
+        exceptions.meet("header: the crate knows no manifest of version 1");
+    }
+    exceptions.check();
 }
 
 #[test]
 fn we_read_what_the_crate_wrote_and_go_on_by_turns() {
     let scratch = tempfile::tempdir().unwrap();
-    let made = scratch.path().join("made");
-    let written = foreign(&["write", made.to_str().unwrap(), "9", "17"]);
-    assert_eq!(written["length"], 9 * 17);
-    let key: Key = written["key"].as_str().unwrap().parse().unwrap();
-
-    let store = scratch.path().join("store");
-    drop(Corestore::open(&store, StoreOptions::default()).unwrap());
+    let (store, key) = made_by_the_crate(scratch.path(), 9, 17);
     let place = directory(&store, &key);
-    std::fs::create_dir_all(Path::new(&place).parent().unwrap()).unwrap();
-    std::fs::rename(&made, &place).unwrap();
-
+    let written = foreign(&["read", &place]);
+    assert_eq!(written["length"], 9 * 17);
     for turn in 0..6 {
         let core = open(&store, &key);
         assert!(
@@ -99,14 +94,18 @@ fn we_read_what_the_crate_wrote_and_go_on_by_turns() {
     assert_eq!(open(&store, &key).length(), 9 * 17 + 12);
 }
 
-fn compat(store: &Path) -> Core {
-    let store = Corestore::open(store, StoreOptions::default()).unwrap();
-    let options = CoreOptions {
-        name: Some("log".to_owned()),
-        compat: true,
-        ..CoreOptions::default()
-    };
-    store.get_with(options).unwrap()
+/// A store with a core in it that the crate made.
+fn made_by_the_crate(scratch: &Path, batches: u64, size: u64) -> (PathBuf, Key) {
+    let made = scratch.join("made");
+    let [batches, size] = [batches, size].map(|number| number.to_string());
+    let written = foreign(&["write", made.to_str().unwrap(), &batches, &size]);
+    let key: Key = written["key"].as_str().unwrap().parse().unwrap();
+    let store = scratch.join("store");
+    drop(Corestore::open(&store, StoreOptions::default()).unwrap());
+    let place = directory(&store, &key);
+    std::fs::create_dir_all(Path::new(&place).parent().unwrap()).unwrap();
+    std::fs::rename(&made, &place).unwrap();
+    (store, key)
 }
 
 fn open(store: &Path, key: &Key) -> Core {
@@ -135,14 +134,17 @@ fn blocks(core: &Core) -> Value {
 }
 
 fn foreign(arguments: &[&str]) -> Value {
-    let mut command = Command::new(program());
-    let output = command.args(arguments).output().unwrap();
+    let output = run(arguments);
     assert!(
         output.status.success(),
         "{arguments:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     serde_json::from_slice(&output.stdout).expect("it prints JSON")
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(program()).args(arguments).output().unwrap()
 }
 
 /// The program, built at its first use. Builds of other test processes wait for each other.
