@@ -58,16 +58,16 @@ fn lost_and_recovered(tree: Tree, cut: bool, scratch: &TempDir) -> (Fcore, Peer)
     let lines = "line\n".repeat(LENGTH.try_into().unwrap());
     let append = ["core", "append", "log", "--lines"];
     fcore.run_with(append, lines).expect_code(0);
-    if cut {
-        let truncate = ["core", "truncate", "log", "123", "--yes"];
-        fcore.run(truncate).expect_code(0);
-    }
-    let length = if cut { 123 } else { LENGTH };
     let mut node = Peer::start(tree, Role::Core, &scratch.path().join("node"));
     node.call("open", json!({ "key": key }));
     let run = connect(&fcore, &mut node);
-    node.call("reach", json!({ "length": length }));
-    node.call("download", json!({ "start": 0, "end": length }));
+    node.call("reach", json!({ "length": LENGTH }));
+    node.call("download", json!({ "start": 0, "end": LENGTH }));
+    if cut {
+        let truncate = ["core", "truncate", "log", "123", "--yes"];
+        fcore.run(truncate).expect_code(0);
+        node.wait_event("truncate");
+    }
     run.terminate();
 
     let words = fcore.run(["key", "backup"]).expect_code(0).stdout;
