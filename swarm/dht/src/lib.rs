@@ -6,6 +6,7 @@
 //! - [`message`] is the datagram: a request, or the reply to one.
 //! - [`id`] is the space that nodes and targets share, and the distance in it.
 //! - [`hyperdht`] is what messages carry: announcements, records, handshakes, and their signatures.
+//! - [`routing_table`] is who is known, and who of them is worth keeping.
 //! - [`address`] is how IP addresses are written.
 //!
 //! Everything decoded was written by strangers: counts are capped before anything is allocated, unknown flags and
@@ -20,3 +21,4 @@ mod flags;
 pub mod hyperdht;
 pub mod id;
 pub mod message;
+pub mod routing_table;

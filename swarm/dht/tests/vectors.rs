@@ -6,6 +6,7 @@ use common::{address, addresses, bytes, each, fixed, id, maybe, vectors};
 use ferrocore_dht::address::{ipv4, put_ipv4};
 use ferrocore_dht::id::Id;
 use ferrocore_dht::message::{Command, ErrorCode, Message, Reply, Request};
+use ferrocore_dht::routing_table::{Heard, K, Node, RoutingTable};
 use ferrocore_primitives::encoding::Reader;
 use ferrocore_primitives::sign::PublicKey;
 
@@ -86,4 +87,25 @@ fn command_numbers_are_those_of_javascript() {
         assert_eq!(numbers[name], command.number, "{name}");
         assert!(command.internal);
     }
+}
+
+/// The nodes that the JavaScript table named, in its order, are those that ours names.
+#[test]
+fn closer_nodes_of_a_table() {
+    each(&vectors()["dhtRpc"]["replies"], 6, |vector| {
+        let Some(mut nodes) = maybe(&vector["decoded"]["closerNodes"], addresses) else {
+            return;
+        };
+        let Ok(Message::Request(request)) = Message::parse(&bytes(&vector["requestBytes"])) else {
+            panic!("the request is one");
+        };
+        let expected = nodes.clone();
+        nodes.sort();
+        let mut table = RoutingTable::new(id(&vector["replierTableId"]));
+        for node in nodes {
+            assert_eq!(table.heard(node, 1), Heard::Added);
+        }
+        let closest = table.closest(&request.target.unwrap(), K);
+        assert_eq!(closest.map(Node::address).collect::<Vec<_>>(), expected);
+    });
 }
