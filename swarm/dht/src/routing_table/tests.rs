@@ -102,6 +102,17 @@ fn old_acquaintances_that_were_pinged_recently_are_left_alone() {
 }
 
 #[test]
+fn young_nodes_are_contested_even_if_pinged_recently_but_not_twice_a_tick() {
+    let (mut table, nodes, newcomer) = full_row();
+    for node in &nodes {
+        assert_eq!(table.heard(*node, 30), Heard::Known);
+    }
+    assert_eq!(table.heard(newcomer, 30), Heard::Refused);
+    let check = full(table.heard(newcomer, 31));
+    assert_eq!(check.address(), nodes[0], "of equals, the first that came");
+}
+
+#[test]
 fn those_silent_longest_are_due_first_and_fewer_when_busy() {
     let (mut table, nodes, _) = full_row();
     assert_eq!(table.heard(nodes[0], 50), Heard::Known);
