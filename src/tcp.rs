@@ -182,8 +182,18 @@ where
 /// Lists the connection until it ends or the node closes.
 async fn attend(node: &Shared, session: Session, address: SocketAddr, is_initiator: bool) {
     let entered = node.peers.enter(session, address, is_initiator);
+    let report = |misbehaved| {
+        let peer = entered.info;
+        node.peers.tell(PeerEvent::Misbehaved { peer, misbehaved });
+    };
+    let reporting = async {
+        while let Some(misbehaved) = entered.session.misbehaved().await {
+            report(misbehaved);
+        }
+        entered.session.closed().await
+    };
     let ended = tokio::select! {
-        ended = entered.session.closed() => ended,
+        ended = reporting => ended,
         () = node.closed() => {
             entered.session.close();
             let goodbye = timeout(GOODBYE_TIMEOUT, entered.session.closed()).await;
@@ -191,8 +201,7 @@ async fn attend(node: &Shared, session: Session, address: SocketAddr, is_initiat
         }
     };
     if let Err(SessionError::Peer(misbehaved)) = ended {
-        let peer = entered.info;
-        node.peers.tell(PeerEvent::Misbehaved { peer, misbehaved });
+        report(misbehaved);
     }
 }
 

@@ -262,6 +262,11 @@ fn what_does_not_verify_is_refused() {
     let refused = bench.run("reader", &get).expect(5);
     assert!(refused.stdout.is_empty());
     assert_eq!(refused.event("error")["kind"], "verification");
+    let told = refused.event("misbehaviour");
+    assert_eq!(
+        (&told["kind"], &told["verdict"]),
+        (&"bad_proof".into(), &"channel_closed".into())
+    );
 }
 
 #[test]

@@ -15,7 +15,8 @@ use ferrocore_primitives::time::Time;
 use crate::capability::{capability, is_same};
 use crate::channel::CoreChannel;
 use crate::limits::{
-    CHANNELS_MAX, IN_FLIGHT_MAX, OUTPUT_MAX, STRIKES_MAX, UPLOAD_BUFFER_TARGET, UPLOADS_MAX,
+    CHANNELS_MAX, IN_FLIGHT_MAX, MISBEHAVIOURS_MAX, OUTPUT_MAX, STRIKES_MAX, UPLOAD_BUFFER_TARGET,
+    UPLOADS_MAX,
 };
 use crate::messages::{Handshake, Message};
 use crate::misbehaviour::{PeerMisbehaved, Verdict};
@@ -57,6 +58,8 @@ pub struct Connection {
     has_input: bool,
     is_proven: bool,
     strikes: u32,
+    /// What the peer did wrong and the connection outlived, until somebody asks.
+    misbehaved: VecDeque<PeerMisbehaved>,
     /// What closed channels have carried.
     closed_stats: Stats,
 }
@@ -95,6 +98,7 @@ impl Connection {
             has_input: false,
             is_proven: false,
             strikes: 0,
+            misbehaved: VecDeque::new(),
             closed_stats: Stats::default(),
         }
     }
@@ -225,6 +229,12 @@ impl Connection {
             .values()
             .filter_map(CoreChannel::next_deadline)
             .min()
+    }
+
+    /// What the peer did wrong without losing the connection, in order; only the first
+    /// [`MISBEHAVIOURS_MAX`] that nobody asked for are kept.
+    pub fn poll_misbehaviour(&mut self) -> Option<PeerMisbehaved> {
+        self.misbehaved.pop_front()
     }
 
     /// Whether a core is on the connection, accepted by the peer or not yet.
@@ -401,6 +411,9 @@ impl Connection {
             Verdict::StopAsking => {
                 self.with(id, |channel, _| channel.stop_asking());
             }
+        }
+        if self.misbehaved.len() < MISBEHAVIOURS_MAX {
+            self.misbehaved.push_back(misbehaved);
         }
         if self.strikes == STRIKES_MAX {
             return Err(PeerMisbehaved::TooManyStrikes);

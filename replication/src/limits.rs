@@ -59,6 +59,9 @@ pub const DENIALS_MAX: usize = 32;
 /// Channels closed for bad proofs before the connection is.
 pub const STRIKES_MAX: u32 = 8;
 
+/// Misbehaviours of a peer that wait to be reported; more are only logged.
+pub const MISBEHAVIOURS_MAX: usize = 16;
+
 /// Channels on one connection.
 pub const CHANNELS_MAX: usize = 16_384;
 

@@ -21,7 +21,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::connection::{Connection, Event};
-use crate::limits::{BURST_BYTES_MAX, CLOSE_TIMEOUT, FRAMES_QUEUED_MAX, UNPROVEN_FRAME_LEN_MAX};
+use crate::limits::{
+    BURST_BYTES_MAX, CLOSE_TIMEOUT, FRAMES_QUEUED_MAX, MISBEHAVIOURS_MAX, UNPROVEN_FRAME_LEN_MAX,
+};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::stats::Stats;
 
@@ -72,6 +74,7 @@ pub struct Session {
     commands: mpsc::UnboundedSender<Command>,
     stats: Arc<Mutex<Stats>>,
     end: watch::Receiver<Option<Result<(), SessionError>>>,
+    misbehaved: tokio::sync::Mutex<mpsc::Receiver<Arc<PeerMisbehaved>>>,
     remote_public_key: PublicKey,
 }
 
@@ -95,7 +98,12 @@ impl Session {
         let (commands, received) = mpsc::unbounded_channel();
         let (ended, end) = watch::channel(None);
         let stats = Arc::default();
-        let driver = Driver::new(stream, store, options, received, Arc::clone(&stats));
+        let (report, misbehaved) = mpsc::channel(MISBEHAVIOURS_MAX);
+        let outlets = Outlets {
+            stats: Arc::clone(&stats),
+            misbehaved: report,
+        };
+        let driver = Driver::new(stream, store, options, received, outlets);
         tokio::spawn(async move {
             let result = driver.run().await;
             if let Err(error) = &result {
@@ -107,6 +115,7 @@ impl Session {
             commands,
             stats,
             end,
+            misbehaved: tokio::sync::Mutex::new(misbehaved),
             remote_public_key,
         }
     }
@@ -134,6 +143,12 @@ impl Session {
             Ok(result) => result.clone().unwrap_or(Ok(())),
             Err(_) => Ok(()), // the runtime went away
         }
+    }
+
+    /// The next thing that the peer did wrong without losing the connection, or `None` when the
+    /// session has ended. Each is given to one caller; at most [`MISBEHAVIOURS_MAX`] wait.
+    pub async fn misbehaved(&self) -> Option<Arc<PeerMisbehaved>> {
+        self.misbehaved.lock().await.recv().await
     }
 
     /// Whether the session has ended.
@@ -173,9 +188,15 @@ struct Driver<T> {
     commands: mpsc::UnboundedReceiver<Command>,
     /// Notified when a core has news.
     news: Arc<Notify>,
-    stats: Arc<Mutex<Stats>>,
+    outlets: Outlets,
     is_proven: bool,
     started: Instant,
+}
+
+/// Where the task leaves what others want to know.
+struct Outlets {
+    stats: Arc<Mutex<Stats>>,
+    misbehaved: mpsc::Sender<Arc<PeerMisbehaved>>,
 }
 
 /// What the task waited for.
@@ -194,7 +215,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         store: Corestore,
         options: SessionOptions,
         commands: mpsc::UnboundedReceiver<Command>,
-        stats: Arc<Mutex<Stats>>,
+        outlets: Outlets,
     ) -> Self {
         let news = Arc::new(Notify::new());
         let notify = Arc::clone(&news);
@@ -212,7 +233,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             store,
             commands,
             news,
-            stats,
+            outlets,
             is_proven: false,
             started: Instant::now(),
         };
@@ -310,6 +331,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
                 }
             }
         }
+        while let Some(misbehaved) = self.connection.poll_misbehaviour() {
+            // If nobody takes them, they were logged at least.
+            let _ = self.outlets.misbehaved.try_send(Arc::new(misbehaved));
+        }
         if !self.is_proven && self.connection.is_proven() {
             self.is_proven = true;
             self.receiver.set_message_len_max(MESSAGE_LEN_MAX);
@@ -362,7 +387,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
     }
 
     fn publish_stats(&self) {
-        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = self.connection.stats();
+        let stats = &self.outlets.stats;
+        *stats.lock().unwrap_or_else(PoisonError::into_inner) = self.connection.stats();
     }
 }
 
