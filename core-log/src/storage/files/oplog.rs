@@ -185,13 +185,16 @@ impl Oplog {
         self.part.sync()
     }
 
-    /// Makes the file end behind the last whole entry.
+    /// Makes the file end behind the last whole entry, for good: behind one that a power cut took
+    /// there may be whole ones. Should the next cut undo this, an entry written meanwhile could
+    /// lead to them, and they would count again, on top of another history.
     pub(super) fn cut_tail(&self) -> Result<(), StorageError> {
         let len = ENTRIES_OFFSET + self.entries_len;
-        match self.part.len()? == len {
-            true => Ok(()),
-            false => self.part.set_len(len),
+        if self.part.len()? == len {
+            return Ok(());
         }
+        self.part.set_len(len)?;
+        self.part.sync()
     }
 
     /// Builds the records of `write` and returns their length in bytes, 0 if there are none.
