@@ -1,0 +1,194 @@
+//! What the peer is asked for next.
+//!
+//! Knows the order: a longer log, bytes that are sought, then blocks in the order in which the core hands out
+//! claims. Does not know what becomes of the answers.
+
+use std::collections::BTreeSet;
+
+use ferrocore_log::Core;
+use ferrocore_log::flat_tree;
+use ferrocore_log::proof::{NodeRequest, ProofRequest, SeekRequest, UpgradeRequest};
+use ferrocore_log::supply::{Availability, Claim, SupplierId};
+use ferrocore_primitives::time::Time;
+
+use super::Downloads;
+use super::available::Available;
+use crate::limits::{WANT_BLOCKS, WANTS_MAX};
+use crate::messages::{Message, Request, Want};
+use crate::peer::Peer;
+use crate::promises::Path;
+use crate::requests::Asked;
+use crate::stats::Stats;
+use crate::wire::Wire;
+
+impl Downloads {
+    /// Asks for an upgrade if there is one, and for as many wanted blocks as may be in flight, but
+    /// not more than `budget`.
+    pub(crate) fn schedule(
+        &mut self,
+        core: &Core,
+        peer: &Peer,
+        wire: &mut Wire<'_>,
+        budget: usize,
+        now: Time,
+        stats: &mut Stats,
+    ) {
+        let Some(id) = self.supplier.as_ref().map(|supplier| supplier.id) else {
+            return;
+        };
+        let is_idle = self.is_stopped || self.suspicion.is_any();
+        if is_idle || !peer.is_synced || !peer.sync.uploading {
+            return;
+        }
+        let before = self.requests.len();
+        if core.conflict().is_some() {
+            // It follows nobody any more, but blocks of what is here are welcome.
+        } else if self.following.is_possible(core, peer) {
+            self.request_fork(core, peer, wire, now);
+        } else if peer.sync.fork == core.fork() {
+            self.request_upgrade(core, peer, wire, now);
+        }
+        if can_ask_for_blocks(core, peer) {
+            let mean_block = core.byte_length() / core.length().max(1);
+            let room = self.requests.room(mean_block).min(budget);
+            let available = Available::new(peer);
+            self.request_seeks(core, id, &available, wire, now);
+            let claims = core.supply().claim(id, &available, room);
+            for claim in claims {
+                self.request_block(core, claim, wire, now);
+            }
+            self.want(available.unknown.into_inner(), wire);
+        }
+        stats.requests_sent += (self.requests.len() - before) as u64;
+    }
+
+    /// Asks for the next step to the peer's fork.
+    fn request_fork(&mut self, core: &Core, peer: &Peer, wire: &mut Wire<'_>, now: Time) {
+        if self.requests.is_upgrading() {
+            return;
+        }
+        if let Some((asked, proof)) = self.following.next(core, peer) {
+            let id = self.requests.insert(proof.fork, asked, now);
+            wire.send(&Message::Request(Request {
+                id,
+                proof,
+                priority: 0,
+            }));
+        }
+    }
+
+    /// One upgrade at a time, and only from the length that the peer has acknowledged.
+    fn request_upgrade(&mut self, core: &Core, peer: &Peer, wire: &mut Wire<'_>, now: Time) {
+        let (start, sync) = (core.length(), &peer.sync);
+        let is_possible = sync.can_upgrade && sync.length > start && sync.remote_length == start;
+        if !is_possible || self.requests.is_upgrading() {
+            return;
+        }
+        let proof = ProofRequest {
+            fork: core.fork(),
+            upgrade: Some(UpgradeRequest {
+                start,
+                length: sync.length - start,
+            }),
+            manifest: sync.has_manifest && core.manifest().is_none(),
+            ..ProofRequest::default()
+        };
+        let id = self.requests.insert(proof.fork, Asked::Upgrade, now);
+        wire.send(&Message::Request(Request {
+            id,
+            proof,
+            priority: 0,
+        }));
+    }
+
+    /// Asks where bytes are, by way of leaves that the peer has.
+    fn request_seeks(
+        &mut self,
+        core: &Core,
+        id: SupplierId,
+        available: &Available<'_>,
+        wire: &mut Wire<'_>,
+        now: Time,
+    ) {
+        while let Some(claim) = core.supply().claim_seek(id) {
+            let blocks = flat_tree::first_block(claim.below);
+            let blocks = blocks..blocks + flat_tree::leaves(claim.below);
+            let block = available.next_available(claim.guess..blocks.end);
+            let Some(block) = block.or_else(|| available.next_available(blocks)) else {
+                core.supply().refuse_seek(id, claim.id);
+                continue;
+            };
+            let proof = ProofRequest {
+                fork: core.fork(),
+                hash: Some(NodeRequest {
+                    index: 2 * block,
+                    nodes: u64::from(flat_tree::depth(claim.below)),
+                }),
+                seek: Some(SeekRequest {
+                    bytes: claim.byte,
+                    padding: claim.padding,
+                }),
+                ..ProofRequest::default()
+            };
+            let asked = Asked::Seek(claim.id, 2 * block);
+            let id = self.requests.insert(proof.fork, asked, now);
+            wire.send(&Message::Request(Request {
+                id,
+                proof,
+                priority: 1,
+            }));
+        }
+    }
+
+    fn request_block(&mut self, core: &Core, claim: Claim, wire: &mut Wire<'_>, now: Time) {
+        let index = claim.index;
+        let path = match self.promises.short_path(index) {
+            Some(path) => path,
+            None => match core.missing_nodes(2 * index) {
+                Ok(missing) => Path::to_stored(index, missing),
+                Err(error) => {
+                    tracing::warn!(core = %core.key(), index, %error, "cannot read the tree");
+                    return self.stop();
+                }
+            },
+        };
+        self.promises.promise(path);
+        let proof = ProofRequest {
+            fork: core.fork(),
+            block: Some(NodeRequest {
+                index,
+                nodes: path.levels,
+            }),
+            ..ProofRequest::default()
+        };
+        let id = self.requests.insert(proof.fork, Asked::Block(path), now);
+        if claim.contested {
+            self.requests.contest(id);
+        }
+        wire.send(&Message::Request(Request {
+            id,
+            proof,
+            priority: u64::from(claim.urgent),
+        }));
+    }
+
+    /// Asks which blocks of these batches the peer has.
+    fn want(&mut self, batches: BTreeSet<u64>, wire: &mut Wire<'_>) {
+        for batch in batches {
+            if self.wanted.len() < WANTS_MAX && self.wanted.insert(batch) {
+                wire.send(&Message::Want(Want {
+                    start: batch * WANT_BLOCKS,
+                    length: WANT_BLOCKS,
+                    any: false,
+                }));
+            }
+        }
+    }
+}
+
+/// A peer with a shorter log can prove blocks only if our tree grew from its own roots.
+fn can_ask_for_blocks(core: &Core, peer: &Peer) -> bool {
+    let is_shorter = peer.sync.length < core.length();
+    peer.sync.fork == core.fork()
+        && (!is_shorter || core.can_upgrade_from(peer.sync.length).unwrap_or(false))
+}

@@ -1,0 +1,45 @@
+//! The blocks that a peer can be asked for, and where it is not known what it has.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use ferrocore_log::supply::Availability;
+
+use crate::limits::{WANT_BLOCKS, WANTS_MAX};
+use crate::peer::{Peer, RemoteBlocks};
+
+/// The blocks that a peer is known to have.
+pub(super) struct Available<'a> {
+    blocks: &'a RemoteBlocks,
+    length: u64,
+    /// Batches with wanted blocks that the peer did not speak about.
+    pub(super) unknown: RefCell<BTreeSet<u64>>,
+}
+
+impl<'a> Available<'a> {
+    pub(super) fn new(peer: &'a Peer) -> Self {
+        Self {
+            blocks: &peer.blocks,
+            length: peer.sync.length,
+            unknown: RefCell::default(),
+        }
+    }
+
+    fn note_unknown(&self, gap: Range<u64>) {
+        let start = gap.start.max(self.blocks.contiguous());
+        if start < gap.end {
+            let batches = start / WANT_BLOCKS..=(gap.end - 1) / WANT_BLOCKS;
+            self.unknown.borrow_mut().extend(batches.take(WANTS_MAX));
+        }
+    }
+}
+
+impl Availability for Available<'_> {
+    fn next_available(&self, range: Range<u64>) -> Option<u64> {
+        let range = range.start..range.end.min(self.length);
+        let found = self.blocks.next(range.clone());
+        self.note_unknown(range.start..found.unwrap_or(range.end));
+        found
+    }
+}

@@ -1,0 +1,188 @@
+//! From answers to the core: they are verified together, committed together, and those that fail are judged.
+//!
+//! Knows whose fault a proof is that does not hold. Does not know how it is verified: that is the core's.
+
+use ferrocore_log::Core;
+use ferrocore_log::changeset::VerifyError;
+use ferrocore_log::core::AcceptError;
+use ferrocore_log::proof::{Proof, ProofRequest, UpgradeRequest};
+use ferrocore_primitives::time::Time;
+
+use super::Downloads;
+use crate::messages::{Message, Request};
+use crate::misbehaviour::PeerMisbehaved;
+use crate::peer::Peer;
+use crate::promises::Path;
+use crate::requests::{Asked, Pending};
+use crate::stats::Stats;
+use crate::suspicion::{Suspicion, may_show_conflict};
+use crate::wire::Wire;
+
+/// A request and its answer.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) pending: Pending,
+    pub(super) proof: Proof,
+}
+
+impl Downloads {
+    /// Verifies what has arrived and commits it in one pass.
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved::BadProof`] if a proof does not hold. Those that do are committed.
+    pub(crate) fn commit(
+        &mut self,
+        core: &Core,
+        peer: &Peer,
+        wire: &mut Wire<'_>,
+        now: Time,
+        stats: &mut Stats,
+    ) -> Result<(), PeerMisbehaved> {
+        if let Some(error) = self.suspicion.take_verdict() {
+            return Err(PeerMisbehaved::BadProof(error));
+        }
+        if self.arrived.is_empty() {
+            return Ok(());
+        }
+        let arrived = std::mem::take(&mut self.arrived).into_iter();
+        let (requests, proofs) = arrived
+            .map(|arrived| (arrived.pending, arrived.proof))
+            .unzip();
+        let mut changeset = core.changeset();
+        let results = core.verify_into(&mut changeset, proofs);
+        let (verified, refused) = self.sort_out(core, requests, results);
+        let bytes: usize = changeset
+            .blocks()
+            .iter()
+            .map(|(_, block)| block.len())
+            .sum();
+        match core.commit(changeset) {
+            Ok(accepted) => {
+                stats.blocks_downloaded += accepted.blocks.len() as u64;
+                stats.bytes_downloaded += bytes as u64;
+                if accepted.blocks.len() < verified.len() {
+                    self.release_duplicates(core, &verified, &accepted.blocks);
+                    settle_seeks(core, &verified);
+                }
+            }
+            Err(error) => self.fail_commit(core, &verified, &error),
+        }
+        let Some(error) = refused else {
+            return Ok(());
+        };
+        stats.proofs_refused += 1;
+        self.suspect(core, peer, error, wire, now)
+    }
+
+    /// Asks a peer whose proof does not hold for all it has, if that may show another history.
+    fn suspect(
+        &mut self,
+        core: &Core,
+        peer: &Peer,
+        error: VerifyError,
+        wire: &mut Wire<'_>,
+        now: Time,
+    ) -> Result<(), PeerMisbehaved> {
+        let length = core.length().min(peer.sync.length);
+        let is_same_fork = peer.sync.fork == core.fork();
+        let may_tell = may_show_conflict(&error) && length > 0 && is_same_fork;
+        if !may_tell || self.suspicion.is_any() {
+            return Err(PeerMisbehaved::BadProof(error));
+        }
+        let proof = ProofRequest {
+            fork: core.fork(),
+            upgrade: Some(UpgradeRequest { start: 0, length }),
+            ..ProofRequest::default()
+        };
+        let id = self.requests.insert(proof.fork, Asked::Whole, now);
+        wire.send(&Message::Request(Request {
+            id,
+            proof,
+            priority: 0,
+        }));
+        self.suspicion = Suspicion::Asked(error);
+        self.pause(); // others may have what it was to give
+        Ok(())
+    }
+
+    /// Which requests are answered by proofs that hold, and the worst that is wrong with the others.
+    fn sort_out(
+        &self,
+        core: &Core,
+        requests: Vec<Pending>,
+        results: Vec<Result<(), VerifyError>>,
+    ) -> (Vec<Pending>, Option<VerifyError>) {
+        let (mut verified, mut refused) = (Vec::with_capacity(requests.len()), None);
+        for (pending, result) in requests.into_iter().zip(results) {
+            let Err(error) = result else {
+                verified.push(pending);
+                continue;
+            };
+            self.release_all(core, [&pending]);
+            if is_to_blame(&error, &pending) {
+                refused = Some(error);
+            }
+        }
+        (verified, refused)
+    }
+
+    /// Queues an answer, and those that were waiting for it behind it.
+    pub(super) fn arrive(&mut self, arrived: Arrived) {
+        let mut ready = vec![arrived];
+        while let Some(next) = ready.pop() {
+            if let Some(path) = next.pending.path() {
+                ready.extend(self.promises.settle(path));
+            }
+            self.arrived.push(next);
+        }
+    }
+
+    /// Blocks that came from elsewhere meanwhile leave no claims behind.
+    fn release_duplicates(&self, core: &Core, verified: &[Pending], fresh: &[u64]) {
+        let is_fresh = |path: Path| fresh.binary_search(&path.block).is_ok();
+        let duplicates = verified
+            .iter()
+            .filter(|p| p.path().is_some_and(|path| !is_fresh(path)));
+        self.release_all(core, duplicates);
+    }
+
+    fn fail_commit(&mut self, core: &Core, verified: &[Pending], error: &AcceptError) {
+        self.release_all(core, verified);
+        if let AcceptError::Storage(error) = error {
+            tracing::error!(core = %core.key(), %error, "cannot store what a peer sent");
+            self.stop();
+        }
+    }
+}
+
+/// Whoever asked for bytes looks again.
+fn settle_seeks(core: &Core, verified: &[Pending]) {
+    for pending in verified {
+        if let Asked::Seek(seek, _) = pending.asked {
+            core.supply().seek_answered(seek);
+        }
+    }
+}
+
+/// Looks whether a peer's whole log is another than the one here.
+pub(super) fn check_conflict(core: &Core, proof: &Proof) {
+    match core.check_conflict(proof) {
+        Ok(_) => {} // the core tells everybody
+        Err(VerifyError::Storage(error)) => {
+            tracing::error!(core = %core.key(), %error, "cannot keep what froze the core");
+        }
+        Err(error) => tracing::debug!(core = %core.key(), %error, "a peer shows no signed log"),
+    }
+}
+
+/// Whether a failed verification is the peer's fault: not if we or another peer moved the core, nor
+/// if we asked for too short a path.
+fn is_to_blame(error: &VerifyError, pending: &Pending) -> bool {
+    let path = pending.path();
+    let rests_on_another = path.is_some_and(|path| path.promised_anchor.is_some());
+    match error {
+        VerifyError::Unanchored { .. } => !rests_on_another,
+        VerifyError::WrongFork { .. } => false,
+        other => !other.is_blameless(),
+    }
+}

@@ -1,0 +1,120 @@
+//! Answers that do not come: late, denied, overtaken, or useless.
+//!
+//! Knows who may try instead. Does not know who will.
+
+use ferrocore_log::Core;
+use ferrocore_log::changeset::VerifyError;
+use ferrocore_log::core::AcceptError;
+use ferrocore_primitives::time::Time;
+
+use super::Downloads;
+use crate::messages::Cancel;
+use crate::messages::Message;
+use crate::misbehaviour::PeerMisbehaved;
+use crate::peer::Peer;
+use crate::requests::{Asked, Pending};
+use crate::stats::Stats;
+use crate::wire::Wire;
+
+impl Downloads {
+    /// Gives up requests that are overdue and tells the peer.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        core: &Core,
+        wire: &mut Wire<'_>,
+        now: Time,
+        stats: &mut Stats,
+    ) {
+        for (request, pending) in self.requests.overdue(now) {
+            stats.requests_timed_out += 1;
+            wire.send(&Message::Cancel(Cancel { request }));
+            self.give_up(core, &pending);
+        }
+        if let Some(id) = self.supplier() {
+            let late = self.requests.late(now).into_iter();
+            late.for_each(|path| core.supply().late(id, path.block));
+        }
+    }
+
+    /// Takes back requests for blocks that have come from other peers.
+    pub(crate) fn cancel_overtaken(&mut self, core: &Core, wire: &mut Wire<'_>, stats: &mut Stats) {
+        for (request, pending) in self.requests.overtaken(|block| core.has(block)) {
+            stats.requests_overtaken += 1;
+            wire.send(&Message::Cancel(Cancel { request }));
+            self.give_up(core, &pending);
+        }
+    }
+
+    /// Looks at how a step to the peer's fork went.
+    pub(super) fn check_followed(
+        &mut self,
+        core: &Core,
+        followed: Result<(), AcceptError>,
+        stats: &mut Stats,
+    ) -> Result<(), PeerMisbehaved> {
+        match followed {
+            Err(AcceptError::Verify(error)) if !error.is_blameless() => {
+                stats.proofs_refused += 1;
+                Err(PeerMisbehaved::BadProof(error))
+            }
+            Err(AcceptError::Storage(error) | AcceptError::Verify(VerifyError::Storage(error))) => {
+                tracing::error!(core = %core.key(), %error, "cannot follow to another fork");
+                self.stop();
+                Ok(())
+            }
+            _ => Ok(()), // or another peer was faster
+        }
+    }
+
+    /// The peer will not give what it announced: it is taken not to have it. Only then its claim is free
+    /// again, so that the next to make it is another.
+    pub(super) fn deny(
+        &mut self,
+        core: &Core,
+        peer: &mut Peer,
+        pending: &Pending,
+    ) -> Result<(), PeerMisbehaved> {
+        let is_tolerable = match pending.asked {
+            // Of a history that we have left meanwhile.
+            Asked::Block(_) | Asked::Seek(..) | Asked::Upgrade if pending.fork != core.fork() => {
+                true
+            }
+            Asked::Block(path) => peer.blocks.deny(path.block),
+            Asked::Upgrade => {
+                peer.sync.can_upgrade = false;
+                self.judge(core, peer);
+                true
+            }
+            Asked::Seek(..) | Asked::Fork | Asked::Node(_) | Asked::Whole => true,
+        };
+        self.give_up(core, pending);
+        if is_tolerable {
+            Ok(())
+        } else {
+            Err(PeerMisbehaved::TooManyDenials)
+        }
+    }
+
+    /// A request without a usable answer: others may have its block, and answers that rest on its own
+    /// are tried without it.
+    pub(super) fn give_up(&mut self, core: &Core, pending: &Pending) {
+        match pending.asked {
+            Asked::Block(path) => {
+                self.release(core, path.block);
+                for orphan in self.promises.settle(path) {
+                    self.arrive(orphan);
+                }
+            }
+            Asked::Seek(seek, _) => self.refuse_seek(core, seek),
+            Asked::Upgrade => self.doubt(),
+            Asked::Whole => self.suspicion.conclude(),
+            Asked::Fork | Asked::Node(_) => {
+                if let Err(error) = self.following.give_up(core) {
+                    tracing::warn!(core = %core.key(), %error, "cannot follow to another fork");
+                }
+                self.doubt(); // unless it was adopted
+                self.pause(); // until one of us moves
+            }
+        }
+    }
+}
