@@ -65,6 +65,10 @@ impl Pattern {
 ///
 /// [`write`](Self::write) when it [is our turn](Self::is_our_turn), [`read`](Self::read) otherwise, until
 /// it [is finished](Self::is_finished); then [`finish`](Self::finish).
+///
+/// A message that cannot be read ends it. Who cannot tell yet which of several messages is the peer's reads each with
+/// a clone of its own.
+#[derive(Clone)]
 pub struct Handshake {
     role: Role,
     pattern: Pattern,
@@ -203,6 +207,12 @@ impl Handshake {
             remote_public_key: self.remote_static.ok_or(HandshakeError::OutOfTurn)?,
             is_initiator: self.role == Role::Initiator,
         })
+    }
+
+    /// The peer's key as far as it is known: from the start, or from the message that carried it. Proven to be the
+    /// peer's when the handshake is finished.
+    pub fn remote_public_key(&self) -> Option<PublicKey> {
+        self.remote_static
     }
 
     /// Whether the next message is ours to write.

@@ -27,6 +27,7 @@ mod error;
 mod framer;
 mod handshake;
 mod noise;
+pub mod secret_box;
 pub mod secretstream;
 pub mod unordered;
 

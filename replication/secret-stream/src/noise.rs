@@ -22,6 +22,7 @@ type SecretHash = Zeroizing<[u8; HASH_LEN]>;
 pub(crate) type SecretKey = Zeroizing<[u8; KEY_LEN]>;
 
 /// Noise's SymmetricState.
+#[derive(Clone)]
 pub(crate) struct Symmetric {
     hash: [u8; HASH_LEN],
     chaining_key: SecretHash,
@@ -92,6 +93,7 @@ impl Symmetric {
 }
 
 /// Noise's CipherState.
+#[derive(Clone)]
 struct Cipher {
     key: SecretKey,
     nonce: u64,

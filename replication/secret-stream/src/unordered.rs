@@ -12,24 +12,17 @@
 
 use ferrocore_primitives::hash::keyed;
 use ferrocore_primitives::{namespace, random};
-use poly1305::Poly1305;
-use poly1305::universal_hash::KeyInit;
-use salsa20::XSalsa20;
-use salsa20::cipher::{KeyIvInit, StreamCipher};
-use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::HandshakeResult;
 use crate::direction::NAMESPACE;
 use crate::noise::SecretKey;
+use crate::secret_box::{self, MAC_LEN, NONCE_LEN};
 
 /// Bytes that an envelope has beside its message.
 pub const OVERHEAD: usize = COUNTER_LEN + MAC_LEN;
 
 const COUNTER_LEN: usize = 8;
-const MAC_LEN: usize = 16;
-const NONCE_LEN: usize = 24;
-const POLY_KEY_LEN: usize = 32;
 
 /// Number of the namespace that both keys derive under, behind that of their side.
 const SEND_NAMESPACE: u8 = 2;
@@ -60,10 +53,8 @@ impl Sealer {
         let counter = self.counter.to_le_bytes();
         // No connection lives for the 2^64 messages after which a counter comes again.
         self.counter = self.counter.wrapping_add(1);
-        let mut secret_box = SecretBox::new(&self.key, &counter);
-        let mut hidden = message.to_vec();
-        secret_box.cipher.apply_keystream(&mut hidden);
-        [&counter[..], &secret_box.mac(&hidden), &hidden].concat()
+        let sealed = secret_box::seal(&self.key, &nonce(&counter), message);
+        [&counter[..], &sealed].concat()
     }
 }
 
@@ -86,14 +77,7 @@ impl Opener {
     /// One that comes twice opens twice.
     pub fn open(&self, envelope: &[u8]) -> Option<Vec<u8>> {
         let (counter, sealed) = envelope.split_first_chunk::<COUNTER_LEN>()?;
-        let (mac, hidden) = sealed.split_first_chunk::<MAC_LEN>()?;
-        let mut secret_box = SecretBox::new(&self.key, counter);
-        if !bool::from(secret_box.mac(hidden).ct_eq(mac)) {
-            return None;
-        }
-        let mut message = hidden.to_vec();
-        secret_box.cipher.apply_keystream(&mut message);
-        Some(message)
+        secret_box::open(&self.key, &nonce(counter), sealed)
     }
 }
 
@@ -105,27 +89,11 @@ fn key(keys: &HandshakeResult, initiators: bool) -> SecretKey {
     Zeroizing::new(*key.as_bytes())
 }
 
-/// What the keystream of one envelope provides.
-struct SecretBox {
-    /// Stands at the message.
-    cipher: XSalsa20,
-    poly_key: Zeroizing<[u8; POLY_KEY_LEN]>,
-}
-
-impl SecretBox {
-    fn new(key: &SecretKey, counter: &[u8; COUNTER_LEN]) -> Self {
-        let mut nonce = [0; NONCE_LEN];
-        nonce[..COUNTER_LEN].copy_from_slice(counter);
-        let mut cipher = XSalsa20::new((&**key).into(), &nonce.into());
-        let mut poly_key = Zeroizing::new([0; POLY_KEY_LEN]);
-        cipher.apply_keystream(&mut *poly_key);
-        Self { cipher, poly_key }
-    }
-
-    fn mac(&self, hidden: &[u8]) -> [u8; MAC_LEN] {
-        let poly = Poly1305::new((&*self.poly_key).into());
-        poly.compute_unpadded(hidden).into()
-    }
+fn nonce(counter: &[u8; COUNTER_LEN]) -> [u8; NONCE_LEN] {
+    let mut nonce = [0; NONCE_LEN];
+    let (head, _) = nonce.split_at_mut(COUNTER_LEN);
+    head.copy_from_slice(counter);
+    nonce
 }
 
 #[cfg(test)]
