@@ -25,9 +25,14 @@ use crate::message::{Command, ErrorCode};
 pub mod announce;
 pub mod connect;
 pub mod contact;
+pub mod handshake;
 pub mod noise;
+pub mod path;
 pub mod plugin;
+pub mod reach;
 pub mod record;
+pub mod router;
+pub mod seal;
 
 /// Carries a Noise handshake to a peer, over relays.
 pub const PEER_HANDSHAKE: Command = Command::application(0);
