@@ -167,6 +167,21 @@ impl Decode for Holepunch {
 }
 
 impl HolepunchPayload {
+    /// The round in which a side gives up.
+    pub fn error(error: ConnectError, round: u64) -> Self {
+        Self {
+            error,
+            firewall: Firewall::UNKNOWN,
+            round,
+            connected: false,
+            punching: false,
+            addresses: None,
+            remote_address: None,
+            token: None,
+            remote_token: None,
+        }
+    }
+
     fn flags(&self) -> u64 {
         flags(&[
             (FLAG_CONNECTED, self.connected),

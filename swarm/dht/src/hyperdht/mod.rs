@@ -29,6 +29,7 @@ pub mod handshake;
 pub mod noise;
 pub mod path;
 pub mod plugin;
+pub mod punch;
 pub mod reach;
 pub mod record;
 pub mod router;
