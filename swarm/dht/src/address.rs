@@ -81,6 +81,20 @@ pub fn ipv6_list(reader: &mut Reader<'_>) -> Result<Vec<SocketAddrV6>, DecodeErr
     capped_list(reader, ADDRESSES_MAX, IPV6_LEN, ipv6)
 }
 
+/// Whether `ip` belongs to networks of somebody's own, where hosts are not counted as on the internet.
+pub(crate) fn is_local(ip: Ipv4Addr) -> bool {
+    let [a, b, ..] = ip.octets();
+    let is_carriers = a == 100 && (64..128).contains(&b);
+    ip.is_private() || ip.is_loopback() || ip.is_link_local() || is_carriers
+}
+
+/// Whether datagrams can be sent to `address`, as one host's.
+pub(crate) fn is_sendable(address: &SocketAddrV4) -> bool {
+    let ip = address.ip();
+    let is_hosts = ip.octets()[0] != 0 && !ip.is_multicast() && !ip.is_broadcast();
+    is_hosts && address.port() != 0
+}
+
 /// Bytes of a list of `count` items of `item_len` bytes each.
 pub(crate) const fn list_len(count: usize, item_len: usize) -> usize {
     uint_len(count as u64) + count * item_len

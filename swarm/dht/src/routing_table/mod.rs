@@ -67,6 +67,8 @@ pub struct Node {
     added: u64,
     /// Tick of the last exchange, or of the last attempt.
     pinged: u64,
+    /// Tick of the last time its word about our address was taken.
+    sampled: Option<u64>,
     /// Whether somebody said that it was down.
     hinted: bool,
     /// Serial of its insertion.
@@ -183,6 +185,28 @@ impl RoutingTable {
         self.end(check, false, tick)
     }
 
+    /// The ping of `check` was never finished, as when the node went to sleep: nothing is known.
+    pub fn abandoned(&mut self, check: &Check) {
+        let running = self.running(check.newcomer.is_some());
+        *running = running.saturating_sub(1);
+    }
+
+    /// Whether the node of that id may say now what our address is: once when it is new, and again when that was
+    /// long ago. Notes that it did.
+    pub fn sample(&mut self, id: &Id, tick: u64) -> bool {
+        let Some(node) = self.rows.get_mut(id) else {
+            return false;
+        };
+        let is_due = match node.sampled {
+            Some(last) => tick.saturating_sub(last) >= OLD_TICKS,
+            None => true,
+        };
+        if is_due {
+            node.sampled = Some(tick);
+        }
+        is_due
+    }
+
     /// Moves to another id of ours, once we know our address. Nodes that find no place around it are forgotten;
     /// those nearest to our old id choose first.
     pub fn set_own(&mut self, own: Id) {
@@ -220,6 +244,12 @@ impl RoutingTable {
         self.rows.from(target).take(count)
     }
 
+    /// All nodes, those heard last before others.
+    pub fn latest(&self) -> impl Iterator<Item = &Node> + use<'_> {
+        let ids = self.order.values().rev();
+        ids.filter_map(|id| self.rows.get(id))
+    }
+
     /// A node chosen by a random number, each as likely as the others.
     pub fn pick(&self, random: u64) -> Option<&Node> {
         let count = u64::try_from(self.len()).ok()?;
@@ -236,6 +266,7 @@ impl RoutingTable {
             address,
             added: tick,
             pinged: tick,
+            sampled: None,
             hinted: false,
             born: serial,
             heard: serial,
