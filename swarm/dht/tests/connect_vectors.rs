@@ -9,6 +9,7 @@ use ferrocore_dht::hyperdht::connect::HolepunchPayload;
 use ferrocore_dht::hyperdht::handshake::{ClientHandshake, ServerHandshake};
 use ferrocore_dht::hyperdht::noise::NoisePayload;
 use ferrocore_dht::hyperdht::reach::{is_bogon, is_private, is_reserved, match_address};
+use ferrocore_dht::hyperdht::relay::{PROTOCOL, Pair, Unpair};
 use ferrocore_dht::hyperdht::seal::Sealing;
 use ferrocore_dht::message::Token;
 use ferrocore_primitives::encoding::{Decode, Encode};
@@ -104,5 +105,29 @@ fn the_nearest_address_is_that_of_javascript() {
             .collect();
         let found = match_address(&hosts("mine"), &theirs).map(|address| *address.ip());
         assert_eq!(found, common::maybe(&vector["match"], host));
+    });
+}
+
+#[test]
+fn blind_relay_messages_are_those_of_javascript() {
+    let messages = &vectors()["messages"];
+    assert_eq!(messages["blindRelayProtocol"], PROTOCOL);
+    each(&messages["blindRelayPair"], 2, |vector| {
+        let pair = Pair {
+            is_initiator: vector["isInitiator"].as_bool().unwrap(),
+            token: fixed::<32>(&vector["token"]).into(),
+            id: vector["id"].as_u64().unwrap(),
+            seq: vector["seq"].as_u64().unwrap(),
+        };
+        assert_eq!(pair.to_vec(), bytes(&vector["bytes"]));
+        assert_eq!(Pair::from_slice(&pair.to_vec()), Ok(pair));
+    });
+    each(&messages["blindRelayUnpair"], 1, |vector| {
+        let token = fixed::<32>(&vector["token"]).into();
+        assert_eq!(Unpair { token }.to_vec(), bytes(&vector["bytes"]));
+        assert_eq!(
+            Unpair::from_slice(&bytes(&vector["bytes"])),
+            Ok(Unpair { token })
+        );
     });
 }

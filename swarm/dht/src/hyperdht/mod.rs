@@ -23,6 +23,7 @@ use ferrocore_primitives::namespace::nth;
 use crate::message::{Command, ErrorCode};
 
 pub mod announce;
+pub mod announcer;
 pub mod connect;
 pub mod contact;
 pub mod handshake;
@@ -32,6 +33,7 @@ pub mod plugin;
 pub mod punch;
 pub mod reach;
 pub mod record;
+pub mod relay;
 pub mod router;
 pub mod seal;
 
