@@ -5,20 +5,27 @@
 //! through [`Core::accept`](crate::Core::accept); what it cannot deliver it releases. Knows who
 //! wants and claims what. Does not know networks, proofs or storage.
 
+mod blocks;
+mod ranges;
 mod seeks;
 #[cfg(test)]
 mod tests;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use event_listener::{Event as Signal, EventListener};
 
+use self::blocks::BlockWants;
+use self::ranges::{Others, RangeWants};
 use self::seeks::SeekWants;
 use crate::bitfield::Bitfield;
 
+pub use self::ranges::Purpose;
+pub(crate) use self::ranges::RangeId;
 pub(crate) use self::seeks::SeekOutlook;
 pub use self::seeks::{SeekClaim, SeekId};
 
@@ -34,7 +41,15 @@ pub struct SupplierId(u64);
 pub trait Availability {
     /// The first block in `range` that it can deliver.
     fn next_available(&self, range: Range<u64>) -> Option<u64>;
+
+    /// Whether it can deliver all of `range`.
+    fn has_all(&self, mut range: Range<u64>) -> bool {
+        range.all(|index| self.next_available(index..index + 1).is_some())
+    }
 }
+
+/// What a supplier has, for others to look at.
+pub type SharedAvailability = Arc<dyn Availability + Send + Sync>;
 
 /// Everything can be delivered: a contiguous peer, a complete static store.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +58,43 @@ pub struct All;
 impl Availability for All {
     fn next_available(&self, range: Range<u64>) -> Option<u64> {
         (!range.is_empty()).then_some(range.start)
+    }
+
+    fn has_all(&self, _: Range<u64>) -> bool {
+        true
+    }
+}
+
+/// How soon a supplier will answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outlook {
+    /// When the answer to one more request would be here, from now on.
+    pub answer_in: Duration,
+    /// How many more requests it is fit to be sent.
+    pub room: usize,
+}
+
+/// What was claimed, and what was left to others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Taken on.
+    pub taken: Vec<Claim>,
+    /// Blocks that somebody waits for were left to a supplier that will answer sooner. If they are still
+    /// open after this time, claim them without regard for it: waiting longer gains nothing.
+    pub left_for: Option<Duration>,
+}
+
+/// Who asks for something to claim, and what is known.
+struct Ask<'a> {
+    id: SupplierId,
+    local: &'a Bitfield,
+    length: u64,
+    remote: &'a dyn Availability,
+}
+
+impl Ask<'_> {
+    fn can_have(&self, index: u64) -> bool {
+        self.remote.next_available(index..index + 1).is_some()
     }
 }
 
@@ -75,9 +127,8 @@ struct State {
     next_id: u64,
     /// How many are looking for suppliers just now.
     finders: usize,
-    /// Blocks somebody waits for, with how many do.
-    blocks: BTreeMap<u64, usize>,
-    ranges: BTreeMap<u64, RangeWant>,
+    blocks: BlockWants,
+    ranges: RangeWants,
     /// Who is getting which block.
     claims: HashMap<u64, Claimants>,
     /// The claims whose supplier is late.
@@ -116,6 +167,8 @@ impl Claimants {
 struct Supplier {
     wake: Wake,
     standing: Standing,
+    outlook: Option<Outlook>,
+    has: Option<SharedAvailability>,
 }
 
 /// What may be expected of a supplier.
@@ -143,14 +196,6 @@ impl Supplier {
     }
 }
 
-struct RangeWant {
-    range: Range<u64>,
-    /// Everything before is here.
-    missing_from: u64,
-    /// Where each supplier's search goes on: what lies before it is here, claimed or not had.
-    cursors: HashMap<SupplierId, u64>,
-}
-
 /// What the hub answers about a newer length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Settled {
@@ -172,6 +217,8 @@ impl SupplyHub {
         let supplier = Supplier {
             wake,
             standing: Standing::Silent,
+            outlook: None,
+            has: None,
         };
         state.suppliers.insert(id, supplier);
         drop(state);
@@ -198,6 +245,27 @@ impl SupplyHub {
         self.set_standing(id, Standing::Silent);
     }
 
+    /// What others may know of what a supplier has.
+    pub(crate) fn share(&self, id: SupplierId, has: SharedAvailability) {
+        if let Some(supplier) = self.lock().suppliers.get_mut(&id) {
+            supplier.has = Some(has);
+        }
+    }
+
+    /// How soon a supplier will answer; unknown without one.
+    pub(crate) fn expect(&self, id: SupplierId, outlook: Option<Outlook>) {
+        if let Some(supplier) = self.lock().suppliers.get_mut(&id) {
+            supplier.outlook = outlook;
+        }
+    }
+
+    /// Whether some supplier has all of a range.
+    pub(crate) fn some_has_all(&self, range: &Range<u64>) -> bool {
+        let state = self.lock();
+        let mut active = state.suppliers.values().filter(|s| s.is_active());
+        active.any(|s| s.has.as_ref().is_some_and(|has| has.has_all(range.clone())))
+    }
+
     pub(crate) fn claim(
         &self,
         id: SupplierId,
@@ -205,16 +273,25 @@ impl SupplyHub {
         length: u64,
         remote: &dyn Availability,
         max: usize,
-    ) -> Vec<Claim> {
+        is_patient: bool,
+    ) -> Claims {
+        let ask = Ask {
+            id,
+            local,
+            length,
+            remote,
+        };
         let mut state = self.lock();
+        let mut claims = Claims::default();
         if !state.suppliers.get(&id).is_some_and(Supplier::is_active) {
-            return Vec::new();
+            return claims;
         }
-        let mut taken = state.claim_blocks(id, local, length, remote, max);
-        state.contest(id, local, length, remote, max, true, &mut taken);
-        state.claim_ranges(id, local, length, remote, max, &mut taken);
-        state.contest(id, local, length, remote, max, false, &mut taken);
-        taken
+        state.claim_blocks(&ask, max, is_patient, &mut claims);
+        let taken = &mut claims.taken;
+        state.contest(&ask, max, true, taken);
+        state.claim_ranges(&ask, max, taken);
+        state.contest(&ask, max, false, taken);
+        claims
     }
 
     /// A claim that takes long: another supplier may try, too.
@@ -241,11 +318,9 @@ impl SupplyHub {
     }
 
     pub(crate) fn available(&self, id: SupplierId, from: u64) {
-        for want in self.lock().ranges.values_mut() {
-            if let Some(cursor) = want.cursors.get_mut(&id) {
-                *cursor = (*cursor).min(from);
-            }
-        }
+        let mut state = self.lock();
+        state.ranges.reconsider(id, from);
+        state.blocks.reconsider(id, from);
     }
 
     pub(crate) fn settle(&self, id: SupplierId, remote_length: u64) {
@@ -311,18 +386,12 @@ impl SupplyHub {
 
     pub(crate) fn want_block(&self, index: u64) {
         let mut state = self.lock();
-        *state.blocks.entry(index).or_insert(0) += 1;
+        state.blocks.add(index);
         state.wake_all();
     }
 
     pub(crate) fn unwant_block(&self, index: u64) {
-        let mut state = self.lock();
-        if let Some(count) = state.blocks.get_mut(&index) {
-            *count -= 1;
-            if *count == 0 {
-                state.blocks.remove(&index);
-            }
-        }
+        self.lock().blocks.remove(index);
     }
 
     /// Says that a supplier can be asked where a byte is.
@@ -376,30 +445,34 @@ impl SupplyHub {
         state.seeks.outlook(id, is_active)
     }
 
-    pub(crate) fn want_range(&self, range: Range<u64>) -> u64 {
+    pub(crate) fn want_range(&self, range: Range<u64>, purpose: Purpose) -> RangeId {
         let mut state = self.lock();
-        let id = state.next_id;
+        let number = state.next_id;
         state.next_id += 1;
-        let want = RangeWant {
-            missing_from: range.start,
-            range,
-            cursors: HashMap::new(),
-        };
-        state.ranges.insert(id, want);
+        let id = state.ranges.insert(number, range, purpose);
         state.wake_all();
         id
     }
 
-    pub(crate) fn unwant_range(&self, id: u64) {
-        self.lock().ranges.remove(&id);
+    pub(crate) fn unwant_range(&self, id: RangeId) {
+        self.lock().ranges.remove(id);
+    }
+
+    /// Asks for nothing more of a range, or for what is missing again.
+    pub(crate) fn set_paused(&self, id: RangeId, is_paused: bool) {
+        let mut state = self.lock();
+        if state.ranges.set_paused(id, is_paused) && !is_paused {
+            state.wake_all();
+        }
+    }
+
+    pub(crate) fn is_paused(&self, id: RangeId) -> bool {
+        self.lock().ranges.is_paused(id)
     }
 
     /// The first block of range want `id` that is not here.
-    pub(crate) fn missing_from(&self, id: u64, local: &Bitfield) -> Option<u64> {
-        let mut state = self.lock();
-        let want = state.ranges.get_mut(&id)?;
-        want.missing_from = local.next_unset(want.missing_from);
-        Some(want.missing_from)
+    pub(crate) fn missing_from(&self, id: RangeId, local: &Bitfield) -> Option<u64> {
+        self.lock().ranges.missing_from(id, local)
     }
 
     /// Blocks have been committed: their claims are settled, and waiters look again.
@@ -419,10 +492,7 @@ impl SupplyHub {
         state.claims.retain(|index, _| *index < length);
         state.late.split_off(&length);
         state.seeks.answer_all(); // whoever asked has to look again
-        for want in state.ranges.values_mut() {
-            want.missing_from = want.missing_from.min(length.max(want.range.start));
-        }
-        state.offer(length);
+        state.ranges.truncated(length);
     }
 
     /// The core has changed in a way its suppliers may want to tell or use.
@@ -442,106 +512,128 @@ impl SupplyHub {
 }
 
 impl State {
-    fn claim_blocks(
-        &mut self,
-        id: SupplierId,
-        local: &Bitfield,
-        length: u64,
-        remote: &dyn Availability,
-        max: usize,
-    ) -> Vec<Claim> {
-        let claims = &mut self.claims;
-        let open = self.blocks.range(..length).map(|(index, _)| *index);
-        let open = open
-            .filter(|index| !local.get(*index) && !claims.contains_key(index))
-            .filter(|index| remote.next_available(*index..*index + 1).is_some())
-            .take(max);
-        let taken: Vec<_> = open
-            .map(|index| Claim {
+    /// Takes on blocks that somebody waits for, but for those that a patient one leaves to a faster one.
+    fn claim_blocks(&mut self, ask: &Ask<'_>, max: usize, is_patient: bool, claims: &mut Claims) {
+        let mut faster = match is_patient {
+            true => self.faster_than(ask.id),
+            false => Vec::new(),
+        };
+        let considered = max + faster.iter().map(|(_, _, room)| room).sum::<usize>();
+        let (open, missed) = self.open_blocks(ask, considered);
+        for index in open {
+            if claims.taken.len() == max {
+                break;
+            }
+            let may_have =
+                |(id, _, room): &&mut Rival| *room > 0 && self.blocks.may_have(index, *id);
+            if let Some((_, gain, room)) = faster.iter_mut().find(may_have) {
+                *room -= 1;
+                claims.left_for = Some(claims.left_for.map_or(*gain, |least| least.min(*gain)));
+                self.blocks.leave(index);
+                continue;
+            }
+            self.claims.insert(index, Claimants::new(ask.id));
+            claims.taken.push(Claim {
                 index,
                 urgent: true,
                 contested: false,
+            });
+        }
+        let mut is_left = false;
+        for index in missed {
+            is_left |= self.blocks.pass(index, ask.id);
+        }
+        if is_left {
+            self.wake_others(ask.id);
+        }
+    }
+
+    /// Blocks that somebody waits for and nobody is getting: up to `max` that can be had, and those that
+    /// turn out not to be.
+    fn open_blocks(&self, ask: &Ask<'_>, max: usize) -> (Vec<u64>, Vec<u64>) {
+        let (mut open, mut missed) = (Vec::new(), Vec::new());
+        for index in self.blocks.below(ask.length) {
+            if open.len() == max {
+                break;
+            }
+            if ask.local.get(index) || self.claims.contains_key(&index) {
+                continue;
+            }
+            if ask.can_have(index) {
+                open.push(index);
+            } else if self.blocks.may_have(index, ask.id) {
+                missed.push(index);
+            }
+        }
+        (open, missed)
+    }
+
+    /// Suppliers that will answer in less than half the time, the fastest first, with the time that is
+    /// gained and how many requests they are fit for. Whoever is not known yet lets all go first that are.
+    fn faster_than(&self, id: SupplierId) -> Vec<Rival> {
+        let own = self.suppliers.get(&id).and_then(|s| s.outlook);
+        let gain = |other: Outlook| match own {
+            None => Some(other.answer_in),
+            Some(own) if 2 * other.answer_in < own.answer_in => {
+                Some(own.answer_in - other.answer_in)
+            }
+            Some(_) => None,
+        };
+        let others = self.suppliers.iter();
+        let others = others.filter(|(other, s)| **other != id && s.is_active());
+        let mut faster: Vec<(Duration, Rival)> = others
+            .filter_map(|(other, s)| {
+                let outlook = s.outlook?;
+                Some((outlook.answer_in, (*other, gain(outlook)?, outlook.room)))
             })
             .collect();
-        for claim in &taken {
-            claims.insert(claim.index, Claimants::new(id));
-        }
-        taken
+        faster.sort_unstable_by_key(|(answer_in, _)| *answer_in);
+        faster.into_iter().map(|(_, rival)| rival).collect()
     }
 
     /// Takes on blocks whose suppliers are late: those somebody waits for, or any.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "a step of claiming, with what it knows"
-    )]
-    fn contest(
-        &mut self,
-        id: SupplierId,
-        local: &Bitfield,
-        length: u64,
-        remote: &dyn Availability,
-        max: usize,
-        urgent: bool,
-        taken: &mut Vec<Claim>,
-    ) {
+    fn contest(&mut self, ask: &Ask<'_>, max: usize, urgent: bool, taken: &mut Vec<Claim>) {
         let (claims, blocks) = (&mut self.claims, &self.blocks);
         let max = max.min(taken.len() + CONTESTED_MAX);
         self.late.retain(|index| {
             let index = *index;
-            let is_free = |claim: &&mut Claimants| claim.first != id && claim.rival.is_none();
-            let fits = (!urgent || blocks.contains_key(&index)) && index < length;
-            let is_to_be_had = || remote.next_available(index..index + 1).is_some();
-            if taken.len() >= max || !fits || local.get(index) || !is_to_be_had() {
+            let is_free = |claim: &&mut Claimants| claim.first != ask.id && claim.rival.is_none();
+            let fits = (!urgent || blocks.contains(index)) && index < ask.length;
+            if taken.len() >= max || !fits || ask.local.get(index) || !ask.can_have(index) {
                 return true;
             }
             let Some(claim) = claims.get_mut(&index).filter(is_free) else {
                 return true;
             };
-            claim.rival = Some(id);
+            claim.rival = Some(ask.id);
             taken.push(Claim {
                 index,
-                urgent: blocks.contains_key(&index),
+                urgent: blocks.contains(index),
                 contested: true,
             });
             false
         });
     }
 
-    fn claim_ranges(
-        &mut self,
-        id: SupplierId,
-        local: &Bitfield,
-        length: u64,
-        remote: &dyn Availability,
-        max: usize,
-        taken: &mut Vec<Claim>,
-    ) {
-        for want in self.ranges.values_mut() {
-            let end = want.range.end.min(length);
-            want.missing_from = local.next_unset(want.missing_from);
-            let cursor = want.cursors.entry(id).or_insert(want.missing_from);
-            *cursor = (*cursor).max(want.missing_from);
-            while taken.len() < max && *cursor < end {
-                let Some(index) = remote.next_available(*cursor..end) else {
-                    *cursor = end;
-                    break;
-                };
-                let missing = local.next_unset(index);
-                *cursor = missing.max(index);
-                if missing > index {
-                    continue;
-                }
-                *cursor = index + 1;
-                if let Entry::Vacant(slot) = self.claims.entry(index) {
-                    slot.insert(Claimants::new(id));
-                    taken.push(Claim {
-                        index,
-                        urgent: false,
-                        contested: false,
-                    });
-                }
-            }
-        }
+    fn claim_ranges(&mut self, ask: &Ask<'_>, max: usize, taken: &mut Vec<Claim>) {
+        let others = OtherSuppliers {
+            suppliers: &self.suppliers,
+            id: ask.id,
+        };
+        let room = max.saturating_sub(taken.len());
+        let claims = &mut self.claims;
+        self.ranges.claim(ask, room, &others, |index| {
+            let Entry::Vacant(slot) = claims.entry(index) else {
+                return false;
+            };
+            slot.insert(Claimants::new(ask.id));
+            taken.push(Claim {
+                index,
+                urgent: false,
+                contested: false,
+            });
+            true
+        });
     }
 
     /// How many suppliers may deliver something.
@@ -556,9 +648,8 @@ impl State {
         for index in claimed {
             self.give_back(id, index);
         }
-        for want in self.ranges.values_mut() {
-            want.cursors.remove(&id);
-        }
+        self.ranges.forget(id);
+        self.blocks.reconsider(id, 0);
         self.seeks.free_claims(id);
     }
 
@@ -571,16 +662,7 @@ impl State {
             }
             None => {
                 self.claims.remove(&index);
-                self.offer(index);
-            }
-        }
-    }
-
-    /// Block `index`, and those behind it, may be claimed again.
-    fn offer(&mut self, index: u64) {
-        for want in self.ranges.values_mut() {
-            for cursor in want.cursors.values_mut() {
-                *cursor = (*cursor).min(index);
+                self.ranges.offer(index);
             }
         }
     }
@@ -592,5 +674,36 @@ impl State {
     fn wake_others(&self, id: SupplierId) {
         let others = self.suppliers.iter().filter(|(other, _)| **other != id);
         others.for_each(|(_, supplier)| (supplier.wake)());
+    }
+}
+
+/// A faster supplier, the time gained by it, and how many requests it is fit for.
+type Rival = (SupplierId, Duration, usize);
+
+/// All suppliers but one that may deliver something and have said what.
+struct OtherSuppliers<'a> {
+    suppliers: &'a HashMap<SupplierId, Supplier>,
+    id: SupplierId,
+}
+
+impl OtherSuppliers<'_> {
+    fn iter(&self) -> impl Iterator<Item = &SharedAvailability> {
+        let others = self
+            .suppliers
+            .iter()
+            .filter(|(id, s)| **id != self.id && s.is_active());
+        others.filter_map(|(_, supplier)| supplier.has.as_ref())
+    }
+}
+
+impl Others for OtherSuppliers<'_> {
+    fn copies(&self, index: u64) -> usize {
+        self.iter()
+            .filter(|has| has.has_all(index..index + 1))
+            .count()
+    }
+
+    fn all_have(&self, range: Range<u64>) -> bool {
+        self.iter().all(|has| has.has_all(range.clone()))
     }
 }

@@ -17,8 +17,8 @@ use crate::limits::{
 };
 use crate::messages::{Data, Message, NoData, Reason, Request, Sync};
 use crate::misbehaviour::PeerMisbehaved;
-use crate::peer::{Peer, RemoteBlocks};
-use crate::stats::Stats;
+use crate::peer::Peer;
+use crate::stats::{CoreStats, Stats};
 use crate::uploads::{self, Answer, Question, Turn, Uploads};
 use crate::wire::Wire;
 
@@ -69,7 +69,8 @@ impl CoreChannel {
                 notify();
             }
         });
-        self.downloads.start(&self.core, answers_seeks, wake);
+        self.downloads
+            .start(&self.core, &self.peer, answers_seeks, wake);
         self.finding = None;
         self.announcer.introduce(&self.core, &self.peer, wire);
     }
@@ -175,11 +176,6 @@ impl CoreChannel {
         &self.core
     }
 
-    /// Whether the core has news that [`settle`](Self::settle) has not seen.
-    pub(crate) fn is_woken(&self) -> bool {
-        self.is_woken.load(Ordering::Acquire)
-    }
-
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         self.downloads.next_deadline()
     }
@@ -194,13 +190,38 @@ impl CoreChannel {
         self.uploads.len() + usize::from(self.extensions.is_waiting())
     }
 
+    /// Whether an answer, or a time, is waited for.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.next_deadline().is_some()
+    }
+
+    /// Whether more would be asked for if there were room for it on the connection.
+    pub(crate) fn is_short(&self) -> bool {
+        self.downloads.is_short()
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         self.stats
     }
 
+    pub(crate) fn core_stats(&self) -> CoreStats {
+        let pace = self.downloads.pace();
+        CoreStats {
+            key: self.core.key(),
+            discovery_key: self.core.discovery_key(),
+            stats: self.stats,
+            in_flight: self.downloads.in_flight(),
+            window: pace.window(),
+            round_trip: pace.round_trip(),
+            remote_fork: self.peer.sync.fork,
+            remote_length: self.peer.sync.length,
+            remote_contiguous: self.peer.blocks.read().contiguous(),
+        }
+    }
+
     fn handle_sync(&mut self, sync: Sync, wire: &mut Wire<'_>) {
         if self.peer.is_synced && self.peer.sync.fork != sync.fork {
-            self.peer.blocks = RemoteBlocks::default(); // they were of another history
+            self.peer.blocks.forget(); // they were of another history
         }
         self.peer.sync = sync;
         if !std::mem::replace(&mut self.peer.is_synced, true) {

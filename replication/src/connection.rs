@@ -3,6 +3,7 @@
 //! Knows the channels of all cores on one connection. Does not know sockets, clocks or stores.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use ferrocore_log::Core;
@@ -15,12 +16,12 @@ use ferrocore_primitives::time::Time;
 use crate::capability::{capability, is_same};
 use crate::channel::CoreChannel;
 use crate::limits::{
-    CHANNELS_MAX, IN_FLIGHT_MAX, MISBEHAVIOURS_MAX, OUTPUT_MAX, STRIKES_MAX, UPLOAD_BUFFER_TARGET,
-    UPLOADS_MAX,
+    CHANNELS_MAX, MISBEHAVIOURS_MAX, OUTPUT_MAX, STRIKES_MAX, UPLOAD_BUFFER_TARGET, UPLOADS_MAX,
 };
 use crate::messages::{Handshake, Message};
 use crate::misbehaviour::{PeerMisbehaved, Verdict};
-use crate::stats::Stats;
+use crate::shares::Shares;
+use crate::stats::{CoreStats, Stats};
 use crate::wire::Wire;
 
 /// The protocol's name on the wire.
@@ -53,15 +54,17 @@ pub struct Connection {
     /// Questions of the peer on all channels.
     questions: usize,
     /// Requests of ours on all channels.
-    in_flight: usize,
+    shares: Shares,
+    /// Channels whose cores have news.
+    woken: Arc<Mutex<Vec<ChannelId>>>,
     /// Whether a frame was given that is not used up.
     has_input: bool,
     is_proven: bool,
     strikes: u32,
     /// What the peer did wrong and the connection outlived, until somebody asks.
     misbehaved: VecDeque<PeerMisbehaved>,
-    /// What closed channels have carried.
-    closed_stats: Stats,
+    /// What all channels have carried.
+    stats: Stats,
 }
 
 /// What a connection asks of its owner.
@@ -94,12 +97,13 @@ impl Connection {
             touched: Vec::new(),
             asked: VecDeque::new(),
             questions: 0,
-            in_flight: 0,
+            shares: Shares::default(),
+            woken: Arc::default(),
             has_input: false,
             is_proven: false,
             strikes: 0,
             misbehaved: VecDeque::new(),
-            closed_stats: Stats::default(),
+            stats: Stats::default(),
         }
     }
 
@@ -164,11 +168,8 @@ impl Connection {
 
     /// Looks at the cores that have news.
     pub fn handle_wake(&mut self) {
-        let woken = self
-            .channels
-            .iter()
-            .filter(|(_, channel)| channel.is_woken());
-        self.touched.extend(woken.map(|(id, _)| *id));
+        let mut woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        self.touched.append(&mut woken);
     }
 
     /// Gives up requests that are overdue.
@@ -178,11 +179,9 @@ impl Connection {
                 .next_deadline()
                 .is_some_and(|deadline| deadline <= now)
         };
-        let due: Vec<_> = self
-            .channels
-            .iter()
-            .filter(|(_, c)| is_due(c))
-            .map(|(id, _)| *id)
+        let busy = self.shares.busy();
+        let due: Vec<_> = busy
+            .filter(|id| self.channels.get(id).is_some_and(is_due))
             .collect();
         for id in due {
             self.with(id, |channel, wire| channel.handle_timeout(wire, now));
@@ -225,9 +224,8 @@ impl Connection {
 
     /// When to call [`handle_timeout`](Self::handle_timeout), at the latest.
     pub fn next_timeout(&self) -> Option<Time> {
-        self.channels
-            .values()
-            .filter_map(CoreChannel::next_deadline)
+        let busy = self.shares.busy();
+        busy.filter_map(|id| self.channels.get(&id)?.next_deadline())
             .min()
     }
 
@@ -249,11 +247,15 @@ impl Connection {
 
     /// What the connection has carried.
     pub fn stats(&self) -> Stats {
-        let mut stats = self.closed_stats;
+        self.stats
+    }
+
+    /// What it is carrying of each core, in no order.
+    pub fn core_stats(&self) -> Vec<CoreStats> {
         self.channels
             .values()
-            .for_each(|channel| stats += channel.stats());
-        stats
+            .map(CoreChannel::core_stats)
+            .collect()
     }
 
     fn handle_event(
@@ -312,7 +314,7 @@ impl Connection {
         };
         let shown = self.check_capability(handshake, channel.core())?;
         self.is_proven = true;
-        let wake = self.wake.clone();
+        let wake = self.wake_for(id);
         self.with(id, |channel, wire| {
             channel.handle_opened(shown.seeks, wire, &wake)
         });
@@ -345,11 +347,27 @@ impl Connection {
         touched.sort_unstable();
         touched.dedup();
         for id in touched {
-            let budget = IN_FLIGHT_MAX.saturating_sub(self.in_flight);
-            let settled = self.with(id, |channel, wire| channel.settle(wire, budget, now));
-            self.judge(id, settled.unwrap_or(Ok(())))?;
+            self.settle_channel(id, now)?;
+        }
+        for _ in 0..self.shares.short() {
+            let Some(id) = self.shares.next_short() else {
+                break;
+            };
+            self.settle_channel(id, now)?;
         }
         Ok(())
+    }
+
+    fn settle_channel(&mut self, id: ChannelId, now: Time) -> Result<(), PeerMisbehaved> {
+        let Some(channel) = self.channels.get(&id) else {
+            return Ok(());
+        };
+        let budget = self.shares.budget(channel.in_flight());
+        let settled = self.with(id, |channel, wire| channel.settle(wire, budget, now));
+        if self.channels.get(&id).is_some_and(CoreChannel::is_short) {
+            self.shares.fall_short(id);
+        }
+        self.judge(id, settled.unwrap_or(Ok(())))
     }
 
     /// Answers the peer's questions, one channel after the other, while there is room.
@@ -379,11 +397,14 @@ impl Connection {
     ) -> Option<T> {
         let channel = self.channels.get_mut(&id)?;
         let (in_flight, questions) = (channel.in_flight(), channel.questions());
+        let stats = channel.stats();
         let done = work(
             channel,
             &mut Wire::new(&mut self.mux, id, &mut self.scratch),
         );
-        self.in_flight = self.in_flight - in_flight + channel.in_flight();
+        self.stats += channel.stats() - stats;
+        self.shares
+            .moved(id, in_flight, channel.in_flight(), channel.is_busy());
         self.questions = self.questions - questions + channel.questions();
         if questions == 0 && channel.questions() > 0 {
             self.asked.push_back(id);
@@ -435,10 +456,21 @@ impl Connection {
     fn remove(&mut self, id: ChannelId) {
         if let Some(channel) = self.channels.remove(&id) {
             self.by_core.remove(&channel.core().discovery_key());
-            self.in_flight -= channel.in_flight();
+            self.shares.moved(id, channel.in_flight(), 0, false);
             self.questions -= channel.questions();
-            self.closed_stats += channel.stats();
         }
+    }
+
+    /// Notes that a channel's core has news, and wakes the connection.
+    fn wake_for(&self, id: ChannelId) -> Wake {
+        let (woken, wake) = (Arc::clone(&self.woken), Arc::clone(&self.wake));
+        Arc::new(move || {
+            woken
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(id);
+            wake();
+        })
     }
 
     fn handshake_for(&self, core: &Core) -> Vec<u8> {

@@ -19,6 +19,7 @@ mod standing;
 mod supplier;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use ferrocore_log::Core;
 use ferrocore_log::supply::{SupplierId, Wake};
@@ -29,6 +30,7 @@ use self::supplier::Supplier;
 use crate::following::Following;
 use crate::messages::{Data, NoData};
 use crate::misbehaviour::PeerMisbehaved;
+use crate::pace::Pace;
 use crate::peer::Peer;
 use crate::promises::Promises;
 use crate::requests::{Asked, Requests};
@@ -49,6 +51,10 @@ pub(crate) struct Downloads {
     promises: Promises<Arrived>,
     /// Answers to be verified and committed together.
     arrived: Vec<Arrived>,
+    /// Until then, blocks that somebody waits for are left to faster peers.
+    patient_until: Option<Time>,
+    /// Whether the last request was not the last there was to send.
+    is_short: bool,
     /// Batches of blocks that the peer was asked about.
     wanted: BTreeSet<u64>,
     suspicion: Suspicion,
@@ -65,6 +71,8 @@ impl Downloads {
             requests: Requests::new(now),
             promises: Promises::default(),
             arrived: Vec::new(),
+            patient_until: None,
+            is_short: false,
             wanted: BTreeSet::new(),
             suspicion: Suspicion::default(),
             shown: Shown::default(),
@@ -72,8 +80,11 @@ impl Downloads {
     }
 
     /// Makes the peer a supplier of `core`. `wake` is called when there is more to ask for.
-    pub(crate) fn start(&mut self, core: &Core, answers_seeks: bool, wake: Wake) {
-        self.supplier = Some(Supplier::attach(core, answers_seeks, wake));
+    pub(crate) fn start(&mut self, core: &Core, peer: &Peer, answers_seeks: bool, wake: Wake) {
+        let supplier = Supplier::attach(core, answers_seeks, wake);
+        core.supply()
+            .share(supplier.id, Arc::new(peer.blocks.clone()));
+        self.supplier = Some(supplier);
     }
 
     /// The peer as a supplier, once it has opened its half of the channel.
@@ -93,9 +104,20 @@ impl Downloads {
         self.requests.len()
     }
 
-    /// When the next request may be overdue.
+    /// When the next request may be overdue, or what was left to others is open to us.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        self.requests.next_deadline()
+        let deadlines = [self.requests.next_deadline(), self.patient_until];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Whether more would be asked for if the connection had room for it.
+    pub(crate) fn is_short(&self) -> bool {
+        self.is_short
+    }
+
+    /// How fast the peer answers.
+    pub(crate) fn pace(&self) -> &Pace {
+        self.requests.pace()
     }
 
     /// The peer told its state anew.

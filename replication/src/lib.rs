@@ -13,12 +13,13 @@
 //! | [`messages`] | bytes of the ten messages |
 //! | [`fully_remote`] | proofs that travel alone |
 //! | [`capability`] | proof that a peer knows a core's key |
-//! | [`connection`] | all channels of one stream |
+//! | [`connection`], `shares` | all channels of one stream |
 //! | `channel` | one core on one stream: the parts below, composed |
-//! | `peer` | what the other side has and wants |
+//! | `peer`, `holdings` | what the other side has and wants |
 //! | `announcer` | what it is told unasked |
 //! | `uploads` | what it asked |
 //! | `downloads`, `requests`, `promises` | what it is asked |
+//! | `pace` | how fast it answers, and how much it is asked at a time |
 //! | `extensions` | messages of applications |
 //! | [`session`] | the driver |
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -32,13 +33,16 @@ mod downloads;
 mod extensions;
 mod following;
 pub mod fully_remote;
+mod holdings;
 pub mod limits;
 pub mod messages;
 pub mod misbehaviour;
+mod pace;
 mod peer;
 mod promises;
 mod requests;
 pub mod session;
+mod shares;
 pub mod stats;
 mod suspicion;
 mod uploads;
@@ -47,4 +51,4 @@ mod wire;
 pub use connection::Connection;
 pub use misbehaviour::PeerMisbehaved;
 pub use session::{Session, SessionError};
-pub use stats::Stats;
+pub use stats::{CoreStats, Stats};

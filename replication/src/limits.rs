@@ -30,6 +30,12 @@ pub const WINDOW_MAX: usize = 4096;
 /// block; at least [`WINDOW_MIN`] requests are sent whatever their size.
 pub const WINDOW_BYTES: u64 = 16 * 1024 * 1024;
 
+/// A peer's queue of our requests is kept to what it answers in this time, beyond its round trip.
+pub const QUEUE_TIME: Duration = Duration::from_millis(100);
+
+/// The rate at which a peer answers is the best of the last one to two of these time spans.
+pub const RATE_TIME: Duration = Duration::from_secs(2);
+
 /// Most requests in flight on all channels of a connection.
 pub const IN_FLIGHT_MAX: usize = 8192;
 

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use ferrocore_log::bitfield::{Bitfield, PAGE_BITS};
 
+use crate::holdings::Holdings;
 use crate::limits::{BITFIELD_PAGES_MAX, DENIALS_MAX, REMOTE_WANTS_MAX, WANT_BLOCKS};
 use crate::messages::{self, BitfieldWords, Sync, Want};
 
@@ -21,7 +22,7 @@ pub(crate) struct Peer {
     /// Whether there was one.
     pub(crate) is_synced: bool,
     /// Blocks it told us about.
-    pub(crate) blocks: RemoteBlocks,
+    pub(crate) blocks: Holdings,
     /// Blocks it asked us to tell it about.
     pub(crate) wants: RemoteWants,
 }

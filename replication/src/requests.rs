@@ -1,6 +1,7 @@
-//! Our requests in flight on one channel: their ids, how many there may be, when they are overdue.
+//! Our requests in flight on one channel: their ids, when they are overdue.
 //!
-//! Knows bookkeeping. Does not know what is wanted or whether an answer holds.
+//! Knows bookkeeping. Does not know what is wanted or whether an answer holds, nor how many requests a peer
+//! is fit for: that is [`Pace`]'s.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,10 +10,8 @@ use ferrocore_log::proof::Proof;
 use ferrocore_log::supply::SeekId;
 use ferrocore_primitives::time::Time;
 
-use crate::limits::{
-    LATE_AFTER_MAX, LATE_AFTER_MIN, REQUEST_TIMEOUT, REQUEST_TIMEOUT_TOTAL, WINDOW_BYTES,
-    WINDOW_MAX, WINDOW_MIN, WINDOW_START,
-};
+use crate::limits::{REQUEST_TIMEOUT, REQUEST_TIMEOUT_TOTAL};
+use crate::pace::{Mark, Pace};
 use crate::promises::Path;
 
 /// What was asked for.
@@ -37,7 +36,7 @@ pub(crate) enum Asked {
 pub(crate) struct Pending {
     pub(crate) fork: u64,
     pub(crate) asked: Asked,
-    sent_at: Time,
+    sent: Mark,
     /// Whether another peer may be asked, or has been, too.
     is_contested: bool,
 }
@@ -85,12 +84,8 @@ pub(crate) struct Requests {
     next_id: u64,
     /// How many are for a longer or another log: those are asked one at a time.
     heads: usize,
-    window: usize,
-    /// Whether more would be in flight if the window were larger.
-    is_limited: bool,
+    pace: Pace,
     last_answer: Time,
-    /// How long answers to requests for blocks take, smoothed.
-    usual: Option<Duration>,
     /// All requests before this one that can be late are contested.
     late_from: u64,
     /// Contested requests, by id.
@@ -103,10 +98,8 @@ impl Requests {
             pending: BTreeMap::new(),
             next_id: 1,
             heads: 0,
-            window: WINDOW_START,
-            is_limited: false,
+            pace: Pace::default(),
             last_answer: now,
-            usual: None,
             late_from: 0,
             contested: BTreeSet::new(),
         }
@@ -129,11 +122,14 @@ impl Requests {
         self.heads = 0;
     }
 
+    /// How fast the peer answers.
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
     /// How many more may be sent for blocks of `mean_block` bytes.
     pub(crate) fn room(&self, mean_block: u64) -> usize {
-        let by_bytes = usize::try_from(WINDOW_BYTES / mean_block.max(1)).unwrap_or(usize::MAX);
-        let window = self.window.min(by_bytes.max(WINDOW_MIN));
-        window.saturating_sub(self.pending.len())
+        self.pace.room(self.pending.len(), mean_block)
     }
 
     /// Notes a request and returns its id.
@@ -143,38 +139,32 @@ impl Requests {
         let pending = Pending {
             fork,
             asked,
-            sent_at: now,
+            sent: self.pace.sent(self.pending.len() + 1, now),
             is_contested: false,
         };
         self.heads += usize::from(pending.is_for_head());
         self.pending.insert(id, pending);
-        self.is_limited = self.pending.len() >= self.window;
         id
     }
 
-    /// Takes out the request that an answer is to. While the window is what holds us back, it grows
-    /// by one with each answer: it doubles every round trip.
+    /// Takes out the request that an answer is to.
     pub(crate) fn answered(&mut self, id: u64, now: Time) -> Option<Pending> {
         let pending = self.remove(id)?;
         self.last_answer = now;
-        if pending.path().is_some() {
-            self.learn(now.saturating_since(pending.sent_at));
-        }
-        if self.is_limited {
-            self.window = (self.window + 1).min(WINDOW_MAX);
-        }
+        self.pace
+            .answered(pending.sent, pending.path().is_some(), now);
         Some(pending)
     }
 
     /// The requests for blocks that have become late: from now on they are contested.
     pub(crate) fn late(&mut self, now: Time) -> Vec<Path> {
-        let after = self.late_after();
+        let after = self.pace.late_after();
         let mut late = Vec::new();
         for (id, pending) in self.pending.range_mut(self.late_from..) {
             let Some(path) = pending.path() else {
                 continue;
             };
-            if pending.sent_at + after > now {
+            if pending.sent.at() + after > now {
                 break;
             }
             self.late_from = *id + 1;
@@ -208,7 +198,7 @@ impl Requests {
             .copied()
             .collect();
         if !ids.is_empty() {
-            self.window = (self.window / 2).max(WINDOW_MIN);
+            self.pace.slow_down();
         }
         ids.into_iter()
             .filter_map(|id| Some((id, self.remove(id)?)))
@@ -225,7 +215,7 @@ impl Requests {
             .map(|(id, _)| *id)
             .collect();
         if !ids.is_empty() {
-            self.window = (self.window / 2).max(WINDOW_MIN);
+            self.pace.slow_down();
         }
         ids.into_iter()
             .filter_map(|id| Some((id, self.remove(id)?)))
@@ -237,23 +227,13 @@ impl Requests {
         let overdue = self.pending.values().next().map(|p| self.deadline(p));
         let mut punctual = self.pending.range(self.late_from..).map(|(_, p)| p);
         let late = punctual.find(|pending| pending.path().is_some());
-        let late = late.map(|pending| pending.sent_at + self.late_after());
+        let late = late.map(|pending| pending.sent.at() + self.pace.late_after());
         overdue.into_iter().chain(late).min()
     }
 
-    fn late_after(&self) -> Duration {
-        let usual = self.usual.unwrap_or(LATE_AFTER_MAX);
-        (2 * usual).clamp(LATE_AFTER_MIN, LATE_AFTER_MAX)
-    }
-
-    /// An answer took this long.
-    fn learn(&mut self, took: Duration) {
-        self.usual = Some(self.usual.map_or(took, |usual| (7 * usual + took) / 8));
-    }
-
     fn deadline(&self, pending: &Pending) -> Time {
-        let quiet_since = pending.sent_at.max(self.last_answer);
-        let since_sent = |limit: Duration| pending.sent_at + limit;
+        let quiet_since = pending.sent.at().max(self.last_answer);
+        let since_sent = |limit: Duration| pending.sent.at() + limit;
         (quiet_since + REQUEST_TIMEOUT).min(since_sent(REQUEST_TIMEOUT_TOTAL))
     }
 
@@ -271,43 +251,6 @@ mod tests {
 
     fn seconds(count: u64) -> Time {
         Time::ZERO + Duration::from_secs(count)
-    }
-
-    #[test]
-    fn the_window_doubles_every_round_trip_and_is_bounded() {
-        let mut requests = Requests::new(Time::ZERO);
-        let mut windows = Vec::new();
-        for _ in 0..10 {
-            while requests.room(100) > 0 {
-                requests.insert(0, Asked::Upgrade, Time::ZERO);
-            }
-            windows.push(requests.len());
-            for id in requests.next_id - requests.len() as u64..requests.next_id {
-                assert!(requests.answered(id, Time::ZERO).is_some());
-            }
-        }
-        assert_eq!(
-            windows[..3],
-            [WINDOW_START, 2 * WINDOW_START, 4 * WINDOW_START]
-        );
-        assert_eq!(windows[9], WINDOW_MAX);
-    }
-
-    #[test]
-    fn the_window_stays_while_there_is_little_to_ask() {
-        let mut requests = Requests::new(Time::ZERO);
-        for _ in 0..WINDOW_START {
-            let id = requests.insert(0, Asked::Upgrade, Time::ZERO);
-            requests.answered(id, Time::ZERO);
-        }
-        assert_eq!(requests.window, WINDOW_START);
-    }
-
-    #[test]
-    fn large_blocks_are_asked_for_a_few_at_a_time() {
-        let requests = Requests::new(Time::ZERO);
-        assert_eq!(requests.room(WINDOW_BYTES), WINDOW_MIN);
-        assert_eq!(requests.room(1), WINDOW_START);
     }
 
     #[test]

@@ -1,6 +1,12 @@
-//! What a connection has carried.
+//! What a connection has carried, and how fast.
+//!
+//! Knows sums and rates. Does not know what becomes of them.
 
-use std::ops::AddAssign;
+use std::ops::{AddAssign, Sub};
+use std::time::Duration;
+
+use ferrocore_primitives::keys::{DiscoveryKey, Key};
+use ferrocore_primitives::time::Time;
 
 /// Counters of one connection, or of one channel of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,5 +49,103 @@ impl AddAssign for Stats {
         self.answers_ignored += other.answers_ignored;
         self.proofs_refused += other.proofs_refused;
         self.proofs_parked += other.proofs_parked;
+    }
+}
+
+/// What was carried since an earlier moment.
+impl Sub for Stats {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            blocks_downloaded: self.blocks_downloaded - earlier.blocks_downloaded,
+            bytes_downloaded: self.bytes_downloaded - earlier.bytes_downloaded,
+            blocks_uploaded: self.blocks_uploaded - earlier.blocks_uploaded,
+            bytes_uploaded: self.bytes_uploaded - earlier.bytes_uploaded,
+            requests_sent: self.requests_sent - earlier.requests_sent,
+            requests_timed_out: self.requests_timed_out - earlier.requests_timed_out,
+            requests_overtaken: self.requests_overtaken - earlier.requests_overtaken,
+            requests_received: self.requests_received - earlier.requests_received,
+            answers_ignored: self.answers_ignored - earlier.answers_ignored,
+            proofs_refused: self.proofs_refused - earlier.proofs_refused,
+            proofs_parked: self.proofs_parked - earlier.proofs_parked,
+        }
+    }
+}
+
+/// What one channel of a connection carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CoreStats {
+    /// The core.
+    pub key: Key,
+    /// Its name on the wire.
+    pub discovery_key: DiscoveryKey,
+    /// What was carried so far.
+    pub stats: Stats,
+    /// Our requests that wait for an answer.
+    pub in_flight: usize,
+    /// How many of them there may be.
+    pub window: usize,
+    /// The shortest time from a request for a block to its answer; unknown before the first.
+    pub round_trip: Option<Duration>,
+    /// The fork that the peer says to be on.
+    pub remote_fork: u64,
+    /// The length that it says to have, in blocks.
+    pub remote_length: u64,
+    /// How many blocks from the first it has without a gap.
+    pub remote_contiguous: u64,
+}
+
+/// How fast something grows, averaged over the last seconds: what lies [`Rate::MEMORY`] back counts for a
+/// third of what is now.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    per_second: f64,
+    at: Time,
+}
+
+impl Rate {
+    /// How far back it looks.
+    pub const MEMORY: Duration = Duration::from_secs(3);
+
+    /// Nothing has grown so far.
+    pub fn new(now: Time) -> Self {
+        Self {
+            per_second: 0.0,
+            at: now,
+        }
+    }
+
+    /// It has grown by `amount`.
+    pub fn add(&mut self, amount: u64, now: Time) {
+        self.per_second = self.per_second(now) + amount as f64 / Self::MEMORY.as_secs_f64();
+        self.at = now;
+    }
+
+    /// How much it grows in a second.
+    pub fn per_second(&self, now: Time) -> f64 {
+        let age = now.saturating_since(self.at).as_secs_f64();
+        self.per_second * (-age / Self::MEMORY.as_secs_f64()).exp()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a steady flow is told as it is, and one that has ended is forgotten.
+    #[test]
+    fn a_rate_is_that_of_the_last_seconds() {
+        let mut rate = Rate::new(Time::ZERO);
+        let mut now = Time::ZERO;
+        for _ in 0..200 {
+            now += Duration::from_millis(100);
+            rate.add(1_000, now);
+        }
+        let steady = rate.per_second(now);
+        assert!((9_800.0..10_200.0).contains(&steady), "{steady}");
+        let later = rate.per_second(now + Duration::from_secs(30));
+        assert!(later < 1.0, "{later}");
     }
 }

@@ -73,7 +73,7 @@ pub use query::ByteSpan;
 pub use session::Exclusive;
 pub use snapshot::Snapshot;
 pub use stream::{ByteStream, ReadStream, Sink};
-pub use want::{Download, Finding, Supply};
+pub use want::{Download, Finding, Progress, Supply};
 
 /// A core: a signed, append-only log of blocks.
 #[derive(Clone)]

@@ -6,22 +6,31 @@ use bytes::Bytes;
 
 use super::{Core, CoreError, RemoteHead};
 use crate::extension::ExtensionMessage;
-use crate::supply::{Availability, Claim, SeekClaim, SeekId, SeekOutlook, SupplierId, Wake};
+use crate::supply::{
+    Availability, Claim, Claims, Outlook, Purpose, RangeId, SeekClaim, SeekId, SeekOutlook,
+    SharedAvailability, SupplierId, Wake,
+};
 
 impl Core {
     /// Wants all blocks of `range`, whose end may lie past the log: blocks that come to be
-    /// there are wanted too. Dropping the handle takes the want back.
+    /// there are wanted too. Dropping the handle takes the want back. They are fetched in order, behind
+    /// single blocks that somebody waits for.
     pub fn download(&self, range: Range<u64>) -> Download {
-        Download {
-            id: self.inner.supply.want_range(range.clone()),
-            end: range.end,
-            core: self.clone(),
-        }
+        self.download_for(range, Purpose::Reading)
     }
 
-    /// Wants every block there is and will be.
+    /// Wants every block there is and will be, to keep: the rarest first, behind all that somebody reads.
     pub fn download_all(&self) -> Download {
-        self.download(0..u64::MAX)
+        self.download_for(0..u64::MAX, Purpose::Keeping)
+    }
+
+    /// As [`Core::download`], in the order that suits `purpose`.
+    pub fn download_for(&self, range: Range<u64>, purpose: Purpose) -> Download {
+        Download {
+            id: self.inner.supply.want_range(range.clone(), purpose),
+            range,
+            core: self.clone(),
+        }
     }
 
     /// Says that suppliers are being looked for, so that readers wait instead of failing with
@@ -72,18 +81,65 @@ impl Core {
 #[derive(Debug)]
 pub struct Download {
     core: Core,
-    id: u64,
-    end: u64,
+    id: RangeId,
+    range: Range<u64>,
+}
+
+/// How far a download has come, measured against the log as long as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Blocks of the range that the log has.
+    pub total: u64,
+    /// Those of them that are here.
+    pub have: u64,
+    /// Whether some peer has every block that is missing: then one is enough to end it.
+    pub some_peer_has_all: bool,
+}
+
+impl Progress {
+    /// Whether everything is here, whoever else has it.
+    pub fn is_complete(&self) -> bool {
+        self.have == self.total
+    }
 }
 
 impl Download {
+    /// Asks for nothing more until it is [resumed](Self::resume). What was asked for still comes.
+    pub fn pause(&self) {
+        self.core.inner.supply.set_paused(self.id, true);
+    }
+
+    /// Goes on after a pause.
+    pub fn resume(&self) {
+        self.core.inner.supply.set_paused(self.id, false);
+    }
+
+    /// Whether it is paused.
+    pub fn is_paused(&self) -> bool {
+        self.core.inner.supply.is_paused(self.id)
+    }
+
+    /// How far it has come. The total of a range that ends within the log does not change; one that ends
+    /// past it grows with the log.
+    pub fn progress(&self) -> Progress {
+        let end = self.range.end.min(self.core.length());
+        let range = self.range.start.min(end)..end;
+        let have = self.core.count(range.clone());
+        let missing = self.missing_from().min(end)..end;
+        Progress {
+            total: range.end - range.start,
+            have,
+            some_peer_has_all: self.core.inner.supply.some_has_all(&missing),
+        }
+    }
+
     /// Waits until every block of the range is here. A range that ends past the log waits for
     /// the log to reach its end.
     ///
     /// # Errors
     /// [`CoreError::NoPeers`] when nobody is left to ask.
     pub async fn done(&self) -> Result<(), CoreError> {
-        self.reach(self.end).await
+        self.reach(self.range.end).await
     }
 
     /// Waits until every block of the range is here that the log has at that moment.
@@ -92,7 +148,7 @@ impl Download {
     /// As for [`Download::done`].
     pub async fn caught_up(&self) -> Result<(), CoreError> {
         self.core.update().await?;
-        self.reach(self.end.min(self.core.length())).await
+        self.reach(self.range.end.min(self.core.length())).await
     }
 
     async fn reach(&self, end: u64) -> Result<(), CoreError> {
@@ -116,7 +172,7 @@ impl Download {
     fn missing_from(&self) -> u64 {
         let inner = &*self.core.inner;
         let missing = inner.supply.missing_from(self.id, &inner.read().bitfield);
-        missing.unwrap_or(self.end)
+        missing.unwrap_or(self.range.end)
     }
 }
 
@@ -203,12 +259,39 @@ impl Supply<'_> {
     /// Takes on up to `max` wanted blocks below the core's length that are not here, that
     /// nobody else has claimed, and that `remote` has.
     pub fn claim(&self, id: SupplierId, remote: &dyn Availability, max: usize) -> Vec<Claim> {
+        self.claim_as(id, remote, max, false).taken
+    }
+
+    /// As [`claim`](Self::claim), but leaves single blocks that somebody waits for to suppliers that are
+    /// [expected](Self::expect) to answer in less than half the time.
+    pub fn claim_patiently(&self, id: SupplierId, remote: &dyn Availability, max: usize) -> Claims {
+        self.claim_as(id, remote, max, true)
+    }
+
+    fn claim_as(
+        &self,
+        id: SupplierId,
+        remote: &dyn Availability,
+        max: usize,
+        is_patient: bool,
+    ) -> Claims {
         let inner = &*self.core.inner;
         let shared = inner.read();
-        let length = shared.roots.length();
+        let (bits, length) = (&shared.bitfield, shared.roots.length());
         inner
             .supply
-            .claim(id, &shared.bitfield, length, remote, max)
+            .claim(id, bits, length, remote, max, is_patient)
+    }
+
+    /// Says how soon the supplier will answer, if that is known.
+    pub fn expect(&self, id: SupplierId, outlook: Option<Outlook>) {
+        self.core.inner.supply.expect(id, outlook);
+    }
+
+    /// Lets others look at what the supplier has: copies take the rarest blocks first, and progress tells
+    /// whether one peer has all. It is asked while claims are made, so it must not call back into the core.
+    pub fn share(&self, id: SupplierId, has: SharedAvailability) {
+        self.core.inner.supply.share(id, has);
     }
 
     /// Says that the supplier can be asked where a byte is.

@@ -16,6 +16,17 @@ fn hub_with_suppliers(count: usize) -> (SupplyHub, Vec<SupplierId>) {
     (hub, ids)
 }
 
+fn claim(
+    hub: &SupplyHub,
+    id: SupplierId,
+    local: &Bitfield,
+    length: u64,
+    remote: &dyn Availability,
+    max: usize,
+) -> Vec<Claim> {
+    hub.claim(id, local, length, remote, max, true).taken
+}
+
 fn indexes(claims: &[Claim]) -> Vec<u64> {
     claims.iter().map(|claim| claim.index).collect()
 }
@@ -25,25 +36,25 @@ fn indexes(claims: &[Claim]) -> Vec<u64> {
 fn a_range_is_shared_and_released() {
     let (hub, ids) = hub_with_suppliers(2);
     let local = Bitfield::new();
-    hub.want_range(0..6);
-    let first = hub.claim(ids[0], &local, 6, &All, 3);
-    let second = hub.claim(ids[1], &local, 6, &All, 10);
+    hub.want_range(0..6, Purpose::Reading);
+    let first = claim(&hub, ids[0], &local, 6, &All, 3);
+    let second = claim(&hub, ids[1], &local, 6, &All, 10);
     assert_eq!(indexes(&first), [0, 1, 2]);
     assert_eq!(indexes(&second), [3, 4, 5]);
-    assert!(hub.claim(ids[0], &local, 6, &All, 10).is_empty());
+    assert!(claim(&hub, ids[0], &local, 6, &All, 10).is_empty());
     hub.release(ids[1], 4);
-    assert_eq!(indexes(&hub.claim(ids[0], &local, 6, &All, 10)), [4]);
+    assert_eq!(indexes(&claim(&hub, ids[0], &local, 6, &All, 10)), [4]);
 }
 
 #[test]
 fn a_detached_supplier_leaves_its_claims_to_others() {
     let (hub, ids) = hub_with_suppliers(2);
     let local = Bitfield::new();
-    hub.want_range(0..3);
-    hub.claim(ids[0], &local, 3, &All, 3);
-    assert!(hub.claim(ids[1], &local, 3, &All, 3).is_empty());
+    hub.want_range(0..3, Purpose::Reading);
+    claim(&hub, ids[0], &local, 3, &All, 3);
+    assert!(claim(&hub, ids[1], &local, 3, &All, 3).is_empty());
     hub.detach(ids[0]);
-    assert_eq!(indexes(&hub.claim(ids[1], &local, 3, &All, 3)), [0, 1, 2]);
+    assert_eq!(indexes(&claim(&hub, ids[1], &local, 3, &All, 3)), [0, 1, 2]);
 }
 
 /// Goal: a paused supplier is woken, but neither waited for nor counted, and its claims are
@@ -52,13 +63,13 @@ fn a_detached_supplier_leaves_its_claims_to_others() {
 fn nobody_waits_for_a_paused_supplier() {
     let (hub, ids) = hub_with_suppliers(2);
     let local = Bitfield::new();
-    hub.want_range(0..3);
-    hub.claim(ids[0], &local, 3, &All, 3);
+    hub.want_range(0..3, Purpose::Reading);
+    claim(&hub, ids[0], &local, 3, &All, 3);
     hub.settle(ids[1], 3);
     hub.pause(ids[0]);
     assert_eq!((hub.suppliers(), hub.settled(3)), (1, Settled::Done));
-    assert!(hub.claim(ids[0], &local, 3, &All, 3).is_empty());
-    assert_eq!(indexes(&hub.claim(ids[1], &local, 3, &All, 3)), [0, 1, 2]);
+    assert!(claim(&hub, ids[0], &local, 3, &All, 3).is_empty());
+    assert_eq!(indexes(&claim(&hub, ids[1], &local, 3, &All, 3)), [0, 1, 2]);
     hub.pause(ids[1]);
     assert!(hub.is_hopeless());
     hub.resume(ids[0]);
@@ -70,12 +81,12 @@ fn nobody_waits_for_a_paused_supplier() {
 fn only_the_claimant_gives_a_claim_back() {
     let (hub, ids) = hub_with_suppliers(2);
     let local = Bitfield::new();
-    hub.want_range(0..1);
-    hub.claim(ids[0], &local, 1, &All, 1);
+    hub.want_range(0..1, Purpose::Reading);
+    claim(&hub, ids[0], &local, 1, &All, 1);
     hub.release(ids[1], 0);
-    assert!(hub.claim(ids[1], &local, 1, &All, 1).is_empty());
+    assert!(claim(&hub, ids[1], &local, 1, &All, 1).is_empty());
     hub.release(ids[0], 0);
-    assert_eq!(indexes(&hub.claim(ids[1], &local, 1, &All, 1)), [0]);
+    assert_eq!(indexes(&claim(&hub, ids[1], &local, 1, &All, 1)), [0]);
 }
 
 /// Goal: after a cut both what had arrived and what was claimed behind it is wanted anew.
@@ -83,14 +94,14 @@ fn only_the_claimant_gives_a_claim_back() {
 fn blocks_behind_a_cut_are_wanted_again() {
     let (hub, ids) = hub_with_suppliers(2);
     let mut local = Bitfield::new();
-    let want = hub.want_range(2..6);
+    let want = hub.want_range(2..6, Purpose::Reading);
     local.set_range(0..5, true);
     assert_eq!(hub.missing_from(want, &local), Some(5));
-    assert_eq!(indexes(&hub.claim(ids[0], &local, 6, &All, 9)), [5]);
+    assert_eq!(indexes(&claim(&hub, ids[0], &local, 6, &All, 9)), [5]);
     local.truncate(3);
     hub.truncated(3);
     assert_eq!(hub.missing_from(want, &local), Some(3));
-    assert_eq!(indexes(&hub.claim(ids[1], &local, 6, &All, 9)), [3, 4, 5]);
+    assert_eq!(indexes(&claim(&hub, ids[1], &local, 6, &All, 9)), [3, 4, 5]);
 }
 
 /// Goal: a late block is tried by one more supplier, after all that nobody is getting; it is
@@ -99,23 +110,23 @@ fn blocks_behind_a_cut_are_wanted_again() {
 fn a_late_block_is_contested_once() {
     let (hub, ids) = hub_with_suppliers(3);
     let local = Bitfield::new();
-    hub.want_range(0..3);
-    assert_eq!(indexes(&hub.claim(ids[0], &local, 3, &All, 1)), [0]);
+    hub.want_range(0..3, Purpose::Reading);
+    assert_eq!(indexes(&claim(&hub, ids[0], &local, 3, &All, 1)), [0]);
     hub.late(ids[1], 0); // not its claim
-    assert_eq!(indexes(&hub.claim(ids[1], &local, 3, &All, 1)), [1]);
+    assert_eq!(indexes(&claim(&hub, ids[1], &local, 3, &All, 1)), [1]);
     hub.late(ids[0], 0);
-    let claims = hub.claim(ids[1], &local, 3, &All, 9);
+    let claims = claim(&hub, ids[1], &local, 3, &All, 9);
     assert_eq!(indexes(&claims), [2, 0]);
     assert!(!claims[0].contested && claims[1].contested);
     hub.late(ids[0], 0);
-    assert!(hub.claim(ids[2], &local, 3, &All, 9).is_empty());
+    assert!(claim(&hub, ids[2], &local, 3, &All, 9).is_empty());
     hub.release(ids[0], 0);
     assert!(
-        hub.claim(ids[2], &local, 3, &All, 9).is_empty(),
+        claim(&hub, ids[2], &local, 3, &All, 9).is_empty(),
         "the rival is at it"
     );
     hub.release(ids[1], 0);
-    assert_eq!(indexes(&hub.claim(ids[2], &local, 3, &All, 9)), [0]);
+    assert_eq!(indexes(&claim(&hub, ids[2], &local, 3, &All, 9)), [0]);
 }
 
 /// Goal: a late block that somebody waits for goes before a range.
@@ -124,10 +135,10 @@ fn a_late_urgent_block_is_contested_first() {
     let (hub, ids) = hub_with_suppliers(2);
     let local = Bitfield::new();
     hub.want_block(7);
-    hub.claim(ids[0], &local, 9, &All, 9);
+    claim(&hub, ids[0], &local, 9, &All, 9);
     hub.late(ids[0], 7);
-    hub.want_range(0..9);
-    assert_eq!(indexes(&hub.claim(ids[1], &local, 9, &All, 2)), [7, 0]);
+    hub.want_range(0..9, Purpose::Reading);
+    assert_eq!(indexes(&claim(&hub, ids[1], &local, 9, &All, 2)), [7, 0]);
     hub.detach(ids[0]);
     hub.detach(ids[1]);
     assert!(hub.lock().claims.is_empty() && hub.lock().late.is_empty());
@@ -137,10 +148,10 @@ fn a_late_urgent_block_is_contested_first() {
 fn waited_for_blocks_come_first_and_only_below_the_length() {
     let (hub, ids) = hub_with_suppliers(1);
     let local = Bitfield::new();
-    hub.want_range(0..10);
+    hub.want_range(0..10, Purpose::Reading);
     hub.want_block(5);
     hub.want_block(12);
-    let claims = hub.claim(ids[0], &local, 10, &All, 2);
+    let claims = claim(&hub, ids[0], &local, 10, &All, 2);
     assert_eq!(indexes(&claims), [5, 0]);
     assert!(claims[0].urgent && !claims[1].urgent);
 }
@@ -151,11 +162,11 @@ fn later_availability_is_searched_again() {
     let (hub, ids) = hub_with_suppliers(1);
     let mut local = Bitfield::new();
     local.set(1);
-    hub.want_range(0..8);
-    let claims = hub.claim(ids[0], &local, 8, &Only(vec![1, 6]), 8);
+    hub.want_range(0..8, Purpose::Reading);
+    let claims = claim(&hub, ids[0], &local, 8, &Only(vec![1, 6]), 8);
     assert_eq!(indexes(&claims), [6]);
     hub.available(ids[0], 2);
-    let claims = hub.claim(ids[0], &local, 8, &Only(vec![1, 2, 6]), 8);
+    let claims = claim(&hub, ids[0], &local, 8, &Only(vec![1, 2, 6]), 8);
     assert_eq!(indexes(&claims), [2]);
 }
 
@@ -167,4 +178,115 @@ fn lengths_settle_once_everybody_has_spoken() {
     hub.settle(ids[1], 7);
     assert_eq!(hub.settled(4), Settled::Pending);
     assert_eq!(hub.settled(7), Settled::Done);
+}
+
+fn outlook(millis: u64, room: usize) -> Option<Outlook> {
+    let answer_in = Duration::from_millis(millis);
+    Some(Outlook { answer_in, room })
+}
+
+/// Goal: a block that somebody waits for is left to a supplier that answers sooner, as long as it may have
+/// it and is fit for more, and never to one that is about as fast.
+#[test]
+fn a_block_is_left_to_who_answers_sooner() {
+    let (hub, ids) = hub_with_suppliers(2);
+    let local = Bitfield::new();
+    hub.expect(ids[0], outlook(90, 10));
+    hub.expect(ids[1], outlook(20, 1));
+    hub.want_block(3);
+    hub.want_block(4);
+    let claims = hub.claim(ids[0], &local, 9, &All, 9, true);
+    assert_eq!(indexes(&claims.taken), [4], "the other is fit for one");
+    assert_eq!(claims.left_for, Some(Duration::from_millis(70)));
+    let claims = hub.claim(ids[0], &local, 9, &All, 9, false);
+    assert_eq!(indexes(&claims.taken), [3], "it did not take it in time");
+
+    hub.want_block(5);
+    hub.expect(ids[1], outlook(50, 9));
+    assert_eq!(indexes(&claim(&hub, ids[0], &local, 9, &All, 9)), [5]);
+    hub.want_block(6);
+    hub.expect(ids[1], None);
+    let unknown = hub.claim(ids[1], &local, 9, &All, 9, true);
+    assert_eq!(unknown.left_for, Some(Duration::from_millis(90)));
+    assert_eq!(indexes(&claim(&hub, ids[0], &local, 9, &All, 9)), [6]);
+    hub.want_block(7);
+    hub.expect(ids[0], None);
+    assert_eq!(indexes(&claim(&hub, ids[1], &local, 9, &All, 9)), [7]);
+}
+
+/// Goal: who lacks a block holds it up for nobody, and who gets it later is considered again.
+#[test]
+fn a_block_is_not_left_to_who_lacks_it() {
+    let (hub, ids) = hub_with_suppliers(2);
+    let local = Bitfield::new();
+    hub.expect(ids[0], outlook(90, 10));
+    hub.expect(ids[1], outlook(20, 10));
+    hub.want_block(3);
+    assert!(claim(&hub, ids[0], &local, 9, &All, 9).is_empty());
+    assert!(claim(&hub, ids[1], &local, 9, &Only(vec![]), 9).is_empty());
+    assert_eq!(indexes(&claim(&hub, ids[0], &local, 9, &All, 9)), [3]);
+    hub.release(ids[0], 3);
+    hub.available(ids[1], 2);
+    assert!(claim(&hub, ids[0], &local, 9, &All, 9).is_empty());
+    assert_eq!(indexes(&claim(&hub, ids[1], &local, 9, &All, 9)), [3]);
+}
+
+/// Goal: what somebody reads comes before what is kept, and what was paused not at all.
+#[test]
+fn reading_goes_before_keeping_and_a_paused_range_waits() {
+    let (hub, ids) = hub_with_suppliers(1);
+    let local = Bitfield::new();
+    hub.want_range(0..4, Purpose::Keeping);
+    let read = hub.want_range(6..9, Purpose::Reading);
+    assert_eq!(indexes(&claim(&hub, ids[0], &local, 9, &All, 2)), [6, 7]);
+    hub.set_paused(read, true);
+    assert_eq!(indexes(&claim(&hub, ids[0], &local, 9, &All, 2)), [0, 1]);
+    hub.set_paused(read, false);
+    assert_eq!(indexes(&claim(&hub, ids[0], &local, 9, &All, 2)), [8, 2]);
+}
+
+/// Goal: a full copy begins with the blocks that the fewest have; where all have all, it goes in order.
+#[test]
+fn the_rarest_blocks_are_kept_first() {
+    let (hub, ids) = hub_with_suppliers(3);
+    let local = Bitfield::new();
+    hub.share(ids[1], Arc::new(Only((0..90).collect())));
+    hub.share(ids[2], Arc::new(Only((0..50).chain(95..100).collect())));
+    hub.want_range(0..100, Purpose::Keeping);
+    let first = indexes(&claim(&hub, ids[0], &local, 100, &All, 12));
+    assert_eq!(first, [90, 91, 92, 93, 94, 50, 51, 52, 53, 54, 55, 56]);
+    let rest = indexes(&claim(&hub, ids[0], &local, 100, &All, 1000));
+    assert_eq!(rest.len(), 88, "and nothing is forgotten");
+
+    let (hub, ids) = hub_with_suppliers(2);
+    hub.share(ids[1], Arc::new(All));
+    hub.want_range(0..100, Purpose::Keeping);
+    assert_eq!(
+        indexes(&claim(&hub, ids[0], &local, 100, &All, 3)),
+        [0, 1, 2]
+    );
+}
+
+/// Goal: in a range too long to look at as a whole, rare blocks still come early, and each block is
+/// claimed once.
+#[test]
+fn a_long_range_is_sampled_for_rare_blocks() {
+    const LENGTH: u64 = 100_000;
+    let (hub, ids) = hub_with_suppliers(2);
+    let local = Bitfield::new();
+    // The other lacks the second half.
+    hub.share(ids[1], Arc::new(Only((0..100).collect())));
+    hub.want_range(0..LENGTH, Purpose::Keeping);
+    let mut seen = BTreeSet::new();
+    let first = indexes(&claim(&hub, ids[0], &local, LENGTH, &All, 256));
+    assert!(first.iter().all(|index| *index >= 100), "{first:?}");
+    seen.extend(first);
+    loop {
+        let more = indexes(&claim(&hub, ids[0], &local, LENGTH, &All, 4096));
+        if more.is_empty() {
+            break;
+        }
+        assert!(more.iter().all(|index| seen.insert(*index)));
+    }
+    assert_eq!(seen.len() as u64, LENGTH);
 }

@@ -41,6 +41,7 @@ impl Downloads {
             return;
         }
         let before = self.requests.len();
+        self.is_short = false;
         if core.conflict().is_some() {
             // It follows nobody any more, but blocks of what is here are welcome.
         } else if self.following.is_possible(core, peer) {
@@ -49,17 +50,56 @@ impl Downloads {
             self.request_upgrade(core, peer, wire, now);
         }
         if can_ask_for_blocks(core, peer) {
-            let mean_block = core.byte_length() / core.length().max(1);
-            let room = self.requests.room(mean_block).min(budget);
-            let available = Available::new(peer);
-            self.request_seeks(core, id, &available, wire, now);
-            let claims = core.supply().claim(id, &available, room);
-            for claim in claims {
-                self.request_block(core, claim, wire, now);
-            }
-            self.want(available.unknown.into_inner(), wire);
+            self.request_blocks(core, peer, id, wire, budget, now);
         }
         stats.requests_sent += (self.requests.len() - before) as u64;
+    }
+
+    /// Asks for what is wanted and the peer has, and says how soon it would answer more.
+    fn request_blocks(
+        &mut self,
+        core: &Core,
+        peer: &Peer,
+        id: SupplierId,
+        wire: &mut Wire<'_>,
+        budget: usize,
+        now: Time,
+    ) {
+        let mean_block = core.byte_length() / core.length().max(1);
+        let wanted = self.requests.room(mean_block);
+        let room = wanted.min(budget);
+        let available = Available::new(peer);
+        self.request_seeks(core, id, &available, wire, now);
+        for claim in self.claim(core, id, &available, room, now) {
+            self.request_block(core, claim, wire, now);
+        }
+        let unknown = available.into_unknown();
+        self.want(unknown, wire);
+        let pace = self.requests.pace();
+        let outlook = pace.outlook(self.requests.len(), mean_block);
+        core.supply().expect(id, outlook);
+        let is_cut = room < wanted && self.requests.room(mean_block) == wanted - room;
+        self.is_short = is_cut && core.supply().is_wanting();
+    }
+
+    /// Claims blocks, and leaves those that somebody waits for to faster peers for a while.
+    fn claim(
+        &mut self,
+        core: &Core,
+        id: SupplierId,
+        available: &Available<'_>,
+        room: usize,
+        now: Time,
+    ) -> Vec<Claim> {
+        if self.patient_until.is_some_and(|until| until <= now) {
+            self.patient_until = None;
+            return core.supply().claim(id, available, room);
+        }
+        let claims = core.supply().claim_patiently(id, available, room);
+        let until = claims.left_for.map(|time| now + time);
+        // What was left first is not left for longer.
+        self.patient_until = until.map(|until| self.patient_until.unwrap_or(until).min(until));
+        claims.taken
     }
 
     /// Asks for the next step to the peer's fork.

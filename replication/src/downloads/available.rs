@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::RwLockReadGuard;
 
 use ferrocore_log::supply::Availability;
 
@@ -11,19 +12,24 @@ use crate::peer::{Peer, RemoteBlocks};
 
 /// The blocks that a peer is known to have.
 pub(super) struct Available<'a> {
-    blocks: &'a RemoteBlocks,
+    blocks: RwLockReadGuard<'a, RemoteBlocks>,
     length: u64,
     /// Batches with wanted blocks that the peer did not speak about.
-    pub(super) unknown: RefCell<BTreeSet<u64>>,
+    unknown: RefCell<BTreeSet<u64>>,
 }
 
 impl<'a> Available<'a> {
     pub(super) fn new(peer: &'a Peer) -> Self {
         Self {
-            blocks: &peer.blocks,
+            blocks: peer.blocks.read(),
             length: peer.sync.length,
             unknown: RefCell::default(),
         }
+    }
+
+    /// Batches with wanted blocks that the peer did not speak about.
+    pub(super) fn into_unknown(self) -> BTreeSet<u64> {
+        self.unknown.into_inner()
     }
 
     fn note_unknown(&self, gap: Range<u64>) {

@@ -1,6 +1,8 @@
 //! Two connections joined by a loop over virtual time.
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
+pub(crate) mod lines;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -77,7 +79,7 @@ impl End {
     }
 
     /// Whether there is nothing left to do before something new happens.
-    fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.arriving.is_empty()
             && self.connection.wants_frame()
             && !self.is_woken.load(Ordering::SeqCst)

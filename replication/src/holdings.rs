@@ -1,0 +1,61 @@
+//! What a peer has, where other channels of the core can look at it too.
+//!
+//! Knows sharing. Does not know how it is kept: that is [`RemoteBlocks`].
+
+use std::ops::Range;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use ferrocore_log::supply::Availability;
+
+use crate::messages::{self, BitfieldWords};
+use crate::peer::RemoteBlocks;
+
+/// The blocks of one peer. Only its own channel changes them; whoever shares them may look.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Holdings(Arc<RwLock<RemoteBlocks>>);
+
+impl Holdings {
+    /// The peer is on another history: it has said nothing about that one.
+    pub(crate) fn forget(&self) {
+        *self.write() = RemoteBlocks::default();
+    }
+
+    /// As [`RemoteBlocks::handle_range`].
+    pub(crate) fn handle_range(&self, range: messages::Range) {
+        self.write().handle_range(range);
+    }
+
+    /// As [`RemoteBlocks::handle_bitfield`].
+    pub(crate) fn handle_bitfield(&self, bitfield: &BitfieldWords) {
+        self.write().handle_bitfield(bitfield);
+    }
+
+    /// As [`RemoteBlocks::deny`].
+    pub(crate) fn deny(&self, index: u64) -> bool {
+        self.write().deny(index)
+    }
+
+    /// As [`RemoteBlocks::has_all`].
+    pub(crate) fn has_all(&self, range: Range<u64>) -> bool {
+        self.read().has_all(range)
+    }
+
+    /// To look at for a moment; not to be kept while they are changed.
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, RemoteBlocks> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, RemoteBlocks> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Availability for Holdings {
+    fn next_available(&self, range: Range<u64>) -> Option<u64> {
+        self.read().next(range)
+    }
+
+    fn has_all(&self, range: Range<u64>) -> bool {
+        self.read().has_all(range)
+    }
+}
