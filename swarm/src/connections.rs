@@ -110,6 +110,11 @@ impl<Id: Copy + PartialEq> Connections<Id> {
         self.by_key.get(remote_key).map(|entry| entry.candidate.id)
     }
 
+    /// Our key.
+    pub fn our_key(&self) -> PublicKey {
+        self.our_key
+    }
+
     /// How many peers are connected.
     pub fn len(&self) -> usize {
         self.by_key.len()

@@ -26,3 +26,52 @@ pub const CROSSING_WINDOW: Duration = Duration::from_secs(10);
 pub const REPEAT_WINDOW: Duration = Duration::from_secs(2);
 
 const _: () = assert!(REPEAT_WINDOW.as_secs() <= CROSSING_WINDOW.as_secs());
+
+/// Peers remembered at once, connected or not. Whoever is found beyond that is left out until others are forgotten.
+pub const PEERS_KNOWN_MAX: usize = 1024;
+
+/// Most connections that peers may open to us; more are closed at once.
+pub const INBOUND_MAX: usize = 256;
+
+/// An explicit peer is dialled out of turn while it failed less often than this (`hyperswarm` `_attemptClientConnections`).
+pub const EXPLICIT_ATTEMPTS_MAX: u32 = 5;
+
+/// Addresses of one peer that are tried; a lookup that names more is cut.
+pub const ADDRESSES_MAX: usize = 8;
+
+/// How long all of one dial may take, whatever its paths.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long one address may take to accept a TCP connection.
+pub const TCP_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a peer may take for its part of the handshake.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection on which nothing came for this long is dead: peers send keepalives every 5 s.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Most inbound connections of one transport whose handshake is not done; more wait to be accepted.
+pub const HALF_OPEN_MAX: usize = 32;
+
+/// The pause after the system could not accept a connection.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a topic is looked up and announced again (`REFRESH_INTERVAL`), and what is added at random
+/// (`RANDOM_JITTER`).
+pub const REFRESH_INTERVAL: Duration = Duration::from_secs(600);
+
+/// See [`REFRESH_INTERVAL`].
+pub const REFRESH_JITTER: Duration = Duration::from_secs(120);
+
+/// How soon a lookup or announcement that failed is tried again, doubling up to [`REFRESH_INTERVAL`].
+pub const REFRESH_RETRY: Duration = Duration::from_secs(5);
+
+/// How long leaving a topic may take to tell others.
+pub const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Peers that wait to be looked at, of all discoveries together; a discovery that finds more waits.
+pub const FOUND_QUEUED_MAX: usize = 64;
+
+/// Events that wait for one subscriber; it misses the oldest beyond that.
+pub const EVENTS_MAX: usize = 512;

@@ -148,6 +148,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> SecretStream<T> {
 }
 
 impl<T> SecretStream<T> {
+    /// The same over what `wrap` makes of the stream below, which must carry the same bytes.
+    pub fn map_io<U>(self, wrap: impl FnOnce(T) -> U) -> SecretStream<U> {
+        SecretStream {
+            io: wrap(self.io),
+            keys: self.keys,
+            outgoing: self.outgoing,
+            incoming: self.incoming,
+            options: self.options,
+            header_deadline: self.header_deadline,
+        }
+    }
+
     /// The two directions over the halves that `split` makes of the stream below, writing half first.
     pub fn split_with<W, R>(self, split: impl FnOnce(T) -> (W, R)) -> (Sender<W>, Receiver<R>) {
         let (writer, reader) = split(self.io);

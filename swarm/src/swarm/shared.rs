@@ -1,0 +1,328 @@
+//! What the tasks of a swarm share, behind one short lock.
+//! Knows the roster, the topics and the open connections. Does not know tasks: those are `driver` and `topics`.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ferrocore_primitives::sign::{KeyPair, PublicKey};
+use ferrocore_primitives::time::Time;
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::time::Instant;
+
+use super::events::{PeerState, PeerStatus, Status, SwarmEvent};
+use super::topics::Joined;
+use super::{Connection, ConnectionInfo, Firewall};
+use crate::Topic;
+use crate::connections::{Candidate, Verdict};
+use crate::discovery::{Discovery, Found};
+use crate::limits::{EVENTS_MAX, FOUND_QUEUED_MAX, INBOUND_MAX};
+use crate::link::{Carried, Control, Link};
+use crate::peer_info::PeerInfo;
+use crate::roster::{ConnectionId, Roster, RosterLimits};
+use crate::target::PeerId;
+use crate::transport::{Established, Transport};
+
+pub(super) struct Shared {
+    pub(super) key_pair: KeyPair,
+    pub(super) transports: Vec<Arc<dyn Transport>>,
+    pub(super) discoveries: Vec<Arc<dyn Discovery>>,
+    pub(super) firewall: Option<Firewall>,
+    pub(super) events: broadcast::Sender<SwarmEvent>,
+    /// Wakes the driver.
+    pub(super) wake: Notify,
+    /// Changes whenever a flush may be over.
+    pub(super) progress: watch::Sender<()>,
+    pub(super) state: Mutex<State>,
+    pub(super) found: mpsc::Sender<Found>,
+    /// Those found who have not reached the roster.
+    pub(super) found_waiting: Arc<AtomicUsize>,
+    pub(super) inbound: mpsc::Sender<Established>,
+    out: mpsc::Sender<Connection>,
+    started: Instant,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) roster: Roster,
+    pub(super) topics: HashMap<Topic, Joined>,
+    pub(super) next_id: u64,
+    open: HashMap<ConnectionId, Open>,
+    failures: HashMap<PeerId, String>,
+    is_shut_down: bool,
+}
+
+struct Open {
+    info: ConnectionInfo,
+    control: Arc<Control>,
+}
+
+/// What the driver takes from.
+pub(super) struct Queues {
+    pub(super) found: mpsc::Receiver<Found>,
+    pub(super) inbound: mpsc::Receiver<Established>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        key_pair: KeyPair,
+        limits: RosterLimits,
+        seed: u64,
+        out: mpsc::Sender<Connection>,
+    ) -> (Self, Queues) {
+        let (found, found_queue) = mpsc::channel(FOUND_QUEUED_MAX);
+        let (inbound, inbound_queue) = mpsc::channel(INBOUND_MAX);
+        let state = State {
+            roster: Roster::new(key_pair.public_key(), limits, seed),
+            topics: HashMap::new(),
+            next_id: 0,
+            open: HashMap::new(),
+            failures: HashMap::new(),
+            is_shut_down: false,
+        };
+        let shared = Self {
+            key_pair,
+            transports: Vec::new(),
+            discoveries: Vec::new(),
+            firewall: None,
+            events: broadcast::Sender::new(EVENTS_MAX),
+            wake: Notify::new(),
+            progress: watch::Sender::new(()),
+            state: Mutex::new(state),
+            found,
+            found_waiting: Arc::default(),
+            inbound,
+            out,
+            started: Instant::now(),
+        };
+        let queues = Queues {
+            found: found_queue,
+            inbound: inbound_queue,
+        };
+        (shared, queues)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the roster, and lets the driver see to what follows.
+    pub(super) fn with_roster<T>(&self, change: impl FnOnce(&mut Roster, Time) -> T) -> T {
+        let changed = change(&mut self.lock().roster, self.now());
+        self.stir();
+        changed
+    }
+
+    pub(super) fn stir(&self) {
+        self.wake.notify_one();
+        self.progress.send_replace(());
+    }
+
+    pub(super) fn tell(&self, event: SwarmEvent) {
+        tracing::debug!(?event, "swarm");
+        self.events.send(event).ok();
+    }
+
+    pub(super) fn now(&self) -> Time {
+        Time::ZERO + self.started.elapsed()
+    }
+
+    pub(super) fn instant(&self, time: Time) -> Instant {
+        self.started + time.saturating_since(Time::ZERO)
+    }
+
+    /// Whether a key may connect. Who is refused by the firewall is banned.
+    pub(super) fn admits(&self, key: &PublicKey) -> bool {
+        if *key == self.key_pair.public_key() || self.lock().roster.is_banned(key) {
+            return false;
+        }
+        let is_refused = self.firewall.as_ref().is_some_and(|refuses| refuses(key));
+        if is_refused {
+            self.ban(*key, true);
+        }
+        !is_refused
+    }
+
+    pub(super) fn ban(&self, key: PublicKey, is_banned: bool) {
+        let closed = self.with_roster(|roster, _| roster.ban(key, is_banned));
+        if let Some(id) = closed {
+            self.hang_up(id);
+        }
+        if is_banned {
+            self.tell(SwarmEvent::Banned(key));
+        }
+    }
+
+    /// Enters a connection, and gives it out if it stays.
+    pub(super) fn enter(self: &Arc<Self>, connection: Established, dialled: Option<&PeerId>) {
+        let info = ConnectionInfo {
+            id: self.next_id(),
+            remote_key: connection.stream.remote_public_key(),
+            is_initiator: connection.stream.is_initiator(),
+            via: connection.via,
+            address: connection.address,
+        };
+        let candidate = Candidate {
+            id: info.id,
+            remote_key: info.remote_key,
+            is_initiator: info.is_initiator,
+            handshake_hash: *connection.stream.handshake_hash(),
+        };
+        let verdict = self.with_roster(|roster, now| match dialled {
+            Some(peer) => Some(roster.dialled(peer, candidate, now)),
+            None => roster.accepted(candidate, now),
+        });
+        match verdict {
+            Some(Verdict::Only) => self.give_out(connection, info),
+            Some(Verdict::Replaces(older)) => {
+                self.hang_up(older);
+                self.tell(SwarmEvent::Duplicate {
+                    remote_key: info.remote_key,
+                    kept: info.id,
+                });
+                self.give_out(connection, info);
+            }
+            Some(Verdict::Duplicate(kept)) => self.tell(SwarmEvent::Duplicate {
+                remote_key: info.remote_key,
+                kept,
+            }),
+            Some(Verdict::Ourselves) | None => {}
+        }
+    }
+
+    fn give_out(self: &Arc<Self>, connection: Established, info: ConnectionInfo) {
+        let control = Arc::new(Control::default());
+        let weak = Arc::downgrade(self);
+        let on_drop = move || {
+            if let Some(shared) = weak.upgrade() {
+                shared.closed(&info);
+            }
+        };
+        let link_control = Arc::clone(&control);
+        let stream = connection
+            .stream
+            .map_io(|io| Link::new(io, link_control, on_drop));
+        let open = Open { info, control };
+        let topics = {
+            let mut state = self.lock();
+            state.open.insert(info.id, open);
+            state.roster.topics_of(&info.remote_key)
+        };
+        self.tell(SwarmEvent::Connected(info));
+        let connection = Connection {
+            stream,
+            info,
+            topics,
+        };
+        // Whom nobody takes is let go: dropping the connection enters its end.
+        self.out.try_send(connection).ok();
+        self.progress.send_replace(());
+    }
+
+    /// Ends a connection that was given out.
+    fn hang_up(&self, id: ConnectionId) {
+        let state = self.lock();
+        if let Some(open) = state.open.get(&id) {
+            open.control.close();
+        }
+    }
+
+    fn closed(&self, info: &ConnectionInfo) {
+        let mut state = self.lock();
+        state.open.remove(&info.id);
+        state.roster.closed(info.id, self.now());
+        drop(state);
+        self.tell(SwarmEvent::Disconnected(*info));
+        self.stir();
+    }
+
+    pub(super) fn note_failure(&self, peer: &PeerId, reason: String) {
+        let mut state = self.lock();
+        let known: HashSet<PeerId> = state.roster.peers().map(|(id, _)| id.clone()).collect();
+        state.failures.retain(|id, _| known.contains(id));
+        state.failures.insert(peer.clone(), reason);
+    }
+
+    fn next_id(&self) -> ConnectionId {
+        let mut state = self.lock();
+        state.next_id += 1;
+        ConnectionId(state.next_id)
+    }
+
+    pub(super) fn carried(&self, id: ConnectionId) -> Option<Carried> {
+        let state = self.lock();
+        state.open.get(&id).map(|open| open.control.carried())
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let state = self.lock();
+        let peers = state.roster.peers().map(|(id, info)| PeerStatus {
+            peer: id.clone(),
+            attempts: info.attempts(),
+            priority: info.priority(),
+            state: peer_state(info, state.roster.is_dialling(id)),
+            last_failure: state.failures.get(id).cloned(),
+        });
+        Status {
+            topics: state.topics.values().map(Joined::status).collect(),
+            peers: peers.collect(),
+            connections: state.open.values().map(|open| open.info).collect(),
+        }
+    }
+
+    /// Waits for lookups, and then for those found.
+    pub(super) async fn flush(&self) {
+        let mut progress = self.progress.subscribe();
+        let found_all = || self.found_waiting.load(Ordering::SeqCst) == 0;
+        while !(found_all() && self.lock().topics.values().all(Joined::is_settled)) {
+            progress.changed().await.ok();
+        }
+        let pending = self.lock().roster.pending();
+        while !self.is_tried(&pending) {
+            progress.changed().await.ok();
+        }
+    }
+
+    /// Whether none of these still waits, but for want of room.
+    fn is_tried(&self, peers: &HashSet<PeerId>) -> bool {
+        let state = self.lock();
+        let still = state.roster.pending();
+        let dialling = |id: &PeerId| state.roster.is_dialling(id);
+        let is_full = !state.roster.has_room() && !still.iter().any(dialling);
+        state.is_shut_down || is_full || peers.is_disjoint(&still)
+    }
+
+    pub(super) fn shut_down(&self) {
+        let mut state = self.lock();
+        state.is_shut_down = true;
+        state.topics.clear();
+        for open in state.open.values() {
+            open.control.close();
+        }
+        drop(state);
+        self.stir();
+    }
+}
+
+fn peer_state(info: &PeerInfo, is_dialling: bool) -> PeerState {
+    match info {
+        _ if is_dialling => PeerState::Dialling,
+        info if info.banned => PeerState::Banned,
+        info if info.queued => PeerState::Queued,
+        info if info.waiting => PeerState::Waiting,
+        _ => PeerState::Idle,
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.info.fmt(f)
+    }
+}

@@ -1,0 +1,277 @@
+//! Topics: who joined them, and the lookups that go on meanwhile.
+//! Knows sessions, refreshes and pauses. Does not know how a discovery finds anybody.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferrocore_primitives::random;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+
+use super::JoinOptions;
+use super::events::{SearchState, SwarmEvent, TopicStatus};
+use super::shared::Shared;
+use crate::Topic;
+use crate::discovery::{Discovery, DiscoveryError, Finder, Interest};
+use crate::limits::{LEAVE_TIMEOUT, REFRESH_INTERVAL, REFRESH_JITTER, REFRESH_RETRY};
+use crate::rng::Rng;
+
+/// A topic that at least one session holds.
+pub(super) struct Joined {
+    topic: Topic,
+    sessions: HashMap<u64, JoinOptions>,
+    /// Changed, every search starts anew: at another interest, or another number, which counts the calls for a refresh.
+    wanted: watch::Sender<(Interest, u64)>,
+    /// What each search came to, for the number it was asked for.
+    searches: HashMap<&'static str, (SearchState, u64)>,
+    tasks: Vec<AbortHandle>,
+    /// For the tasks of leaving it, which may begin where there is no runtime.
+    runtime: Handle,
+}
+
+impl Joined {
+    fn interest(sessions: &HashMap<u64, JoinOptions>) -> Interest {
+        Interest {
+            server: sessions.values().any(|session| session.server),
+            client: sessions.values().any(|session| session.client),
+        }
+    }
+
+    /// How many may be dialled who are found; `None` if nobody is to be found.
+    pub(super) fn client_limit(&self) -> Option<usize> {
+        let clients = self.sessions.values().filter(|session| session.client);
+        clients
+            .map(|session| session.limit.unwrap_or(usize::MAX))
+            .max()
+    }
+
+    /// Whether every search is done that was asked for.
+    pub(super) fn is_settled(&self) -> bool {
+        let (_, wanted) = *self.wanted.borrow();
+        let mut searches = self.searches.values();
+        searches.all(|(state, number)| *number == wanted && *state != SearchState::Searching)
+    }
+
+    pub(super) fn status(&self) -> TopicStatus {
+        let searches = self.searches.iter();
+        TopicStatus {
+            topic: self.topic,
+            interest: self.wanted.borrow().0,
+            searches: searches
+                .map(|(name, (state, _))| (*name, state.clone()))
+                .collect(),
+        }
+    }
+
+    /// Lets every search start anew.
+    fn restart(&self) {
+        let interest = Self::interest(&self.sessions);
+        self.wanted.send_modify(|(wanted, number)| {
+            *wanted = interest;
+            *number += 1;
+        });
+    }
+
+    fn restart_if_changed(&self) {
+        if self.wanted.borrow().0 != Self::interest(&self.sessions) {
+            self.restart();
+        }
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Shared {
+    /// Adds a session to a topic; the first one starts its searches.
+    pub(super) fn join(self: &Arc<Self>, topic: Topic, options: JoinOptions) -> u64 {
+        let mut state = self.lock();
+        state.next_id += 1;
+        let id = state.next_id;
+        if let Some(joined) = state.topics.get_mut(&topic) {
+            joined.sessions.insert(id, options);
+            joined.restart_if_changed();
+            return id;
+        }
+        let sessions = HashMap::from([(id, options)]);
+        let wanted = watch::Sender::new((Joined::interest(&sessions), 0));
+        let discoveries = self.discoveries.iter();
+        let tasks = discoveries.map(|discovery| {
+            let search = Search {
+                shared: Arc::clone(self),
+                discovery: Arc::clone(discovery),
+                topic,
+            };
+            tokio::spawn(search.run(wanted.subscribe())).abort_handle()
+        });
+        let tasks = tasks.collect();
+        let searches = self.discoveries.iter();
+        let searches = searches.map(|each| (each.name(), (SearchState::Searching, 0)));
+        let joined = Joined {
+            topic,
+            sessions,
+            wanted,
+            searches: searches.collect(),
+            tasks,
+            runtime: Handle::current(),
+        };
+        state.topics.insert(topic, joined);
+        id
+    }
+
+    /// Ends a session; after the last one of its topic, tells others.
+    pub(super) async fn leave(&self, topic: Topic, session: u64) {
+        if self.end_session(topic, session).is_some() {
+            self.take_back(topic).await;
+        }
+    }
+
+    /// As [`leave`](Self::leave), without waiting.
+    pub(super) fn leave_later(self: &Arc<Self>, topic: Topic, session: u64) {
+        if let Some(runtime) = self.end_session(topic, session) {
+            let shared = Arc::clone(self);
+            runtime.spawn(async move { shared.take_back(topic).await });
+        }
+    }
+
+    /// Leaves every topic, whoever holds it.
+    pub(super) async fn leave_all(&self) {
+        let topics: Vec<Topic> = {
+            let mut state = self.lock();
+            let topics = std::mem::take(&mut state.topics);
+            topics.into_keys().collect()
+        };
+        let leaving = async {
+            for topic in topics {
+                self.take_back(topic).await;
+            }
+        };
+        timeout(LEAVE_TIMEOUT, leaving).await.ok();
+    }
+
+    /// Looks everything up and announces it now.
+    pub(super) fn refresh(&self) {
+        for joined in self.lock().topics.values() {
+            joined.restart();
+        }
+    }
+
+    /// Returns where to go on if it was the topic's last session.
+    fn end_session(&self, topic: Topic, session: u64) -> Option<Handle> {
+        let mut state = self.lock();
+        let joined = state.topics.get_mut(&topic)?;
+        joined.sessions.remove(&session)?;
+        if !joined.sessions.is_empty() {
+            joined.restart_if_changed();
+            return None;
+        }
+        let joined = state.topics.remove(&topic)?;
+        state.roster.leave_topic(&topic);
+        Some(joined.runtime.clone())
+    }
+
+    async fn take_back(&self, topic: Topic) {
+        for discovery in &self.discoveries {
+            // Joined again meanwhile, it is announced again.
+            if !self.lock().topics.contains_key(&topic) {
+                timeout(LEAVE_TIMEOUT, discovery.leave(topic)).await.ok();
+            }
+        }
+        self.stir();
+    }
+}
+
+/// One discovery of one topic.
+struct Search {
+    shared: Arc<Shared>,
+    discovery: Arc<dyn Discovery>,
+    topic: Topic,
+}
+
+impl Search {
+    /// Searches again and again; ends only by being aborted.
+    async fn run(self, mut wanted: watch::Receiver<(Interest, u64)>) {
+        let mut rng = Rng::new(random::u64());
+        let mut retry = REFRESH_RETRY;
+        loop {
+            let (interest, number) = *wanted.borrow_and_update();
+            self.note(SearchState::Searching, number);
+            let finder = self.finder();
+            let searched = tokio::select! {
+                searched = self.discovery.refresh(interest, finder) => searched,
+                changed = wanted.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
+            };
+            let pause = match searched {
+                Ok(()) => {
+                    retry = REFRESH_RETRY;
+                    REFRESH_INTERVAL + rng.up_to(REFRESH_JITTER)
+                }
+                Err(_) => {
+                    let pause = retry;
+                    retry = (retry * 2).min(REFRESH_INTERVAL);
+                    pause
+                }
+            };
+            self.tell(searched, number, pause);
+            tokio::select! {
+                () = sleep(pause) => {}
+                changed = wanted.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    fn finder(&self) -> Finder {
+        let (sender, waiting) = (self.shared.found.clone(), self.shared.found_waiting.clone());
+        Finder::new(self.topic, self.discovery.name(), sender, waiting)
+    }
+
+    fn tell(&self, searched: Result<(), DiscoveryError>, number: u64, retry_in: Duration) {
+        let (topic, discovery) = (self.topic, self.discovery.name());
+        match searched {
+            Ok(()) => {
+                self.note(SearchState::Done, number);
+                self.shared.tell(SwarmEvent::Searched { topic, discovery });
+            }
+            Err(DiscoveryError(reason)) => {
+                self.note(SearchState::Failed(reason.clone()), number);
+                self.shared.tell(SwarmEvent::SearchFailed {
+                    topic,
+                    discovery,
+                    reason,
+                    retry_in,
+                });
+            }
+        }
+    }
+
+    fn note(&self, search: SearchState, number: u64) {
+        if search == SearchState::Searching {
+            let (topic, discovery) = (self.topic, self.discovery.name());
+            self.shared.tell(SwarmEvent::Searching { topic, discovery });
+        }
+        if let Some(joined) = self.shared.lock().topics.get_mut(&self.topic) {
+            joined
+                .searches
+                .insert(self.discovery.name(), (search, number));
+        }
+        self.shared.progress.send_replace(());
+    }
+}
+
+impl fmt::Debug for Joined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.status().fmt(f)
+    }
+}

@@ -1,0 +1,529 @@
+//! Swarms over memory transports, on virtual time.
+//!
+//! Goal: whoever is on a topic is found, dialled, tried again and kept once, within the limits. Method: several swarms in one
+//! process; tokio's clock is paused, so that backoffs of minutes cost nothing.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ferrocore_primitives::sign::{KeyPair, PublicKey};
+use ferrocore_swarm::discovery::{Discovery, DiscoveryError, Finder, Interest, StaticList};
+use ferrocore_swarm::transport::BoxFuture;
+use ferrocore_swarm::transport::memory::{Memory, MemoryNetwork};
+use ferrocore_swarm::{
+    Connection, Connections, JoinOptions, PeerId, PeerState, Swarm, SwarmBuilder, SwarmEvent,
+    Target, Topic,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+fn topic() -> Topic {
+    Topic::from_name("test")
+}
+
+/// A tracker: whoever serves a topic is found by whoever looks it up afterwards.
+#[derive(Clone, Default)]
+struct Tracker {
+    members: Arc<Mutex<HashMap<Topic, Members>>>,
+}
+
+/// Keys, and the numbers of their hosts.
+type Members = BTreeSet<(PublicKey, u64)>;
+
+struct Tracking {
+    tracker: Tracker,
+    key: PublicKey,
+    number: u64,
+}
+
+impl Discovery for Tracking {
+    fn name(&self) -> &'static str {
+        "tracker"
+    }
+
+    fn refresh<'a>(
+        &'a self,
+        interest: Interest,
+        finder: Finder,
+    ) -> BoxFuture<'a, Result<(), DiscoveryError>> {
+        Box::pin(async move {
+            let members = {
+                let mut topics = self.tracker.members.lock().unwrap();
+                let members = topics.entry(finder.topic()).or_default();
+                match interest.server {
+                    true => members.insert((self.key, self.number)),
+                    false => members.remove(&(self.key, self.number)),
+                };
+                members.clone()
+            };
+            for (key, number) in members.into_iter().filter(|_| interest.client) {
+                let addresses = vec![ferrocore_swarm::Address::Memory(number)];
+                let id = PeerId::Key(key);
+                finder.found(Target { id, addresses }).await;
+            }
+            Ok(())
+        })
+    }
+
+    fn leave<'a>(&'a self, topic: Topic) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let mut topics = self.tracker.members.lock().unwrap();
+            topics
+                .entry(topic)
+                .or_default()
+                .remove(&(self.key, self.number));
+        })
+    }
+}
+
+#[derive(Default)]
+struct World {
+    network: MemoryNetwork,
+    tracker: Tracker,
+    hosts: u64,
+}
+
+impl World {
+    /// A swarm on the tracker.
+    fn swarm(&mut self) -> SwarmBuilder {
+        let key_pair = KeyPair::generate();
+        let host = self.host();
+        self.hosts += 1;
+        let tracking = Tracking {
+            tracker: self.tracker.clone(),
+            key: key_pair.public_key(),
+            number: self.hosts - 1,
+        };
+        Swarm::builder()
+            .key_pair(key_pair)
+            .transport(host)
+            .discovery(tracking)
+    }
+
+    fn host(&self) -> Memory {
+        self.network.host(self.hosts)
+    }
+}
+
+fn named(host: &Memory) -> Target {
+    Target {
+        id: PeerId::Name(host.address().to_string().into()),
+        addresses: vec![host.address()],
+    }
+}
+
+async fn soon<T>(wait: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, wait).await.expect("it comes in time")
+}
+
+/// Keeps connections open, and says which are.
+fn keep(mut connections: Connections) -> Arc<Mutex<Vec<[u8; 64]>>> {
+    let open = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&open);
+    tokio::spawn(async move {
+        while let Some(connection) = connections.next().await {
+            let hash = *connection.stream.handshake_hash();
+            kept.lock().unwrap().push(hash);
+            let kept = Arc::clone(&kept);
+            tokio::spawn(async move {
+                let (_sender, mut receiver) = connection.stream.split();
+                while let Ok(Some(_)) = receiver.recv().await {}
+                kept.lock().unwrap().retain(|each| *each != hash);
+            });
+        }
+    });
+    open
+}
+
+async fn echo(connection: Connection, word: &'static [u8]) -> Vec<u8> {
+    let (mut sender, mut receiver) = connection.stream.split();
+    sender.send(&[word]).await.unwrap();
+    sender.flush().await.unwrap();
+    receiver.recv().await.unwrap().unwrap().to_vec()
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_of_a_topic_meet_and_talk() {
+    let mut world = World::default();
+    let (alice, mut to_alice) = world.swarm().open();
+    let (bob, mut to_bob) = world.swarm().open();
+    let _serving = alice.join(
+        topic(),
+        JoinOptions {
+            client: false,
+            ..Default::default()
+        },
+    );
+    soon(alice.flush()).await;
+    let _looking = bob.join(
+        topic(),
+        JoinOptions {
+            server: false,
+            ..Default::default()
+        },
+    );
+    soon(bob.flush()).await;
+    let (at_alice, at_bob) = (
+        soon(to_alice.next()).await.unwrap(),
+        soon(to_bob.next()).await.unwrap(),
+    );
+    assert_eq!(at_bob.topics, [topic()]);
+    assert!(at_bob.info.is_initiator && !at_alice.info.is_initiator);
+    assert_eq!(at_alice.info.remote_key, bob.public_key());
+    let (id, swarm) = (at_bob.info.id, bob.clone());
+    let (heard, answer) = tokio::join!(echo(at_alice, b"hello"), echo(at_bob, b"hi"));
+    assert_eq!(
+        (heard.as_slice(), answer.as_slice()),
+        (b"hi".as_slice(), b"hello".as_slice())
+    );
+    assert!(swarm.carried(id).is_none(), "it was dropped");
+}
+
+/// Goal: however two dials cross, one connection stays, the same on both sides, and nobody is dialled again. Method: two
+/// swarms that know each other by address alone dial at once, 200 times, as the larger key and as the smaller; 100 of them
+/// know each other's key.
+#[tokio::test(start_paused = true)]
+async fn of_crossing_dials_both_sides_keep_the_same_one() {
+    let mut crossed = 0;
+    for round in 0..200 {
+        let network = MemoryNetwork::default();
+        let hosts = [network.host(1), network.host(2)];
+        let keys = [KeyPair::generate(), KeyPair::generate()];
+        let targets: Vec<Target> = hosts
+            .iter()
+            .zip(&keys)
+            .map(|(host, keys)| match round % 2 {
+                0 => named(host),
+                _ => Target {
+                    id: keys.public_key().into(),
+                    addresses: vec![host.address()],
+                },
+            })
+            .collect();
+        let [first, second] = hosts;
+        let [first_keys, second_keys] = keys;
+        let open = |host, key_pair, target: &Target| {
+            let list = StaticList::new([target.clone()]);
+            Swarm::builder()
+                .transport(host)
+                .key_pair(key_pair)
+                .discovery(list)
+                .seed(round)
+                .open()
+        };
+        let (first, to_first) = open(first, first_keys, &targets[1]);
+        let (second, to_second) = open(second, second_keys, &targets[0]);
+        let mut events = first.events();
+        let (at_first, at_second) = (keep(to_first), keep(to_second));
+        let _sessions = [&first, &second].map(|swarm| swarm.join(topic(), JoinOptions::default()));
+        // Long enough for every backoff but the longest.
+        sleep(Duration::from_secs(60)).await;
+        let open = at_first.lock().unwrap().clone();
+        assert_eq!(open.len(), 1, "round {round}");
+        assert_eq!(open, *at_second.lock().unwrap(), "round {round}");
+        assert_eq!(first.status().connections.len(), 1);
+        assert_eq!(second.status().connections.len(), 1);
+        let mut opened = 0;
+        while let Ok(Some(event)) = timeout(Duration::ZERO, events.next()).await {
+            opened += usize::from(matches!(event, SwarmEvent::Connected(_)));
+            crossed += usize::from(matches!(event, SwarmEvent::Duplicate { .. }));
+        }
+        assert!(opened <= 2, "round {round}: {opened} connections");
+    }
+    assert!(crossed >= 100, "only {crossed} dials crossed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn peers_sought_are_limited_and_so_are_dials() {
+    let mut world = World::default();
+    let mut others = Vec::new();
+    for _ in 0..100 {
+        let (swarm, connections) = world.swarm().open();
+        let session = swarm.join(
+            topic(),
+            JoinOptions {
+                client: false,
+                ..Default::default()
+            },
+        );
+        soon(swarm.flush()).await;
+        others.push((keep(connections), session, swarm));
+    }
+    let (swarm, connections) = world.swarm().open();
+    let mut events = swarm.events();
+    let open = keep(connections);
+    let _session = swarm.join(topic(), JoinOptions::default());
+    soon(swarm.flush()).await;
+    assert_eq!(open.lock().unwrap().len(), 64);
+    let (mut dialling, mut most) = (0_usize, 0);
+    while let Ok(Some(event)) = timeout(Duration::ZERO, events.next()).await {
+        match event {
+            SwarmEvent::Dialing { .. } => dialling += 1,
+            SwarmEvent::Connected(_) => dialling -= 1,
+            _ => {}
+        }
+        most = most.max(dialling);
+    }
+    assert_eq!(most, 3);
+    // Who leaves makes room.
+    others.truncate(50);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(open.lock().unwrap().len(), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_on_a_topic_holds() {
+    let mut world = World::default();
+    let mut others = Vec::new();
+    for _ in 0..10 {
+        let (swarm, connections) = world.swarm().open();
+        let session = swarm.join(
+            topic(),
+            JoinOptions {
+                client: false,
+                ..Default::default()
+            },
+        );
+        soon(swarm.flush()).await;
+        others.push((keep(connections), session, swarm));
+    }
+    let (swarm, connections) = world.swarm().open();
+    let open = keep(connections);
+    let _session = swarm.join(
+        topic(),
+        JoinOptions {
+            limit: Some(4),
+            ..Default::default()
+        },
+    );
+    soon(swarm.flush()).await;
+    assert_eq!(open.lock().unwrap().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_peer_is_dialled_again() {
+    let mut world = World::default();
+    let (alice, mut to_alice) = world.swarm().open();
+    let (bob, mut to_bob) = world.swarm().open();
+    let _serving = alice.join(
+        topic(),
+        JoinOptions {
+            client: false,
+            ..Default::default()
+        },
+    );
+    soon(alice.flush()).await;
+    let _looking = bob.join(
+        topic(),
+        JoinOptions {
+            server: false,
+            ..Default::default()
+        },
+    );
+    let first = soon(to_bob.next()).await.unwrap();
+    sleep(Duration::from_secs(20)).await;
+    let lost = Instant::now();
+    drop((first, soon(to_alice.next()).await));
+    let second = soon(to_bob.next()).await.unwrap();
+    assert!(second.info.is_initiator);
+    let waited = lost.elapsed().as_secs_f64();
+    assert!((0.6..2.7).contains(&waited), "{waited} s");
+}
+
+/// Goal: a peer that cannot be reached is tried as often as the tiers say, and then left alone until it is found again.
+#[tokio::test(start_paused = true)]
+async fn who_cannot_be_reached_is_given_up_until_found_again() {
+    let network = MemoryNetwork::default();
+    let nobody = named(&network.host(7));
+    let list = StaticList::new([nobody.clone()]);
+    let (swarm, _connections) = Swarm::builder()
+        .transport(network.host(1))
+        .discovery(list)
+        .open();
+    let mut events = swarm.events();
+    let _session = swarm.join(topic(), JoinOptions::default());
+    sleep(Duration::from_secs(300)).await;
+    let mut failed = 0;
+    let mut last_retry = None;
+    while let Ok(Some(event)) = timeout(Duration::ZERO, events.next()).await {
+        if let SwarmEvent::DialFailed { peer, retry, .. } = event {
+            assert_eq!(peer, nobody.id);
+            failed += 1;
+            last_retry = retry;
+        }
+    }
+    assert_eq!((failed, last_retry), (4, None));
+    assert!(swarm.status().peers.is_empty(), "it is forgotten");
+    // Another lookup.
+    while !matches!(
+        soon(events.next()).await,
+        Some(SwarmEvent::DialFailed { .. })
+    ) {}
+    assert_eq!(swarm.status().peers[0].state, PeerState::Waiting);
+    assert!(swarm.status().peers[0].last_failure.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_explicit_peer_needs_no_topic() {
+    let network = MemoryNetwork::default();
+    let host = network.host(1);
+    let target = named(&host);
+    let (alice, to_alice) = Swarm::builder().transport(host).open();
+    let _kept = keep(to_alice);
+    // By key alone, through a discovery that knows where the key is: here, the list, under another topic.
+    let by_key = Target {
+        id: alice.public_key().into(),
+        ..target
+    };
+    let list = StaticList::new([by_key]);
+    let (bob, mut to_bob) = Swarm::builder()
+        .transport(network.host(2))
+        .discovery(list)
+        .open();
+    bob.join_peer(alice.public_key());
+    assert!(
+        timeout(Duration::from_secs(30), to_bob.next())
+            .await
+            .is_err(),
+        "nowhere to dial"
+    );
+    let session = bob.join(topic(), JoinOptions::default());
+    let connection = soon(to_bob.next()).await.unwrap();
+    drop(session);
+    drop(connection);
+    assert!(
+        soon(to_bob.next()).await.is_some(),
+        "it is dialled again without a topic"
+    );
+    bob.leave_peer(alice.public_key());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_firewall_bans_both_ways() {
+    let mut world = World::default();
+    let (eve, to_eve) = world.swarm().open();
+    let _kept = keep(to_eve);
+    let evil = eve.public_key();
+    let (alice, mut to_alice) = world.swarm().firewall(move |key| *key == evil).open();
+    let mut events = alice.events();
+    let _sessions = [&alice, &eve].map(|swarm| swarm.join(topic(), JoinOptions::default()));
+    let refused = timeout(Duration::from_secs(600), to_alice.next()).await;
+    assert!(refused.is_err());
+    let mut is_told = false;
+    while let Ok(Some(event)) = timeout(Duration::ZERO, events.next()).await {
+        is_told |= event == SwarmEvent::Banned(evil);
+    }
+    assert!(is_told);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ban_ends_the_connection_until_it_is_lifted() {
+    let mut world = World::default();
+    let (alice, to_alice) = world.swarm().open();
+    let (bob, to_bob) = world.swarm().open();
+    let (at_alice, at_bob) = (keep(to_alice), keep(to_bob));
+    let _sessions = [&alice, &bob].map(|swarm| swarm.join(topic(), JoinOptions::default()));
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(at_alice.lock().unwrap().len(), 1);
+    alice.ban(bob.public_key(), true);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(
+        (at_alice.lock().unwrap().len(), at_bob.lock().unwrap().len()),
+        (0, 0)
+    );
+    alice.ban(bob.public_key(), false);
+    // One of them looks the topic up again.
+    sleep(Duration::from_secs(800)).await;
+    assert_eq!(
+        (at_alice.lock().unwrap().len(), at_bob.lock().unwrap().len()),
+        (1, 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn inbound_connections_are_limited() {
+    let mut world = World::default();
+    let (alice, to_alice) = world.swarm().max_inbound(5).open();
+    let open = keep(to_alice);
+    let _serving = alice.join(
+        topic(),
+        JoinOptions {
+            client: false,
+            ..Default::default()
+        },
+    );
+    soon(alice.flush()).await;
+    let mut others = Vec::new();
+    for _ in 0..10 {
+        let (swarm, connections) = world.swarm().open();
+        let kept = keep(connections);
+        others.push((
+            swarm.join(
+                topic(),
+                JoinOptions {
+                    server: false,
+                    ..Default::default()
+                },
+            ),
+            kept,
+            swarm,
+        ));
+    }
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(open.lock().unwrap().len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaving_takes_the_announcement_back_and_dropping_does_too() {
+    let mut world = World::default();
+    let (alice, _to_alice) = world.swarm().open();
+    let members = || {
+        world
+            .tracker
+            .members
+            .lock()
+            .unwrap()
+            .get(&topic())
+            .map_or(0, BTreeSet::len)
+    };
+    let first = alice.join(topic(), JoinOptions::default());
+    let second = alice.join(
+        topic(),
+        JoinOptions {
+            server: false,
+            ..Default::default()
+        },
+    );
+    soon(alice.flush()).await;
+    assert_eq!(members(), 1);
+    first.leave().await;
+    soon(alice.flush()).await;
+    assert_eq!(members(), 0, "the other session does not serve");
+    assert_eq!(alice.status().topics.len(), 1);
+    drop(second);
+    assert!(alice.status().topics.is_empty());
+    let third = alice.join(topic(), JoinOptions::default());
+    soon(alice.flush()).await;
+    drop(third);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(members(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_swarm_that_closes_lets_go_of_everything() {
+    let mut world = World::default();
+    let (alice, to_alice) = world.swarm().open();
+    let (bob, to_bob) = world.swarm().open();
+    let (_at_alice, at_bob) = (keep(to_alice), keep(to_bob));
+    let _sessions = [&alice, &bob].map(|swarm| swarm.join(topic(), JoinOptions::default()));
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(at_bob.lock().unwrap().len(), 1);
+    alice.close().await;
+    drop(alice);
+    sleep(Duration::from_secs(1)).await;
+    assert!(at_bob.lock().unwrap().is_empty());
+    let tracker = world.tracker.members.lock().unwrap();
+    assert_eq!(tracker[&topic()].len(), 1);
+}
