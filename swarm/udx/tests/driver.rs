@@ -288,3 +288,97 @@ async fn ipv4_is_reached_from_an_ipv6_socket() {
         (&b"ho"[..], socket_b.local_addr())
     );
 }
+
+#[tokio::test]
+async fn a_stream_that_never_connects_times_out_whenever_a_socket_comes_or_goes() {
+    // The stream waits before the first socket, and the first socket closes before the deadline.
+    let udx = Udx::new();
+    let mut config = Config::default();
+    config.idle_timeout = Some(Duration::from_millis(300));
+    let early = udx.create_stream(1, config.clone()).unwrap();
+    let (first, second) = (bind(&udx), bind(&udx));
+    let late = udx.create_stream(2, config).unwrap();
+    late.listen(9);
+    let patient = udx.create_stream(3, Config::default()).unwrap();
+    patient.set_idle_timeout(Some(Duration::from_millis(300)));
+    within(first.close()).await;
+    for stream in [early, late, patient] {
+        assert_eq!(within(stream.closed()).await, Some(CloseReason::TimedOut));
+    }
+    assert_eq!(udx.stream_count(), 0);
+    drop(second);
+}
+
+#[tokio::test]
+async fn a_stream_outlives_the_socket_it_has_moved_from() {
+    // Goal: nothing of the stream stands in line at the socket that closes. Method: move and close at once.
+    for round in 0..20 {
+        let (a, b) = (Udx::new(), Udx::new());
+        let (first, second, socket_b) = (bind(&a), bind(&a), bind(&b));
+        let mut one = a.create_stream(1, Config::default()).unwrap();
+        let mut two = b.create_stream(2, Config::default()).unwrap();
+        one.connect(&first, 2, socket_b.local_addr()).unwrap();
+        two.connect(&socket_b, 1, first.local_addr()).unwrap();
+        one.write_all(&pattern(20_000 * round)).await.unwrap();
+        one.change_remote(&second, 2, socket_b.local_addr())
+            .unwrap();
+        two.change_remote(&socket_b, 1, second.local_addr())
+            .unwrap();
+        let reading = tokio::spawn(async move {
+            let mut read = Vec::new();
+            two.read_to_end(&mut read).await.unwrap();
+            read
+        });
+        within(first.close()).await;
+        within(one.shutdown()).await.unwrap();
+        assert!(within(reading).await.unwrap() == pattern(20_000 * round));
+    }
+}
+
+#[tokio::test]
+async fn a_relay_counts_what_it_passes_on_and_closes_when_its_peers_are_silent() {
+    let (relay, a, b) = (Udx::new(), Udx::new(), Udx::new());
+    let (middle, socket_a, socket_b) = (bind(&relay), bind(&a), bind(&b));
+    let mut config = Config::default();
+    config.idle_timeout = Some(Duration::from_secs(1));
+    let left = relay.create_stream(100, config.clone()).unwrap();
+    let right = relay.create_stream(200, config).unwrap();
+    left.listen(1);
+    right.listen(2);
+    left.relay_to(&right);
+    right.relay_to(&left);
+    let one = a.create_stream(1, Config::default()).unwrap();
+    let two = b.create_stream(2, Config::default()).unwrap();
+    one.connect(&socket_a, 100, middle.local_addr()).unwrap();
+    two.connect(&socket_b, 200, middle.local_addr()).unwrap();
+    let (left, right) = (left.handle(), right.handle());
+    one.send_message(Bytes::from_static(b"through")).unwrap();
+    while left.stats().packets_received == 0 {
+        tokio::task::yield_now().await; // the relay counts it, so it counts as heard
+    }
+    assert_eq!(within(left.closed()).await, Some(CloseReason::TimedOut));
+    assert_eq!(within(right.closed()).await, Some(CloseReason::TimedOut));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_datagrams_pass_in_one_call_where_the_system_can() {
+    let ((socket_a, mut a), (socket_b, mut b)) = pair(1).await;
+    if socket_a.segments_max() == 1 {
+        eprintln!("no segmentation offload here: skipped");
+        return;
+    }
+    let writing = tokio::spawn(async move {
+        a.write_all(&pattern(20_000_000)).await.unwrap();
+        a.shutdown().await.unwrap();
+    });
+    let mut read = Vec::new();
+    within(b.read_to_end(&mut read)).await.unwrap();
+    within(writing).await.unwrap();
+    let (sender, receiver) = (socket_a.stats(), socket_b.stats());
+    assert!(sender.datagrams_sent > 4 * sender.sends, "{sender:?}");
+    assert!(
+        receiver.datagrams_received > 4 * receiver.receives,
+        "{receiver:?}"
+    );
+}

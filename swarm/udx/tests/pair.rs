@@ -489,3 +489,17 @@ fn an_old_destroy_is_ignored_and_a_new_one_counts() {
     }
     assert_eq!(stream.close_reason(), Some(CloseReason::ResetByPeer));
 }
+
+#[test]
+fn what_a_relay_passes_on_puts_its_idle_timeout_off() {
+    let mut config = config();
+    config.idle_timeout = Some(Duration::from_secs(10));
+    let mut relay = Stream::new(Time::ZERO, 7, config);
+    let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
+    relay.note_relayed(at(9), 20);
+    relay.handle_timeout(at(12));
+    assert!(!relay.is_closed());
+    assert_eq!(relay.poll_timeout(), Some(at(19)));
+    relay.handle_timeout(at(19));
+    assert_eq!(relay.close_reason(), Some(CloseReason::TimedOut));
+}

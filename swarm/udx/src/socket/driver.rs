@@ -19,6 +19,7 @@ use super::buffers::{self, Bunch};
 use super::handle::Cell;
 use super::timers::TimerQueue;
 use super::udp::{Datagram, SocketShared};
+use crate::limits::DATAGRAM_LEN_MAX;
 use crate::packet::{Header, Kinds, Packet, readdress};
 use crate::stream::{CloseReason, Transmit};
 
@@ -42,6 +43,22 @@ struct CloseOnDrop(Arc<Semaphore>);
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.0.close();
+    }
+}
+
+impl Drop for Driver {
+    /// Streams that stand in line here but have moved on stand in line there; and another socket goes on keeping
+    /// the time of those that no socket carries yet.
+    fn drop(&mut self) {
+        let inbox = &self.shared.inbox;
+        for cell in inbox.finish().into_iter().chain(self.queue.drain(..)) {
+            cell.dequeued();
+            let socket = cell.lock().socket.clone();
+            if let Some(socket) = socket {
+                cell.submit_to(&socket.inbox);
+            }
+        }
+        self.shared.table.remove_socket(inbox);
     }
 }
 
@@ -72,6 +89,7 @@ impl Driver {
             self.handle_bunch(now, bunch)
         }) {
             Ok(_) => {
+                shared.counters.receives.fetch_add(1, Ordering::Relaxed);
                 self.receive_errors = 0;
                 Ok(true)
             }
@@ -130,6 +148,7 @@ impl Driver {
         }
         state.note_path(now, &self.shared, from);
         if let Some(destination) = state.relay_to.clone() {
+            state.stream.note_relayed(now, datagram.len());
             drop(state);
             match destination.upgrade() {
                 Some(destination) => self.relay(cell, &destination, datagram),
@@ -143,7 +162,7 @@ impl Driver {
         let socket = state.socket.clone();
         drop(state);
         match socket {
-            Some(socket) if !Arc::ptr_eq(&socket, &self.shared) => cell.submit_to(&socket),
+            Some(socket) if !Arc::ptr_eq(&socket, &self.shared) => cell.submit_to(&socket.inbox),
             _ => self.enqueue(cell),
         }
     }
@@ -180,8 +199,16 @@ impl Driver {
 
     /// Hands a datagram to the socket's owner.
     fn deliver(&mut self, data: &[u8], from: SocketAddr) {
-        let data = Bytes::copy_from_slice(data);
-        if self.datagrams.try_send(Datagram { data, from }).is_err() {
+        let delivered = data.len() <= DATAGRAM_LEN_MAX
+            && self
+                .datagrams
+                .try_reserve()
+                .map(|slot| {
+                    let data = Bytes::copy_from_slice(data);
+                    slot.send(Datagram { data, from });
+                })
+                .is_ok();
+        if !delivered {
             let dropped = &self.shared.counters.datagrams_dropped;
             dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -256,7 +283,7 @@ impl Driver {
     fn is_ours(&self, cell: &Arc<Cell>, socket: &Option<Arc<SocketShared>>) -> bool {
         match socket {
             Some(socket) if !Arc::ptr_eq(socket, &self.shared) => {
-                cell.submit_to(socket);
+                cell.submit_to(&socket.inbox);
                 false
             }
             _ => true,
@@ -349,11 +376,8 @@ impl Future for Driver {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let driver = &mut *self;
         for _ in 0..TURNS_PER_POLL {
-            driver
-                .shared
-                .clone()
-                .take_inbox(cx.waker(), &mut driver.queue);
-            if driver.shared.is_closing.load(Ordering::Acquire) {
+            driver.shared.inbox.take(cx.waker(), &mut driver.queue);
+            if !driver.shared.inbox.is_open() {
                 driver.end_streams(cx, true);
                 return Poll::Ready(());
             }

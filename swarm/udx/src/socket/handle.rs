@@ -16,7 +16,7 @@ use ferrocore_primitives::time::Time;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::table::Table;
-use super::udp::{SocketShared, UdxSocket};
+use super::udp::{Inbox, SocketShared, UdxSocket};
 use crate::stream::{CloseReason, Stats, Stream, StreamError};
 
 /// A stream of bytes to one peer.
@@ -182,7 +182,8 @@ impl StreamHandle {
 
     /// Passes every packet of this stream on to the peer of `destination`, with only the id changed. A relay joins
     /// two streams so, each to the other; neither carries anything of its own from then on. When one is reset both
-    /// close.
+    /// close. A relay whose peers vanish without a word closes only with an
+    /// [`idle_timeout`](crate::stream::Config::idle_timeout).
     pub fn relay_to(&self, destination: &Self) {
         self.cell.lock().relay_to = Some(Arc::downgrade(&destination.cell));
     }
@@ -310,14 +311,17 @@ impl StreamHandle {
         match state.socket.clone() {
             Some(socket) => {
                 drop(state);
-                self.cell.submit_to(&socket);
+                self.cell.submit_to(&socket.inbox);
             }
             None if state.stream.is_drained() => {
                 let id = state.stream.local_id();
                 drop(state);
                 self.table.remove(id, &self.cell);
             }
-            None => {}
+            None => {
+                drop(state);
+                self.table.keep_time_of(&self.cell);
+            }
         }
     }
 }
@@ -424,9 +428,9 @@ impl Cell {
     }
 
     /// Puts the stream into the driver's queue, unless it stands in one.
-    pub(super) fn submit_to(self: &Arc<Self>, socket: &SocketShared) {
-        if self.enqueue() {
-            socket.push(Arc::clone(self));
+    pub(super) fn submit_to(self: &Arc<Self>, inbox: &Inbox) {
+        if self.enqueue() && !inbox.push(Arc::clone(self)) {
+            self.dequeued();
         }
     }
 
@@ -448,7 +452,7 @@ impl State {
         }
         if let Some(old) = std::mem::replace(&mut self.socket, socket) {
             old.streams.fetch_sub(1, Ordering::AcqRel);
-            old.wake(); // it may have been the last
+            old.inbox.wake(); // it may have been the last
         }
     }
 

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ferrocore_primitives::time::Time;
 use thiserror::Error;
 use tokio::time::Instant;
 
 use super::handle::{Cell, UdxStream};
-use super::udp::UdxSocket;
+use super::udp::{Inbox, UdxSocket};
 use crate::limits::STREAMS_MAX;
 use crate::stream::{Config, Stream};
 
@@ -38,6 +38,8 @@ pub enum CreateError {
 #[derive(Debug)]
 pub(super) struct Table {
     streams: Mutex<HashMap<u32, Arc<Cell>>>,
+    /// In the order of binding. The first that lives keeps the time of streams that no socket carries yet.
+    sockets: Mutex<Vec<Weak<Inbox>>>,
     started: Instant,
 }
 
@@ -47,6 +49,7 @@ impl Udx {
         Self {
             table: Arc::new(Table {
                 streams: Mutex::default(),
+                sockets: Mutex::default(),
                 started: Instant::now(),
             }),
         }
@@ -74,6 +77,7 @@ impl Udx {
         let stream = Stream::new(self.table.now(), local_id, config);
         let cell = Arc::new(Cell::new(stream));
         self.table.insert(local_id, &cell)?;
+        self.table.keep_time_of(&cell);
         Ok(UdxStream::new(Arc::clone(&self.table), cell))
     }
 
@@ -97,6 +101,46 @@ impl Table {
     /// The instant of `time` on the runtime's clock.
     pub(super) fn instant(&self, time: Time) -> Instant {
         self.started + time.saturating_since(Time::ZERO)
+    }
+
+    /// Makes a bound socket known. The first keeps the time of streams that no socket carries.
+    pub(super) fn add_socket(&self, inbox: &Arc<Inbox>) {
+        let is_first = {
+            let mut sockets = self.sockets();
+            sockets.push(Arc::downgrade(inbox));
+            sockets.len() == 1
+        };
+        if is_first {
+            self.adopt_strays();
+        }
+    }
+
+    /// Forgets a socket, and lets the next one keep the time if it was the first.
+    pub(super) fn remove_socket(&self, inbox: &Arc<Inbox>) {
+        let is_it = |known: &Weak<Inbox>| known.as_ptr() == Arc::as_ptr(inbox);
+        let was_first = {
+            let mut sockets = self.sockets();
+            let was_first = sockets.first().is_some_and(is_it);
+            sockets.retain(|known| !is_it(known));
+            was_first
+        };
+        if was_first {
+            self.adopt_strays();
+        }
+    }
+
+    fn adopt_strays(&self) {
+        let strays = self.all();
+        let strays = strays.iter().filter(|cell| cell.lock().socket.is_none());
+        strays.for_each(|cell| self.keep_time_of(cell));
+    }
+
+    /// Has some socket's driver look at a stream that belongs to none: it may be waiting with a deadline.
+    pub(super) fn keep_time_of(&self, cell: &Arc<Cell>) {
+        let first = self.sockets().iter().find_map(Weak::upgrade);
+        if let Some(inbox) = first {
+            cell.submit_to(&inbox);
+        }
     }
 
     pub(super) fn get(&self, id: u32) -> Option<Arc<Cell>> {
@@ -132,6 +176,10 @@ impl Table {
             }
         }
         Ok(())
+    }
+
+    fn sockets(&self) -> MutexGuard<'_, Vec<Weak<Inbox>>> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u32, Arc<Cell>>> {

@@ -48,8 +48,13 @@ pub struct SocketStats {
     pub datagrams_sent: u64,
     /// Their bytes.
     pub bytes_sent: u64,
-    /// Datagrams dropped because nobody took them in time.
+    /// Datagrams dropped because nobody took them in time, or because they are too long.
     pub datagrams_dropped: u64,
+    /// Calls of the operating system that received something. Where it has receive offload (GRO, and `recvmmsg`),
+    /// far fewer than datagrams.
+    pub receives: u64,
+    /// Calls of the operating system that sent something; fewer than datagrams with segmentation offload (GSO).
+    pub sends: u64,
 }
 
 /// What the handles share: dropping the last one lets the socket close.
@@ -69,21 +74,30 @@ pub(super) struct SocketShared {
     ttl: AtomicU32,
     /// Held for writing while another time to live is set.
     sending: RwLock<()>,
-    inbox: Mutex<Inbox>,
+    pub(super) inbox: Arc<Inbox>,
     /// Streams whose packets leave here.
     pub(super) streams: AtomicU64,
     /// False once the last handle is dropped.
     pub(super) has_owner: AtomicBool,
-    pub(super) is_closing: AtomicBool,
     /// Closed when the driver has ended; no permit is ever given.
     pub(super) closed: Arc<Semaphore>,
     pub(super) counters: Counters,
 }
 
+/// Where streams say that they have something to do. Apart from the socket, so that the endpoint can know it
+/// without keeping the socket's port in use.
 #[derive(Debug, Default)]
-struct Inbox {
+pub(super) struct Inbox {
+    waiting: Mutex<Waiting>,
+    is_closing: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
     streams: Vec<Arc<Cell>>,
     waker: Option<Waker>,
+    /// Nobody will take anything any more.
+    is_over: bool,
 }
 
 #[derive(Debug, Default)]
@@ -93,6 +107,8 @@ pub(super) struct Counters {
     datagrams_sent: AtomicU64,
     bytes_sent: AtomicU64,
     pub(super) datagrams_dropped: AtomicU64,
+    pub(super) receives: AtomicU64,
+    sends: AtomicU64,
 }
 
 impl UdxSocket {
@@ -108,14 +124,14 @@ impl UdxSocket {
             local,
             ttl: AtomicU32::new(TTL_DEFAULT),
             sending: RwLock::new(()),
-            inbox: Mutex::default(),
+            inbox: Arc::default(),
             streams: AtomicU64::new(0),
             has_owner: AtomicBool::new(true),
-            is_closing: AtomicBool::new(false),
             closed: Arc::new(Semaphore::new(0)),
             counters: Counters::default(),
         });
         tokio::spawn(Driver::new(Arc::clone(&shared), sender));
+        shared.table.add_socket(&shared.inbox);
         Ok(Self {
             owner: Arc::new(Owner {
                 shared,
@@ -158,7 +174,8 @@ impl UdxSocket {
 
     /// The next datagram that is no packet of a known stream.
     ///
-    /// At most [`DATAGRAMS_MAX`] wait; later ones are dropped.
+    /// At most [`DATAGRAMS_MAX`] wait; later ones are dropped, and so are those longer than
+    /// [`DATAGRAM_LEN_MAX`](crate::limits::DATAGRAM_LEN_MAX).
     ///
     /// # Errors
     /// `NotConnected` once the socket is closed.
@@ -183,6 +200,11 @@ impl UdxSocket {
         Ok(())
     }
 
+    /// How many datagrams one call of the operating system takes: 1 without segmentation offload (GSO).
+    pub fn segments_max(&self) -> usize {
+        self.shared().segments_max()
+    }
+
     /// Counts since the socket was bound.
     pub fn stats(&self) -> SocketStats {
         let counters = &self.shared().counters;
@@ -192,6 +214,8 @@ impl UdxSocket {
             datagrams_sent: counters.datagrams_sent.load(Ordering::Relaxed),
             bytes_sent: counters.bytes_sent.load(Ordering::Relaxed),
             datagrams_dropped: counters.datagrams_dropped.load(Ordering::Relaxed),
+            receives: counters.receives.load(Ordering::Relaxed),
+            sends: counters.sends.load(Ordering::Relaxed),
         }
     }
 
@@ -204,8 +228,7 @@ impl UdxSocket {
     /// the socket are dropped.
     pub async fn close(self) {
         let shared = self.shared();
-        shared.is_closing.store(true, Ordering::Release);
-        shared.wake();
+        shared.inbox.close();
         let closed = Arc::clone(&shared.closed);
         drop(self);
         let _ = closed.acquire().await; // never granted: an error tells that the driver has ended
@@ -213,12 +236,9 @@ impl UdxSocket {
 
     /// A closed socket's clones carry no streams.
     pub(super) fn check_open(&self) -> Result<(), CloseReason> {
-        let shared = self.shared();
-        let is_over = shared.is_closing.load(Ordering::Acquire) || shared.closed.is_closed();
-        if is_over {
-            Err(CloseReason::SocketClosed)
-        } else {
-            Ok(())
+        match self.shared().inbox.is_open() {
+            true => Ok(()),
+            false => Err(CloseReason::SocketClosed),
         }
     }
 
@@ -228,35 +248,6 @@ impl UdxSocket {
 }
 
 impl SocketShared {
-    /// Says that `cell` has something to do here, and wakes the driver.
-    pub(super) fn push(&self, cell: Arc<Cell>) {
-        let waker = {
-            let mut inbox = self.inbox();
-            inbox.streams.push(cell);
-            inbox.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    /// Wakes the driver.
-    pub(super) fn wake(&self) {
-        let waker = self.inbox().waker.take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    /// Takes the streams that have something to do, and leaves `waker` for the next.
-    pub(super) fn take_inbox(&self, waker: &Waker, into: &mut impl Extend<Arc<Cell>>) {
-        let mut inbox = self.inbox();
-        into.extend(inbox.streams.drain(..));
-        if !inbox.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
-            inbox.waker = Some(waker.clone());
-        }
-    }
-
     /// Sends datagrams of `segment` bytes each, or one, without waiting.
     pub(super) fn send(
         &self,
@@ -298,6 +289,7 @@ impl SocketShared {
         })?;
         let datagrams = segment.map_or(1, |segment| contents.len().div_ceil(segment.max(1)));
         let counters = &self.counters;
+        counters.sends.fetch_add(1, Ordering::Relaxed);
         counters
             .datagrams_sent
             .fetch_add(datagrams as u64, Ordering::Relaxed);
@@ -327,16 +319,71 @@ impl SocketShared {
             _ => to,
         }
     }
+}
 
-    fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+impl Inbox {
+    /// Says that `cell` has something to do here, and wakes the driver. False if there is none any more.
+    pub(super) fn push(&self, cell: Arc<Cell>) -> bool {
+        let waker = {
+            let mut waiting = self.lock();
+            if waiting.is_over {
+                return false;
+            }
+            waiting.streams.push(cell);
+            waiting.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+
+    /// The driver is gone: what still waits, which is the last.
+    pub(super) fn finish(&self) -> Vec<Arc<Cell>> {
+        self.is_closing.store(true, Ordering::Release);
+        let mut waiting = self.lock();
+        waiting.is_over = true;
+        std::mem::take(&mut waiting.streams)
+    }
+
+    /// Wakes the driver.
+    pub(super) fn wake(&self) {
+        let waker = self.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Takes the streams that have something to do, and leaves `waker` for the next.
+    pub(super) fn take(&self, waker: &Waker, into: &mut impl Extend<Arc<Cell>>) {
+        let mut waiting = self.lock();
+        into.extend(waiting.streams.drain(..));
+        let is_known = waiting.waker.as_ref();
+        if !is_known.is_some_and(|old| old.will_wake(waker)) {
+            waiting.waker = Some(waker.clone());
+        }
+    }
+
+    /// Tells the driver to end.
+    pub(super) fn close(&self) {
+        self.is_closing.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// False once the socket is closed or about to be.
+    pub(super) fn is_open(&self) -> bool {
+        !self.is_closing.load(Ordering::Acquire)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
         self.shared.has_owner.store(false, Ordering::Release);
-        self.shared.wake();
+        self.shared.inbox.wake();
     }
 }
 

@@ -7,7 +7,7 @@ use ferrocore_primitives::time::Time;
 use super::{CloseReason, Life, Stream};
 use crate::ack::valid_blocks;
 use crate::congestion::{Ack, AckedRate, Recovery};
-use crate::limits::{LINGER, MESSAGES_MAX, PACKETS_AHEAD_MAX};
+use crate::limits::{DATAGRAM_LEN_MAX, LINGER, MESSAGES_MAX, PACKETS_AHEAD_MAX};
 use crate::packet::{Kinds, Packet};
 use crate::recv::Received;
 use crate::send::{Acked, Losses};
@@ -34,6 +34,10 @@ impl Stream {
             + usize::from(packet.header.data_offset)
             + packet.payload.len()) as u64;
         self.timers.on_heard(now);
+        if packet.payload.len() > DATAGRAM_LEN_MAX {
+            self.counters.refused += 1;
+            return;
+        }
         if packet.header.kinds.has(Kinds::HEARTBEAT) {
             self.wants.ack = true; // and nothing else in it counts
             return;
@@ -48,6 +52,13 @@ impl Stream {
         }
         self.handle_ack(now, packet, seq);
         self.settle(now);
+    }
+
+    /// Notes that a packet of `bytes` was passed on, for a relay, instead of taken in: the peer lives.
+    pub fn note_relayed(&mut self, now: Time, bytes: usize) {
+        self.counters.packets_received += 1;
+        self.counters.bytes_received += bytes as u64;
+        self.timers.on_heard(now);
     }
 
     /// DESTROY counts from what is expected next on, so that an old one cannot hit a stream that lives.
@@ -126,8 +137,10 @@ impl Stream {
     fn ack_blocks(&mut self, now: Time, packet: &Packet<'_>, progress: &mut Progress) {
         for block in valid_blocks(packet.sacks(), self.sender.una(), self.sender.next()) {
             match block {
-                Ok((start, end)) => {
-                    (start..end).for_each(|seq| self.ack_packet(now, seq, progress));
+                Ok(block) => {
+                    for (start, end) in self.sender.news_of(block) {
+                        (start..end).for_each(|seq| self.ack_packet(now, seq, progress));
+                    }
                 }
                 Err(_) => self.counters.bad_sacks += 1,
             }
