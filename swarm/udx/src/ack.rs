@@ -31,6 +31,31 @@ impl RangeSet {
         true
     }
 
+    /// Adds the numbers from `start` to before `end`, and returns the parts of that which were missing. Costs the
+    /// ranges that it touches, not the numbers in them.
+    pub(crate) fn insert_range(&mut self, start: u64, end: u64) -> Vec<(u64, u64)> {
+        let first = self
+            .ranges
+            .partition_point(|&(_, known_end)| known_end < start);
+        let (mut missing, mut joined, mut at) = (Vec::new(), (start, end), start);
+        let mut last = first;
+        while let Some(&(known, known_end)) = self.ranges.get(last)
+            && known <= end
+        {
+            if at < known {
+                missing.push((at, known));
+            }
+            at = at.max(known_end);
+            joined = (joined.0.min(known), joined.1.max(known_end));
+            last += 1;
+        }
+        if at < end {
+            missing.push((at, end));
+        }
+        self.ranges.splice(first..last, [joined]);
+        missing
+    }
+
     /// Forgets everything below `seq`.
     pub(crate) fn remove_below(&mut self, seq: u64) {
         let gone = self.ranges.partition_point(|&(_, end)| end <= seq);
@@ -119,6 +144,26 @@ mod tests {
             }
             prop_assert!(ranges.ranges.windows(2).all(|pair| pair[0].1 < pair[1].0), "ranges touch");
             prop_assert_eq!(ranges.is_empty(), twin.is_empty());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whole_ranges_agree_with_their_numbers(blocks in proptest::collection::vec((0u64..60, 1u64..12), 0..30)) {
+            let (mut ranges, mut twin) = (RangeSet::default(), BTreeSet::new());
+            for (start, len) in blocks {
+                let missing: Vec<u64> = ranges
+                    .insert_range(start, start + len)
+                    .into_iter()
+                    .flat_map(|(start, end)| start..end)
+                    .collect();
+                let expected: Vec<u64> = (start..start + len).filter(|&number| twin.insert(number)).collect();
+                prop_assert_eq!(missing, expected);
+            }
+            for number in 0..80 {
+                prop_assert_eq!(ranges.contains(number), twin.contains(&number));
+            }
+            prop_assert!(ranges.ranges.windows(2).all(|pair| pair[0].1 < pair[1].0), "ranges touch");
         }
     }
 

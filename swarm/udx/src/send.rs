@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use ferrocore_primitives::time::Time;
 
+use crate::ack::RangeSet;
 use crate::congestion::PacketRate;
 use crate::limits::SEND_QUEUE_MAX;
 use crate::loss::Rack;
@@ -79,6 +80,8 @@ pub(crate) struct Sender {
     in_flight_packets: usize,
     unacked_payload: u64,
     sacked: usize,
+    /// What the peer's SACK blocks have named.
+    sacked_ranges: RangeSet,
 }
 
 impl Sender {
@@ -94,6 +97,7 @@ impl Sender {
             in_flight_packets: 0,
             unacked_payload: 0,
             sacked: 0,
+            sacked_ranges: RangeSet::default(),
         }
     }
 
@@ -190,6 +194,11 @@ impl Sender {
         Some(acked)
     }
 
+    /// The parts of a valid SACK block that no block has named before.
+    pub(crate) fn news_of(&mut self, (start, end): (u64, u64)) -> Vec<(u64, u64)> {
+        self.sacked_ranges.insert_range(start, end)
+    }
+
     /// Forgets the packets below `ack`, all acked before.
     pub(crate) fn advance(&mut self, ack: u64) {
         while self.una < ack
@@ -200,6 +209,7 @@ impl Sender {
             self.sacked -= 1;
             self.unacked_payload -= length(packet.payload.len());
         }
+        self.sacked_ranges.remove_below(ack);
         if self.packets.is_empty() {
             self.order.clear();
             self.lost.clear();
