@@ -38,6 +38,7 @@
 //! | one ack for all packets that one read of the socket returned | one per packet | fewer packets and system calls; RACK and BBR count what an ack covers, not acks |
 //! | the retransmission timer backs off up to 8 s, and 40 s without an ack end the stream | 13 s | a laptop's lid, a stopped process |
 //! | a stream that ended answers its peer for 5 s more | forgotten at once | a lost last ack made the peer run into its timeout |
+//! | the window begins with 512 KiB and grows to 4 MiB with what the application reads | always 4 MiB | a stranger costs less |
 //! | the window is announced when reading has opened it | waits for the peer's probe | no stall |
 //! | two probes find an MTU of 1,500 | eleven | fewer small packets |
 //! | after a timeout, a packet first sent to a former address goes to the present one | never | the former may be dead |

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-/// Largest datagram sent, with IP and UDP headers, in bytes. libudx receives into 2,048 bytes.
+/// Largest datagram sent, with IP and UDP headers, in bytes.
 pub const MTU_MAX: u16 = 1500;
+
+/// Longest datagram taken in, in bytes. libudx receives into as many, so no peer sends a longer one.
+pub const DATAGRAM_LEN_MAX: usize = 2048;
 
 /// The size, with IP and UDP headers, that every path is taken to carry, in bytes.
 pub const MTU_BASE: u16 = 1200;
@@ -19,6 +22,11 @@ pub const SACK_BLOCKS_MAX: usize = 50;
 
 /// Default of [`Config::receive_window`](crate::stream::Config::receive_window), in bytes; libudx's too.
 pub const RECEIVE_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// What a connected stream's window begins with, in bytes; it grows by what is read, up to
+/// [`Config::receive_window`](crate::stream::Config::receive_window). A stranger whose first bytes nobody has
+/// liked yet costs less than 2 MiB: this backlog, the same again in packets ahead, and what a buffer spares.
+pub const RECEIVE_WINDOW_FIRST: u32 = 512 * 1024;
 
 /// What a stream takes in before it is connected, in bytes.
 pub const UNCONNECTED_WINDOW: u32 = 64 * 1024;
@@ -67,9 +75,7 @@ pub const DATAGRAMS_MAX: usize = 1024;
 pub const STREAMS_MAX: usize = 65_536;
 
 const _: () = assert!(MTU_BASE <= MTU_MAX);
-const _: () = assert!(
-    MTU_MAX - OVERHEAD_IPV4 <= 2048,
-    "libudx receives into 2,048 bytes"
-);
+const _: () = assert!((MTU_MAX - OVERHEAD_IPV4) as usize <= DATAGRAM_LEN_MAX);
 const _: () = assert!(SACK_BLOCKS_MAX * 8 + 20 <= (MTU_BASE - OVERHEAD_IPV6) as usize);
-const _: () = assert!(UNCONNECTED_WINDOW <= RECEIVE_WINDOW);
+const _: () = assert!(UNCONNECTED_WINDOW <= RECEIVE_WINDOW_FIRST);
+const _: () = assert!(RECEIVE_WINDOW_FIRST <= RECEIVE_WINDOW);

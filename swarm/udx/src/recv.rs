@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::ack::RangeSet;
-use crate::limits::{PACKET_CHARGE, PACKETS_AHEAD_MAX};
+use crate::limits::{PACKET_CHARGE, PACKETS_AHEAD_MAX, RECEIVE_WINDOW_FIRST};
 use crate::packet::Kinds;
 use crate::seq;
 
@@ -29,6 +29,8 @@ pub(crate) struct Receiver {
     next: u64,
     end: Option<u64>,
     window_max: usize,
+    /// Bytes that were read so far: somebody wants what the peer sends.
+    taken: usize,
     readable: BytesMut,
     ahead: BTreeMap<u64, Bytes>,
     ahead_cost: usize,
@@ -42,6 +44,7 @@ impl Receiver {
             next: seq::first(first_seq),
             end: None,
             window_max: usize::try_from(window_max).unwrap_or(usize::MAX),
+            taken: 0,
             readable: BytesMut::new(),
             ahead: BTreeMap::new(),
             ahead_cost: 0,
@@ -78,6 +81,7 @@ impl Receiver {
             .readable
             .split_to(max.min(self.readable.len()))
             .freeze();
+        self.taken = self.taken.saturating_add(taken.len());
         self.give_back_memory();
         taken
     }
@@ -90,6 +94,7 @@ impl Receiver {
         };
         target.copy_from_slice(source);
         self.readable.advance(len);
+        self.taken = self.taken.saturating_add(len);
         self.give_back_memory();
         len
     }
@@ -111,8 +116,14 @@ impl Receiver {
 
     /// How many more bytes the application's backlog allows.
     pub(crate) fn window(&self) -> u32 {
-        let free = self.window_max.saturating_sub(self.readable.len());
+        let free = self.backlog_max().saturating_sub(self.readable.len());
         u32::try_from(free).unwrap_or(u32::MAX)
+    }
+
+    /// How many bytes may wait for the reader: what it has read so far, and some to begin with.
+    pub(crate) fn backlog_max(&self) -> usize {
+        let earned = self.taken.saturating_add(RECEIVE_WINDOW_FIRST as usize);
+        self.window_max.min(earned)
     }
 
     /// True once everything up to and with the peer's END has arrived.
@@ -133,10 +144,10 @@ impl Receiver {
     /// able to come in, or the stream would stand still for ever.
     fn has_room(&self, seq: u64, len: usize) -> bool {
         if seq == self.next {
-            return self.readable.len() < self.window_max.max(1);
+            return self.readable.len() < self.backlog_max().max(1);
         }
         let held = self.readable.len() + self.ahead_cost + cost(len);
-        seq - self.next <= PACKETS_AHEAD_MAX && held <= self.window_max.saturating_mul(2)
+        seq - self.next <= PACKETS_AHEAD_MAX && held <= self.backlog_max().saturating_mul(2)
     }
 
     /// The first END counts, unless packets after it are here already.
@@ -248,6 +259,29 @@ mod tests {
         assert_eq!(receiver.window(), 0);
         assert!(receiver.read(usize::MAX).len() <= 2 * 1000 + 100);
         assert_eq!(receiver.window(), 1000);
+    }
+
+    #[test]
+    fn the_window_grows_with_what_is_read() {
+        let (mut receiver, _) = receiver(4 << 20);
+        let first = RECEIVE_WINDOW_FIRST;
+        assert_eq!(receiver.window(), first);
+        while receiver.handle(receiver.next(), Kinds::DATA, &[0; 1024]) == Received::InOrder {}
+        assert_eq!(receiver.window(), 0);
+        receiver.read(100_000);
+        assert_eq!(
+            receiver.window(),
+            200_000,
+            "what was read, and as much more"
+        );
+        let mut buffer = vec![0; 8 << 20];
+        assert_eq!(receiver.read_into(&mut buffer), first as usize - 100_000);
+        assert_eq!(receiver.window(), 2 * first);
+        for _ in 0..8 {
+            while receiver.handle(receiver.next(), Kinds::DATA, &[0; 1024]) == Received::InOrder {}
+            receiver.read_into(&mut buffer);
+        }
+        assert_eq!(receiver.window(), 4 << 20, "and no further");
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use common::{IDS, Network, Pair, Rng, pattern};
 use ferrocore_primitives::time::Time;
-use ferrocore_udx::limits::{PACKETS_AHEAD_MAX, SACK_BLOCKS_MAX};
+use ferrocore_udx::limits::{DATAGRAM_LEN_MAX, PACKETS_AHEAD_MAX, SACK_BLOCKS_MAX, SEND_QUEUE_MAX};
 use ferrocore_udx::packet::{HEADER_LEN, Header, Kinds, Packet, put_sack};
-use ferrocore_udx::stream::{Config, Stream};
+use ferrocore_udx::stream::{CloseReason, Config, Stream};
 
 const WINDOW: u32 = 100_000;
 
@@ -196,4 +196,108 @@ fn noise_with_the_right_id_neither_panics_nor_hangs() {
         });
         assert!(closed, "seed {seed}: a stream neither ended nor timed out");
     }
+}
+
+#[test]
+fn sack_blocks_across_the_wrap_count_and_those_the_wrong_way_round_do_not() {
+    let mut config = Config::default();
+    config.first_seq = u32::MAX - 2;
+    let now = Time::from_nanos(1);
+    let mut stream = Stream::new(now, IDS[0], config);
+    stream.connect(now, IDS[1], common::address(1)).unwrap();
+    stream.write(&pattern(1, 8_000)).unwrap();
+    let sent = drain(&mut stream, now);
+    let seqs: Vec<u32> = sent
+        .iter()
+        .map(|datagram| Header::parse(datagram).unwrap().seq)
+        .collect();
+    assert!(seqs.starts_with(&[u32::MAX - 2, u32::MAX - 1, u32::MAX, 0, 1]));
+    let sack = |start, end| {
+        let mut block = Vec::new();
+        put_sack(&mut block, start, end);
+        block
+    };
+    let una = u32::MAX - 2;
+    for (start, end) in [(1, u32::MAX), (0, una), (una - 1, 1), (1, 1 << 31), (2, 1)] {
+        handle(
+            &mut stream,
+            now,
+            header(Kinds::SACK, 0, una),
+            &sack(start, end),
+        );
+    }
+    let before = stream.stats();
+    assert_eq!((before.bad_sacks, before.bad_acks), (5, 0));
+    handle(
+        &mut stream,
+        now,
+        header(Kinds::SACK, 0, una),
+        &sack(u32::MAX, 2),
+    );
+    let after = stream.stats();
+    assert_eq!(after.bad_sacks, 5);
+    // Three have arrived, so the two before them count as lost.
+    let gone: usize = sent.iter().take(5).map(Vec::len).sum();
+    assert_eq!(before.in_flight - after.in_flight, gone as u64);
+    assert_eq!(after.lost - before.lost, 2);
+    handle(&mut stream, now, header(Kinds::ACK, 0, 3), b"");
+    let past = 1 << 31;
+    handle(&mut stream, now, header(Kinds::ACK, 0, past), b"");
+    assert_eq!(
+        stream.stats().bad_acks,
+        1,
+        "half the circle ahead was never sent"
+    );
+}
+
+#[test]
+fn a_tiny_window_lets_one_packet_through_for_each_ack() {
+    for window in [1, 19, 1000] {
+        let (mut stream, mut now) = connected();
+        stream.write(&pattern(1, 100_000)).unwrap();
+        let mut acked = drain(&mut stream, now).len() as u32; // the window was not known yet
+        for _ in 0..40 {
+            now += Duration::from_millis(10);
+            let mut ack = header(Kinds::ACK, 0, acked);
+            ack.window = window;
+            (0..50).for_each(|_| handle(&mut stream, now, ack, b""));
+            let sent = drain(&mut stream, now).len() as u32;
+            assert!(sent <= 1, "{sent} packets into a window of {window}");
+            acked += sent;
+        }
+        assert!(acked > 20, "the stream stands still with {acked} packets");
+    }
+}
+
+#[test]
+fn a_peer_that_never_acks_costs_one_queue_and_few_packets_and_is_given_up() {
+    let (mut stream, mut now) = connected();
+    let mut written = 0;
+    let mut sent = 0;
+    loop {
+        let more = stream.write(&[7; 65_536]).unwrap_or(0);
+        written += more;
+        sent += drain(&mut stream, now).len();
+        // It is there, and says so, and acks nothing.
+        handle(&mut stream, now, header(Kinds::HEARTBEAT, 0, 0), b"");
+        let Some(next) = stream.poll_timeout() else {
+            break;
+        };
+        now = now.max(next);
+        stream.handle_timeout(now);
+    }
+    assert_eq!(stream.close_reason(), Some(CloseReason::TimedOut));
+    assert!(now <= Time::ZERO + Duration::from_secs(50), "{now:?}");
+    assert!(written <= SEND_QUEUE_MAX + 20_000, "{written} bytes taken");
+    assert!(sent < 150, "{sent} packets to nobody");
+}
+
+#[test]
+fn longer_packets_than_libudx_receives_are_refused() {
+    let (mut stream, now) = connected();
+    let long = vec![7; DATAGRAM_LEN_MAX + 1];
+    handle(&mut stream, now, header(Kinds::DATA, 0, 0), &long);
+    handle(&mut stream, now, header(Kinds::MESSAGE, 0, 0), &long);
+    assert_eq!(stream.stats().refused, 2);
+    assert!(stream.read_message().is_none() && !stream.is_readable());
 }

@@ -35,7 +35,9 @@ use timers::Timers;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
-    /// Bytes the peer may send ahead of the reader. The default of 4 MiB fills 300 Mbit/s at 100 ms.
+    /// Bytes the peer may send ahead of the reader, once that has read as many; the window begins with
+    /// [`RECEIVE_WINDOW_FIRST`](crate::limits::RECEIVE_WINDOW_FIRST) at most. The default of 4 MiB fills
+    /// 300 Mbit/s at 100 ms.
     pub receive_window: u32,
     /// First sequence number of this side; libudx's default is 0.
     pub first_seq: u32,
@@ -467,7 +469,7 @@ impl Stream {
     /// Tells the peer of room that reading has made, once it is worth a packet: libudx would only learn of it from
     /// its own probes.
     fn offer_window(&mut self) {
-        let max = self.config.receive_window;
+        let max = u32::try_from(self.receiver.backlog_max()).unwrap_or(u32::MAX);
         let window = self.receiver.window();
         if self.life == Life::Connected
             && self.advertised <= max / 2
