@@ -142,7 +142,7 @@ enum Remote {
 }
 
 /// A peer that opens all its channels and lets us reject them costs this much.
-const _: () = assert!(REMOTE_CHANNELS_MAX * size_of::<Remote>() <= 1 << 20);
+const _: () = assert!(REMOTE_CHANNELS_MAX * size_of::<Remote>() <= 1 << 18);
 
 /// Numbers of channels that wait for their other half. One of the two queues is always empty.
 #[derive(Debug, Default)]

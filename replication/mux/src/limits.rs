@@ -19,7 +19,7 @@ pub const OFFERED_BYTES_MAX: usize = 256 * 1024;
 pub const OFFERED_OVERHEAD: usize = 512;
 
 /// Channels a peer may number on its side of one connection.
-pub const REMOTE_CHANNELS_MAX: usize = 65_536;
+pub const REMOTE_CHANNELS_MAX: usize = 16_384;
 
 /// The longest protocol name and the longest channel id, in bytes.
 pub const NAME_LEN_MAX: usize = 1024;

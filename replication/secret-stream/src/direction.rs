@@ -19,7 +19,7 @@ pub const MESSAGE_LEN_MAX: usize = FRAME_LEN_MAX - OVERHEAD;
 const HEADER_FRAME_LEN: usize = Hash::LEN + HEADER_LEN;
 
 /// How much memory is kept when everything has been sent, in bytes.
-const OUTGOING_KEEP_LEN: usize = 512 * 1024;
+const OUTGOING_KEEP_LEN: usize = 256 * 1024;
 
 /// What the ids and keys of this protocol derive under.
 pub(crate) const NAMESPACE: &str = "hyperswarm/secret-stream";
@@ -141,6 +141,16 @@ impl Incoming {
     /// Where to append what was read; see [`Framer::space`].
     pub fn space(&mut self) -> &mut BytesMut {
         self.framer.space()
+    }
+
+    /// The announced length of the frame that has begun to arrive; see [`Framer::incomplete_len`].
+    pub fn incomplete_len(&self) -> Option<usize> {
+        self.framer.incomplete_len()
+    }
+
+    /// Makes space for the whole of that frame; see [`Framer::reserve_frame`].
+    pub fn reserve_frame(&mut self) {
+        self.framer.reserve_frame();
     }
 
     /// The next message, if all of it is there. Empty messages are keepalives and left out.

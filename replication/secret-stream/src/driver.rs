@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::pending;
 use std::io::{self, ErrorKind};
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +13,7 @@ use ferrocore_primitives::sign::{KeyPair, PublicKey};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::budget::{FREE_FRAME_LEN, FrameBudget, FrameBudgets, FrameRoom};
 use crate::framer::put_frame;
 use crate::{
     Framer, HANDSHAKE_FRAME_LEN_MAX, Handshake, HandshakeResult, Incoming, Outgoing, Role,
@@ -28,7 +30,7 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How many bytes a [`Sender`] gathers before it writes by itself; a longer message goes alone.
-pub const SEND_BUFFER_LEN: usize = 256 * 1024;
+pub const SEND_BUFFER_LEN: usize = 128 * 1024;
 
 /// Deadlines of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,6 +179,7 @@ impl<T> SecretStream<T> {
             header_deadline: self.header_deadline,
             idle_timeout: self.options.idle_timeout,
             last_read: Instant::now(),
+            room: Room::new(FrameBudgets::process().incoming),
         };
         (sender, receiver)
     }
@@ -269,6 +272,11 @@ impl<W: AsyncWrite + Unpin> Sender<W> {
         before(deadline, self.io.shutdown()).await
     }
 
+    /// The writing half of the stream below. What was not written is lost.
+    pub fn into_inner(self) -> W {
+        self.io
+    }
+
     async fn write_pending(&mut self) -> Result<(), StreamError> {
         while !self.outgoing.pending().is_empty() {
             let deadline = self.write_deadline();
@@ -297,6 +305,7 @@ pub struct Receiver<R> {
     header_deadline: Instant,
     idle_timeout: Option<Duration>,
     last_read: Instant,
+    room: Room,
 }
 
 impl<R: AsyncRead + Unpin> Receiver<R> {
@@ -309,14 +318,36 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
     /// [`StreamError`] if the connection failed, the peer broke the protocol or a deadline passed. The
     /// stream is over then.
     pub async fn recv(&mut self) -> Result<Option<Bytes>, StreamError> {
+        self.room.give_back();
         loop {
             if let Some(message) = self.incoming.next_message()? {
+                self.room.hand_out();
                 return Ok(Some(message));
             }
+            self.make_room().await?;
             if self.read().await? == 0 {
                 return self.incoming.end().map(|()| None);
             }
         }
+    }
+
+    /// Takes room for long frames from `budget` instead of that of the process.
+    pub fn set_frame_budget(&mut self, budget: FrameBudget) {
+        self.room = Room::new(budget);
+    }
+
+    /// When the last message must be worked off, if it is a long one that holds room: the next call of
+    /// [`recv`](Self::recv) gives it back. Call [`check_frame`](Self::check_frame) then.
+    pub fn frame_deadline(&self) -> Option<Instant> {
+        self.room.next_check()
+    }
+
+    /// Whether the last message may still be worked on.
+    ///
+    /// # Errors
+    /// [`StreamError::FrameTimeout`] if it took too long: end the stream.
+    pub fn check_frame(&self) -> Result<(), StreamError> {
+        self.room.check()
     }
 
     /// Refuses messages of more than `len` bytes from now on; see [`Incoming::set_message_len_max`].
@@ -324,22 +355,115 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
         self.incoming.set_message_len_max(len);
     }
 
-    /// Reads what there is, within the deadline that holds now.
+    /// Waits until there is memory for the frame that has begun to arrive, if it is a long one.
+    async fn make_room(&mut self) -> Result<(), StreamError> {
+        let len = self.incoming.incomplete_len();
+        let Some(len) = len.filter(|len| *len > FREE_FRAME_LEN) else {
+            return Ok(());
+        };
+        if self.room.wait_for(len).await? {
+            self.incoming.reserve_frame();
+            self.last_read = Instant::now(); // we were not listening
+        }
+        Ok(())
+    }
+
+    /// Reads what there is, within the deadlines that hold now.
     async fn read(&mut self) -> Result<usize, StreamError> {
-        let (deadline, missed) = match self.incoming.is_open() {
-            true => (
-                self.idle_timeout.map(|timeout| self.last_read + timeout),
-                StreamError::IdleTimeout,
-            ),
-            false => (Some(self.header_deadline), StreamError::HandshakeTimeout),
+        loop {
+            let (deadline, missed) = match self.incoming.is_open() {
+                true => (
+                    self.idle_timeout.map(|timeout| self.last_read + timeout),
+                    StreamError::IdleTimeout,
+                ),
+                false => (Some(self.header_deadline), StreamError::HandshakeTimeout),
+            };
+            let next_check = deadline.into_iter().chain(self.room.next_check()).min();
+            let read = self.io.read_buf(self.incoming.space());
+            let n = match next_check {
+                Some(next_check) => timeout_at(next_check, read).await.ok().transpose()?,
+                None => Some(read.await?),
+            };
+            self.room.check()?;
+            match n {
+                Some(n) => {
+                    self.last_read = Instant::now();
+                    return Ok(n);
+                }
+                None if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
+                    return Err(missed);
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+/// What a receiver holds of the budget for long frames.
+struct Room {
+    budget: FrameBudget,
+    state: RoomState,
+}
+
+enum RoomState {
+    None,
+    /// A frame has begun to arrive. Kept, because whoever waits may be interrupted.
+    Waiting(
+        Pin<Box<dyn Future<Output = Result<FrameRoom, StreamError>> + Send + std::marker::Sync>>,
+    ),
+    /// It is arriving.
+    Filling(FrameRoom),
+    /// It is being worked on.
+    HandedOut(FrameRoom),
+}
+
+impl Room {
+    fn new(budget: FrameBudget) -> Self {
+        let state = RoomState::None;
+        Self { budget, state }
+    }
+
+    /// Whether room is there that was not before.
+    async fn wait_for(&mut self, len: usize) -> Result<bool, StreamError> {
+        if matches!(self.state, RoomState::None) {
+            let budget = self.budget.clone();
+            self.state = RoomState::Waiting(Box::pin(async move { budget.room(len).await }));
+        }
+        let RoomState::Waiting(waiting) = &mut self.state else {
+            return Ok(false);
         };
-        let read = self.io.read_buf(self.incoming.space());
-        let n = match deadline {
-            Some(deadline) => timeout_at(deadline, read).await.map_err(|_| missed)??,
-            None => read.await?,
+        let room = waiting.await;
+        self.state = RoomState::None;
+        self.state = RoomState::Filling(room?);
+        Ok(true)
+    }
+
+    fn hand_out(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, RoomState::None) {
+            RoomState::Filling(room) => RoomState::HandedOut(room),
+            other => other,
         };
-        self.last_read = Instant::now();
-        Ok(n)
+    }
+
+    fn give_back(&mut self) {
+        if matches!(self.state, RoomState::HandedOut(_)) {
+            self.state = RoomState::None;
+        }
+    }
+
+    fn next_check(&self) -> Option<Instant> {
+        self.held().map(FrameRoom::next_check)
+    }
+
+    fn check(&self) -> Result<(), StreamError> {
+        self.held().map_or(Ok(()), FrameRoom::check)
+    }
+
+    fn held(&self) -> Option<&FrameRoom> {
+        match &self.state {
+            RoomState::Filling(room) | RoomState::HandedOut(room) => Some(room),
+            RoomState::None | RoomState::Waiting(_) => None,
+        }
     }
 }
 

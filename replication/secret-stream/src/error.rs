@@ -42,6 +42,19 @@ pub enum StreamError {
     /// The peer took nothing of what was written for too long; see `Options::write_timeout`.
     #[error("the peer did not read what was sent to it for too long")]
     WriteTimeout,
+    /// A long frame did not come, was not worked off or was not taken by the peer, in the time that it may
+    /// hold memory for; see the module `budget`.
+    #[error("a frame of {len} bytes took too long")]
+    FrameTimeout {
+        /// Its length, in bytes.
+        len: usize,
+    },
+    /// All memory for long frames was in use for too long: try again later.
+    #[error("there was no room for a frame of {len} bytes for too long")]
+    NoRoom {
+        /// Its length, in bytes.
+        len: usize,
+    },
     /// The connection ended inside a frame or before the peer's header.
     #[error("the connection ended in the middle of a frame or of the handshake")]
     UnexpectedEnd,

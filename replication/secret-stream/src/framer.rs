@@ -10,7 +10,7 @@ use crate::StreamError;
 pub const FRAME_LEN_MAX: usize = (1 << 24) - 1;
 
 /// The most bytes a read asks for, unless a longer frame is on its way.
-pub const READ_LEN_MAX: usize = 256 * 1024;
+pub const READ_LEN_MAX: usize = 128 * 1024;
 
 /// Bytes the first read asks for; doubled whenever a read fills all its space.
 const READ_LEN_MIN: usize = 512;
@@ -53,12 +53,31 @@ impl Framer {
         if spare == 0 && self.buffer.capacity() > 0 {
             self.read_len = READ_LEN_MAX.min(2 * self.read_len);
         }
+        let missing = self.missing_len();
+        // The end of a long frame is not worth moving all of it.
+        let is_at_end = (1..=spare).contains(&missing) && self.buffer.len() > self.read_len;
         // Little space would mean little work per system call.
-        if spare < self.read_len / 4 || spare == 0 {
-            let doubled = self.missing_len().min(self.buffer.len());
-            self.buffer.reserve(doubled.max(self.read_len));
+        if spare == 0 || (spare < self.read_len / 4 && !is_at_end) {
+            let doubled = missing.min(self.buffer.len());
+            self.grow(doubled.max(self.read_len));
         }
         &mut self.buffer
+    }
+
+    /// Makes space for the whole frame that has begun to arrive: for callers that have found out that they
+    /// can afford it.
+    pub fn reserve_frame(&mut self) {
+        let missing = self.missing_len();
+        if missing > self.buffer.capacity() - self.buffer.len() {
+            self.grow(missing);
+        }
+    }
+
+    /// The announced length of the frame that has begun to arrive, if some of it is missing and it is
+    /// allowed.
+    pub fn incomplete_len(&self) -> Option<usize> {
+        let len = self.announced_len()?;
+        (len <= self.frame_len_max && self.missing_len() > 0).then_some(len)
     }
 
     /// The next frame, if all of it is there. It shares memory with others that were read with it.
@@ -77,7 +96,12 @@ impl Framer {
             return Ok(None);
         }
         self.buffer.advance(PREFIX_LEN);
-        Ok(Some(self.buffer.split_to(len)))
+        let frame = self.buffer.split_to(len);
+        if len > READ_LEN_MAX {
+            // What came behind it must not keep its memory.
+            self.buffer = BytesMut::from(self.buffer.as_ref());
+        }
+        Ok(Some(frame))
     }
 
     /// Whether no bytes are left: the stream may end here.
@@ -89,6 +113,15 @@ impl Framer {
     fn missing_len(&self) -> usize {
         let len = PREFIX_LEN + self.announced_len().unwrap_or(0);
         len.saturating_sub(self.buffer.len())
+    }
+
+    /// Makes space for exactly `additional` bytes: `reserve` alone would double what is there.
+    fn grow(&mut self, additional: usize) {
+        if !self.buffer.try_reclaim(additional) {
+            let mut larger = BytesMut::with_capacity(self.buffer.len() + additional);
+            larger.extend_from_slice(&self.buffer);
+            self.buffer = larger;
+        }
     }
 
     fn announced_len(&self) -> Option<usize> {

@@ -19,6 +19,8 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+#[cfg(feature = "tokio")]
+pub mod budget;
 mod curve;
 mod direction;
 #[cfg(feature = "tokio")]
@@ -31,6 +33,8 @@ pub mod secret_box;
 pub mod secretstream;
 pub mod unordered;
 
+#[cfg(feature = "tokio")]
+pub use budget::{FrameBudget, FrameBudgets, FrameRoom};
 pub use direction::{Incoming, MESSAGE_LEN_MAX, Outgoing};
 #[cfg(feature = "tokio")]
 pub use driver::{
