@@ -19,7 +19,7 @@ use crate::messages::{Data, Message, NoData, Reason, Request, Sync};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::peer::Peer;
 use crate::stats::{CoreStats, Stats};
-use crate::uploads::{self, Answer, Question, Turn, Uploads};
+use crate::uploads::{self, Answer, LongAnswers, Question, Turn, Uploads};
 use crate::wire::Wire;
 
 /// A core that both sides may replicate.
@@ -141,8 +141,12 @@ impl CoreChannel {
     }
 
     /// Answers questions while there is room in the output.
-    pub(crate) fn upload(&mut self, wire: &mut Wire<'_>) -> Result<(), PeerMisbehaved> {
-        while wire.buffered_bytes() < UPLOAD_BUFFER_TARGET {
+    pub(crate) fn upload(
+        &mut self,
+        wire: &mut Wire<'_>,
+        long: &mut LongAnswers,
+    ) -> Result<(), PeerMisbehaved> {
+        while wire.buffered_bytes() < UPLOAD_BUFFER_TARGET && !long.is_waiting() {
             // What is refused because of our fork must not look like unwillingness.
             self.announcer.move_on(&self.core, &self.peer, wire);
             match self.uploads.pop(UPLOADS_TOGETHER) {
@@ -150,7 +154,7 @@ impl CoreChannel {
                     .extensions
                     .send_next(&self.core, self.downloads.supplier(), wire) => {}
                 None => break,
-                Some(Turn::Requests(requests)) => self.answer_all(requests, wire)?,
+                Some(Turn::Requests(requests)) => self.answer_all(requests, wire, long)?,
                 Some(Turn::Want(want)) => {
                     if let Some(message) = uploads::tell(&self.core, want) {
                         wire.send(&message);
@@ -272,8 +276,19 @@ impl CoreChannel {
         &mut self,
         requests: Vec<Request>,
         wire: &mut Wire<'_>,
+        long: &mut LongAnswers,
     ) -> Result<(), PeerMisbehaved> {
-        let answers = uploads::answer(&self.core, &requests, UPLOAD_TOGETHER_BYTES);
+        let may_be_long = long.are_allowed();
+        let answers = uploads::answer(&self.core, &requests, UPLOAD_TOGETHER_BYTES, may_be_long);
+        if let ([], Some(first)) = (answers.as_slice(), requests.first()) {
+            *long = LongAnswers::Waiting(uploads::answer_len(&self.core, first));
+        }
+        if answers
+            .iter()
+            .any(|answer| answer.block_len() > UPLOAD_TOGETHER_BYTES)
+        {
+            long.spend();
+        }
         let mut requests = requests.into_iter();
         for (answer, request) in answers.into_iter().zip(requests.by_ref()) {
             self.answer(&request, answer, wire)?;

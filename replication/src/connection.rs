@@ -16,12 +16,14 @@ use ferrocore_primitives::time::Time;
 use crate::capability::{capability, is_same};
 use crate::channel::CoreChannel;
 use crate::limits::{
-    CHANNELS_MAX, MISBEHAVIOURS_MAX, OUTPUT_MAX, STRIKES_MAX, UPLOAD_BUFFER_TARGET, UPLOADS_MAX,
+    CHANNELS_MAX, MISBEHAVIOURS_MAX, OFFER_LEN_MAX, OUTPUT_MAX, STRIKES_MAX, UNPROVEN_OUTPUT_MAX,
+    UPLOAD_BUFFER_TARGET, UPLOADS_MAX,
 };
 use crate::messages::{Handshake, Message};
 use crate::misbehaviour::{PeerMisbehaved, Verdict};
 use crate::shares::Shares;
 use crate::stats::{CoreStats, Stats};
+use crate::uploads::LongAnswers;
 use crate::wire::Wire;
 
 /// The protocol's name on the wire.
@@ -53,6 +55,7 @@ pub struct Connection {
     asked: VecDeque<ChannelId>,
     /// Questions of the peer on all channels.
     questions: usize,
+    long_answers: LongAnswers,
     /// Requests of ours on all channels.
     shares: Shares,
     /// Channels whose cores have news.
@@ -97,6 +100,7 @@ impl Connection {
             touched: Vec::new(),
             asked: VecDeque::new(),
             questions: 0,
+            long_answers: LongAnswers::default(),
             shares: Shares::default(),
             woken: Arc::default(),
             has_input: false,
@@ -214,6 +218,30 @@ impl Connection {
     pub fn poll_transmit(&mut self) -> Result<Option<Frame>, PeerMisbehaved> {
         self.upload()?;
         Ok(self.mux.poll_transmit())
+    }
+
+    /// From now on answers with a block of more than [`UPLOAD_TOGETHER_BYTES`](crate::limits::UPLOAD_TOGETHER_BYTES) are made one by one, each
+    /// when [`grant_room`](Self::grant_room) was called for it. Without this there is no such limit.
+    pub fn limit_long_answers(&mut self) {
+        self.long_answers = LongAnswers::Limited;
+    }
+
+    /// The room, in bytes, that the next answer waits for.
+    pub fn wants_room(&self) -> Option<usize> {
+        match self.long_answers {
+            LongAnswers::Waiting(len) => Some(len),
+            _ => None,
+        }
+    }
+
+    /// There is room for one long answer.
+    pub fn grant_room(&mut self) {
+        self.long_answers = LongAnswers::Granted;
+    }
+
+    /// There is no room any more, should the answer not have needed it.
+    pub fn revoke_room(&mut self) {
+        self.long_answers.spend();
     }
 
     /// Whether the last frame is used up and another one may be read. False while the peer leaves
@@ -372,11 +400,13 @@ impl Connection {
 
     /// Answers the peer's questions, one channel after the other, while there is room.
     fn upload(&mut self) -> Result<(), PeerMisbehaved> {
-        while self.mux.buffered_bytes() < UPLOAD_BUFFER_TARGET {
+        while self.mux.buffered_bytes() < UPLOAD_BUFFER_TARGET && !self.long_answers.is_waiting() {
             let Some(id) = self.asked.pop_front() else {
                 break;
             };
-            let uploaded = self.with(id, |channel, wire| channel.upload(wire));
+            let mut long = self.long_answers;
+            let uploaded = self.with(id, |channel, wire| channel.upload(wire, &mut long));
+            self.long_answers = long;
             self.judge(id, uploaded.unwrap_or(Ok(())))?;
             if self
                 .channels
@@ -444,7 +474,12 @@ impl Connection {
 
     /// Whether the peer left so much unread that nothing more is taken from it.
     fn is_clogged(&self) -> bool {
-        self.questions >= UPLOADS_MAX || self.mux.buffered_bytes() >= OUTPUT_MAX
+        let output_max = match self.is_proven {
+            true => OUTPUT_MAX,
+            // What we offered of our own accord is not the peer's doing.
+            false => UNPROVEN_OUTPUT_MAX + self.channels.len() * OFFER_LEN_MAX,
+        };
+        self.questions >= UPLOADS_MAX || self.mux.buffered_bytes() >= output_max
     }
 
     fn insert(&mut self, id: ChannelId, core: &Core, now: Time) {

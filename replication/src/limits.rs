@@ -56,6 +56,13 @@ pub const UPLOAD_TOGETHER_BYTES: usize = 256 * 1024;
 /// talk and does not listen.
 pub const OUTPUT_MAX: usize = FRAME_LEN_MAX + 4 * 1024 * 1024;
 
+/// The same for a peer that has not shown yet that it knows a core's key, beside
+/// [`OFFER_LEN_MAX`] for each core that we offered.
+pub const UNPROVEN_OUTPUT_MAX: usize = 128 * 1024;
+
+/// What it takes to offer a core, at most, in bytes: protocol, discovery key, capability, numbers.
+pub const OFFER_LEN_MAX: usize = 128;
+
 /// Requests that make no sense, on one channel, before the connection is closed.
 pub const INVALID_REQUESTS_MAX: u32 = 64;
 

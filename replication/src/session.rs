@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -13,34 +14,42 @@ use ferrocore_log::{Core, Corestore};
 use ferrocore_mux::Frame;
 use ferrocore_primitives::sign::PublicKey;
 use ferrocore_primitives::time::Time;
-use ferrocore_secret_stream::{MESSAGE_LEN_MAX, Receiver, SecretStream, Sender, StreamError};
+use ferrocore_secret_stream::{
+    FrameBudget, FrameBudgets, FrameRoom, MESSAGE_LEN_MAX, Receiver, SecretStream, Sender,
+    StreamError,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::connection::{Connection, Event};
 use crate::limits::{
     BURST_BYTES_MAX, CLOSE_TIMEOUT, FRAMES_QUEUED_MAX, MISBEHAVIOURS_MAX, UNPROVEN_FRAME_LEN_MAX,
+    UPLOAD_TOGETHER_BYTES,
 };
 use crate::misbehaviour::PeerMisbehaved;
 use crate::stats::Stats;
 
 /// How a session behaves.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct SessionOptions {
     /// Offer the peer every core that is open in the store, now or later, and not written here, or not here
     /// as a whole.
     /// Without it only cores that are [attached](Session::attach), or that the peer asks for, are
     /// replicated.
     pub follow_readers: bool,
+    /// The memory that long frames share, in both directions: that of the process unless tests want to see
+    /// it run out.
+    pub frame_budgets: FrameBudgets,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
         Self {
             follow_readers: true,
+            frame_budgets: FrameBudgets::process(),
         }
     }
 }
@@ -181,7 +190,10 @@ struct Driver<T> {
     connection: Connection,
     receiver: Receiver<ReadHalf<T>>,
     /// Frames on their way to the writing task, which keeps us reading while the peer does not.
-    frames: mpsc::Sender<Frame>,
+    frames: mpsc::Sender<Outbound>,
+    /// Memory for the next long answer.
+    room: UploadRoom,
+    budget: FrameBudget,
     writer: JoinHandle<Result<(), StreamError>>,
     store: Corestore,
     opened: Option<OpenedCores>,
@@ -203,6 +215,10 @@ struct Outlets {
 enum Happened {
     Received(Result<Option<Bytes>, StreamError>),
     RoomForFrames,
+    /// Memory for a long answer.
+    Memory(Result<FrameRoom, StreamError>),
+    /// The last frame may have been worked on for too long.
+    FrameDue,
     News,
     Timeout,
     Opened(Core),
@@ -220,14 +236,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         let news = Arc::new(Notify::new());
         let notify = Arc::clone(&news);
         let wake = Arc::new(move || notify.notify_one());
-        let connection = Connection::new(stream.is_initiator(), *stream.handshake_hash(), wake);
+        let mut connection = Connection::new(stream.is_initiator(), *stream.handshake_hash(), wake);
+        connection.limit_long_answers();
         let (sender, mut receiver) = stream.split();
         receiver.set_message_len_max(UNPROVEN_FRAME_LEN_MAX);
+        receiver.set_frame_budget(options.frame_budgets.incoming);
         let (frames, queued) = mpsc::channel(FRAMES_QUEUED_MAX);
         let mut driver = Self {
             connection,
             receiver,
             frames,
+            room: UploadRoom::None,
+            budget: options.frame_budgets.outgoing,
             writer: tokio::spawn(write(sender, queued)),
             opened: options.follow_readers.then(|| store.watch_opened()),
             store,
@@ -273,7 +293,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
                 Output::WriterEnded => return Ok(()),
                 // What was read asks for more than there was room for until now.
                 Output::AllSent if !self.connection.wants_frame() => continue,
-                Output::AllSent | Output::WaitsForRoom => {}
+                Output::AllSent | Output::WaitsForRoom | Output::WaitsForMemory => {}
             }
             self.publish_stats();
             match self.next(output).await {
@@ -289,6 +309,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
                 }
                 Happened::Commanded(Some(Command::Close) | None) => return Ok(()),
                 Happened::RoomForFrames => {}
+                Happened::FrameDue => self.receiver.check_frame()?,
+                Happened::Memory(room) => {
+                    self.room = UploadRoom::Granted(room?);
+                    self.connection.grant_room();
+                }
             }
         }
     }
@@ -351,10 +376,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
                 Err(TrySendError::Closed(())) => return Ok(Output::WriterEnded),
             };
             match self.connection.poll_transmit()? {
-                Some(frame) => permit.send(frame),
-                None => return Ok(Output::AllSent),
+                Some(frame) => {
+                    let room = self.room.take_for(&frame);
+                    permit.send(Outbound { frame, room });
+                }
+                None => break,
             }
         }
+        if let Some(len) = self.connection.wants_room() {
+            self.room.wait_for(&self.budget, len);
+            return Ok(Output::WaitsForMemory);
+        }
+        self.room = UploadRoom::None; // its answer turned out short
+        self.connection.revoke_room();
+        Ok(Output::AllSent)
     }
 
     async fn next(&mut self, output: Output) -> Happened {
@@ -362,10 +397,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             .connection
             .next_timeout()
             .map(|time| self.started + time.saturating_since(Time::ZERO));
+        // A frame that cannot be worked off holds memory.
+        let is_reading = self.connection.wants_frame();
+        let frame_due = self.receiver.frame_deadline().filter(|_| !is_reading);
         tokio::select! {
             frame = self.receiver.recv(), if self.connection.wants_frame() => Happened::Received(frame),
             _ = self.frames.reserve(), if output == Output::WaitsForRoom => Happened::RoomForFrames,
             () = self.frames.closed() => Happened::RoomForFrames,
+            room = self.room.granted() => Happened::Memory(room),
+            () = sleep_until(frame_due.unwrap_or(self.started)), if frame_due.is_some() => Happened::FrameDue,
             () = self.news.notified() => Happened::News,
             command = self.commands.recv() => Happened::Commanded(command),
             core = next_opened(&mut self.opened) => Happened::Opened(core),
@@ -399,8 +439,56 @@ enum Output {
     AllSent,
     /// There may be more than the writing task has room for.
     WaitsForRoom,
+    /// The next answer is too long to be made without memory from the budget.
+    WaitsForMemory,
     /// The writing task went away, and knows why.
     WriterEnded,
+}
+
+/// A frame on its way to the writing task, and the memory it holds.
+struct Outbound {
+    frame: Frame,
+    room: Option<FrameRoom>,
+}
+
+/// Memory for the next long answer.
+enum UploadRoom {
+    None,
+    Waiting(Pin<Box<dyn Future<Output = Result<FrameRoom, StreamError>> + Send>>),
+    Granted(FrameRoom),
+}
+
+impl UploadRoom {
+    fn wait_for(&mut self, budget: &FrameBudget, len: usize) {
+        if !matches!(self, Self::Waiting(_)) {
+            let budget = budget.clone();
+            *self = Self::Waiting(Box::pin(async move { budget.room(len).await }));
+        }
+    }
+
+    /// Waits for the memory that was asked for; for ever if none was.
+    async fn granted(&mut self) -> Result<FrameRoom, StreamError> {
+        let Self::Waiting(waiting) = self else {
+            return std::future::pending().await;
+        };
+        let room = waiting.await;
+        *self = Self::None;
+        room
+    }
+
+    /// What `frame` holds while it is written.
+    fn take_for(&mut self, frame: &Frame) -> Option<FrameRoom> {
+        if frame.len() <= UPLOAD_TOGETHER_BYTES {
+            return None;
+        }
+        match std::mem::replace(self, Self::None) {
+            Self::Granted(room) => Some(room),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
 }
 
 /// The next core to be opened in the store; never without a subscription.
@@ -418,7 +506,7 @@ async fn next_opened(opened: &mut Option<OpenedCores>) -> Core {
 /// Writes frames as they come, flushes when none is waiting, and keeps the stream alive.
 async fn write<W: AsyncWrite + Unpin>(
     mut sender: Sender<W>,
-    mut frames: mpsc::Receiver<Frame>,
+    mut frames: mpsc::Receiver<Outbound>,
 ) -> Result<(), StreamError> {
     loop {
         let frame = match frames.try_recv() {
@@ -435,8 +523,27 @@ async fn write<W: AsyncWrite + Unpin>(
             }
         };
         match frame {
-            Some(frame) => sender.send(frame.segments()).await?,
+            Some(Outbound { frame, room }) => {
+                sender.send(frame.segments()).await?;
+                drop(frame);
+                if let Some(room) = room {
+                    flush_within(&mut sender, &room).await?;
+                }
+            }
             None => return sender.close().await,
+        }
+    }
+}
+
+/// Writes a long frame in the time that it may hold memory for.
+async fn flush_within<W: AsyncWrite + Unpin>(
+    sender: &mut Sender<W>,
+    room: &FrameRoom,
+) -> Result<(), StreamError> {
+    loop {
+        match timeout_at(room.next_check(), sender.flush()).await {
+            Ok(flushed) => return flushed,
+            Err(_) => room.check()?,
         }
     }
 }

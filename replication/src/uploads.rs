@@ -8,7 +8,43 @@ use ferrocore_log::Core;
 use ferrocore_log::core::ProveError;
 use ferrocore_log::proof::{Proof, ProofRequest};
 
+use ferrocore_mux::limits::FRAME_LEN_MAX;
+
 use crate::messages::{BitfieldWords, Data, Message, NoData, Range, Reason, Request, Want};
+
+/// What is reserved for a proof beside its block, in bytes: a path of 53 nodes, and more.
+const ANSWER_OVERHEAD: usize = 16 * 1024;
+
+/// Whether an answer with a long block may be made. It takes memory from a budget that others share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum LongAnswers {
+    /// As many as are asked for.
+    #[default]
+    Unlimited,
+    /// None until there is room.
+    Limited,
+    /// One waits for room of this many bytes, and all others with it.
+    Waiting(usize),
+    /// One, once.
+    Granted,
+}
+
+impl LongAnswers {
+    pub(crate) fn are_allowed(self) -> bool {
+        matches!(self, Self::Unlimited | Self::Granted)
+    }
+
+    pub(crate) fn is_waiting(self) -> bool {
+        matches!(self, Self::Waiting(_))
+    }
+
+    /// An answer with a long block was made.
+    pub(crate) fn spend(&mut self) {
+        if *self == Self::Granted {
+            *self = Self::Limited;
+        }
+    }
+}
 
 /// Questions in the order they will be answered.
 #[derive(Debug, Default)]
@@ -126,18 +162,49 @@ pub(crate) struct Answer {
     pub(crate) is_invalid: bool,
 }
 
+impl Answer {
+    /// Length of the block in it, in bytes.
+    pub(crate) fn block_len(&self) -> usize {
+        match &self.message {
+            Message::Data(data) => data
+                .proof
+                .block
+                .as_ref()
+                .map_or(0, |block| block.value.len()),
+            _ => 0,
+        }
+    }
+}
+
 /// Answers requests from what `core` has: the first, and more as long as their blocks come to no more than
-/// `bytes_max` bytes.
-pub(crate) fn answer(core: &Core, requests: &[Request], bytes_max: usize) -> Vec<Answer> {
+/// `bytes_max` bytes. None if the first one's block alone is longer and `may_be_long` is not given.
+pub(crate) fn answer(
+    core: &Core,
+    requests: &[Request],
+    bytes_max: usize,
+    may_be_long: bool,
+) -> Vec<Answer> {
     let length = core.length();
     let asked: Vec<_> = requests
         .iter()
         .map(|request| within(&request.proof, length))
         .collect();
-    let proofs = core.prove_all(&asked, bytes_max);
+    let proofs = match may_be_long {
+        true => core.prove_all(&asked, bytes_max),
+        false => core.prove_short(&asked, bytes_max),
+    };
     let answers = requests.iter().zip(proofs);
     let answers = answers.map(|(request, proof)| answer_with(core, request, proof));
     answers.collect()
+}
+
+/// About how long the message that answers `request` with a block will be, in bytes.
+pub(crate) fn answer_len(core: &Core, request: &Request) -> usize {
+    let block = request.proof.block;
+    let block_len = block.and_then(|block| core.raw_len(block.index));
+    let block_len = block_len.and_then(|len| usize::try_from(len).ok());
+    let block_len = block_len.unwrap_or(FRAME_LEN_MAX).min(FRAME_LEN_MAX);
+    (block_len + ANSWER_OVERHEAD).min(FRAME_LEN_MAX)
 }
 
 /// A block past our end is one that we do not have, not nonsense: the peer may know a longer log.

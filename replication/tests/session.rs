@@ -2,15 +2,29 @@
 
 mod common;
 
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use common::{assert_complete_copy, blocks, writer_and_reader};
 use ferrocore_log::{Core, Corestore};
+use ferrocore_mux::Mux;
+use ferrocore_primitives::encoding::Encode;
 use ferrocore_primitives::sign::KeyPair;
+use ferrocore_replication::capability::capability;
+use ferrocore_replication::connection::PROTOCOL;
+use ferrocore_replication::messages::Handshake;
 use ferrocore_replication::session::SessionOptions;
 use ferrocore_replication::{Session, SessionError};
-use ferrocore_secret_stream::{Options, Role, SecretStream, StreamError, WRITE_TIMEOUT};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
+use ferrocore_secret_stream::{
+    FrameBudgets, Options, Role, SecretStream, StreamError, WRITE_TIMEOUT,
+};
+use tokio::io::{
+    AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf, duplex,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
@@ -35,7 +49,7 @@ where
     );
     let options = SessionOptions::default();
     (
-        Session::spawn(ours, here.clone(), options),
+        Session::spawn(ours, here.clone(), options.clone()),
         Session::spawn(theirs, there.clone(), options),
     )
 }
@@ -199,4 +213,189 @@ async fn a_peer_that_stops_reading_ends_the_session() {
         other => panic!("{other:?}"),
     }
     assert_eq!(reader.supply().suppliers(), 0);
+}
+
+/// A peer that knows the key of `core` and has begun a frame of the longest kind, which it does not end.
+async fn stalls_in_a_long_frame(
+    store: &Corestore,
+    core: &Core,
+    budgets: &FrameBudgets,
+) -> (Session, WriteHalf<DuplexStream>) {
+    let (ours, theirs) = duplex(100_000);
+    let (ours, theirs) = tokio::join!(
+        secret(ours, Role::Responder),
+        secret(theirs, Role::Initiator)
+    );
+    let session = Session::spawn(ours, store.clone(), options_with(budgets));
+    let hash = *theirs.handshake_hash();
+    let (mut sender, mut receiver) = theirs.split();
+    let mut mux = Mux::new();
+    let handshake = Handshake {
+        seeks: true,
+        capability: capability(true, &core.key(), &hash),
+    };
+    let id = core.discovery_key();
+    mux.open(PROTOCOL, Some(id.as_bytes()), &handshake.to_vec())
+        .unwrap();
+    sender
+        .send(&[mux.poll_transmit().unwrap().to_bytes()])
+        .await
+        .unwrap();
+    sender.flush().await.unwrap();
+    within(receiver.recv()).await.unwrap().expect("an answer");
+    let mut wire = sender.into_inner();
+    wire.write_all(&[255, 255, 255]).await.unwrap();
+    wire.write_all(&[7; 10_000]).await.unwrap();
+    (session, wire)
+}
+
+fn options_with(budgets: &FrameBudgets) -> SessionOptions {
+    SessionOptions {
+        frame_budgets: budgets.clone(),
+        ..SessionOptions::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_honest_peer_gets_the_room_that_a_stalled_one_holds() {
+    // Goal: all room is held by peers that stall in a long frame. Each gives it back at its deadline, with
+    // its connection, and a peer that waited for it sends its long blocks.
+    let (here, writer, there, reader) = writer_and_reader(&vec![vec![1; 1_000_000].into(); 5]);
+    let budgets = FrameBudgets::new(0);
+    let mut stalled = Vec::new();
+    for _ in 0..2 {
+        stalled.push(stalls_in_a_long_frame(&there, &reader, &budgets).await);
+    }
+    assert!(budgets.incoming.held() >= 16 << 20);
+    let all = reader.download_all();
+    let (ours, theirs) = duplex(100_000);
+    let (ours, theirs) = tokio::join!(
+        secret(ours, Role::Initiator),
+        secret(theirs, Role::Responder)
+    );
+    let options = options_with(&budgets);
+    let _honest = (
+        Session::spawn(ours, here, options.clone()),
+        Session::spawn(theirs, there, options),
+    );
+    timeout(Duration::from_secs(200), all.caught_up())
+        .await
+        .expect("each stalled one has less than half a minute")
+        .unwrap();
+    assert_complete_copy(&writer, &reader);
+    for (session, _) in &stalled {
+        match within(session.closed()).await {
+            Err(SessionError::Stream(error)) => {
+                assert!(
+                    matches!(*error, StreamError::FrameTimeout { .. }),
+                    "{error}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(budgets.held(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_of_long_blocks_that_stops_reading_gives_its_room_back() {
+    // Goal: one that asks for a block of 15 MiB and takes a byte a second of it holds up nobody for long.
+    let long = vec![2; 15 << 20];
+    let (here, writer, there, reader) = writer_and_reader(&[long.into()]);
+    let budgets = FrameBudgets::new(0);
+    let (ours, theirs) = duplex(1000);
+    let (slow, fast) = tokio::io::split(theirs);
+    let theirs = Trickle {
+        reader: slow,
+        writer: fast,
+        is_slow: Arc::default(),
+        next: Box::pin(tokio::time::sleep(Duration::ZERO)),
+    };
+    let is_slow = Arc::clone(&theirs.is_slow);
+    let (ours, theirs) = tokio::join!(
+        secret(ours, Role::Initiator),
+        secret(theirs, Role::Responder)
+    );
+    let options = options_with(&budgets);
+    let held_up = Session::spawn(ours, here.clone(), options.clone());
+    let other_options = SessionOptions::default();
+    let _slow = Session::spawn(theirs, there, other_options);
+    within(reader.update()).await.unwrap();
+    is_slow.store(true, Ordering::SeqCst);
+    let _want = reader.download(0..1);
+    within(async {
+        while budgets.outgoing.held() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+
+    let third = Corestore::memory();
+    let honest = third.get(&writer.key()).unwrap();
+    let all = honest.download_all();
+    let (ours, theirs) = duplex(100_000);
+    let (ours, theirs) = tokio::join!(
+        secret(ours, Role::Initiator),
+        secret(theirs, Role::Responder)
+    );
+    let _honest = (
+        Session::spawn(ours, here, options.clone()),
+        Session::spawn(theirs, third, options),
+    );
+    within(all.caught_up()).await.unwrap();
+    match within(held_up.closed()).await {
+        Err(SessionError::Stream(error)) => {
+            assert!(
+                matches!(*error, StreamError::FrameTimeout { .. }),
+                "{error}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A stream from which, once asked to, a byte a second is read.
+struct Trickle {
+    reader: ReadHalf<DuplexStream>,
+    writer: WriteHalf<DuplexStream>,
+    is_slow: Arc<AtomicBool>,
+    next: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl AsyncRead for Trickle {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.is_slow.load(Ordering::SeqCst) {
+            return Pin::new(&mut self.reader).poll_read(context, buffer);
+        }
+        ready!(self.next.as_mut().poll(context));
+        let mut one = [0];
+        let mut byte = ReadBuf::new(&mut one);
+        ready!(Pin::new(&mut self.reader).poll_read(context, &mut byte))?;
+        buffer.put_slice(byte.filled());
+        let soon = tokio::time::Instant::now() + Duration::from_secs(1);
+        self.next.as_mut().reset(soon);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Trickle {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.writer).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.writer).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.writer).poll_shutdown(context)
+    }
 }

@@ -74,6 +74,7 @@ where
         .await?;
     let options = SessionOptions {
         follow_readers: false,
+        ..SessionOptions::default()
     };
     let session = Session::spawn(stream, context.store.node.store().clone(), options);
     cores.iter().for_each(|core| session.attach(core));

@@ -36,9 +36,29 @@ impl Core {
         requests: &[ProofRequest],
         bytes_max: usize,
     ) -> Vec<Result<Option<Proof>, ProveError>> {
+        self.prove_beginning(requests, bytes_max, usize::MAX)
+    }
+
+    /// As [`Core::prove_all`], but it ends also before the first block if that alone is longer than
+    /// `bytes_max`: for callers that must find room for it first.
+    pub fn prove_short(
+        &self,
+        requests: &[ProofRequest],
+        bytes_max: usize,
+    ) -> Vec<Result<Option<Proof>, ProveError>> {
+        self.prove_beginning(requests, bytes_max, bytes_max)
+    }
+
+    fn prove_beginning(
+        &self,
+        requests: &[ProofRequest],
+        bytes_max: usize,
+        first_max: usize,
+    ) -> Vec<Result<Option<Proof>, ProveError>> {
         let view = self.view();
         let indexes: Vec<_> = requests.iter().filter_map(|r| view.block_of(r)).collect();
-        let mut blocks = self.get_raw_all(&indexes, bytes_max).into_iter();
+        let blocks = self.get_raw_beginning(&indexes, bytes_max, first_max);
+        let mut blocks = blocks.into_iter();
         let mut proofs = Vec::with_capacity(requests.len());
         for request in requests {
             let block = match view.block_of(request) {

@@ -54,7 +54,24 @@ impl Core {
         indexes: &[u64],
         bytes_max: usize,
     ) -> Vec<Result<Option<Bytes>, CoreError>> {
-        let reads = self.inner.read_unhashed(indexes, bytes_max);
+        self.get_raw_beginning(indexes, bytes_max, usize::MAX)
+    }
+
+    /// Length of block `index` as it is stored, in bytes, without reading it. `None` if it is not known here.
+    pub fn raw_len(&self, index: u64) -> Option<u64> {
+        let roots = Arc::clone(&self.inner.read().roots);
+        let place = self.inner.storage.locate(&roots, index).ok().flatten();
+        place.map(|place| place.leaf.size)
+    }
+
+    /// As [`Core::get_raw_all`], but nothing if the first block is longer than `first_max`.
+    pub(crate) fn get_raw_beginning(
+        &self,
+        indexes: &[u64],
+        bytes_max: usize,
+        first_max: usize,
+    ) -> Vec<Result<Option<Bytes>, CoreError>> {
+        let reads = self.inner.read_unhashed(indexes, bytes_max, first_max);
         let blocks = reads.iter().filter_map(|read| match read {
             Read::Block(block, _) => Some(block.as_ref()),
             Read::Absent | Read::Failed => None,
@@ -200,8 +217,9 @@ impl Inner {
         }
     }
 
-    /// Reads blocks that are yet to be hashed, as far as `bytes_max` allows.
-    fn read_unhashed(&self, indexes: &[u64], bytes_max: usize) -> Vec<Read> {
+    /// Reads blocks that are yet to be hashed, as far as `bytes_max` allows, or `first_max` if it is the
+    /// first.
+    fn read_unhashed(&self, indexes: &[u64], bytes_max: usize, first_max: usize) -> Vec<Read> {
         let (roots, is_here) = {
             let shared = self.read();
             let is_here = indexes.iter().map(|index| shared.bitfield.get(*index));
@@ -216,7 +234,12 @@ impl Inner {
             }
             let place = self.storage.locate(&roots, *index).ok().flatten();
             let size = place.map_or(0, |place| place.leaf.size);
-            if size > rest && !reads.is_empty() {
+            let max = if reads.is_empty() {
+                first_max as u64
+            } else {
+                rest
+            };
+            if size > max {
                 break;
             }
             rest = rest.saturating_sub(size);

@@ -1,0 +1,372 @@
+//! Goal: what hostile connections cost in memory is bounded, one by one and a thousand together.
+//! Method: each attacker speaks raw bytes or frames to a real session over a pipe, on virtual time; an
+//! allocator counts. Each scene has a process of its own. `FERROCORE_HOSTILE` says how many do all they can at
+//! once; the other scenes of many have a thousand.
+
+mod common;
+
+use std::alloc::System;
+use std::io;
+use std::pin::Pin;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use cap::Cap;
+use common::{assert_complete_copy, blocks, writer_and_reader};
+use ferrocore_log::{Core, Corestore};
+use ferrocore_mux::Mux;
+use ferrocore_mux::limits::REMOTE_CHANNELS_MAX;
+use ferrocore_primitives::encoding::Encode;
+use ferrocore_primitives::sign::KeyPair;
+use ferrocore_replication::Session;
+use ferrocore_replication::capability::capability;
+use ferrocore_replication::connection::PROTOCOL;
+use ferrocore_replication::limits::UNPROVEN_FRAME_LEN_MAX;
+use ferrocore_replication::messages::Handshake;
+use ferrocore_replication::session::SessionOptions;
+use ferrocore_secret_stream::budget::{FRAME_BUDGET, FREE_FRAME_LEN};
+use ferrocore_secret_stream::{
+    FRAME_LEN_MAX, FrameBudgets, Options, Receiver, Role, SecretStream, Sender,
+};
+use tokio::io::{AsyncWrite, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex};
+use tokio::time::timeout;
+
+#[global_allocator]
+static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
+
+/// What a connection may cost before its capability is proven, in bytes.
+const UNPROVEN_MAX: usize = 2 << 20;
+
+/// What a thousand may cost, in bytes.
+const THOUSAND_MAX: usize = 512 << 20;
+
+/// What one of them may cost beside the budget for frames, in bytes.
+const DEAREST_MAX: usize = (THOUSAND_MAX - FRAME_BUDGET) / 1000;
+
+/// Bytes that a pipe holds. They count, too.
+const PIPE: usize = 4096;
+
+/// What an attacker does and then holds on to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attack {
+    /// Nothing after the handshake.
+    Silence,
+    /// The longest frame that takes no room, but for its last byte.
+    AlmostFreeFrame,
+    /// The longest frame before a proof, but for its last byte.
+    AlmostUnprovenFrame,
+    /// Opens channels of cores that are not here, and reads no answer.
+    OpensAndReadsNot,
+    /// The same, until it has used up all channel numbers, reading.
+    AllChannelNumbers,
+    /// A batch as long as may be that opens channels.
+    LongBatchOfOpens,
+    /// All of it: numbers used up, answers unread, and then a frame without end.
+    Everything,
+}
+
+const UNPROVEN: [Attack; 7] = [
+    Attack::Silence,
+    Attack::AlmostFreeFrame,
+    Attack::AlmostUnprovenFrame,
+    Attack::OpensAndReadsNot,
+    Attack::AllChannelNumbers,
+    Attack::LongBatchOfOpens,
+    Attack::Everything,
+];
+
+/// An attacker's end. Dropped, the connection ends.
+struct Attacker {
+    sender: Sender<Raw>,
+    raw: Raw,
+    receiver: Receiver<ReadHalf<DuplexStream>>,
+    handshake_hash: [u8; 64],
+    mux: Mux,
+    _session: Session,
+}
+
+impl Attacker {
+    async fn connect(store: &Corestore, budget: &FrameBudgets) -> Self {
+        let (ours, theirs) = duplex(PIPE);
+        let options = Options {
+            keep_alive: None,
+            ..Options::default()
+        };
+        let (ours_keys, theirs_keys) = (KeyPair::generate(), KeyPair::generate());
+        let (ours, theirs) = tokio::try_join!(
+            SecretStream::handshake(ours, Role::Responder, &ours_keys, options),
+            SecretStream::handshake(theirs, Role::Initiator, &theirs_keys, options),
+        )
+        .unwrap();
+        let session = SessionOptions {
+            frame_budgets: budget.clone(),
+            ..SessionOptions::default()
+        };
+        let handshake_hash = *theirs.handshake_hash();
+        let mut raw = None;
+        let (sender, receiver) = theirs.split_with(|io| {
+            let (reader, writer) = tokio::io::split(io);
+            let writer = Raw(Arc::new(Mutex::new(writer)));
+            raw = Some(writer.clone());
+            (writer, reader)
+        });
+        Self {
+            sender,
+            raw: raw.unwrap(),
+            receiver,
+            handshake_hash,
+            mux: Mux::new(),
+            _session: Session::spawn(ours, store.clone(), session),
+        }
+    }
+
+    /// Returns how many bytes the attacker itself had in memory.
+    async fn attack(&mut self, attack: Attack) -> usize {
+        match attack {
+            Attack::Silence => {}
+            Attack::AlmostFreeFrame => self.begin_frame(FREE_FRAME_LEN, FREE_FRAME_LEN - 1).await,
+            Attack::AlmostUnprovenFrame => {
+                self.begin_frame(UNPROVEN_FRAME_LEN_MAX, UNPROVEN_FRAME_LEN_MAX - 1)
+                    .await;
+            }
+            Attack::OpensAndReadsNot => self.open_unknown(60_000, false).await,
+            Attack::AllChannelNumbers => self.open_unknown(17_000, true).await,
+            Attack::LongBatchOfOpens => {
+                let open = open_of(1, &[7; 32]);
+                let mut batch = Vec::with_capacity(UNPROVEN_FRAME_LEN_MAX);
+                batch.extend([0, 0, 0]);
+                while batch.len() + open.len() + 2 < UNPROVEN_FRAME_LEN_MAX - 64 {
+                    batch.push(u8::try_from(open.len()).unwrap());
+                    batch.extend(&open);
+                }
+                self.sender.send(&[&batch]).await.unwrap();
+                drop(batch);
+                self.sender.flush().await.unwrap();
+                return UNPROVEN_FRAME_LEN_MAX;
+            }
+            Attack::Everything => {
+                self.open_unknown(REMOTE_CHANNELS_MAX as u64, true).await;
+                self.open_unknown(60_000, false).await;
+                self.begin_frame(UNPROVEN_FRAME_LEN_MAX, UNPROVEN_FRAME_LEN_MAX - 1)
+                    .await;
+            }
+        }
+        0
+    }
+
+    /// Opens the channel of a core whose key it knows.
+    async fn prove(&mut self, core: &Core) {
+        let capability = capability(true, &core.key(), &self.handshake_hash);
+        let handshake = Handshake {
+            seeks: true,
+            capability,
+        };
+        let id = core.discovery_key();
+        self.mux
+            .open(PROTOCOL, Some(id.as_bytes()), &handshake.to_vec())
+            .unwrap();
+        let frame = self.mux.poll_transmit().unwrap().to_bytes();
+        self.send(&frame).await;
+        self.receiver.recv().await.unwrap().expect("an answer");
+    }
+
+    /// Announces a frame and sends a part of it, as far as it is taken.
+    async fn begin_frame(&mut self, len: usize, sent: usize) {
+        let raw = &mut self.raw;
+        let prefix = u32::try_from(len).unwrap().to_le_bytes();
+        let _ = give(raw, &prefix[..3]).await;
+        let piece = [0; PIPE];
+        let mut rest = sent;
+        while rest > 0 && give(raw, &piece[..rest.min(PIPE)]).await {
+            rest -= rest.min(PIPE);
+        }
+    }
+
+    /// Opens `count` channels, 100 a frame, under numbers of their own or always the same hundred.
+    async fn open_unknown(&mut self, count: u64, is_reading: bool) {
+        for hundred in 0..count / 100 {
+            let mut batch = vec![0, 0, 0];
+            for number in 0..100 {
+                let number = 1 + number + if is_reading { 100 * hundred } else { 0 };
+                let open = open_of(number, &number.to_le_bytes().repeat(4));
+                batch.push(u8::try_from(open.len()).unwrap());
+                batch.extend(open);
+            }
+            if !self.try_send(&batch).await {
+                return;
+            }
+            if is_reading {
+                let soon = Duration::from_millis(1);
+                while let Ok(Ok(Some(_))) = timeout(soon, self.receiver.recv()).await {}
+            }
+        }
+    }
+
+    async fn send(&mut self, message: &[u8]) {
+        assert!(self.try_send(message).await);
+    }
+
+    /// False if nobody takes it.
+    async fn try_send(&mut self, message: &[u8]) -> bool {
+        let sent = async {
+            self.sender.send(&[message]).await?;
+            self.sender.flush().await
+        };
+        matches!(timeout(Duration::from_millis(100), sent).await, Ok(Ok(())))
+    }
+}
+
+/// The writing half of a pipe, for frames and for bytes that are none.
+#[derive(Clone)]
+struct Raw(Arc<Mutex<WriteHalf<DuplexStream>>>);
+
+impl AsyncWrite for Raw {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.lock().unwrap()).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.lock().unwrap()).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.lock().unwrap()).poll_shutdown(context)
+    }
+}
+
+/// An `open` without the channel before it.
+fn open_of(number: u64, id: &[u8]) -> Vec<u8> {
+    use ferrocore_primitives::encoding::{put_buffer, put_string, put_uint};
+    let mut open = vec![1];
+    put_uint(&mut open, number);
+    put_string(&mut open, PROTOCOL);
+    put_buffer(&mut open, id);
+    open.extend([1; 33]);
+    open
+}
+
+/// Writes while it is taken within a time.
+async fn give(raw: &mut Raw, bytes: &[u8]) -> bool {
+    let written = timeout(Duration::from_millis(100), raw.write_all(bytes)).await;
+    matches!(written, Ok(Ok(())))
+}
+
+/// What is measured in a process of its own, so that no other's peak hides its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scene {
+    One(Attack),
+    Many(Attack),
+    /// Once each has shown that it knows a key, it begins the longest frame there is.
+    ThousandProven,
+}
+
+fn scenes() -> Vec<Scene> {
+    let mut scenes = UNPROVEN.map(Scene::One).to_vec();
+    scenes.push(Scene::Many(Attack::AlmostUnprovenFrame));
+    scenes.push(Scene::Many(Attack::Everything));
+    scenes.push(Scene::ThousandProven);
+    scenes
+}
+
+/// Names the scene that a process is to play.
+const SCENE: &str = "FERROCORE_HOSTILE_SCENE";
+
+#[test]
+fn hostile_connections_cost_little() {
+    if let Ok(name) = std::env::var(SCENE) {
+        let scene = scenes()
+            .into_iter()
+            .find(|scene| format!("{scene:?}") == name);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        return runtime.block_on(play(scene.unwrap()));
+    }
+    for scene in scenes() {
+        let played = Command::new(std::env::current_exe().unwrap())
+            .args(["hostile_connections_cost_little", "--exact", "--nocapture"])
+            .env(SCENE, format!("{scene:?}"))
+            .output()
+            .unwrap();
+        let output = String::from_utf8_lossy(&played.stdout);
+        let figures = output.lines().filter(|line| line.contains(" bytes"));
+        figures.for_each(|line| println!("{line}"));
+        assert!(
+            played.status.success(),
+            "{output}{}",
+            String::from_utf8_lossy(&played.stderr)
+        );
+    }
+}
+
+async fn play(scene: Scene) {
+    let (store, core, ..) = writer_and_reader(&blocks(10));
+    let budget = FrameBudgets::new(FRAME_BUDGET);
+    drop(Attacker::connect(&store, &budget).await); // makes what is made once
+    settle().await;
+    let before = ALLOCATOR.allocated();
+    let many = std::env::var("FERROCORE_HOSTILE").map_or(50, |count| count.parse().unwrap());
+    let (count, max) = match scene {
+        Scene::One(_) => (1, UNPROVEN_MAX),
+        Scene::Many(Attack::Everything) => (many, FRAME_BUDGET + many * DEAREST_MAX),
+        Scene::Many(_) | Scene::ThousandProven => (1000, THOUSAND_MAX),
+    };
+    let mut own = 0;
+    let mut attackers = Vec::new();
+    for _ in 0..count {
+        let mut attacker = Attacker::connect(&store, &budget).await;
+        match scene {
+            Scene::One(attack) | Scene::Many(attack) => own = attacker.attack(attack).await,
+            Scene::ThousandProven => {
+                attacker.prove(&core).await;
+                attacker.begin_frame(FRAME_LEN_MAX, 100_000).await;
+            }
+        }
+        attackers.push(attacker);
+    }
+    let cost = ALLOCATOR.max_allocated() - before;
+    let held = budget.held();
+    println!("{scene:?}: {cost} bytes, {own} of them the attacker's, {held} in the budget");
+    assert!(cost - own <= max && held <= FRAME_BUDGET);
+    // Beside them an honest peer gets all it wants: its blocks need no room.
+    honest_peer_completes(&store, &core, &budget).await;
+    drop(attackers);
+    settle().await;
+    assert_eq!(budget.held(), 0, "whoever is gone holds nothing");
+}
+
+async fn honest_peer_completes(store: &Corestore, core: &Core, budget: &FrameBudgets) {
+    let (ours, theirs) = duplex(PIPE);
+    let (ours_keys, theirs_keys) = (KeyPair::generate(), KeyPair::generate());
+    let (ours, theirs) = tokio::try_join!(
+        SecretStream::handshake(ours, Role::Responder, &ours_keys, Options::default()),
+        SecretStream::handshake(theirs, Role::Initiator, &theirs_keys, Options::default()),
+    )
+    .unwrap();
+    let there = Corestore::memory();
+    let reader = there.get(&core.key()).unwrap();
+    let all = reader.download_all();
+    let options = SessionOptions {
+        frame_budgets: budget.clone(),
+        ..SessionOptions::default()
+    };
+    let _sessions = (
+        Session::spawn(ours, store.clone(), options.clone()),
+        Session::spawn(theirs, there.clone(), options),
+    );
+    all.caught_up().await.unwrap();
+    assert_complete_copy(core, &reader);
+}
+
+/// Lets tasks end whose connections are gone.
+async fn settle() {
+    tokio::time::sleep(Duration::from_secs(20)).await;
+}
