@@ -17,6 +17,7 @@
 
 pub mod connections;
 pub mod discovery;
+pub mod lan;
 pub mod limits;
 mod link;
 pub mod peer_info;

@@ -75,3 +75,33 @@ pub const FOUND_QUEUED_MAX: usize = 64;
 
 /// Events that wait for one subscriber; it misses the oldest beyond that.
 pub const EVENTS_MAX: usize = 512;
+
+/// How long an address on the local network may take to accept a TCP connection.
+pub const LAN_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Topics that a node shows on the local network by a tag each; more are shown in a filter.
+pub const LAN_TAGS_MAX: usize = 8;
+
+/// Topics that a node shows on the local network; more are served, but not found there.
+pub const LAN_TOPICS_MAX: usize = 1000;
+
+/// Nodes of the local network that are remembered.
+pub const LAN_NEIGHBOURS_MAX: usize = 256;
+
+/// Answers taken from the local network before all that is kept of them is thrown away, and a pause made.
+pub const LAN_ANSWERS_MAX: usize = 4096;
+
+/// That pause.
+pub const LAN_FLOOD_PAUSE: Duration = Duration::from_secs(30);
+
+/// The pause before discovery on the local network is tried again after it failed.
+pub const LAN_RETRY_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long those on the local network are given to answer before a lookup counts as done; answers are taken later, too.
+pub const LAN_BROWSE_TIME: Duration = Duration::from_millis(1500);
+
+/// How long changes of topics are gathered before they are announced.
+pub const LAN_GATHER: Duration = Duration::from_millis(20);
+
+/// How often it is looked whether another day has begun, for which topics have other tags.
+pub const LAN_DAY_CHECK: Duration = Duration::from_secs(600);

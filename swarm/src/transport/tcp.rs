@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ferrocore_primitives::sign::KeyPair;
 use ferrocore_secret_stream::{Options, Role, SecretStream};
@@ -15,7 +16,8 @@ use tokio::time::{sleep, timeout};
 
 use super::{BoxFuture, DialError, Established, Inbound, ListenError, Paths, Transport, Via};
 use crate::limits::{
-    ACCEPT_PAUSE, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, INBOUND_MAX, TCP_CONNECT_TIMEOUT,
+    ACCEPT_PAUSE, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, INBOUND_MAX, LAN_CONNECT_TIMEOUT,
+    TCP_CONNECT_TIMEOUT,
 };
 use crate::target::{Address, Target};
 
@@ -84,6 +86,14 @@ impl Tcp {
         self.admits.as_ref().is_none_or(|admits| admits(address))
     }
 
+    /// How long an address may take to answer.
+    fn patience(&self) -> Duration {
+        match self.via {
+            Via::Lan => LAN_CONNECT_TIMEOUT,
+            _ => TCP_CONNECT_TIMEOUT,
+        }
+    }
+
     async fn accept_all(&self, listener: &TcpListener, key_pair: &KeyPair, inbound: Inbound) {
         let half_open = Arc::new(Semaphore::new(HALF_OPEN_MAX));
         // Dropped with this future, it ends the handshakes.
@@ -144,7 +154,7 @@ impl Transport for Tcp {
                     continue;
                 };
                 paths.trying(address);
-                match connect(remote, target, key_pair).await {
+                match connect(remote, self.patience(), target, key_pair).await {
                     Ok(stream) => return Ok(Established::new(stream, self.via, Some(remote))),
                     Err(error) => {
                         paths.failed(address, &error);
@@ -173,10 +183,11 @@ impl Transport for Tcp {
 
 async fn connect(
     address: SocketAddr,
+    patience: Duration,
     target: &Target,
     key_pair: &KeyPair,
 ) -> Result<SecretStream<TcpStream>, DialError> {
-    let connecting = timeout(TCP_CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+    let connecting = timeout(patience, TcpStream::connect(address)).await;
     let stream = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
     let stream = shake_hands(stream, Role::Initiator, key_pair).await?;
     let expected = target.expected_key();

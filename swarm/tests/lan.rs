@@ -1,0 +1,99 @@
+//! Discovery by multicast DNS, among swarms of one machine.
+//!
+//! Goal: who is on a topic is found by key-less names, connected, and nobody else is. Method: swarms on the loopback interface
+//! (which users' swarms leave out); real sockets, real time, no test on how long it takes.
+
+use std::time::Duration;
+
+use ferrocore_swarm::lan::{Include, Lan};
+use ferrocore_swarm::transport::Via;
+use ferrocore_swarm::{Connections, JoinOptions, Swarm, Topic};
+use tokio::time::timeout;
+
+const LOOPBACK: Include = Include {
+    loopback: true,
+    tunnels: false,
+};
+
+/// Tests run beside each other on one network.
+fn new_topic() -> Topic {
+    Topic::from(ferrocore_primitives::random::bytes())
+}
+
+fn swarm() -> (Swarm, Connections) {
+    let (transport, lan) = Lan::open(LOOPBACK).unwrap();
+    Swarm::builder().transport(transport).discovery(lan).open()
+}
+
+async fn soon<T>(wait: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(30), wait)
+        .await
+        .expect("it comes soon")
+}
+
+#[tokio::test]
+async fn members_of_a_topic_find_each_other() {
+    let topic = new_topic();
+    let (alice, mut to_alice) = swarm();
+    let (bob, mut to_bob) = swarm();
+    let (eve, mut to_eve) = swarm();
+    let _serving = alice.join(
+        topic,
+        JoinOptions {
+            client: false,
+            ..Default::default()
+        },
+    );
+    let _elsewhere = eve.join(new_topic(), JoinOptions::default());
+    let _looking = bob.join(
+        topic,
+        JoinOptions {
+            server: false,
+            ..Default::default()
+        },
+    );
+    let (at_bob, at_alice) = (
+        soon(to_bob.next()).await.unwrap(),
+        soon(to_alice.next()).await.unwrap(),
+    );
+    assert_eq!(at_bob.info.remote_key, alice.public_key());
+    assert_eq!(at_alice.info.remote_key, bob.public_key());
+    assert_eq!((at_bob.info.via, at_alice.info.via), (Via::Lan, Via::Lan));
+    assert_eq!(at_bob.topics, [topic]);
+    soon(eve.flush()).await;
+    assert!(
+        timeout(Duration::from_millis(200), to_eve.next())
+            .await
+            .is_err()
+    );
+    assert_eq!(eve.status().peers.len(), 0);
+}
+
+#[tokio::test]
+async fn a_topic_joined_later_is_found_among_many() {
+    let (alice, _to_alice) = swarm();
+    let (bob, mut to_bob) = swarm();
+    let topics: Vec<Topic> = (0..50).map(|_| new_topic()).collect();
+    let serving: Vec<_> = topics
+        .iter()
+        .map(|topic| alice.join(*topic, JoinOptions::default()))
+        .collect();
+    let early = bob.join(
+        new_topic(),
+        JoinOptions {
+            server: false,
+            ..Default::default()
+        },
+    );
+    soon(bob.flush()).await;
+    let _looking = bob.join(
+        topics[42],
+        JoinOptions {
+            server: false,
+            ..Default::default()
+        },
+    );
+    let connection = soon(to_bob.next()).await.unwrap();
+    assert_eq!(connection.topics, [topics[42]]);
+    drop((early, serving));
+}
