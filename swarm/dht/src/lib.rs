@@ -3,7 +3,8 @@
 //! Knows the wire of `dht-rpc` 6.27 and `hyperdht` 6.34, and how a node behaves. Does not know sockets or clocks: bytes,
 //! addresses, time and randomness come in as arguments, so everything here builds for WebAssembly too.
 //!
-//! - [`rpc`] is a node: it asks, answers, keeps its table, and finds out whether others can reach it.
+//! - [`node`] is a node of the HyperDHT: [`rpc`] with a [`store`].
+//! - [`rpc`] is a node of any such network: it asks, answers, keeps its table, and finds out whether others can reach it.
 //! - [`query`] is the search for the nodes closest to a target.
 //! - [`message`] is the datagram: a request, or the reply to one.
 //! - [`id`] is the space that nodes and targets share, and the distance in it.
@@ -27,9 +28,11 @@ pub mod id;
 pub mod limits;
 pub mod message;
 pub mod nat;
+pub mod node;
 pub mod query;
 pub mod random;
 pub mod routing_table;
 pub mod rpc;
+pub mod store;
 pub mod tokens;
 pub mod window;
