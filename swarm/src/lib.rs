@@ -6,6 +6,7 @@
 //! [`Swarm`] drives it: it asks each [`discovery`](discovery::Discovery) for peers and dials them by each
 //! [`transport`](transport::Transport). The rules are state machines without IO; time and randomness are passed in.
 //!
+//! - [`dht`] is a node of the HyperDHT, where topics are looked up and announced.
 //! - [`roster`] is everybody a swarm has heard of, and whose turn it is. It is made of the following.
 //! - [`peer_info`] is what is remembered of one peer: how often it was tried, and how soon it is worth another try.
 //! - [`queue`] says who is dialled next, [`retry`] when a peer that was lost comes back into it.
@@ -16,6 +17,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod connections;
+pub mod dht;
 pub mod discovery;
 pub mod lan;
 pub mod limits;

@@ -1,16 +1,18 @@
 //! A node of the HyperDHT: it asks and answers, and stores for others once it stays.
-//! Knows which commands are the store's. Does not know sockets or clocks, nor how handshakes are answered: those it
-//! hands out.
+//! Knows which commands are the store's, and what is passed on. Does not know sockets or clocks, nor how handshakes are
+//! answered: those for its own servers it hands out.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use ferrocore_primitives::encoding::Encode;
 use ferrocore_primitives::time::Time;
 
+use crate::hyperdht::router::{Known, Next, route_handshake, route_holepunch};
 use crate::hyperdht::{FIND_PEER, PEER_HANDSHAKE, PEER_HOLEPUNCH, PLUGIN};
 use crate::id::Id;
 use crate::message::Command;
 use crate::random::Random;
-use crate::rpc::{Config, Event, Incoming, Rpc};
+use crate::rpc::{Answer, Config, Event, Incoming, Rpc};
 use crate::store::{Moment, Store};
 
 /// An [`Rpc`] with a [`Store`]. Everything that arrives and all verbs go to [`rpc`](Self::rpc_mut); events are taken
@@ -41,7 +43,8 @@ impl Node {
         self.epoch_ms = unix_ms.saturating_sub(millis(now));
     }
 
-    /// The next thing to know. Requests among them are handshakes, rounds of holepunching, and those to plugins.
+    /// The next thing to know. Requests among them are handshakes and rounds of holepunching for servers of this node
+    /// ([`Store::serve`]), and those to plugins; others' are passed on here.
     pub fn poll_event(&mut self, now: Time) -> Option<Event> {
         loop {
             match self.rpc.poll_event()? {
@@ -77,8 +80,10 @@ impl Node {
 
     /// Gives back what is not for the store.
     fn serve(&mut self, now: Time, incoming: Incoming) -> Option<Incoming> {
-        if matches!(incoming.command, PEER_HANDSHAKE | PEER_HOLEPUNCH) {
-            return Some(incoming);
+        match incoming.command {
+            PEER_HANDSHAKE => return self.route(now, incoming, route_handshake),
+            PEER_HOLEPUNCH => return self.route(now, incoming, route_holepunch),
+            _ => {}
         }
         let Some(node_id) = self.rpc.id().filter(|_| is_known(incoming.command)) else {
             self.rpc.refuse(now, incoming);
@@ -88,6 +93,40 @@ impl Node {
             return Some(incoming);
         }
         self.store_serves(now, node_id, incoming);
+        None
+    }
+
+    /// Passes a message between peers on, or gives it back if it is for a server of this node.
+    fn route<T: Encode>(
+        &mut self,
+        now: Time,
+        incoming: Incoming,
+        route: impl Fn(&[u8], SocketAddrV4, Known) -> Next<T>,
+    ) -> Option<Incoming> {
+        let target = incoming.target?;
+        let known = match self
+            .store
+            .forward(now, &target)
+            .map(|forward| forward.relay)
+        {
+            _ if self.store.serves(&target) => Known::Server,
+            Some(server) => Known::Relay(server),
+            None => Known::Stranger,
+        };
+        match route(incoming.value.as_deref()?, incoming.from, known) {
+            Next::ToServer(..) => return Some(incoming),
+            Next::PointOnwards => self.rpc.reply(
+                now,
+                incoming,
+                Answer {
+                    has_token: false,
+                    ..Answer::value(None)
+                },
+            ),
+            Next::Relay { to, value } => self.rpc.relay(incoming, value.to_vec(), to, None),
+            Next::ReplyTo { to, value } => self.rpc.reply_to(now, incoming, value.to_vec(), to),
+            Next::Drop => {}
+        }
         None
     }
 

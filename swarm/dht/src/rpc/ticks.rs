@@ -97,8 +97,9 @@ impl Rpc {
         }
     }
 
-    /// The machine slept, or is somewhere else now.
-    pub(super) fn woke_up(&mut self, now: Time) {
+    /// The machine slept: what is known is old. The node notices by itself if its clock goes on while the machine
+    /// sleeps.
+    pub fn woke_up(&mut self, now: Time) {
         self.clock.slept();
         self.clock.ticked_at = now;
         self.checked_host(None);
@@ -110,8 +111,9 @@ impl Rpc {
         self.push(Event::WokeUp);
     }
 
-    /// Looks for the neighbours of a node we know, so that what we know spreads over all distances.
-    pub(super) fn refresh(&mut self, now: Time) {
+    /// Looks for the neighbours of a node we know, so that what we know spreads over all distances. The node does so
+    /// itself now and then.
+    pub fn refresh(&mut self, now: Time) {
         if self.is_searching(Owner::Refresh) {
             return;
         }

@@ -160,6 +160,11 @@ impl Store {
         self.own.remove(&Id::of_public_key(key));
     }
 
+    /// Whether that is the key of a server of this node.
+    pub fn serves(&self, target: &Id) -> bool {
+        self.own.contains_key(target)
+    }
+
     /// Forgets an announcement, as its peer asks.
     pub fn forget(&mut self, target: &Id, key: &PublicKey) {
         if Id::of_public_key(key) == *target {
