@@ -26,6 +26,8 @@ pub mod limits;
 pub mod manifest;
 pub mod merkle;
 pub mod multisig;
+#[cfg(feature = "files")]
+mod places;
 pub mod proof;
 pub mod reorg;
 pub mod root_secret;

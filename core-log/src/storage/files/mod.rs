@@ -35,6 +35,7 @@ mod lock;
 mod open_cores;
 mod oplog;
 mod overlay;
+mod page_starts;
 mod part;
 mod pending;
 mod place;

@@ -11,10 +11,10 @@ use ferrocore_primitives::keys::DiscoveryKey;
 
 use super::overlay::crossing;
 use super::part::Part;
-use super::tree_cache::{self, Cache, Cached, NodeBytes, PAGE_NODES, is_high, page_start};
+use super::tree_cache::{self, Cache, Cached, NodeBytes, PAGE_NODES, is_high};
 use crate::limits::NUMBER_MAX;
 use crate::merkle::{Node, Roots};
-use crate::seek::{self, NodeSource};
+use crate::seek::NodeSource;
 use crate::storage::{BlockPlace, StorageError, lock};
 
 /// Bytes of one node.
@@ -66,15 +66,43 @@ impl Tree {
             Cached::Known(found) => return self.place(block, found),
             Cached::Unknown(generation) => generation,
         };
-        let first = tree_cache::first_of_page(block);
-        let Some(leaf) = self.node(2 * block)? else {
+        if self.node(2 * block)?.is_none() {
             return Ok(None);
-        };
-        if let Some(start) = seek::byte_offset(roots, self, 2 * first)? {
-            lock(&self.cache).insert_start(block, start, generation);
         }
-        let byte_offset = seek::byte_offset(roots, self, leaf.index)?;
-        Ok(byte_offset.map(|byte_offset| BlockPlace { leaf, byte_offset }))
+        self.find_start(tree_cache::page_of(block), generation)?;
+        let cached = lock(&self.cache).block(block);
+        match cached {
+            Cached::Known(found) => self.place(block, found),
+            Cached::Unknown(_) => BlockPlace::find(roots, self, block),
+        }
+    }
+
+    /// Finds out where lowest page `page` begins, from the next page to its left of which that is known, and
+    /// remembers it, and all that it met on the way.
+    ///
+    /// A walk from the roots would take more nodes: all those to its left below one root.
+    fn find_start(&self, page: u64, generation: u64) -> Result<(), StorageError> {
+        let (mut at, mut sizes) = (page, Vec::new());
+        let mut start = loop {
+            let known = lock(&self.cache).start(at);
+            if let Some(start) = known {
+                break start;
+            }
+            let (left, pages) = tree_cache::left_of(at);
+            let Some(left) = self.node(left)? else {
+                return Ok(());
+            };
+            sizes.push((at, left.size));
+            at -= pages;
+        };
+        let mut cache = lock(&self.cache);
+        cache.insert_start(at, start, generation);
+        while let Some((at, size)) = sizes.pop() {
+            // No more than a few numbers below 2^53.
+            start = start.saturating_add(size);
+            cache.insert_start(at, start, generation);
+        }
+        Ok(())
     }
 
     /// Writes `nodes`, given in order of their indexes; neighbours go in one write.
@@ -160,12 +188,14 @@ impl Tree {
     }
 
     fn load_page(&self, index: u64, generation: u64) -> Result<Option<Node>, StorageError> {
-        let mut page = [0; PAGE_NODES as usize * NODE_BYTES];
-        self.part.read(offset(page_start(index)), &mut page)?;
-        lock(&self.cache).insert_page(index, &page, generation);
-        let (nodes, _) = page.as_chunks();
-        let bytes = nodes.get((index % PAGE_NODES) as usize);
-        self.decode(index, bytes.copied())
+        let mut page = lock(&self.cache).take_room();
+        let start = offset(index / PAGE_NODES * PAGE_NODES);
+        let count = self.part.read(start, page.as_flattened_mut())?;
+        let behind = page.as_flattened_mut().get_mut(count..);
+        behind.unwrap_or_default().fill(0);
+        let bytes = page.get((index % PAGE_NODES) as usize).copied();
+        lock(&self.cache).insert_page(index, page, generation);
+        self.decode(index, bytes)
     }
 
     /// Writes the nodes that end before index `next`.

@@ -2,26 +2,32 @@
 //!
 //! A page is a subtree of seven levels, 127 nodes: the lowest pages lie in the file as they are and are read
 //! whole; of higher ones, whose nodes lie far apart, only what was asked for is kept. A page takes room for
-//! the nodes it has, so that a core of which little is here costs little. A lowest page also remembers where
-//! its first block begins: with that, finding a block takes one page and no walk from the roots.
+//! the nodes it has, so that a core of which little is here costs little. The top node of a lowest page is kept
+//! beside the page, too: whoever only needs its size need not read the page.
+//!
+//! Where a lowest page begins is kept longer than the page itself: with that, finding a block takes one page
+//! and no walk from the roots.
 //!
 //! Knows places of nodes. Does not know files.
 
 use std::ops::Range;
 
+use super::page_starts::PageStarts;
 use super::tree::NODE_BYTES;
 use crate::flat_tree;
+use crate::places::Places;
 
 /// Levels of one page.
 const PAGE_LEVELS: u32 = 7;
 /// Nodes in one page, and one more: by as much lie the lowest pages apart in the file.
 pub(super) const PAGE_NODES: u64 = 1 << PAGE_LEVELS;
-const PAGE_BYTES: usize = PAGE_NODES as usize * NODE_BYTES;
 
 /// Most of the lowest pages one core keeps: at 5 KiB each those of 131,072 blocks.
 const LOW_PAGES_MAX: usize = 2048;
-/// Most higher pages one core keeps: those above 16 million blocks.
+/// Most higher pages one core keeps: at up to 5 KiB each those above 8 million blocks.
 const HIGH_PAGES_MAX: usize = 2048;
+/// Depth of the top node of a lowest page.
+const TOP_DEPTH: u32 = PAGE_LEVELS - 1;
 
 /// A node as the file has it.
 pub(super) type NodeBytes = [u8; NODE_BYTES];
@@ -34,6 +40,9 @@ pub(super) struct Cache {
     generation: u64,
     low: Places<Page, LOW_PAGES_MAX>,
     high: Places<Page, HIGH_PAGES_MAX>,
+    starts: PageStarts,
+    /// The room of a page that was dropped.
+    spare: Vec<NodeBytes>,
 }
 
 /// What the cache knows of a block.
@@ -50,57 +59,94 @@ impl Cache {
             generation: 0,
             low: Places::new(),
             high: Places::new(),
+            starts: PageStarts::new(),
+            spare: Vec::new(),
         }
     }
 
     /// The node at `index`; `None` if the file has none.
     pub(super) fn node(&self, index: u64) -> Cached<Option<NodeBytes>> {
-        let place = Place::of(index);
-        let node = match place.level {
-            0 => self.low.get(place.key()).map(|page| page.get(place.at)),
-            _ => {
-                let page = self.high.get(place.key());
-                page.and_then(|page| page.get(place.at)).map(Some)
-            }
+        let low = Place::low(index).and_then(|place| {
+            let page = self.low.get(place.number)?;
+            Some(page.get(place.at).copied())
+        });
+        let high = || {
+            let place = Place::high(index)?;
+            let page = self.high.get(place.number)?;
+            page.get(place.at).map(|node| Some(*node))
         };
-        match node {
-            Some(node) => Cached::Known(node.copied()),
+        match low.or_else(high) {
+            Some(node) => Cached::Known(node),
             None => Cached::Unknown(self.generation),
         }
     }
 
     /// The leaf of block `block` and the byte it begins at; `None` if a node on the way is not in the file.
     pub(super) fn block(&self, block: u64) -> Cached<Option<(NodeBytes, u64)>> {
-        let place = Place::of(2 * block);
-        let page = self.low.get(place.key());
-        match page.and_then(|page| Some((page, page.start?))) {
-            Some((page, start)) => Cached::Known(page.block(place.at, start)),
+        let number = page_of(block);
+        let found = self.low.get(number).and_then(|page| {
+            let start = page.start.or_else(|| self.starts.get(number))?;
+            let at = 2 * block - number * PAGE_NODES;
+            Some(page.block(at as u32, start))
+        });
+        match found {
+            Some(found) => Cached::Known(found),
             None => Cached::Unknown(self.generation),
         }
     }
 
-    /// Keeps the lowest page that holds node `index`, whose bytes are `page`.
-    pub(super) fn insert_page(&mut self, index: u64, page: &PageBytes, generation: u64) {
-        if generation == self.generation {
-            self.low.insert(Place::of(index).key(), Page::new(page));
+    /// Where lowest page `number` begins, in bytes; also from the page itself and where the next one begins.
+    pub(super) fn start(&self, number: u64) -> Option<u64> {
+        let from_next = || {
+            let next = self.starts.get(number + 1)?;
+            next.checked_sub(size(self.low.get(number)?.top()?))
+        };
+        self.starts.get(number).or_else(from_next)
+    }
+
+    /// Keeps the lowest page that holds node `index`: what was read into the [room](Self::take_room).
+    pub(super) fn insert_page(&mut self, index: u64, page: Vec<NodeBytes>, generation: u64) {
+        let number = index / PAGE_NODES;
+        let right = page.last().copied().filter(is_node);
+        if let Some(right) = right {
+            self.insert_high((number + 1) * PAGE_NODES - 1, right, generation);
+        }
+        if generation == self.generation
+            && let Some(dropped) = self.low.insert(number, Page::new(page))
+        {
+            self.spare = dropped.nodes;
         }
     }
 
-    /// Keeps a node that is in no lowest page.
+    /// Room for the nodes of a lowest page, as the file has them, and the one high node to its right; whatever
+    /// was in it.
+    pub(super) fn take_room(&mut self) -> Vec<NodeBytes> {
+        let mut room = std::mem::take(&mut self.spare);
+        room.resize(PAGE_NODES as usize, [0; NODE_BYTES]);
+        room
+    }
+
+    /// Keeps a node that [`is_high`].
     pub(super) fn insert_high(&mut self, index: u64, node: NodeBytes, generation: u64) {
-        let place = Place::of(index);
-        if generation == self.generation && place.level > 0 {
-            let page = self.high.get_or_insert(place.key(), Page::default);
+        if generation == self.generation
+            && let Some(place) = Place::high(index)
+        {
+            let page = self.high.get_or_insert(place.number, Page::default);
             page.insert(place.at, node);
         }
     }
 
-    /// Remembers the byte at which the lowest page of block `block` begins, if the page is kept.
-    pub(super) fn insert_start(&mut self, block: u64, start: u64, generation: u64) {
-        if generation == self.generation
-            && let Some(page) = self.low.get_mut(Place::of(2 * block).key())
-        {
+    /// Remembers the byte at which lowest page `number` begins, and so the next one, if the page is kept.
+    pub(super) fn insert_start(&mut self, number: u64, start: u64, generation: u64) {
+        if generation != self.generation {
+            return;
+        }
+        self.starts.insert(number, start);
+        if let Some(page) = self.low.get_mut(number) {
             page.start = Some(start);
+            if let Some(next) = page.top().and_then(|top| start.checked_add(size(top))) {
+                self.starts.insert(number + 1, next);
+            }
         }
     }
 
@@ -109,10 +155,18 @@ impl Cache {
         self.generation += 1;
         for number in range.start / PAGE_NODES..range.end.div_ceil(PAGE_NODES) {
             self.low.remove(number);
-            let high = Place::of((number + 1) * PAGE_NODES - 1);
-            if let Some(page) = self.high.get_mut(high.key()) {
-                page.remove(high.at);
+            let first = number * PAGE_NODES;
+            for high in [first + PAGE_NODES / 2 - 1, first + PAGE_NODES - 1] {
+                self.forget_high(high);
             }
+        }
+    }
+
+    fn forget_high(&mut self, index: u64) {
+        if let Some(place) = Place::high(index)
+            && let Some(page) = self.high.get_mut(place.number)
+        {
+            page.remove(place.at);
         }
     }
 
@@ -120,61 +174,65 @@ impl Cache {
         self.generation += 1;
         self.low.clear();
         self.high.clear();
+        self.starts.clear();
     }
 
     /// Nodes kept.
     #[cfg(test)]
     fn len(&self) -> usize {
-        let pages = [&self.low.items, &self.high.items].into_iter().flatten();
-        let pages = pages.chain(&self.high.items).flatten();
-        pages.map(|(_, page)| page.nodes.len()).sum()
+        let pages = self.low.iter().chain(self.high.iter());
+        pages.map(|page| page.nodes.len()).sum()
     }
 }
 
-/// The bytes of a lowest page as the file has them, and the one high node to its right.
-pub(super) type PageBytes = [u8; PAGE_BYTES];
-
-/// The index of the first node of the lowest page that holds node `index`.
-pub(super) fn page_start(index: u64) -> u64 {
-    index / PAGE_NODES * PAGE_NODES
+/// Which lowest page holds block `block`.
+pub(super) fn page_of(block: u64) -> u64 {
+    2 * block / PAGE_NODES
 }
 
-/// The first block of the lowest page that holds block `block`.
-pub(super) fn first_of_page(block: u64) -> u64 {
-    page_start(2 * block) / 2
+/// The node above the lowest pages that end where page `number`, not the first, begins, and how many they are:
+/// as many as a complete subtree can have.
+pub(super) fn left_of(number: u64) -> (u64, u64) {
+    let levels = number.trailing_zeros();
+    let node = flat_tree::index(TOP_DEPTH + levels, (number >> levels) - 1);
+    (node, 1 << levels)
 }
 
-/// Whether the node is in no lowest page: it is above 128 blocks or more.
+/// Whether the node is kept without the lowest page below it: it is above 64 blocks or more.
 pub(super) fn is_high(index: u64) -> bool {
-    flat_tree::depth(index) >= PAGE_LEVELS
+    flat_tree::depth(index) >= TOP_DEPTH
 }
 
 /// Where a node is kept.
 struct Place {
-    /// 0 for the lowest pages.
-    level: u32,
-    /// Which page of the level.
+    /// Which page.
     number: u64,
     /// Flat-tree index within the page.
     at: u32,
 }
 
 impl Place {
-    fn of(index: u64) -> Self {
+    /// In a lowest page: there the nodes are as in the file.
+    fn low(index: u64) -> Option<Self> {
+        let at = index % PAGE_NODES;
+        (at < PAGE_NODES - 1).then_some(Self {
+            number: index / PAGE_NODES,
+            at: at as u32,
+        })
+    }
+
+    /// In a higher page. Its number is of both page and level: upper levels have few pages, which may share
+    /// the places of others.
+    fn high(index: u64) -> Option<Self> {
         let (depth, offset) = (flat_tree::depth(index), flat_tree::offset(index));
+        let depth = depth.checked_sub(TOP_DEPTH)?;
         let (level, depth) = (depth / PAGE_LEVELS, depth % PAGE_LEVELS);
         let above = PAGE_LEVELS - 1 - depth;
         let within = offset & ((1 << above) - 1);
-        Self {
-            level,
-            number: offset >> above,
+        Some(Self {
+            number: offset >> above ^ u64::from(level) << 56,
             at: flat_tree::index(depth, within) as u32,
-        }
-    }
-
-    /// One number of both page and level. Upper levels have few pages: they may share the places of others.
-    fn key(&self) -> u64 {
-        self.number ^ u64::from(self.level) << 56
+        })
     }
 }
 
@@ -189,23 +247,28 @@ struct Page {
 }
 
 impl Page {
-    fn new(bytes: &PageBytes) -> Self {
-        let (nodes, _) = bytes.as_chunks::<NODE_BYTES>();
-        let nodes = nodes.get(..PAGE_NODES as usize - 1).unwrap_or_default();
+    /// The page of these nodes and zeros.
+    fn new(mut nodes: Vec<NodeBytes>) -> Self {
+        nodes.truncate(PAGE_NODES as usize - 1);
         let is_there = nodes.iter().map(is_node);
-        let present = is_there
+        let present: u128 = is_there
             .zip(0..)
             .fold(0, |bits, (there, at)| bits | u128::from(there) << at);
-        let nodes = match present.count_ones() as usize == nodes.len() {
-            true => nodes.to_vec(),
-            false => nodes.iter().filter(|node| is_node(node)).copied().collect(),
-        };
+        if present.count_ones() as usize != nodes.len() {
+            nodes.retain(is_node);
+            nodes.shrink_to_fit();
+        }
         let start = None;
         Self {
             present,
             nodes,
             start,
         }
+    }
+
+    /// The node above all others.
+    fn top(&self) -> Option<&NodeBytes> {
+        self.get(PAGE_NODES as u32 / 2 - 1)
     }
 
     fn get(&self, at: u32) -> Option<&NodeBytes> {
@@ -257,62 +320,6 @@ pub(super) fn size(node: &NodeBytes) -> u64 {
     u64::from_le_bytes(size)
 }
 
-/// Items by number, at most so many: each has one place, which it takes from whatever is there.
-struct Places<T, const MAX: usize> {
-    items: Vec<Option<(u64, Box<T>)>>,
-}
-
-impl<T, const MAX: usize> Places<T, MAX> {
-    fn new() -> Self {
-        let items = Vec::new();
-        Self { items }
-    }
-
-    fn get(&self, number: u64) -> Option<&T> {
-        let (found, item) = self.items.get(Self::place(number))?.as_ref()?;
-        (*found == number).then_some(item)
-    }
-
-    fn get_mut(&mut self, number: u64) -> Option<&mut T> {
-        let (found, item) = self.items.get_mut(Self::place(number))?.as_mut()?;
-        (*found == number).then_some(item)
-    }
-
-    fn get_or_insert(&mut self, number: u64, make: impl FnOnce() -> T) -> &mut T {
-        let slot = self.slot(number);
-        slot.take_if(|(found, _)| *found != number);
-        &mut slot.get_or_insert_with(|| (number, Box::new(make()))).1
-    }
-
-    fn insert(&mut self, number: u64, item: T) {
-        *self.slot(number) = Some((number, Box::new(item)));
-    }
-
-    fn slot(&mut self, number: u64) -> &mut Option<(u64, Box<T>)> {
-        let place = Self::place(number);
-        if place >= self.items.len() {
-            self.items.resize_with(place + 1, || None);
-        }
-        #[expect(clippy::indexing_slicing, reason = "it was just made long enough")]
-        &mut self.items[place]
-    }
-
-    fn remove(&mut self, number: u64) {
-        let place = Self::place(number);
-        if let Some(slot) = self.items.get_mut(place) {
-            slot.take_if(|(found, _)| *found == number);
-        }
-    }
-
-    fn clear(&mut self) {
-        self.items.clear();
-    }
-
-    fn place(number: u64) -> usize {
-        ((number ^ number >> 56) % MAX as u64) as usize
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,31 +345,23 @@ mod tests {
             if overtaken {
                 cache.forget(5..6);
             }
-            cache.insert_page(0, &[1; PAGE_BYTES], generation);
-            cache.insert_high(127, bytes(1), generation);
-            cache.insert_start(3, 0, generation);
+            cache.insert_page(0, vec![bytes(1); PAGE_NODES as usize], generation);
+            cache.insert_high(255, bytes(1), generation);
+            cache.insert_start(0, 0, generation);
             assert_eq!(known(cache.node(5)).is_none(), overtaken);
             assert_eq!(known(cache.node(127)).is_none(), overtaken);
+            assert_eq!(known(cache.node(255)).is_none(), overtaken);
             assert_eq!(known(cache.block(3)).is_none(), overtaken);
         }
-    }
-
-    #[test]
-    fn the_cache_stays_within_its_bounds() {
-        let mut places = Places::<u64, 10>::new();
-        (0..25).for_each(|number| places.insert(number, number));
-        assert_eq!(places.items.len(), 10);
-        let kept: Vec<_> = (0..30).filter_map(|number| places.get(number)).collect();
-        assert!(kept.into_iter().copied().eq(15..25));
     }
 
     /// Goal: a page takes room for what it has, however little.
     #[test]
     fn absent_nodes_take_no_room() {
         let mut cache = Cache::new();
-        let mut page = [0; PAGE_BYTES];
-        page[NODE_BYTES..2 * NODE_BYTES].fill(1);
-        cache.insert_page(0, &page, 0);
+        let mut page = cache.take_room();
+        page[1] = bytes(1);
+        cache.insert_page(0, page, 0);
         assert_eq!(cache.len(), 1);
         assert_eq!(known(cache.node(0)), Some(None), "known to be absent");
         assert_eq!(known(cache.node(1)), Some(Some(bytes(1))));
@@ -374,14 +373,24 @@ mod tests {
         #[test]
         fn places_are_distinct(depth in 0u32..40, offset in 0u64..1 << 12, other in 0u64..1 << 20) {
             let index = flat_tree::index(depth, offset);
-            let (place, second) = (Place::of(index), Place::of(other));
-            let same = place.key() == second.key() && place.at == second.at;
-            prop_assert_eq!(same, index == other);
-            prop_assert!(u64::from(place.at) < PAGE_NODES - 1);
-            prop_assert_eq!(place.level > 0, is_high(index));
-            if place.level == 0 {
-                prop_assert_eq!(index, place.number * PAGE_NODES + u64::from(place.at));
+            for place in [Place::low, Place::high] {
+                let (place, second) = (place(index), place(other));
+                if let Some((place, second)) = place.as_ref().zip(second.as_ref()) {
+                    let same = place.number == second.number && place.at == second.at;
+                    prop_assert_eq!(same, index == other);
+                    prop_assert!(u64::from(place.at) < PAGE_NODES - 1);
+                }
             }
+            prop_assert_eq!(Place::high(index).is_some(), is_high(index));
+            prop_assert_eq!(Place::low(index).is_some(), depth < PAGE_LEVELS);
+        }
+
+        /// Goal: what lies left of a page is a subtree that ends there.
+        #[test]
+        fn pages_lie_right_of_what_is_left_of_them(number in 1u64..1 << 40) {
+            let (node, pages) = left_of(number);
+            prop_assert_eq!(flat_tree::end_block(node), number * PAGE_NODES / 2);
+            prop_assert_eq!(flat_tree::leaves(node), pages * PAGE_NODES / 2);
         }
     }
 }
