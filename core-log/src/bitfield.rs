@@ -4,11 +4,18 @@
 //! that both use: little-endian words, bit `i` in byte `i >> 3` under mask `1 << (i & 7)`.
 
 mod page;
+mod unread;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Range;
+use std::sync::Arc;
 
 use self::page::Page;
+use self::unread::Unread;
+use crate::storage::StorageError;
+
+pub use unread::PageSource;
 
 /// Bits in one page.
 pub const PAGE_BITS: u64 = 32_768;
@@ -18,10 +25,18 @@ pub const PAGE_BYTES: usize = 4096;
 /// A sparse bitfield over block indexes.
 ///
 /// Memory is at most 4 KiB for each page of 32,768 blocks that holds a set bit, whatever the indexes; much
-/// less for a page whose set bits lie together or are few.
+/// less for a page whose set bits lie together or are few. Of a [lazy](Self::lazy) one, it is that for the
+/// pages that were changed, and a bounded number of others. Pages are shared with clones until they change.
 #[derive(Debug, Clone, Default)]
 pub struct Bitfield {
-    pages: BTreeMap<u64, Page>,
+    /// Pages that were changed or loaded, also those that became empty if the source has them.
+    pages: BTreeMap<u64, Arc<Page>>,
+    /// Where the others are.
+    unread: Option<Arc<Unread>>,
+    /// Pages from here on are not in the source, or were dropped.
+    unread_end: u64,
+    /// Bits before this are set.
+    front: u64,
 }
 
 impl Bitfield {
@@ -30,22 +45,46 @@ impl Bitfield {
         Self::default()
     }
 
-    /// Whether the bit of `index` is set.
-    pub fn get(&self, index: u64) -> bool {
-        self.pages
-            .get(&(index / PAGE_BITS))
-            .is_some_and(|page| page.get(index % PAGE_BITS))
+    /// A bitfield whose first `pages` pages are in `source`, and are read when somebody looks at them. Of the
+    /// first `front` bits it is known that they are set.
+    ///
+    /// Each page is taken as it is there when it is first needed. Whoever changes it there must have changed
+    /// it in this bitfield, or in a clone of it, before.
+    pub fn lazy(source: Box<dyn PageSource>, pages: u64, front: u64) -> Self {
+        Self {
+            pages: BTreeMap::new(),
+            unread: Some(Arc::new(Unread::new(source))),
+            unread_end: pages,
+            front,
+        }
     }
 
-    /// Sets or clears `range`, in time proportional to the pages it touches.
+    /// Whether the bit of `index` is set.
+    pub fn get(&self, index: u64) -> bool {
+        let page = self.page(index / PAGE_BITS);
+        page.is_some_and(|page| page.get(index % PAGE_BITS))
+    }
+
+    /// Sets or clears `range`, in time proportional to the pages it touches; to clear, those that have bits.
     pub fn set_range(&mut self, range: Range<u64>, value: bool) {
-        let mut start = range.start;
-        while start < range.end {
-            let number = start / PAGE_BITS;
-            let end = range.end.min((number + 1) * PAGE_BITS);
-            let within = start % PAGE_BITS..start % PAGE_BITS + (end - start);
+        if range.is_empty() {
+            return;
+        }
+        let pages = range.start / PAGE_BITS..=(range.end - 1) / PAGE_BITS;
+        let mut number = *pages.start();
+        while pages.contains(&number) {
+            let base = number * PAGE_BITS;
+            let within = range.start.saturating_sub(base)..(range.end - base).min(PAGE_BITS);
             self.set_in_page(number, within, value);
-            start = end;
+            number = match value {
+                true => number + 1,
+                false => self.next_page(number + 1).unwrap_or(u64::MAX),
+            };
+        }
+        if !value {
+            self.front = self.front.min(range.start);
+        } else if range.contains(&self.front) {
+            self.front = range.end;
         }
     }
 
@@ -58,100 +97,160 @@ impl Bitfield {
     pub fn truncate(&mut self, length: u64) {
         let number = length / PAGE_BITS;
         self.pages.split_off(&(number + 1));
+        self.unread_end = self.unread_end.min(number + 1);
         self.set_in_page(number, length % PAGE_BITS..PAGE_BITS, false);
+        self.front = self.front.min(length);
     }
 
     /// The first set bit at or past `from`.
     pub fn next_set(&self, from: u64) -> Option<u64> {
-        let first = from / PAGE_BITS;
-        self.pages.range(first..).find_map(|(number, page)| {
-            let start = if *number == first {
-                from % PAGE_BITS
-            } else {
-                0
-            };
-            let bit = page.next(start, true)?;
-            Some(number * PAGE_BITS + bit)
-        })
+        let mut start = from % PAGE_BITS;
+        let mut number = Some(from / PAGE_BITS);
+        while let Some(at) = number {
+            let page = self.page(at);
+            if let Some(bit) = page.and_then(|page| page.next(start, true)) {
+                return Some(at * PAGE_BITS + bit);
+            }
+            (number, start) = (self.next_page(at + 1), 0);
+        }
+        None
     }
 
     /// The last set bit before `before`.
     pub fn prev_set(&self, before: u64) -> Option<u64> {
-        let last = before / PAGE_BITS;
-        self.pages.range(..=last).rev().find_map(|(number, page)| {
-            let end = if *number == last {
-                before % PAGE_BITS
-            } else {
-                PAGE_BITS
-            };
-            Some(number * PAGE_BITS + page.last(end)?)
-        })
+        let mut end = before % PAGE_BITS;
+        let mut number = Some(before / PAGE_BITS);
+        while let Some(at) = number {
+            let page = self.page(at);
+            if let Some(bit) = page.and_then(|page| page.last(end)) {
+                return Some(at * PAGE_BITS + bit);
+            }
+            (number, end) = (self.prev_page(at), PAGE_BITS);
+        }
+        None
     }
 
     /// The first clear bit at or past `from`; there always is one.
     pub fn next_unset(&self, from: u64) -> u64 {
-        let mut index = from;
-        for (number, page) in self.pages.range(from / PAGE_BITS..) {
-            if *number != index / PAGE_BITS {
-                break;
+        let mut index = from.max(self.front);
+        while let Some(page) = self.page(index / PAGE_BITS) {
+            let base = index - index % PAGE_BITS;
+            match page.next(index % PAGE_BITS, false) {
+                Some(bit) => return base + bit,
+                None => index = base + PAGE_BITS,
             }
-            if let Some(bit) = page.next(index % PAGE_BITS, false) {
-                return number * PAGE_BITS + bit;
-            }
-            index = (number + 1) * PAGE_BITS;
         }
         index
     }
 
+    /// The first clear bit, found faster the next time.
+    pub(crate) fn advance_front(&mut self) -> u64 {
+        self.front = self.next_unset(0);
+        self.front
+    }
+
     /// How many bits of `range` are set.
     pub fn count(&self, range: Range<u64>) -> u64 {
-        if range.is_empty() {
-            return 0;
+        let (mut count, mut number) = (0, self.next_page(range.start / PAGE_BITS));
+        while let Some(at) = number.filter(|number| number * PAGE_BITS < range.end) {
+            let base = at * PAGE_BITS;
+            let start = range.start.saturating_sub(base);
+            let end = (range.end - base).min(PAGE_BITS);
+            let page = self.page(at).filter(|_| start < end);
+            count += page.map_or(0, |page| page.count(start..end));
+            number = self.next_page(at + 1);
         }
-        let pages = range.start / PAGE_BITS..=(range.end - 1) / PAGE_BITS;
-        self.pages
-            .range(pages)
-            .map(|(number, page)| {
-                let base = number * PAGE_BITS;
-                let start = range.start.saturating_sub(base);
-                let end = (range.end - base).min(PAGE_BITS);
-                page.count(start..end)
-            })
-            .sum()
+        count
     }
 
     /// Takes over a page read from a file; `bytes` past [`PAGE_BYTES`] are ignored.
     pub fn load_page(&mut self, number: u64, bytes: &[u8]) {
         let page = Page::from_bytes(bytes);
         if page.ones() > 0 {
-            self.pages.insert(number, page);
+            self.pages.insert(number, Arc::new(page));
         }
     }
 
     /// The bytes of page `number`, all zero if no bit of it is set.
     pub fn page_bytes(&self, number: u64) -> [u8; PAGE_BYTES] {
-        let page = self.pages.get(&number);
-        page.map_or([0; PAGE_BYTES], Page::to_bytes)
+        let page = self.page(number);
+        page.map_or([0; PAGE_BYTES], |page| page.to_bytes())
     }
 
     /// The bits from `start` (a multiple of 32) as `words` little-endian 32-bit words.
     pub fn words(&self, start: u64, words: usize) -> Vec<u32> {
-        (0..words as u64)
-            .map(|i| self.word32(start + i * 32))
-            .collect()
+        let (mut number, mut page) = (start / PAGE_BITS, self.page(start / PAGE_BITS));
+        let starts = (0..words as u64).map(|word| start + word * 32);
+        let word = starts.map(|start| {
+            if start / PAGE_BITS != number {
+                number = start / PAGE_BITS;
+                page = self.page(number);
+            }
+            let page = page.as_ref();
+            page.map_or(0, |page| page.word32(start % PAGE_BITS))
+        });
+        word.collect()
     }
 
-    fn word32(&self, start: u64) -> u32 {
-        let page = self.pages.get(&(start / PAGE_BITS));
-        page.map_or(0, |page| page.word32(start % PAGE_BITS))
+    /// Reads the pages that hold `range`, so that changing it cannot fail.
+    ///
+    /// # Errors
+    /// [`StorageError`] if one cannot be read.
+    pub(crate) fn load(&mut self, range: Range<u64>) -> Result<(), StorageError> {
+        let Some(unread) = self.unread.clone().filter(|_| !range.is_empty()) else {
+            return Ok(());
+        };
+        let end = ((range.end - 1) / PAGE_BITS + 1).min(self.unread_end);
+        let mut number = range.start / PAGE_BITS;
+        while let Some(at) = unread.try_next(number, end)? {
+            if let Entry::Vacant(slot) = self.pages.entry(at) {
+                slot.insert(unread.pin(at)?);
+            }
+            number = at + 1;
+        }
+        Ok(())
+    }
+
+    fn page(&self, number: u64) -> Option<Arc<Page>> {
+        let page = self.pages.get(&number).cloned();
+        page.or_else(|| self.source_of(number)?.page(number))
+    }
+
+    /// The first page from `from` on that may have bits.
+    fn next_page(&self, from: u64) -> Option<u64> {
+        let here = self.pages.range(from..).next().map(|(number, _)| *number);
+        let unread = self.source_of(from);
+        let there = unread.and_then(|unread| unread.next(from, self.unread_end));
+        here.into_iter().chain(there).min()
+    }
+
+    /// The last page before `before` that may have bits.
+    fn prev_page(&self, before: u64) -> Option<u64> {
+        let here = self.pages.range(..before).next_back();
+        let unread = self.unread.as_ref();
+        let there = unread.and_then(|unread| unread.prev(before.min(self.unread_end)));
+        here.map(|(number, _)| *number).max(there)
+    }
+
+    /// What may have page `number` if it is not here.
+    fn source_of(&self, number: u64) -> Option<&Unread> {
+        self.unread.as_deref().filter(|_| number < self.unread_end)
     }
 
     fn set_in_page(&mut self, number: u64, within: Range<u64>, value: bool) {
+        let is_in_source = self.source_of(number).is_some();
+        if !self.pages.contains_key(&number)
+            && let Some(unread) = self.source_of(number)
+        {
+            let page = unread.pinned_or_blank(number);
+            self.pages.insert(number, page);
+        }
         if value {
-            self.pages.entry(number).or_default().fill(within, true);
+            Arc::make_mut(self.pages.entry(number).or_default()).fill(within, true);
         } else if let Some(page) = self.pages.get_mut(&number) {
+            let page = Arc::make_mut(page);
             page.fill(within, false);
-            if page.ones() == 0 {
+            if page.ones() == 0 && !is_in_source {
                 self.pages.remove(&number);
             }
         }
@@ -163,6 +262,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     const SPAN: u64 = 3 * PAGE_BITS;
 
@@ -199,6 +299,127 @@ mod tests {
             prop_assert_eq!(bits.next_set(cut), None);
             prop_assert_eq!(bits.count(0..SPAN), set.range(..cut).count() as u64);
         }
+    }
+
+    /// Pages in memory, of which some cannot be read.
+    #[derive(Default)]
+    struct Source {
+        pages: BTreeMap<u64, [u8; PAGE_BYTES]>,
+        broken: Option<u64>,
+        reads: Arc<AtomicUsize>,
+        failed: Arc<AtomicUsize>,
+    }
+
+    impl Source {
+        fn full(pages: u64) -> Self {
+            let pages = (0..pages).map(|number| (number, [0xff; PAGE_BYTES]));
+            Self {
+                pages: pages.collect(),
+                ..Self::default()
+            }
+        }
+    }
+
+    impl PageSource for Source {
+        fn read_page(&self, number: u64) -> Result<Box<[u8; PAGE_BYTES]>, StorageError> {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            if self.broken == Some(number) {
+                let core = ferrocore_primitives::keys::DiscoveryKey::from([0; 32]);
+                return Err(StorageError::Poisoned { core });
+            }
+            let page = self.pages.get(&number).copied();
+            Ok(Box::new(page.unwrap_or([0; PAGE_BYTES])))
+        }
+
+        fn next_page(&self, from: u64) -> Result<Option<u64>, StorageError> {
+            Ok(self.pages.range(from..).next().map(|(number, _)| *number))
+        }
+
+        fn fail(&self, _: StorageError) {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The bits of `from`, all in a source.
+    fn lazy(from: &Bitfield) -> Bitfield {
+        let mut source = Source::default();
+        let mut number = from.next_page(0);
+        while let Some(at) = number {
+            source.pages.insert(at, from.page_bytes(at));
+            number = from.next_page(at + 1);
+        }
+        let end = source.pages.last_key_value().map_or(0, |(at, _)| at + 1);
+        Bitfield::lazy(Box::new(source), end, from.next_unset(0))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Goal: whether pages are here or read when they are needed, all answers are the same, before and
+        /// after changes; and a clone does not see them.
+        #[test]
+        fn unread_pages_answer_alike(
+            before in operations(), after in operations(), from in 0..SPAN, cut in 0..SPAN,
+        ) {
+            let mut eager = Bitfield::new();
+            for (start, length, value) in before {
+                eager.set_range(start..start + length, value);
+            }
+            let (clone, mut lazy) = (lazy(&eager), lazy(&eager));
+            let kept = lazy.clone();
+            let same = |lazy: &Bitfield, eager: &Bitfield| -> Result<(), TestCaseError> {
+                prop_assert_eq!(lazy.get(from), eager.get(from));
+                prop_assert_eq!(lazy.next_set(from), eager.next_set(from));
+                prop_assert_eq!(lazy.prev_set(from), eager.prev_set(from));
+                prop_assert_eq!(lazy.next_unset(from), eager.next_unset(from));
+                prop_assert_eq!(lazy.next_unset(0), eager.next_unset(0));
+                prop_assert_eq!(lazy.count(from / 2..from), eager.count(from / 2..from));
+                prop_assert_eq!(lazy.words(from / 32 * 32, 2000), eager.words(from / 32 * 32, 2000));
+                Ok(())
+            };
+            same(&clone, &eager)?;
+            let unchanged = eager.clone();
+            for (start, length, value) in after {
+                for bits in [&mut lazy, &mut eager] {
+                    bits.set_range(start..start + length, value);
+                }
+            }
+            same(&lazy, &eager)?;
+            same(&kept, &unchanged)?;
+            lazy.truncate(cut);
+            eager.truncate(cut);
+            same(&lazy, &eager)?;
+            prop_assert_eq!(lazy.advance_front(), eager.advance_front());
+        }
+    }
+
+    #[test]
+    fn only_pages_that_are_looked_at_are_read_and_once() {
+        let source = Source::full(40);
+        let reads = Arc::clone(&source.reads);
+        let mut bits = Bitfield::lazy(Box::new(source), 40, 39 * PAGE_BITS);
+        assert_eq!(bits.next_unset(0), 40 * PAGE_BITS);
+        assert!(bits.get(7 * PAGE_BITS) && bits.get(8 * PAGE_BITS - 1));
+        bits.set(40 * PAGE_BITS);
+        assert_eq!(bits.next_unset(0), 40 * PAGE_BITS + 1);
+        assert_eq!(reads.load(Ordering::Relaxed), 2);
+        assert_eq!(bits.count(0..u64::MAX), 40 * PAGE_BITS + 1);
+        assert_eq!(reads.load(Ordering::Relaxed), 40);
+    }
+
+    /// Goal: a page that cannot be read has no bits, and its owner knows why.
+    #[test]
+    fn a_page_that_cannot_be_read_is_told() {
+        let mut source = Source::full(3);
+        source.broken = Some(1);
+        let failed = Arc::clone(&source.failed);
+        let mut bits = Bitfield::lazy(Box::new(source), 3, 0);
+        assert!(bits.get(0));
+        assert_eq!(failed.load(Ordering::Relaxed), 0);
+        assert!(!bits.get(PAGE_BITS));
+        assert_eq!(failed.load(Ordering::Relaxed), 1);
+        assert!(bits.load(0..PAGE_BITS).is_ok());
+        assert!(bits.load(0..PAGE_BITS + 1).is_err());
     }
 
     #[test]

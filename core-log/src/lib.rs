@@ -26,7 +26,6 @@ pub mod limits;
 pub mod manifest;
 pub mod merkle;
 pub mod multisig;
-#[cfg(feature = "files")]
 mod places;
 pub mod proof;
 pub mod reorg;

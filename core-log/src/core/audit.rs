@@ -102,7 +102,7 @@ impl Shared {
         if bits.value {
             return self.mark(bits.range.clone());
         }
-        self.bitfield.set_range(bits.range.clone(), false);
+        self.change_bits(|page| page.set_range(bits.range.clone(), false));
         self.contiguous_length = self.contiguous_length.min(bits.range.start);
     }
 }

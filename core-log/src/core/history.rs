@@ -154,7 +154,7 @@ impl Shared {
         self.fork = next.fork;
         self.roots = Arc::new(next.roots);
         self.signature = next.signature;
-        self.bitfield.truncate(next.ancestors);
+        self.change_bits(|bits| bits.truncate(next.ancestors));
         self.contiguous_length = self.contiguous_length.min(next.ancestors);
         if let Some(manifest) = next.manifest {
             self.verifier = Verifier::new(key, manifest);

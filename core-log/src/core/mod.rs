@@ -123,7 +123,8 @@ struct Shared {
     signature: Bytes,
     /// Known once the manifest is, and from the start for compat cores.
     verifier: Option<Verifier>,
-    bitfield: Bitfield,
+    /// Looked at outside the lock, for that may read a page of it.
+    bitfield: Arc<Bitfield>,
     contiguous_length: u64,
     user_data: BTreeMap<String, Vec<u8>>,
     /// While storage holds nodes of this history and of the one that takes its place: how many
@@ -214,7 +215,7 @@ impl Core {
             roots: Arc::new(roots),
             signature: header.head.signature,
             verifier,
-            bitfield: opened.bitfield,
+            bitfield: Arc::new(opened.bitfield),
             contiguous_length,
             user_data: header.user_data,
             being_cut_to: None,
@@ -408,6 +409,11 @@ impl Inner {
         self.shared.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The bits of the last commit.
+    fn bits(&self) -> Arc<Bitfield> {
+        Arc::clone(&self.read().bitfield)
+    }
+
     fn update<T>(&self, change: impl FnOnce(&mut Shared) -> T) -> T {
         change(&mut self.shared.write().unwrap_or_else(PoisonError::into_inner))
     }
@@ -458,10 +464,15 @@ impl Shared {
             }
     }
 
+    /// Changes the bits, whoever is looking at what they were.
+    fn change_bits(&mut self, change: impl FnOnce(&mut Bitfield)) {
+        change(Arc::make_mut(&mut self.bitfield));
+    }
+
     /// Marks blocks as here and moves the contiguous length along.
     fn mark(&mut self, range: std::ops::Range<u64>) {
         let touches = range.contains(&self.contiguous_length);
-        self.bitfield.set_range(range, true);
+        self.change_bits(|bits| bits.set_range(range, true));
         if touches {
             self.contiguous_length = self.bitfield.next_unset(self.contiguous_length);
         }

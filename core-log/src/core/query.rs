@@ -23,24 +23,25 @@ pub struct ByteSpan {
 }
 
 impl Core {
-    /// Whether block `index` is here.
+    /// Whether block `index` is here. Should storage be unable to tell, it says no, and refuses work from
+    /// then on; so do the other questions.
     pub fn has(&self, index: u64) -> bool {
-        self.inner.read().bitfield.get(index)
+        self.inner.bits().get(index)
     }
 
     /// Whether all blocks of `range` are here; so it is for an empty one.
     pub fn has_range(&self, range: Range<u64>) -> bool {
-        range.is_empty() || self.inner.read().bitfield.next_unset(range.start) >= range.end
+        range.is_empty() || self.inner.bits().next_unset(range.start) >= range.end
     }
 
     /// How many blocks of `range` are here.
     pub fn count(&self, range: Range<u64>) -> u64 {
-        self.inner.read().bitfield.count(range)
+        self.inner.bits().count(range)
     }
 
-    /// Asks `question` of the bits of the blocks that are here. Keep it short: writers wait.
+    /// Asks `question` of the bits of the blocks that are here, as they are now.
     pub fn with_bitfield<T>(&self, question: impl FnOnce(&Bitfield) -> T) -> T {
-        question(&self.inner.read().bitfield)
+        question(&self.inner.bits())
     }
 
     /// Hash over the roots.

@@ -30,13 +30,16 @@ impl Core {
     pub fn get_raw(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
         let inner = &*self.inner;
         loop {
-            let (fork, roots) = {
+            let (fork, roots, bits) = {
                 let shared = inner.read();
-                if !shared.bitfield.get(index) {
-                    return Ok(None);
-                }
-                (shared.fork, Arc::clone(&shared.roots))
+                let bits = Arc::clone(&shared.bitfield);
+                (shared.fork, Arc::clone(&shared.roots), bits)
             };
+            if !bits.get(index) {
+                inner.storage.check()?;
+                return Ok(None);
+            }
+            drop(bits); // whoever changes them would have to copy them
             match inner.read_block(&roots, index) {
                 // Whoever truncates or clears meanwhile takes away what we read.
                 Err(_) if !inner.holds(fork, index) => {}
@@ -199,8 +202,11 @@ impl Inner {
     /// whoever is changing the core.
     fn holds(&self, fork: u64, index: u64) -> bool {
         let _writer = self.lock_writer();
-        let shared = self.read();
-        shared.fork == fork && shared.bitfield.get(index)
+        let (is_same, bits) = {
+            let shared = self.read();
+            (shared.fork == fork, Arc::clone(&shared.bitfield))
+        };
+        is_same && bits.get(index)
     }
 
     /// Reads block `index` of a log with these roots, and hashes it.
@@ -220,11 +226,12 @@ impl Inner {
     /// Reads blocks that are yet to be hashed, as far as `bytes_max` allows, or `first_max` if it is the
     /// first.
     fn read_unhashed(&self, indexes: &[u64], bytes_max: usize, first_max: usize) -> Vec<Read> {
-        let (roots, is_here) = {
+        let (roots, bits) = {
             let shared = self.read();
-            let is_here = indexes.iter().map(|index| shared.bitfield.get(*index));
-            (Arc::clone(&shared.roots), is_here.collect::<Vec<_>>())
+            (Arc::clone(&shared.roots), Arc::clone(&shared.bitfield))
         };
+        let is_here: Vec<_> = indexes.iter().map(|index| bits.get(*index)).collect();
+        drop(bits);
         let mut rest = bytes_max as u64;
         let mut reads = Vec::with_capacity(indexes.len());
         for (index, is_here) in indexes.iter().zip(is_here) {

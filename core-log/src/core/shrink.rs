@@ -78,7 +78,7 @@ impl Core {
         };
         inner.storage.commit(write, inner.durability)?;
         inner.update(|shared| {
-            shared.bitfield.set_range(range.clone(), false);
+            shared.change_bits(|bits| bits.set_range(range.clone(), false));
             shared.contiguous_length = shared.contiguous_length.min(range.start);
         });
         inner.announce(&[Event::Clear(range)]);
@@ -115,12 +115,12 @@ impl Inner {
     /// The bytes of `range` and of the absent blocks on both sides, or `None` where the tree
     /// nodes that tell are not here.
     fn bytes_around(&self, range: &Range<u64>) -> Result<Option<Range<u64>>, StorageError> {
-        let (roots, start, end) = {
+        let (roots, bits) = {
             let shared = self.read();
-            let start = shared.bitfield.prev_set(range.start).map_or(0, |i| i + 1);
-            let end = shared.bitfield.next_set(range.end);
-            (Arc::clone(&shared.roots), start, end)
+            (Arc::clone(&shared.roots), Arc::clone(&shared.bitfield))
         };
+        let start = bits.prev_set(range.start).map_or(0, |i| i + 1);
+        let end = bits.next_set(range.end);
         let nodes = Stored(&*self.storage);
         let start = seek::byte_offset(&roots, &nodes, 2 * start)?;
         let end = match end {

@@ -156,8 +156,8 @@ impl Snapshot {
 
     /// Whether block `index` is in this view and can be read without a supplier.
     pub fn has(&self, index: u64) -> bool {
-        let shared = self.core.inner.read();
-        index < self.compat_length() && shared.bitfield.get(index)
+        let bits = self.core.inner.bits();
+        index < self.settled_compat_length() && bits.get(index)
     }
 
     /// Block `index` if it is here.
@@ -180,7 +180,8 @@ impl Snapshot {
         let inner = &*self.core.inner;
         loop {
             self.check(index)?;
-            if !inner.read().bitfield.get(index) {
+            if !inner.bits().get(index) {
+                inner.storage.check()?;
                 self.check(index)?;
                 return Ok(None);
             }
@@ -330,7 +331,7 @@ impl Snapshot {
     /// Whether block `index` is here, once nobody is changing the core.
     fn still_has(&self, index: u64) -> bool {
         let _writer = self.core.inner.lock_writer();
-        self.core.inner.read().bitfield.get(index)
+        self.core.inner.bits().get(index)
     }
 
     fn find(&self, byte: u64) -> Result<Found, CoreError> {

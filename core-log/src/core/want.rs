@@ -1,6 +1,7 @@
 //! Wanting blocks: what readers ask for, and the door suppliers come through.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -171,7 +172,7 @@ impl Download {
 
     fn missing_from(&self) -> u64 {
         let inner = &*self.core.inner;
-        let missing = inner.supply.missing_from(self.id, &inner.read().bitfield);
+        let missing = inner.supply.missing_from(self.id, &inner.bits());
         missing.unwrap_or(self.range.end)
     }
 }
@@ -276,11 +277,13 @@ impl Supply<'_> {
         is_patient: bool,
     ) -> Claims {
         let inner = &*self.core.inner;
-        let shared = inner.read();
-        let (bits, length) = (&shared.bitfield, shared.roots.length());
+        let (bits, length) = {
+            let shared = inner.read();
+            (Arc::clone(&shared.bitfield), shared.roots.length())
+        };
         inner
             .supply
-            .claim(id, bits, length, remote, max, is_patient)
+            .claim(id, &bits, length, remote, max, is_patient)
     }
 
     /// Says how soon the supplier will answer, if that is known.

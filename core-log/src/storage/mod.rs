@@ -190,7 +190,8 @@ pub struct Alias {
 pub struct OpenedCore {
     /// Its last committed state.
     pub header: CoreHeader,
-    /// The blocks it holds.
+    /// The blocks it holds. It may still have to be read where nobody has looked yet; should that fail,
+    /// [`CoreStorage::check`] does too from then on.
     pub bitfield: Bitfield,
     /// Reads and writes it; exclusive until dropped.
     pub storage: Arc<dyn CoreStorage>,
@@ -330,6 +331,15 @@ pub trait CoreStorage: Send + Sync + 'static {
     /// [`StorageError::Io`] if they cannot be read, [`StorageError::Corrupt`] if the data ends
     /// before them: a size that a damaged node names is not allocated.
     fn block(&self, byte_offset: u64, size: usize) -> Result<Bytes, StorageError>;
+
+    /// Fails if the bits of this core cannot be relied on any more: one that is not set may be one that could
+    /// not be read. Must cost next to nothing.
+    ///
+    /// # Errors
+    /// [`StorageError::Poisoned`].
+    fn check(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
 
     /// Commits `write` whole or not at all. Of one that replaces history and brings blocks too,
     /// a crash may keep the history without the blocks.

@@ -1,13 +1,15 @@
 //! The file `bitfield`: page `p` of 4096 bytes at byte `4096 p`, as [`Bitfield`] lays them out.
 //!
-//! Pages change in memory and are written whole when the core is flushed. As in
-//! `hypercore/lib/bitfield.js` 10.38.2.
+//! Pages are read when somebody looks at them, change in memory, and are written whole when the core is
+//! flushed. As in `hypercore/lib/bitfield.js` 10.38.2.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::part::Part;
-use crate::bitfield::{Bitfield, PAGE_BITS, PAGE_BYTES};
+use crate::bitfield::{Bitfield, PAGE_BITS, PAGE_BYTES, PageSource};
 use crate::storage::{BitWrite, StorageError};
 
 /// Pages read at a time.
@@ -15,7 +17,7 @@ const READ_PAGES: usize = 64;
 
 /// The open bitfield of a core.
 pub(super) struct BitfieldFile {
-    part: Part,
+    part: Arc<Part>,
     bits: Bitfield,
     dirty: BTreeSet<u64>,
 }
@@ -24,13 +26,14 @@ impl BitfieldFile {
     /// The bitfield of a core without blocks.
     pub(super) fn empty(part: Part) -> Self {
         Self {
-            part,
+            part: Arc::new(part),
             bits: Bitfield::new(),
             dirty: BTreeSet::new(),
         }
     }
 
-    /// Reads the bits of the first `length` blocks, after `changes` were made to them.
+    /// The bits of the first `length` blocks, after `changes` were made to them; before, the first `front`
+    /// were set. Should a page turn out to be unreadable later, `poisoned` is set.
     ///
     /// What the file says of later blocks is dropped there too: the log may grow past them before
     /// the next flush, and they are not here.
@@ -38,16 +41,26 @@ impl BitfieldFile {
         part: Part,
         length: u64,
         changes: &[BitWrite],
+        front: u64,
+        poisoned: &Arc<AtomicBool>,
     ) -> Result<Self, StorageError> {
         let mut file = Self::empty(part);
         file.cut(length)?;
-        file.bits = read(&file.part)?;
-        file.replay(length, changes);
+        let pages = file.part.len()?.div_ceil(PAGE_BYTES as u64);
+        let source = Pages {
+            part: Arc::clone(&file.part),
+            poisoned: Arc::clone(poisoned),
+        };
+        file.bits = Bitfield::lazy(Box::new(source), pages, front.min(length));
+        file.replay(length, changes)?;
+        let last_page = length / PAGE_BITS;
+        file.bits.load(length..(last_page + 1) * PAGE_BITS)?;
         if file.bits.next_set(length).is_some() {
             file.bits.truncate(length);
-            file.dirty.insert(length / PAGE_BITS);
+            file.dirty.insert(last_page);
             file.flush()?;
         }
+        file.bits.advance_front();
         Ok(file)
     }
 
@@ -58,39 +71,46 @@ impl BitfieldFile {
         bits: Bitfield,
         length: u64,
         changes: &[BitWrite],
-    ) -> Bitfield {
+    ) -> Result<Bitfield, StorageError> {
         let mut file = Self {
             bits,
             ..Self::empty(part)
         };
-        file.replay(length, changes);
+        file.replay(length, changes)?;
         file.bits.truncate(length);
-        file.bits
+        Ok(file.bits)
     }
 
     pub(super) fn bits(&self) -> &Bitfield {
         &self.bits
     }
 
+    /// How many blocks are here without a gap from the first.
+    pub(super) fn contiguous_length(&mut self) -> u64 {
+        self.bits.advance_front()
+    }
+
     /// Makes one change in memory.
-    pub(super) fn apply(&mut self, change: &BitWrite) {
+    pub(super) fn apply(&mut self, change: &BitWrite) -> Result<(), StorageError> {
         if change.range.is_empty() {
-            return;
+            return Ok(());
         }
+        self.bits.load(change.range.clone())?;
         match change.value {
             true => self.set(change.range.clone()),
             false => self.clear(change.range.clone()),
         }
+        Ok(())
     }
 
     /// Makes `changes` to the bits of the first `length` blocks.
-    fn replay(&mut self, length: u64, changes: &[BitWrite]) {
-        for change in changes {
+    fn replay(&mut self, length: u64, changes: &[BitWrite]) -> Result<(), StorageError> {
+        changes.iter().try_for_each(|change| {
             let end = change.range.end.min(length);
             let range = change.range.start.min(end)..end;
             let value = change.value;
-            self.apply(&BitWrite { range, value });
-        }
+            self.apply(&BitWrite { range, value })
+        })
     }
 
     /// Writes the pages that changed.
@@ -134,6 +154,32 @@ impl BitfieldFile {
     }
 }
 
+/// The file as the source of pages that nobody has looked at yet.
+struct Pages {
+    part: Arc<Part>,
+    poisoned: Arc<AtomicBool>,
+}
+
+impl PageSource for Pages {
+    fn read_page(&self, number: u64) -> Result<Box<[u8; PAGE_BYTES]>, StorageError> {
+        let mut page = Box::new([0; PAGE_BYTES]);
+        let count = self.part.read(number * PAGE_BYTES as u64, &mut page[..])?;
+        // JavaScript reads whole 32-bit words only.
+        page.get_mut(count & !3..).unwrap_or_default().fill(0);
+        Ok(page)
+    }
+
+    fn next_page(&self, from: u64) -> Result<Option<u64>, StorageError> {
+        let data = self.part.next_data(from * PAGE_BYTES as u64)?;
+        Ok(data.map(|data| data / PAGE_BYTES as u64))
+    }
+
+    fn fail(&self, error: StorageError) {
+        tracing::error!(%error, "cannot read which blocks are here");
+        self.poisoned.store(true, Ordering::Release);
+    }
+}
+
 /// Reads the pages that are in the file; holes, which a sparse reader leaves, cost nothing.
 pub(super) fn read(part: &Part) -> Result<Bitfield, StorageError> {
     let mut bits = Bitfield::new();
@@ -170,21 +216,29 @@ mod tests {
         BitWrite { range, value }
     }
 
+    fn load(
+        directory: &tempfile::TempDir,
+        length: u64,
+        changes: &[BitWrite],
+    ) -> Result<BitfieldFile, StorageError> {
+        BitfieldFile::load(part(directory), length, changes, 0, &Arc::default())
+    }
+
     #[test]
     fn bits_come_back_and_those_past_the_end_do_not() {
         let directory = tempfile::tempdir().unwrap();
         let mut file = BitfieldFile::empty(part(&directory));
         let last = 70 * PAGE_BITS;
-        file.apply(&change(0..3, true));
-        file.apply(&change(5..6, true));
-        file.apply(&change(last - 1..last + 2, true));
+        file.apply(&change(0..3, true)).unwrap();
+        file.apply(&change(5..6, true)).unwrap();
+        file.apply(&change(last - 1..last + 2, true)).unwrap();
         file.flush().unwrap();
         let replayed = [change(1..2, false), change(9..1 << 60, true)];
-        let mut file = BitfieldFile::load(part(&directory), 10, &replayed).unwrap();
+        let mut file = load(&directory, 10, &replayed).unwrap();
         let set: Vec<_> = (0..last + 5).filter(|i| file.bits().get(*i)).collect();
         assert_eq!(set, [0, 2, 5, 9]);
         file.flush().unwrap();
-        let file = BitfieldFile::load(part(&directory), last + 5, &[]).unwrap();
+        let file = load(&directory, last + 5, &[]).unwrap();
         assert_eq!(file.bits().count(0..last + 5), 4);
     }
 
@@ -197,14 +251,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let length = 1 << 43;
         let mut file = BitfieldFile::empty(part(&directory));
-        file.apply(&change(7..8, true));
-        file.apply(&change(length - 1..length, true));
+        file.apply(&change(7..8, true)).unwrap();
+        file.apply(&change(length - 1..length, true)).unwrap();
         file.flush().unwrap();
-        let mut file = BitfieldFile::load(part(&directory), length, &[]).unwrap();
+        let mut file = load(&directory, length, &[]).unwrap();
         assert_eq!(file.bits().count(0..length), 2);
-        file.apply(&change(8..length, false));
+        file.apply(&change(8..length, false)).unwrap();
         file.flush().unwrap();
-        let file = BitfieldFile::load(part(&directory), length, &[]).unwrap();
+        let file = load(&directory, length, &[]).unwrap();
         assert_eq!(file.bits().next_set(8), None);
         let metadata = std::fs::metadata(directory.path().join("bitfield")).unwrap();
         assert!(metadata.blocks() <= 64, "{} blocks", metadata.blocks());

@@ -86,7 +86,7 @@ pub struct FileCore {
     /// Whether `overlay` may hold something: spares most reads the lock.
     overlaid: AtomicBool,
     writer: Mutex<Writer>,
-    poisoned: AtomicBool,
+    poisoned: Arc<AtomicBool>,
     /// Last, so that it outlives the files.
     _guard: Option<Box<dyn Any + Send + Sync>>,
 }
@@ -165,6 +165,7 @@ impl FileCore {
             parts.tree,
             overlay,
             writer,
+            Arc::default(),
             parts.guard,
         ))
     }
@@ -197,8 +198,10 @@ impl FileCore {
             return Ok(None);
         };
         let length = state.header.head.length;
+        let poisoned = Arc::default();
+        let bitfield = parts.bitfield;
         let writer = Writer {
-            bitfield: BitfieldFile::load(parts.bitfield, length, &state.bits)?,
+            bitfield: BitfieldFile::load(bitfield, length, &state.bits, state.front, &poisoned)?,
             unflushed: !state.layout.is_flushed(),
             oplog: Oplog::new(parts.oplog, state.layout),
             header_file: parts.header,
@@ -215,7 +218,7 @@ impl FileCore {
             parts.tree.cut(length)?;
         }
         let (data, tree, guard) = (parts.data, parts.tree, parts.guard);
-        let opened = Self::open_parts(*core, data, tree, state.overlay, writer, guard);
+        let opened = Self::open_parts(*core, data, tree, state.overlay, writer, poisoned, guard);
         if truncated {
             opened.1.flush(durability)?;
         }
@@ -252,6 +255,7 @@ impl FileCore {
         tree: Tree,
         overlay: Overlay,
         writer: Writer,
+        poisoned: Arc<AtomicBool>,
         guard: Option<Box<dyn Any + Send + Sync>>,
     ) -> (OpenedCore, Arc<Self>) {
         let header = writer.header.clone();
@@ -264,7 +268,7 @@ impl FileCore {
             overlay: RwLock::new(overlay),
             overlaid: AtomicBool::new(overlaid),
             writer: Mutex::new(writer),
-            poisoned: AtomicBool::new(false),
+            poisoned,
             _guard: guard,
         });
         let opened = OpenedCore {
@@ -419,7 +423,7 @@ impl FileCore {
             self.overlaid.store(true, Ordering::Release);
         }
         for bits in &write.bits {
-            writer.bitfield.apply(bits);
+            writer.bitfield.apply(bits)?;
         }
         for (key, value) in write.user_data {
             set_user_data(&mut writer.header.user_data, key, value);
@@ -511,6 +515,10 @@ impl CoreStorage for FileCore {
             // Its neighbours, or what takes the place of a damaged one, may be journaled.
             _ => BlockPlace::find(roots, &NodesOf(self), index),
         }
+    }
+
+    fn check(&self) -> Result<(), StorageError> {
+        self.check_poison()
     }
 
     fn block(&self, byte_offset: u64, size: usize) -> Result<Bytes, StorageError> {
@@ -612,7 +620,7 @@ impl Writer {
     /// Writes the header and with it drops all entries.
     fn write_header(&mut self, durability: Durability) -> Result<(), StorageError> {
         let sync = durability == Durability::Sync;
-        let contiguous_length = self.bitfield.bits().next_unset(0);
+        let contiguous_length = self.bitfield.contiguous_length();
         let payload = header::encode(&self.header, contiguous_length);
         if FRAME_BYTES + payload.len() <= SLOT_BYTES {
             self.oplog.write_header(&payload, sync)?;

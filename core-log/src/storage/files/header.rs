@@ -11,10 +11,13 @@
 //! | user data | array of (string key, buffer value) |
 //! | tree | uint fork, uint length, buffer root hash, buffer signature |
 //! | hints | array of reorgs (uint from, uint to, uint ancestors), uint contiguous length |
+//! | ours | `fc01` where the contiguous length is exact, and a page of the bitfield or more |
 //!
 //! Version 0 has strings naming three algorithms where the key and manifest are, and its key
 //! pair, whose public key is the core's key, behind the tree. As in `hypercore/lib/messages.js`
-//! 10.38.2. The hints are written for JavaScript's sake; here they follow from the other files.
+//! 10.38.2. Its contiguous length may be too large after a clear that was replayed, so we believe only
+//! what we wrote; it ignores our mark and drops it when it writes a header. Below a page a look at the
+//! bitfield tells as soon, and the bytes are those that JavaScript writes.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -28,6 +31,7 @@ use ferrocore_primitives::keys::Key;
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
 use zeroize::Zeroizing;
 
+use crate::bitfield::PAGE_BITS;
 use crate::limits::NUMBER_MAX;
 use crate::manifest::Manifest;
 use crate::storage::{CoreHeader, Head};
@@ -46,11 +50,23 @@ const FLAG_EXTERNAL: u64 = 1;
 const FLAG_MANIFEST: u64 = 2;
 const FLAG_KEY_PAIR: u64 = 4;
 
+/// Behind a contiguous length that can be relied on: that many blocks were here, and in the file
+/// `bitfield`, when the header was written.
+const EXACT: [u8; 2] = [0xfc, 0x01];
+
+/// A header as it is stored.
+#[derive(Debug)]
+pub(super) struct StoredHeader {
+    pub(super) header: CoreHeader,
+    /// So many blocks from the first were here, if the header can be believed.
+    pub(super) contiguous_length: Option<u64>,
+}
+
 /// What a slot holds.
 #[derive(Debug)]
 pub(super) enum Slot {
     /// The header itself.
-    Inline(Box<CoreHeader>),
+    Inline(Box<StoredHeader>),
     /// Where in the file `header` it is.
     External(Range<u64>),
 }
@@ -63,7 +79,13 @@ pub(super) fn version(payload: &[u8]) -> Result<u64, DecodeError> {
 impl Decode for Slot {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         match reader.uint()? {
-            0 => decode_v0(reader).map(|header| Self::Inline(Box::new(header))),
+            0 => decode_v0(reader).map(|header| {
+                let contiguous_length = None;
+                Self::Inline(Box::new(StoredHeader {
+                    header,
+                    contiguous_length,
+                }))
+            }),
             VERSION => decode_v1(reader),
             _ => Err(DecodeError::Invalid("unknown header version")),
         }
@@ -89,13 +111,29 @@ fn decode_v1(reader: &mut Reader<'_>) -> Result<Slot, DecodeError> {
     };
     let user_data = read_user_data(reader)?;
     let head = read_head(reader)?;
-    Ok(Slot::Inline(Box::new(CoreHeader {
+    let header = CoreHeader {
         key,
         manifest,
         key_pair,
         user_data,
         head,
+    };
+    let contiguous_length = read_contiguous_length(reader).ok().flatten();
+    Ok(Slot::Inline(Box::new(StoredHeader {
+        header,
+        contiguous_length,
     })))
+}
+
+/// The contiguous length, if it is marked as exact.
+fn read_contiguous_length(reader: &mut Reader<'_>) -> Result<Option<u64>, DecodeError> {
+    let reorg = |reader: &mut Reader<'_>| {
+        let _from_to_ancestors = [reader.uint()?, reader.uint()?, reader.uint()?];
+        Ok(())
+    };
+    reader.array(3, reorg)?;
+    let contiguous_length = reader.uint()?;
+    Ok((reader.fixed()? == EXACT).then_some(contiguous_length))
 }
 
 fn decode_v0(reader: &mut Reader<'_>) -> Result<CoreHeader, DecodeError> {
@@ -181,6 +219,9 @@ pub(super) fn encode(header: &CoreHeader, contiguous_length: u64) -> Zeroizing<V
     put_head(&mut out, &header.head);
     put_uint(&mut out, 0); // no reorg hints: nothing reads them
     put_uint(&mut out, contiguous_length);
+    if contiguous_length >= PAGE_BITS {
+        out.extend_from_slice(&EXACT);
+    }
     out
 }
 
@@ -231,7 +272,7 @@ mod tests {
 
     fn inline(payload: &[u8]) -> CoreHeader {
         match Slot::from_slice(payload).unwrap() {
-            Slot::Inline(header) => *header,
+            Slot::Inline(stored) => stored.header,
             Slot::External(at) => panic!("external at {at:?}"),
         }
     }
@@ -258,6 +299,30 @@ mod tests {
         assert_eq!(back.user_data, header.user_data);
         assert_eq!(back.head, header.head);
         assert_eq!(back.key_pair.unwrap().seed(), &[1; 32]);
+    }
+
+    /// Goal: a contiguous length is believed only where we wrote it.
+    #[test]
+    fn a_contiguous_length_without_our_mark_is_not_believed() {
+        let manifest = Manifest::single(KeyPair::from_seed(&[1; 32]).public_key());
+        let header = CoreHeader {
+            key: manifest.key(),
+            manifest: Some(manifest),
+            key_pair: None,
+            user_data: BTreeMap::new(),
+            head: Head::empty(),
+        };
+        let told = |payload: &[u8]| match Slot::from_slice(payload).unwrap() {
+            Slot::Inline(stored) => stored.contiguous_length,
+            Slot::External(at) => panic!("external at {at:?}"),
+        };
+        assert_eq!(told(&encode(&header, PAGE_BITS - 1)), None);
+        for length in [PAGE_BITS, 1 << 40] {
+            let ours = encode(&header, length);
+            assert_eq!(told(&ours), Some(length));
+            assert_eq!(told(&ours[..ours.len() - EXACT.len()]), None);
+            assert_eq!(told(&ours[..ours.len() - 1]), None);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use ferrocore_primitives::hash;
 use ferrocore_primitives::keys::DiscoveryKey;
 
 use super::entry::{Entry, Upgrade};
-use super::header::Slot;
+use super::header::{Slot, StoredHeader};
 use super::oplog::{self, Damage, Layout};
 use super::overlay::{Lookup, Overlay};
 use super::part::Part;
@@ -31,6 +31,8 @@ pub(super) struct State {
     pub(super) lost_slot: bool,
     /// What is not in the file `tree` yet.
     pub(super) overlay: Overlay,
+    /// So many blocks from the first were certainly here when the header was written.
+    pub(super) front: u64,
     /// What is not in the file `bitfield` yet.
     pub(super) bits: Vec<BitWrite>,
     /// The roots of the head's length.
@@ -54,13 +56,16 @@ pub(super) fn read(
         Err(damage) => return Err(refuse(core, oplog, &damage)),
     };
     tree.check_format()?;
-    let (header, external) = match contents.slot {
-        Slot::Inline(header) => (*header, None),
+    let (stored, external) = match contents.slot {
+        Slot::Inline(stored) => (*stored, None),
         Slot::External(at) => (read_external(core, header_file, &at)?, Some(at)),
     };
-    check_identity(core, &header)?;
+    check_identity(core, &stored.header)?;
+    // An older header knows nothing of what was cleared since.
+    let front = stored.contiguous_length.filter(|_| !contents.lost_slot);
     let mut state = State {
-        header,
+        header: stored.header,
+        front: front.unwrap_or(0),
         external,
         layout: contents.layout,
         lost_slot: contents.lost_slot,
@@ -150,7 +155,7 @@ pub(super) fn read_external(
     core: &DiscoveryKey,
     file: &Part,
     at: &Range<u64>,
-) -> Result<CoreHeader, StorageError> {
+) -> Result<StoredHeader, StorageError> {
     let damaged = |reason: &str| corrupt(core, "header", at.start, reason.to_owned());
     let length = at.end - at.start;
     if length > HEADER_BYTES_MAX || at.end > file.len()? {
@@ -161,7 +166,7 @@ pub(super) fn read_external(
         return Err(damaged("the file ends before the header does"));
     }
     match Slot::from_slice(&payload) {
-        Ok(Slot::Inline(header)) => Ok(*header),
+        Ok(Slot::Inline(stored)) => Ok(*stored),
         Ok(Slot::External(_)) => Err(damaged("a header that points elsewhere")),
         Err(error) => Err(damaged(&error.to_string())),
     }

@@ -102,7 +102,7 @@ fn read(
             Ok((Some(state), bits)) if after.slots == before.slots => {
                 let head = &state.header.head;
                 let (length, fork) = (head.length, head.fork);
-                let bitfield = BitfieldFile::replayed(parts.bitfield, bits, length, &state.bits);
+                let bitfield = BitfieldFile::replayed(parts.bitfield, bits, length, &state.bits)?;
                 let watch = Watch {
                     core: *core,
                     fork,
@@ -215,8 +215,10 @@ impl Watch {
             .filter_map(|entry| entry.upgrade.as_ref());
         let header = match contents.slot {
             _ if contents.lost_slot => return Ok(None),
-            Slot::Inline(header) => *header,
-            Slot::External(at) => recovery::read_external(&self.core, &self.header_file, &at)?,
+            Slot::Inline(stored) => stored.header,
+            Slot::External(at) => {
+                recovery::read_external(&self.core, &self.header_file, &at)?.header
+            }
         };
         let last = upgrades.last().map(|upgrade| upgrade.fork);
         Ok(Some(last.unwrap_or(header.head.fork)))

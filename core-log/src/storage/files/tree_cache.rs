@@ -95,13 +95,9 @@ impl Cache {
         }
     }
 
-    /// Where lowest page `number` begins, in bytes; also from the page itself and where the next one begins.
+    /// Where lowest page `number` begins, in bytes, if that is known.
     pub(super) fn start(&self, number: u64) -> Option<u64> {
-        let from_next = || {
-            let next = self.starts.get(number + 1)?;
-            next.checked_sub(size(self.low.get(number)?.top()?))
-        };
-        self.starts.get(number).or_else(from_next)
+        self.starts.get(number)
     }
 
     /// Keeps the lowest page that holds node `index`: what was read into the [room](Self::take_room).
@@ -136,7 +132,10 @@ impl Cache {
         }
     }
 
-    /// Remembers the byte at which lowest page `number` begins, and so the next one, if the page is kept.
+    /// Remembers the byte at which lowest page `number` begins.
+    ///
+    /// And so the next one, where its start follows from this page: of several ways to come to a start only
+    /// the one of [`left_of`] is taken, so that of a damaged tree the same is found in whatever order it is read.
     pub(super) fn insert_start(&mut self, number: u64, start: u64, generation: u64) {
         if generation != self.generation {
             return;
@@ -144,7 +143,8 @@ impl Cache {
         self.starts.insert(number, start);
         if let Some(page) = self.low.get_mut(number) {
             page.start = Some(start);
-            if let Some(next) = page.top().and_then(|top| start.checked_add(size(top))) {
+            let next = page.top().and_then(|top| start.checked_add(size(top)));
+            if let Some(next) = next.filter(|_| number.is_multiple_of(2)) {
                 self.starts.insert(number + 1, next);
             }
         }
