@@ -23,12 +23,13 @@ use ferrocore_primitives::sign::KeyPair;
 type Change = Box<dyn FnOnce() + Send>;
 
 /// Memory storage that makes a change, once, before it reads a block, does something, once, when a
-/// commit is written but not known, and hides a node.
+/// commit is written but not known, hides a node, and reads a block as zeros, once.
 struct Interposed {
     inner: Arc<dyn CoreStorage>,
     before_block: Arc<Mutex<Option<Change>>>,
     after_commit: Arc<Mutex<Option<Change>>>,
     hidden: Arc<Mutex<Option<u64>>>,
+    garbled: Arc<Mutex<bool>>,
 }
 
 impl CoreStorage for Interposed {
@@ -40,7 +41,10 @@ impl CoreStorage for Interposed {
     fn block(&self, byte_offset: u64, size: usize) -> Result<Bytes, StorageError> {
         let change = self.before_block.lock().unwrap().take();
         change.into_iter().for_each(|change| change());
-        self.inner.block(byte_offset, size)
+        match std::mem::take(&mut *self.garbled.lock().unwrap()) {
+            true => Ok(Bytes::from(vec![0; size])),
+            false => self.inner.block(byte_offset, size),
+        }
     }
 
     fn commit(&self, write: CoreWrite, durability: Durability) -> Result<(), StorageError> {
@@ -60,6 +64,7 @@ struct Rig {
     before_block: Arc<Mutex<Option<Change>>>,
     after_commit: Arc<Mutex<Option<Change>>>,
     hidden: Arc<Mutex<Option<u64>>>,
+    garbled: Arc<Mutex<bool>>,
 }
 
 impl Rig {
@@ -76,12 +81,13 @@ impl Rig {
         };
         let opened = Memory::new().create(header).unwrap();
         let (before_block, after_commit) = (Arc::default(), Arc::default());
-        let hidden = Arc::default();
+        let (hidden, garbled) = (Arc::default(), Arc::default());
         let storage = Arc::new(Interposed {
             inner: opened.storage,
             before_block: Arc::clone(&before_block),
             after_commit: Arc::clone(&after_commit),
             hidden: Arc::clone(&hidden),
+            garbled: Arc::clone(&garbled),
         });
         let opened = OpenedCore { storage, ..opened };
         let core = Core::open(opened, None, Durability::Buffered).unwrap();
@@ -92,6 +98,7 @@ impl Rig {
             before_block,
             after_commit,
             hidden,
+            garbled,
         }
     }
 
@@ -112,6 +119,33 @@ fn a_block_that_is_cleared_while_it_is_read_is_not_here() {
     let rig = Rig::new();
     rig.before_block(|core| core.clear(5..6).unwrap());
     assert_eq!(rig.core.get_local(5).unwrap(), None);
+}
+
+/// Goal: a block that is cleared, and fetched again, while it is read is what it always was. Where the bytes
+/// lay, others lay in between.
+#[test]
+fn a_block_that_comes_again_while_it_is_read_is_what_it_was() {
+    let rig = Rig::new();
+    let block = NodeRequest { index: 5, nodes: 0 };
+    let request = ProofRequest {
+        block: Some(block),
+        ..ProofRequest::default()
+    };
+    for reads_snapshot in [false, true] {
+        let proof = rig.core.prove(&request).unwrap().unwrap();
+        let garbled = Arc::clone(&rig.garbled);
+        rig.before_block(move |core| {
+            core.clear(5..6).unwrap();
+            core.accept(proof).unwrap();
+            *garbled.lock().unwrap() = true; // what was read was read before that
+        });
+        let found = match reads_snapshot {
+            true => rig.core.snapshot().get_local(5),
+            false => rig.core.get_local(5),
+        };
+        assert_eq!(found.unwrap().unwrap(), vec![5]);
+        assert!(!*rig.garbled.lock().unwrap());
+    }
 }
 
 #[test]

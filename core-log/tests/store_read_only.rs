@@ -14,6 +14,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use ferrocore_log::proof::{NodeRequest, ProofRequest};
 use ferrocore_log::storage::files::block_file::BlockFile;
 use ferrocore_log::storage::files::{CoreFiles, FileCore};
 use ferrocore_log::{
@@ -156,7 +157,7 @@ impl BlockFile for Racing {
 /// that time, and each block is that state's, or an error.
 #[test]
 fn a_reader_of_a_core_that_is_written_sees_one_state() {
-    let (mut whole, mut refused, mut unsettled) = (0, 0, 0);
+    let (mut whole, mut refused, mut cleared, mut unsettled) = (0, 0, 0, 0);
     rounds(from_env("FERROCORE_READERS", READERS), |seed| {
         let mut rng = Rng::new(seed);
         let recording = record(&mut rng);
@@ -196,6 +197,15 @@ fn a_reader_of_a_core_that_is_written_sees_one_state() {
             let state = state.unwrap_or_else(|| panic!("{head:?} never was"));
             for (index, block) in (0..).zip(&state.blocks) {
                 match core.get_local(index) {
+                    Ok(None) if block.is_some() => {
+                        let is_gone = |state: &Snapshot| {
+                            let block = state.blocks.get(index as usize);
+                            block.is_none_or(Option::is_none)
+                        };
+                        assert!(possible().flatten().any(is_gone), "{index} is here");
+                        cleared += 1;
+                    }
+                    Err(error @ CoreError::CorruptBlock { .. }) => panic!("{error}"),
                     Ok(found) => {
                         assert_eq!(&found, block);
                         whole += 1;
@@ -206,8 +216,8 @@ fn a_reader_of_a_core_that_is_written_sees_one_state() {
         }
         opened
     });
-    println!("{whole} blocks, {refused} refused; {unsettled} times unsettled");
-    assert!(whole > refused && refused > 0);
+    println!("{whole} blocks, {refused} refused, {cleared} cleared; {unsettled} times unsettled");
+    assert!(whole > refused && refused > 0 && cleared > 0);
 }
 
 /// All below a directory: what it is, and when it was changed.
@@ -356,4 +366,32 @@ fn a_reader_goes_on_until_the_log_is_cut() {
     let core = store.get_named("log").unwrap();
     assert_eq!((core.length(), core.fork()), (250, 1));
     assert_eq!(core.get_local(150).unwrap().unwrap(), "other");
+}
+
+/// Goal: a block that the writer has cleared since is not here, and not damaged; if it came back, it is.
+#[test]
+fn a_reader_is_told_of_a_block_that_was_cleared() {
+    let directory = tempfile::tempdir().unwrap();
+    let writer = Corestore::open(directory.path(), StoreOptions::default()).unwrap();
+    let log = writer.get_named("log").unwrap();
+    let block = |i: u8| bytes::Bytes::from(vec![i; 5000]);
+    log.append_batch((0..9).map(block).collect()).unwrap();
+    let store = open_read_only(directory.path()).unwrap();
+    for flushed in [false, true] {
+        let core = store.get_named("log").unwrap();
+        let request = ProofRequest {
+            block: Some(NodeRequest { index: 5, nodes: 0 }),
+            ..ProofRequest::default()
+        };
+        let proof = log.prove(&request).unwrap().unwrap();
+        log.clear(5..6).unwrap();
+        if flushed {
+            log.flush().unwrap();
+        }
+        assert_eq!(core.get_local(5).unwrap(), None, "flushed: {flushed}");
+        assert_eq!(core.snapshot().get_local(5).unwrap(), None);
+        assert_eq!(core.get_local(4).unwrap(), Some(block(4)));
+        log.accept(proof).unwrap();
+        assert_eq!(core.get_local(5).unwrap(), Some(block(5)));
+    }
 }

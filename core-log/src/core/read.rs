@@ -6,6 +6,7 @@ use bytes::Bytes;
 use ferrocore_primitives::hash::{self, Hash};
 
 use super::{Core, CoreError, Inner, Stored};
+use crate::bitfield::Bitfield;
 use crate::limits::BLOCK_BYTES_MAX;
 use crate::merkle::Roots;
 use crate::storage::BlockPlace;
@@ -29,22 +30,16 @@ impl Core {
     /// [`CoreError::CorruptBlock`] or [`CoreError::Storage`].
     pub fn get_raw(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
         let inner = &*self.inner;
-        loop {
-            let (fork, roots, bits) = {
-                let shared = inner.read();
-                let bits = Arc::clone(&shared.bitfield);
-                (shared.fork, Arc::clone(&shared.roots), bits)
-            };
-            if !bits.get(index) {
-                inner.storage.check()?;
-                return Ok(None);
-            }
-            drop(bits); // whoever changes them would have to copy them
-            match inner.read_block(&roots, index) {
-                // Whoever truncates or clears meanwhile takes away what we read.
-                Err(_) if !inner.holds(fork, index) => {}
-                result => return result.map(Some),
-            }
+        let (roots, bits) = inner.roots_and_bits();
+        if !bits.get(index) {
+            inner.storage.check()?;
+            return Ok(None);
+        }
+        drop(bits); // whoever changes them would have to copy them
+        match inner.read_block(&roots, index) {
+            // Whoever truncates or clears meanwhile takes away what we read, and may bring it again.
+            Err(_) => inner.read_undisturbed(index),
+            result => result.map(Some),
         }
     }
 
@@ -198,15 +193,40 @@ enum Read {
 }
 
 impl Inner {
-    /// Whether block `index` is here and of the same history as when we looked at it. Waits for
-    /// whoever is changing the core.
-    fn holds(&self, fork: u64, index: u64) -> bool {
+    /// The roots and the bits of one moment.
+    pub(super) fn roots_and_bits(&self) -> (Arc<Roots>, Arc<Bitfield>) {
+        let shared = self.read();
+        (Arc::clone(&shared.roots), Arc::clone(&shared.bitfield))
+    }
+
+    /// Reads block `index` while nobody changes the core: waits for whoever does.
+    fn read_undisturbed(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
         let _writer = self.lock_writer();
-        let (is_same, bits) = {
-            let shared = self.read();
-            (shared.fork == fork, Arc::clone(&shared.bitfield))
+        let (roots, bits) = self.roots_and_bits();
+        if !bits.get(index) {
+            self.storage.check()?;
+            return Ok(None);
+        }
+        self.read_block_here(&roots, index)
+    }
+
+    /// Reads block `index`, which nobody changes here, of a log with these roots; `None` if somebody else who
+    /// may change what is stored has cleared it.
+    pub(super) fn read_block_here(
+        &self,
+        roots: &Roots,
+        index: u64,
+    ) -> Result<Option<Bytes>, CoreError> {
+        let error = match self.read_block(roots, index) {
+            Ok(block) => return Ok(Some(block)),
+            Err(error) => error,
         };
-        is_same && bits.get(index)
+        match self.storage.still_has(index)? {
+            Some(false) => Ok(None),
+            // It may have been brought again since.
+            Some(true) => self.read_block(roots, index).map(Some),
+            None => Err(error),
+        }
     }
 
     /// Reads block `index` of a log with these roots, and hashes it.
@@ -226,10 +246,7 @@ impl Inner {
     /// Reads blocks that are yet to be hashed, as far as `bytes_max` allows, or `first_max` if it is the
     /// first.
     fn read_unhashed(&self, indexes: &[u64], bytes_max: usize, first_max: usize) -> Vec<Read> {
-        let (roots, bits) = {
-            let shared = self.read();
-            (Arc::clone(&shared.roots), Arc::clone(&shared.bitfield))
-        };
+        let (roots, bits) = self.roots_and_bits();
         let is_here: Vec<_> = indexes.iter().map(|index| bits.get(*index)).collect();
         drop(bits);
         let mut rest = bytes_max as u64;

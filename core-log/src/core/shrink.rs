@@ -1,7 +1,6 @@
 //! Giving up blocks: cutting the log short, and forgetting blocks that can be fetched again.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::history::History;
 use super::{Appended, Core, CoreError, Inner, Stored, load_roots};
@@ -115,10 +114,7 @@ impl Inner {
     /// The bytes of `range` and of the absent blocks on both sides, or `None` where the tree
     /// nodes that tell are not here.
     fn bytes_around(&self, range: &Range<u64>) -> Result<Option<Range<u64>>, StorageError> {
-        let (roots, bits) = {
-            let shared = self.read();
-            (Arc::clone(&shared.roots), Arc::clone(&shared.bitfield))
-        };
+        let (roots, bits) = self.roots_and_bits();
         let start = bits.prev_set(range.start).map_or(0, |i| i + 1);
         let end = bits.next_set(range.end);
         let nodes = Stored(&*self.storage);

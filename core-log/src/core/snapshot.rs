@@ -178,20 +178,19 @@ impl Snapshot {
     /// As for [`Snapshot::get_local`].
     pub fn get_raw(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
         let inner = &*self.core.inner;
-        loop {
+        self.check(index)?;
+        if !inner.bits().get(index) {
+            inner.storage.check()?;
             self.check(index)?;
-            if !inner.bits().get(index) {
-                inner.storage.check()?;
-                self.check(index)?;
-                return Ok(None);
-            }
-            let block = inner.read_block(&self.roots, index);
-            // Only now is it certain that what was read is of this history.
-            self.check(index)?;
-            match block {
-                Err(_) if !self.still_has(index) => {}
-                block => return block.map(Some),
-            }
+            return Ok(None);
+        }
+        let block = inner.read_block(&self.roots, index);
+        // Only now is it certain that what was read is of this history.
+        self.check(index)?;
+        match block {
+            // It was cleared meanwhile, and may be here again.
+            Err(_) => self.read_undisturbed(index),
+            block => block.map(Some),
         }
     }
 
@@ -328,10 +327,16 @@ impl Snapshot {
         }
     }
 
-    /// Whether block `index` is here, once nobody is changing the core.
-    fn still_has(&self, index: u64) -> bool {
-        let _writer = self.core.inner.lock_writer();
-        self.core.inner.bits().get(index)
+    /// Reads block `index` while nobody changes the core.
+    fn read_undisturbed(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
+        let inner = &*self.core.inner;
+        let _writer = inner.lock_writer();
+        self.check(index)?;
+        if !inner.bits().get(index) {
+            inner.storage.check()?;
+            return Ok(None);
+        }
+        inner.read_block_here(&self.roots, index)
     }
 
     fn find(&self, byte: u64) -> Result<Found, CoreError> {

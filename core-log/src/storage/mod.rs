@@ -341,6 +341,16 @@ pub trait CoreStorage: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Whether block `index`, which was here when the core was opened, still is; `None` if nobody but who has
+    /// this storage can have cleared it. Asked when its bytes are not what they should be.
+    ///
+    /// # Errors
+    /// [`StorageError`] if that cannot be told.
+    fn still_has(&self, index: u64) -> Result<Option<bool>, StorageError> {
+        let _ = index;
+        Ok(None)
+    }
+
     /// Commits `write` whole or not at all. Of one that replaces history and brings blocks too,
     /// a crash may keep the history without the blocks.
     ///

@@ -64,23 +64,6 @@ impl BitfieldFile {
         Ok(file)
     }
 
-    /// As [`BitfieldFile::load`] with the `bits` that were [`read`] before the changes were known;
-    /// the file stays as it is.
-    pub(super) fn replayed(
-        part: Part,
-        bits: Bitfield,
-        length: u64,
-        changes: &[BitWrite],
-    ) -> Result<Bitfield, StorageError> {
-        let mut file = Self {
-            bits,
-            ..Self::empty(part)
-        };
-        file.replay(length, changes)?;
-        file.bits.truncate(length);
-        Ok(file.bits)
-    }
-
     pub(super) fn bits(&self) -> &Bitfield {
         &self.bits
     }
@@ -105,12 +88,8 @@ impl BitfieldFile {
 
     /// Makes `changes` to the bits of the first `length` blocks.
     fn replay(&mut self, length: u64, changes: &[BitWrite]) -> Result<(), StorageError> {
-        changes.iter().try_for_each(|change| {
-            let end = change.range.end.min(length);
-            let range = change.range.start.min(end)..end;
-            let value = change.value;
-            self.apply(&BitWrite { range, value })
-        })
+        let mut changes = changes.iter().map(|change| within(change, length));
+        changes.try_for_each(|change| self.apply(&change))
     }
 
     /// Writes the pages that changed.
@@ -162,11 +141,7 @@ struct Pages {
 
 impl PageSource for Pages {
     fn read_page(&self, number: u64) -> Result<Box<[u8; PAGE_BYTES]>, StorageError> {
-        let mut page = Box::new([0; PAGE_BYTES]);
-        let count = self.part.read(number * PAGE_BYTES as u64, &mut page[..])?;
-        // JavaScript reads whole 32-bit words only.
-        page.get_mut(count & !3..).unwrap_or_default().fill(0);
-        Ok(page)
+        read_page(&self.part, number)
     }
 
     fn next_page(&self, from: u64) -> Result<Option<u64>, StorageError> {
@@ -178,6 +153,40 @@ impl PageSource for Pages {
         tracing::error!(%error, "cannot read which blocks are here");
         self.poisoned.store(true, Ordering::Release);
     }
+}
+
+/// `change` as far as it is of the first `length` blocks.
+fn within(change: &BitWrite, length: u64) -> BitWrite {
+    let end = change.range.end.min(length);
+    BitWrite {
+        range: change.range.start.min(end)..end,
+        value: change.value,
+    }
+}
+
+/// As [`BitfieldFile::load`] with the `bits` that were [`read`] before the changes were known;
+/// the file stays as it is.
+pub(super) fn replay(mut bits: Bitfield, length: u64, changes: &[BitWrite]) -> Bitfield {
+    for BitWrite { range, value } in changes.iter().map(|change| within(change, length)) {
+        bits.set_range(range, value);
+    }
+    bits.truncate(length);
+    bits
+}
+
+/// Reads the one page that has the bit of `index`.
+pub(super) fn read_page_of(part: &Part, index: u64) -> Result<Bitfield, StorageError> {
+    let (mut bits, number) = (Bitfield::new(), index / PAGE_BITS);
+    bits.load_page(number, read_page(part, number)?.as_slice());
+    Ok(bits)
+}
+
+fn read_page(part: &Part, number: u64) -> Result<Box<[u8; PAGE_BYTES]>, StorageError> {
+    let mut page = Box::new([0; PAGE_BYTES]);
+    let count = part.read(number * PAGE_BYTES as u64, &mut page[..])?;
+    // JavaScript reads whole 32-bit words only.
+    page.get_mut(count & !3..).unwrap_or_default().fill(0);
+    Ok(page)
 }
 
 /// Reads the pages that are in the file; holes, which a sparse reader leaves, cost nothing.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use ferrocore_primitives::keys::DiscoveryKey;
 
-use super::bitfield::{self, BitfieldFile};
+use super::bitfield;
 use super::data::Data;
 use super::file_core::{CoreFiles, Parts};
 use super::header::Slot;
@@ -25,7 +25,7 @@ use crate::bitfield::Bitfield;
 use crate::flat_tree;
 use crate::merkle::Node;
 use crate::storage::{
-    CoreHeader, CoreStorage, CoreWrite, Durability, OpenedCore, StorageError, lock,
+    BitWrite, CoreHeader, CoreStorage, CoreWrite, Durability, OpenedCore, StorageError, lock,
 };
 
 /// How often a core is read before it is given up: a writer changes a header once in thousands of
@@ -48,6 +48,7 @@ pub(super) fn open(
         tree: read.tree,
         overlay,
         data: read.data,
+        bits: read.bits,
         watch: read.watch,
     };
     Ok(Some(OpenedCore {
@@ -74,6 +75,7 @@ struct Read {
     watch: Watch,
     tree: Tree,
     data: Data,
+    bits: Part,
 }
 
 fn read(
@@ -102,7 +104,7 @@ fn read(
             Ok((Some(state), bits)) if after.slots == before.slots => {
                 let head = &state.header.head;
                 let (length, fork) = (head.length, head.fork);
-                let bitfield = BitfieldFile::replayed(parts.bitfield, bits, length, &state.bits)?;
+                let bitfield = bitfield::replay(bits, length, &state.bits);
                 let watch = Watch {
                     core: *core,
                     fork,
@@ -120,6 +122,7 @@ fn read(
                     watch,
                     tree: parts.tree,
                     data: parts.data,
+                    bits: parts.bitfield,
                 }));
             }
             _ => {}
@@ -134,6 +137,7 @@ struct Snapshot {
     tree: Tree,
     overlay: Overlay,
     data: Data,
+    bits: Part,
     watch: Watch,
 }
 
@@ -158,6 +162,24 @@ impl CoreStorage for Snapshot {
         let block = self.data.read(byte_offset, size);
         self.watch.check()?;
         block
+    }
+
+    fn still_has(&self, index: u64) -> Result<Option<bool>, StorageError> {
+        for _ in 0..TRIES_MAX {
+            let before = Mark::of(&self.watch.oplog)?;
+            // First the file: the entries that are read after it tell of all that changed since.
+            let bits = bitfield::read_page_of(&self.bits, index)?;
+            let changes = self.watch.read_changes()?;
+            if Mark::of(&self.watch.oplog)?.slots == before.slots
+                && let Some(changes) = changes
+            {
+                self.watch.check()?;
+                let bits = bitfield::replay(bits, self.length, &changes);
+                return Ok(Some(bits.get(index)));
+            }
+        }
+        let core = self.watch.core;
+        Err(StorageError::Unsettled { core })
     }
 
     fn commit(&self, _: CoreWrite, _: Durability) -> Result<(), StorageError> {
@@ -222,6 +244,16 @@ impl Watch {
         };
         let last = upgrades.last().map(|upgrade| upgrade.fork);
         Ok(Some(last.unwrap_or(header.head.fork)))
+    }
+
+    /// The bits that the entries change, if the oplog is whole.
+    fn read_changes(&self) -> Result<Option<Vec<BitWrite>>, StorageError> {
+        let contents = match oplog::read(&self.oplog)? {
+            Ok(Some(contents)) if !contents.lost_slot => contents,
+            _ => return Ok(None),
+        };
+        let changes = contents.entries.into_iter().flat_map(|entry| entry.bits);
+        Ok(Some(changes.collect()))
     }
 
     fn changed(&self) -> StorageError {
