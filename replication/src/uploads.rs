@@ -15,6 +15,9 @@ use crate::messages::{BitfieldWords, Data, Message, NoData, Range, Reason, Reque
 /// What is reserved for a proof beside its block, in bytes: a path of 53 nodes, and more.
 const ANSWER_OVERHEAD: usize = 16 * 1024;
 
+/// Questions for which memory is kept when there are none.
+const KEPT_MAX: usize = 64;
+
 /// Whether an answer with a long block may be made. It takes memory from a budget that others share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum LongAnswers {
@@ -130,7 +133,17 @@ impl Uploads {
                 Question::Request(_) => {} // taken back
             }
         }
+        self.forget_a_flood();
         (!requests.is_empty()).then_some(Turn::Requests(requests))
+    }
+
+    /// Gives back what a burst of questions took, once all are answered.
+    fn forget_a_flood(&mut self) {
+        if self.len() == 0 && self.queue.capacity().max(self.urgent.capacity()) > KEPT_MAX {
+            self.queue.shrink_to(KEPT_MAX);
+            self.urgent.shrink_to(KEPT_MAX);
+            self.live.shrink_to(KEPT_MAX);
+        }
     }
 
     /// Puts requests back that were popped last, in their order.

@@ -42,9 +42,6 @@ const UNPROVEN_MAX: usize = 2 << 20;
 /// What a thousand may cost, in bytes.
 const THOUSAND_MAX: usize = 512 << 20;
 
-/// What one of them may cost beside the budget for frames, in bytes.
-const DEAREST_MAX: usize = (THOUSAND_MAX - FRAME_BUDGET) / 1000;
-
 /// Bytes that a pipe holds. They count, too.
 const PIPE: usize = 4096;
 
@@ -84,7 +81,7 @@ struct Attacker {
     receiver: Receiver<ReadHalf<DuplexStream>>,
     handshake_hash: [u8; 64],
     mux: Mux,
-    _session: Session,
+    session: Session,
 }
 
 impl Attacker {
@@ -118,7 +115,7 @@ impl Attacker {
             receiver,
             handshake_hash,
             mux: Mux::new(),
-            _session: Session::spawn(ours, store.clone(), session),
+            session: Session::spawn(ours, store.clone(), session),
         }
     }
 
@@ -132,7 +129,7 @@ impl Attacker {
                     .await;
             }
             Attack::OpensAndReadsNot => self.open_unknown(60_000, false).await,
-            Attack::AllChannelNumbers => self.open_unknown(17_000, true).await,
+            Attack::AllChannelNumbers => self.open_unknown(REMOTE_CHANNELS_MAX as u64, true).await,
             Attack::LongBatchOfOpens => {
                 let open = open_of(1, &[7; 32]);
                 let mut batch = Vec::with_capacity(UNPROVEN_FRAME_LEN_MAX);
@@ -316,25 +313,38 @@ async fn play(scene: Scene) {
     let many = std::env::var("FERROCORE_HOSTILE").map_or(50, |count| count.parse().unwrap());
     let (count, max) = match scene {
         Scene::One(_) => (1, UNPROVEN_MAX),
-        Scene::Many(Attack::Everything) => (many, FRAME_BUDGET + many * DEAREST_MAX),
+        Scene::Many(Attack::Everything) => (many, many * (THOUSAND_MAX / 1000)),
         Scene::Many(_) | Scene::ThousandProven => (1000, THOUSAND_MAX),
     };
-    let mut own = 0;
-    let mut attackers = Vec::new();
+    // All at once: were one to attack after the other, the first would be gone when the last comes.
+    let mut attacks = tokio::task::JoinSet::new();
     for _ in 0..count {
-        let mut attacker = Attacker::connect(&store, &budget).await;
-        match scene {
-            Scene::One(attack) | Scene::Many(attack) => own = attacker.attack(attack).await,
-            Scene::ThousandProven => {
-                attacker.prove(&core).await;
-                attacker.begin_frame(FRAME_LEN_MAX, 100_000).await;
-            }
-        }
-        attackers.push(attacker);
+        let (store, core, budget) = (store.clone(), core.clone(), budget.clone());
+        attacks.spawn(async move {
+            let mut attacker = Attacker::connect(&store, &budget).await;
+            let own = match scene {
+                Scene::One(attack) | Scene::Many(attack) => attacker.attack(attack).await,
+                Scene::ThousandProven => {
+                    attacker.prove(&core).await;
+                    attacker.begin_frame(FRAME_LEN_MAX, 100_000).await;
+                    0
+                }
+            };
+            (attacker, own)
+        });
     }
+    let attackers = attacks.join_all().await;
     let cost = ALLOCATOR.max_allocated() - before;
+    let own: usize = attackers.iter().map(|(_, own)| own).sum();
+    let connected = attackers
+        .iter()
+        .filter(|(attacker, _)| !attacker.session.is_closed())
+        .count();
     let held = budget.held();
-    println!("{scene:?}: {cost} bytes, {own} of them the attacker's, {held} in the budget");
+    println!(
+        "{scene:?}: {cost} bytes, {own} of them the attackers', {held} in the budget, {connected} connected"
+    );
+    assert_eq!(connected, count);
     assert!(cost - own <= max && held <= FRAME_BUDGET);
     // Beside them an honest peer gets all it wants: its blocks need no room.
     honest_peer_completes(&store, &core, &budget).await;

@@ -1,0 +1,157 @@
+//! Goal: whatever a peer says, it costs little, has a named consequence, leaves the log as it was, and an honest
+//! peer beside it completes.
+//! Method: each row of a table is played against us twice, once while we read from the peer and once while we
+//! write the log. `docs/PROTOCOL.md` holds the same table; `FERROCORE_BLESS=1` writes it there.
+//! `FERROCORE_ROW` chooses the rows whose name contains it and prints what they came to.
+
+#[path = "hostile_table/act.rs"]
+mod act;
+mod common;
+#[path = "hostile_table/lies.rs"]
+mod lies;
+#[path = "hostile_table/rows.rs"]
+mod rows;
+#[path = "hostile_table/stage.rs"]
+mod stage;
+
+use std::alloc::System;
+use std::fmt::Write;
+
+use cap::Cap;
+use rows::{Expected, Row, Verdict, rows};
+use stage::{Role, Stage};
+
+#[global_allocator]
+static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
+
+/// One test, for nothing else may allocate meanwhile.
+#[test]
+fn every_misbehaviour_has_its_consequence_and_a_bounded_cost() {
+    let only = std::env::var("FERROCORE_ROW");
+    let mut wrong = Vec::new();
+    let rows = rows();
+    assert!(rows.len() >= 60, "{} rows", rows.len());
+    for row in &rows {
+        if only
+            .as_ref()
+            .is_ok_and(|only| !row.name.contains(only.as_str()))
+        {
+            continue;
+        }
+        for (role, expected) in [(Role::Reads, row.reads), (Role::Writes, row.writes)] {
+            let found = play(row, role);
+            if only.is_ok() {
+                println!("{} / {role:?}: {found:?}", row.name);
+            }
+            if let Some(difference) = differs(&found, &expected) {
+                wrong.push(format!(
+                    "{} / {role:?}: {difference}\n      {found:?}",
+                    row.name
+                ));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    if only.is_err() {
+        compare_with_docs(&rows);
+    }
+}
+
+/// What a row came to.
+#[derive(Debug)]
+struct Found {
+    verdict: Verdict,
+    error: String,
+    /// Messages that we sent in answer.
+    answers: usize,
+    /// Bytes that stayed allocated.
+    held: usize,
+    /// Whether the log is another than before.
+    is_changed: bool,
+    /// Whether an honest peer beside it completed.
+    is_honest_served: bool,
+}
+
+fn play(row: &Row, role: Role) -> Found {
+    let mut stage = Stage::set(role, row.from);
+    let before = stage.state();
+    stage.answers = 0;
+    stage.refusals = 0;
+    let allocated = ALLOCATOR.allocated();
+    for act in &row.acts {
+        stage.play(act);
+    }
+    let own = stage.own_bytes();
+    let held = ALLOCATOR.allocated().saturating_sub(allocated + own);
+    let (verdict, error) = stage.verdict();
+    let is_changed = stage.state() != before;
+    Found {
+        verdict,
+        error,
+        answers: stage.answers,
+        held,
+        is_changed,
+        is_honest_served: stage.serves_an_honest_peer(),
+    }
+}
+
+fn differs(found: &Found, expected: &Expected) -> Option<String> {
+    let mut wrong = String::new();
+    if (found.verdict, found.error.as_str()) != (expected.verdict, expected.error) {
+        let _ = write!(
+            wrong,
+            "expected {:?} {}; ",
+            expected.verdict, expected.error
+        );
+    }
+    if found.answers > expected.answers_max {
+        let _ = write!(wrong, "at most {} answers; ", expected.answers_max);
+    }
+    if found.held > expected.held_kib_max * 1024 {
+        let _ = write!(wrong, "at most {} KiB; ", expected.held_kib_max);
+    }
+    if found.is_changed != expected.changes {
+        wrong.push_str("the log; ");
+    }
+    if !found.is_honest_served {
+        wrong.push_str("the honest peer was not served; ");
+    }
+    (!wrong.is_empty()).then_some(wrong)
+}
+
+const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/PROTOCOL.md");
+const BEGIN: &str =
+    "<!-- rows of replication/tests/hostile_table: FERROCORE_BLESS=1 writes them -->\n";
+const END: &str = "<!-- end of rows -->\n";
+
+/// The table in the documentation says what is played here.
+fn compare_with_docs(rows: &[Row]) {
+    let mut table =
+        String::from("\n| misbehaviour | while we read | while we write |\n|---|---|---|\n");
+    for row in rows {
+        let _ = writeln!(
+            table,
+            "| {} | {} | {} |",
+            row.name,
+            row.reads.say(),
+            row.writes.say()
+        );
+    }
+    table.push('\n');
+    let docs = std::fs::read_to_string(DOCS).unwrap();
+    let (head, rest) = docs.split_once(BEGIN).expect("the table has a place");
+    let (there, tail) = rest.split_once(END).expect("the table has an end");
+    if there == table {
+        return;
+    }
+    assert!(
+        std::env::var_os("FERROCORE_BLESS").is_some(),
+        "docs/PROTOCOL.md says otherwise; FERROCORE_BLESS=1 writes the table there"
+    );
+    std::fs::write(DOCS, format!("{head}{BEGIN}{table}{END}{tail}")).unwrap();
+}

@@ -1,0 +1,466 @@
+//! Where rows are played: an honest end of ours, a scripted peer before it, and an honest writer who knows the
+//! truth.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ferrocore_log::core::Download;
+use ferrocore_log::proof::ProofRequest;
+use ferrocore_log::{Core, CoreOptions, Corestore};
+use ferrocore_mux::{ChannelId, Event, Mux, Segment};
+use ferrocore_primitives::encoding::{Encode, put_buffer, put_string, put_uint};
+use ferrocore_primitives::sign::KeyPair;
+use ferrocore_primitives::time::Time;
+use ferrocore_replication::PeerMisbehaved;
+use ferrocore_replication::capability::capability;
+use ferrocore_replication::connection::PROTOCOL;
+use ferrocore_replication::messages::{
+    Data, Handshake, Message, NoData, Range, Reason, Request, Sync,
+};
+
+use crate::act::{Act, Opening};
+use crate::common::{End, HANDSHAKE_HASH, Pair, blocks};
+use crate::lies::{Lie, Signatures, of_block, whole};
+use crate::rows::Verdict;
+
+/// Blocks of the log, and how long it was when the writer signed it before.
+pub(crate) const LENGTH: u64 = 40;
+const OLD_LENGTH: usize = 10;
+
+/// What we do while the peer misbehaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// We read the log from it.
+    Reads,
+    /// We write the log.
+    Writes,
+}
+
+/// How far both are when a row begins. Who writes the log asks nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum From {
+    /// The stream is there, nothing more.
+    Connected,
+    /// The peer's channel is open.
+    Open,
+    /// We have asked for the whole log's proof.
+    Length,
+    /// We have the proof, and have asked for block 4.
+    Block,
+    /// We have the proof, and have asked for all blocks.
+    All,
+    /// The peer says that it is on fork 1, and we have asked for its proof.
+    Fork,
+}
+
+/// One performance.
+pub(crate) struct Stage {
+    writer: Core,
+    here: Corestore,
+    signatures: Signatures,
+    core: Core,
+    victim: End,
+    error: Option<PeerMisbehaved>,
+    mux: Mux,
+    channel: Option<ChannelId>,
+    questions: VecDeque<Request>,
+    last_answer: Option<Message>,
+    is_reading: bool,
+    role: Role,
+    _wanted: Option<Download>,
+    now: Time,
+    /// Messages that we sent.
+    pub(crate) answers: usize,
+    /// How many of them refused something: NoData, rejects.
+    pub(crate) refusals: usize,
+}
+
+/// What a peer must not be able to change.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    fork: u64,
+    length: u64,
+    tree_hash: ferrocore_primitives::hash::Hash,
+    blocks: u64,
+    has_conflict: bool,
+}
+
+impl Stage {
+    pub(crate) fn set(role: Role, from: From) -> Self {
+        let (here, writer) = writer();
+        let there = match role {
+            Role::Reads => Corestore::memory(),
+            Role::Writes => here.clone(),
+        };
+        let core = there.get(&writer.key()).unwrap();
+        let mut stage = Self {
+            signatures: signatures(),
+            victim: End::new(false, &there),
+            error: None,
+            mux: Mux::new(),
+            channel: None,
+            questions: VecDeque::new(),
+            last_answer: None,
+            is_reading: true,
+            role,
+            _wanted: None,
+            now: Time::ZERO,
+            answers: 0,
+            refusals: 0,
+            writer,
+            here,
+            core,
+        };
+        stage.come_to(from);
+        stage
+    }
+
+    fn come_to(&mut self, from: From) {
+        if from == From::Connected {
+            return;
+        }
+        self.play(&Act::Open(Opening::True));
+        if from == From::Open {
+            return;
+        }
+        self.play(&Act::Say(sync(0, LENGTH)));
+        if from == From::Length {
+            return;
+        }
+        self.play(&Act::AnswerAll);
+        let wanted = match from {
+            From::Block => 4..5,
+            _ => 0..LENGTH,
+        };
+        if from == From::Fork {
+            self.play(&Act::Say(sync(1, LENGTH)));
+        } else if self.role == Role::Reads {
+            self._wanted = Some(self.core.download(wanted));
+            self.play(&Act::Say(Message::Range(Range {
+                drop: false,
+                start: 0,
+                length: LENGTH,
+            })));
+        }
+        assert_eq!(
+            self.questions.is_empty(),
+            self.role == Role::Writes && from != From::Fork,
+            "{from:?}"
+        );
+    }
+
+    pub(crate) fn play(&mut self, act: &Act) {
+        match act {
+            Act::Say(message) => self.say(message),
+            Act::Each(count, message) => (0..*count).for_each(|number| self.say(&message(number))),
+            Act::Raw(kind, bytes) => self.raw(*kind, bytes),
+            Act::RawTimes(count, kind, bytes) => (0..*count).for_each(|_| self.raw(*kind, bytes)),
+            Act::Frame(frame) => self.frame(frame.clone()),
+            Act::Open(opening) => self.open(*opening),
+            Act::Answer(lie) => self.answer(*lie),
+            Act::Refuse => self.refuse(),
+            Act::RefuseAll => self.all(Self::refuse),
+            Act::AnswerAll => self.all(|stage| stage.answer(Lie::None)),
+            Act::Again => {
+                let again = self.last_answer.clone();
+                again.iter().for_each(|message| self.say(message));
+            }
+            Act::StopReading => self.is_reading = false,
+            Act::Close => self.mux.close(self.channel.unwrap()),
+        }
+        self.deliver();
+    }
+
+    /// What became of the peer, and why.
+    pub(crate) fn verdict(&mut self) -> (Verdict, String) {
+        if let Some(error) = &self.error {
+            return (Verdict::CloseConnection, name_of(error));
+        }
+        let misbehaved = self.victim.connection.poll_misbehaviour();
+        if let Some(error) = &misbehaved {
+            let verdict = match error.verdict() {
+                ferrocore_replication::misbehaviour::Verdict::StopAsking => Verdict::StopAsking,
+                _ => Verdict::CloseChannel,
+            };
+            return (verdict, name_of(error));
+        }
+        let is_read = self.victim.connection.wants_frame();
+        let verdict = match () {
+            () if !is_read => Verdict::NotRead,
+            () if self.refusals > 0 => Verdict::Refuse,
+            () => Verdict::Ignore,
+        };
+        (verdict, String::new())
+    }
+
+    pub(crate) fn state(&self) -> State {
+        State {
+            fork: self.core.fork(),
+            length: self.core.length(),
+            tree_hash: self.core.tree_hash(),
+            blocks: self.core.count(0..1000),
+            has_conflict: self.core.conflict().is_some(),
+        }
+    }
+
+    /// Bytes that the scripted peer itself keeps.
+    pub(crate) fn own_bytes(&mut self) -> usize {
+        (self.questions, self.last_answer) = (VecDeque::new(), None);
+        self.victim.arriving.iter().map(Bytes::len).sum()
+    }
+
+    /// Lets an honest peer do what it came for, beside the other one and not faster than clocks go.
+    pub(crate) fn serves_an_honest_peer(&mut self) -> bool {
+        let third = Corestore::memory();
+        let (mut pair, reader) = match self.role {
+            Role::Reads => (Pair::new(&self.here, &self.victim.store), self.core.clone()),
+            Role::Writes => (
+                Pair::new(&self.here, &third),
+                third.get(&self.writer.key()).unwrap(),
+            ),
+        };
+        let _all = reader.download_all();
+        pair.b.connection.attach(&reader, self.now);
+        for _ in 0..40 {
+            pair.now = self.now;
+            pair.drive();
+            if self.error.is_some() {
+                let store = self.victim.store.clone();
+                self.victim = End::new(false, &store); // its connection is gone
+            } else {
+                self.error = self.victim.step(self.now).err();
+            }
+            self.now += Duration::from_secs(2);
+        }
+        reader.length() == LENGTH && reader.count(0..LENGTH) == LENGTH
+    }
+
+    fn say(&mut self, message: &Message) {
+        let (mux, channel) = (&mut self.mux, self.channel.expect("it is open"));
+        let _ = message.encode(&mut Vec::new(), |segments| {
+            mux.send(channel, message.kind(), segments)
+        });
+    }
+
+    fn raw(&mut self, kind: u64, bytes: &[u8]) {
+        let channel = self.channel.expect("it is open");
+        let _ = self.mux.send(channel, kind, &[Segment::Copy(bytes)]);
+    }
+
+    fn frame(&mut self, frame: Vec<u8>) {
+        self.flush();
+        self.victim.arriving.push_back(frame.into());
+    }
+
+    fn answer(&mut self, lie: Lie) {
+        let asked = self.questions.pop_front();
+        let (id, asked) = match asked {
+            Some(request) => (request.id, request.proof),
+            None => (77, of_block(4, 3)),
+        };
+        let proof = match lie.tell(&self.writer, &asked, &self.signatures) {
+            Some(proof) => proof,
+            None => whole(&self.writer),
+        };
+        let request = match lie {
+            Lie::Id => id + 1000,
+            Lie::IdZero => 0,
+            _ => id,
+        };
+        let answer = Message::Data(Data { request, proof });
+        self.say(&answer);
+        self.last_answer = Some(answer);
+    }
+
+    fn refuse(&mut self) {
+        let request = self.questions.pop_front().map_or(77, |request| request.id);
+        let reason = Reason::NotAvailable;
+        self.say(&Message::NoData(NoData { request, reason }));
+    }
+
+    fn all(&mut self, answer: fn(&mut Self)) {
+        while !self.questions.is_empty() {
+            answer(self);
+            self.deliver();
+        }
+    }
+
+    fn open(&mut self, opening: Opening) {
+        let key = match opening {
+            Opening::UnknownCore | Opening::OfAnotherCore => {
+                Corestore::memory().get_named("other").unwrap().key()
+            }
+            _ => self.writer.key(),
+        };
+        let id = match opening {
+            Opening::UnknownCore => key.discovery_key(),
+            _ => self.writer.discovery_key(),
+        };
+        let capability = match opening {
+            Opening::WrongCapability => [7; 32],
+            Opening::Mirrored => capability(false, &key, &HANDSHAKE_HASH),
+            _ => capability(true, &key, &HANDSHAKE_HASH),
+        };
+        let seeks = true;
+        let mut handshake = Handshake { seeks, capability }.to_vec();
+        if opening == Opening::CutShort {
+            handshake.truncate(20);
+        }
+        if opening == Opening::True {
+            let channel = self.mux.open(PROTOCOL, Some(id.as_bytes()), &handshake);
+            self.channel = Some(channel.unwrap());
+            return;
+        }
+        let (number, protocol) = match opening {
+            Opening::NumberZero => (0, PROTOCOL.to_owned()),
+            Opening::NumberFarOff => (1 << 30, PROTOCOL.to_owned()),
+            Opening::Twice => (2, PROTOCOL.to_owned()),
+            Opening::UnknownProtocol => (1, "hypercore/omega".to_owned()),
+            Opening::LongName => (1, "x".repeat(2048)),
+            _ => (1, PROTOCOL.to_owned()),
+        };
+        let id: &[u8] = match opening {
+            Opening::WithoutId => &[],
+            Opening::ShortId => &id.as_bytes()[..31],
+            _ => id.as_bytes(),
+        };
+        let mut frame = vec![0, 1];
+        put_uint(&mut frame, number);
+        put_string(&mut frame, &protocol);
+        put_buffer(&mut frame, id);
+        frame.extend(handshake);
+        self.frame(frame);
+    }
+
+    fn flush(&mut self) {
+        while let Some(frame) = self.mux.poll_transmit() {
+            self.victim.arriving.push_back(frame.to_bytes());
+        }
+    }
+
+    /// Delivers what was said and hears what we answer.
+    fn deliver(&mut self) {
+        self.flush();
+        while self.error.is_none() {
+            let frames = match self.step() {
+                Ok(frames) => frames,
+                Err(error) => {
+                    self.error = Some(error);
+                    break;
+                }
+            };
+            let is_stuck = !self.victim.connection.wants_frame();
+            let is_done = frames.is_empty() && (self.victim.arriving.is_empty() || is_stuck);
+            frames.into_iter().for_each(|frame| self.hear(frame));
+            if is_done {
+                break;
+            }
+        }
+    }
+
+    /// As [`End::step`], but nothing is taken from us if the peer does not read.
+    fn step(&mut self) -> Result<Vec<Bytes>, PeerMisbehaved> {
+        if self.is_reading {
+            return self.victim.step(self.now);
+        }
+        let connection = &mut self.victim.connection;
+        if connection.wants_frame()
+            && let Some(frame) = self.victim.arriving.pop_front()
+        {
+            connection.handle_frame(frame);
+        }
+        connection.poll_event(self.now).map(|_| Vec::new())
+    }
+
+    fn hear(&mut self, frame: Bytes) {
+        self.mux.handle_frame(frame);
+        // What answers a frame that the mux here has not sent is an error to it.
+        while let Some(event) = self.mux.poll_event().unwrap_or_else(|_| {
+            self.refusals += 1;
+            None
+        }) {
+            self.answers += 1;
+            match event {
+                Event::Message { kind, payload, .. } => match Message::decode(kind, &payload) {
+                    Ok(Some(Message::Request(request))) => self.questions.push_back(request),
+                    Ok(Some(Message::NoData(_))) => self.refusals += 1,
+                    _ => {}
+                },
+                Event::Rejected { .. } => self.refusals += 1,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The variant of an error, and of the one inside it.
+fn name_of(error: &PeerMisbehaved) -> String {
+    let debug = format!("{error:?}");
+    let word = |text: &str| {
+        text.split(|c: char| !c.is_alphanumeric())
+            .next()
+            .map(str::to_owned)
+    };
+    let (outer, inner) = debug.split_once('(').unwrap_or((&debug, ""));
+    let outer = word(outer).unwrap_or_default();
+    match word(inner).filter(|inner| !inner.is_empty()) {
+        Some(inner) if outer == "Mux" || outer == "BadProof" => format!("{outer}({inner})"),
+        _ => outer,
+    }
+}
+
+/// A writer that has signed its log twice.
+fn writer() -> (Corestore, Core) {
+    let store = Corestore::memory();
+    let options = CoreOptions {
+        key_pair: Some(KeyPair::from_seed(&[1; 32])),
+        ..CoreOptions::default()
+    };
+    let core = store.get_with(options).unwrap();
+    let blocks = blocks(LENGTH as usize);
+    core.append_batch(blocks[..OLD_LENGTH].to_vec()).unwrap();
+    core.append_batch(blocks[OLD_LENGTH..].to_vec()).unwrap();
+    (store, core)
+}
+
+fn signatures() -> Signatures {
+    let old = Corestore::memory();
+    let options = CoreOptions {
+        key_pair: Some(KeyPair::from_seed(&[1; 32])),
+        ..CoreOptions::default()
+    };
+    let old = old.get_with(options).unwrap();
+    let blocks = blocks(LENGTH as usize);
+    old.append_batch(blocks[..OLD_LENGTH].to_vec()).unwrap();
+    let signature = |core: &Core| whole(core).upgrade.unwrap().signature.unwrap();
+    let signed_old = signature(&old);
+    old.truncate(1, Some(1)).unwrap();
+    old.append_batch(blocks[1..].to_vec()).unwrap();
+    Signatures {
+        old: signed_old,
+        other_fork: signature(&old),
+    }
+}
+
+/// Tells a length on a fork, and all that goes with it.
+pub(crate) fn sync(fork: u64, length: u64) -> Message {
+    Message::Sync(Sync {
+        fork,
+        length,
+        can_upgrade: true,
+        uploading: true,
+        downloading: true,
+        has_manifest: true,
+        ..Sync::default()
+    })
+}
+
+/// A request of the scripted peer.
+pub(crate) fn request(id: u64, proof: ProofRequest) -> Message {
+    Message::Request(Request {
+        id,
+        proof,
+        priority: 0,
+    })
+}
