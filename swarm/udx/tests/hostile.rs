@@ -301,3 +301,21 @@ fn longer_packets_than_libudx_receives_are_refused() {
     assert_eq!(stream.stats().refused, 2);
     assert!(stream.read_message().is_none() && !stream.is_readable());
 }
+
+#[test]
+fn a_shut_window_that_was_a_lie_opens_again() {
+    // Goal: one forged packet, from the future and with a window of zero, does not stop the stream for ever.
+    let (mut stream, mut now) = connected();
+    let mut lie = header(Kinds::ACK, 300, 0);
+    lie.window = 0;
+    handle(&mut stream, now, lie, b"");
+    stream.write(&pattern(1, 1_000)).unwrap();
+    assert!(drain(&mut stream, now).is_empty());
+    now = stream
+        .poll_timeout()
+        .expect("it asks whether the window has opened");
+    stream.handle_timeout(now);
+    assert_eq!(drain(&mut stream, now).len(), 1, "a heartbeat");
+    handle(&mut stream, now, header(Kinds::ACK, 0, 0), b"");
+    assert_eq!(drain(&mut stream, now).len(), 1, "the data");
+}

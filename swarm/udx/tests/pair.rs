@@ -96,6 +96,7 @@ fn one_network(case: u64) -> bool {
         peer.to_write = pattern(case + side as u64, lens[side]);
         peer.read_max = [usize::MAX, 5_000, 20_000][readers[side] as usize];
         peer.read_every = Duration::from_millis([0, 1, 300][readers[side] as usize]);
+        peer.drops = case >> side & 1 == 1;
     }
     let ended = pair.run(Duration::from_secs(3600), both_closed);
     assert!(ended, "case {case} neither finished nor timed out");
@@ -301,15 +302,18 @@ fn silence_ends_a_stream_within_its_deadline() {
 fn a_peer_stopped_for_twenty_seconds_is_waited_for() {
     let stopped = Network {
         outage: Some((
-            Time::ZERO + Duration::from_millis(300),
+            Time::ZERO + Duration::from_millis(80),
             Time::ZERO + Duration::from_secs(20),
         )),
         ..Network::default()
     };
     let mut pair = Pair::new(1, [config(), config()], [stopped.clone(), stopped]);
     pair.peers[0].to_write = pattern(1, 3_000_000);
+    let start = pair.now;
     assert!(pair.run(Duration::from_secs(60), both_closed));
     assert_eq!(pair.peers[1].heard.len(), 3_000_000);
+    let took = pair.now.saturating_since(start);
+    assert!((19..29).contains(&took.as_secs()), "{took:?}");
 }
 
 #[test]
@@ -502,4 +506,33 @@ fn what_a_relay_passes_on_puts_its_idle_timeout_off() {
     assert_eq!(relay.poll_timeout(), Some(at(19)));
     relay.handle_timeout(at(19));
     assert_eq!(relay.close_reason(), Some(CloseReason::TimedOut));
+}
+
+#[test]
+fn a_stream_let_go_after_both_ends_still_answers_what_is_repeated() {
+    // The peer repeats what it has no ack of, though this side has long read it, ended, and is held by nobody.
+    let mut pair = calm();
+    pair.peers[0].to_write = pattern(1, 3_000);
+    pair.peers[1].drops = true;
+    let has_dropped = |pair: &Pair| pair.peers[1].stream.is_closed();
+    assert!(pair.run(Duration::from_secs(5), has_dropped));
+    let repeated = Header {
+        kinds: Kinds::DATA,
+        data_offset: 0,
+        stream_id: common::IDS[1],
+        window: 1000,
+        seq: 0,
+        ack: 0,
+    };
+    let datagram = [&repeated.to_bytes()[..], b"again"].concat();
+    let (now, stream) = (pair.now, &mut pair.peers[1].stream);
+    stream.handle_packet(now, &Packet::parse(&datagram).unwrap());
+    assert!(!stream.is_drained());
+    let mut out = Vec::new();
+    assert!(stream.poll_transmit(now, 1, &mut out).is_some());
+    assert_eq!(
+        Header::parse(&out).unwrap().ack,
+        3,
+        "everything, END included"
+    );
 }

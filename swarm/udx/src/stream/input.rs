@@ -75,7 +75,7 @@ impl Stream {
 
     fn handle_payload(&mut self, packet: &Packet<'_>, seq: u64) {
         let kinds = packet.header.kinds;
-        if kinds.has(Kinds::DATA) && self.is_released && self.sender.is_finished() {
+        if kinds.has(Kinds::DATA) && self.is_unwanted(seq) {
             self.destroy();
             return;
         }
@@ -95,6 +95,12 @@ impl Stream {
                 self.counters.messages_dropped += 1;
             }
         }
+    }
+
+    /// The peer goes on where nobody reads any more. What it repeats because an ack was lost is answered like any.
+    fn is_unwanted(&self, seq: u64) -> bool {
+        let is_news = seq >= self.receiver.next() && !self.receiver.is_complete();
+        is_news && self.is_released && self.life == Life::Connected && self.sender.is_finished()
     }
 
     fn is_taking_messages(&self) -> bool {
@@ -124,9 +130,14 @@ impl Stream {
         }
     }
 
-    /// The newest packet by sequence number, then by ack, tells the window (RFC 9293's SND.WL1 and WL2).
+    /// The newest packet by sequence number, then by ack, tells the window (RFC 9293's SND.WL1 and WL2). But a
+    /// shut window that all else waits for opens by any packet that is not old for certain: the one that shut it
+    /// may have lied about its number, and then nothing would be newer.
     fn update_peer_window(&mut self, window: u32, seq: u64, ack: u64) {
-        let is_old = ack < self.sender.una() || (seq, ack) < self.window_from;
+        let is_shut = self.peer_window == 0 && !self.sender.has_unacked();
+        let is_older = (seq, ack) < self.window_from;
+        let is_certain = !is_shut || seq < self.receiver.next();
+        let is_old = ack < self.sender.una() || (is_older && is_certain);
         let is_credible = seq <= self.receiver.next() + PACKETS_AHEAD_MAX;
         if is_credible && !is_old {
             self.peer_window = window;

@@ -78,6 +78,8 @@ pub struct Peer {
     pub heard: Vec<u8>,
     /// Ends its side when everything is written.
     pub finishes: bool,
+    /// Lets the stream go once it has written and read everything, as an application does that is done.
+    pub drops: bool,
     /// Reads at most this much a turn, after this long.
     pub read_max: usize,
     pub read_every: Duration,
@@ -163,7 +165,7 @@ impl Pair {
     fn act(&mut self, side: usize) {
         let peer = &mut self.peers[side];
         peer.read(self.now);
-        peer.write();
+        peer.write(self.now);
         let mut out = Vec::new();
         while let Some(transmit) = self.peers[side]
             .stream
@@ -253,6 +255,7 @@ impl Peer {
             written: 0,
             heard: Vec::new(),
             finishes: true,
+            drops: false,
             read_max: usize::MAX,
             read_every: Duration::ZERO,
             read_at: Time::ZERO,
@@ -276,7 +279,7 @@ impl Peer {
         }
     }
 
-    fn write(&mut self) {
+    fn write(&mut self, now: Time) {
         while self.written < self.to_write.len() {
             match self.stream.write(&self.to_write[self.written..]) {
                 Ok(0) | Err(_) => return,
@@ -285,6 +288,9 @@ impl Peer {
         }
         if self.finishes {
             let _ = self.stream.finish();
+        }
+        if self.drops && self.stream.has_ended() && self.stream.is_finished() {
+            self.stream.release(now);
         }
     }
 }
