@@ -3,7 +3,7 @@
 //! - [`node`] installs the two pinned npm trees;
 //! - [`peer`] runs a Node script of `peers/` as a separate process and steers it;
 //! - [`fcore`] builds and runs the command line;
-//! - [`lossy`] is a UDP forwarder that loses, delays, reorders and doubles;
+//! - [`lossy`] is a UDP forwarder that loses, delays, reorders, doubles, garbles and slows down;
 //! - [`tap`] is a TCP forwarder that can hold or cut a transfer at an exact byte;
 //! - [`folder`] makes folders worth transferring and compares them.
 //!

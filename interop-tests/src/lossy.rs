@@ -1,4 +1,5 @@
-//! A UDP forwarder between two peers that loses, delays, reorders and doubles what passes.
+//! A UDP forwarder between two peers that loses, delays, reorders, doubles and garbles what passes, and lets through
+//! only so much a second.
 //! Knows datagrams. Does not know what is in them.
 
 use std::cmp::Reverse;
@@ -18,19 +19,37 @@ pub struct Damage {
     pub loss_permille: u64,
     /// Doubled, out of a thousand.
     pub duplicate_permille: u64,
+    /// Replaced by noise of the same length, out of a thousand: what a checksum would have dropped, and nothing that
+    /// could be taken for a packet of the peers.
+    pub corrupt_permille: u64,
+    /// Overtaken by those behind them, out of a thousand.
+    pub late_permille: u64,
+    /// How much longer the late ones take.
+    pub late_by: Duration,
     /// How long each way takes.
     pub delay: Duration,
     /// How much longer at most; different datagrams take different times and overtake each other.
     pub jitter: Duration,
+    /// What each direction lets through; zero is unlimited.
+    pub bytes_per_second: u64,
+    /// What waits for that at most; what finds the queue full is lost.
+    pub queue_bytes: u64,
 }
 
 /// A running forwarder. Each peer takes the address of its side for the other peer's.
 pub struct LossyLink {
     sides: [Arc<UdpSocket>; 2],
     peers: Arc<Mutex<[Option<SocketAddr>; 2]>>,
-    lost: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Counts {
+    passed: AtomicU64,
+    lost: AtomicU64,
+    is_cut: AtomicBool,
 }
 
 struct Parcel {
@@ -42,7 +61,7 @@ impl LossyLink {
     /// Starts a forwarder on loopback whose decisions follow from `seed`.
     pub fn start(damage: Damage, seed: u64) -> Self {
         let sides = [0, 1].map(|_| Arc::new(bind().expect("loopback has free ports")));
-        let (peers, lost) = (Arc::new(Mutex::new([None; 2])), Arc::default());
+        let (peers, counts) = (Arc::new(Mutex::new([None; 2])), Arc::<Counts>::default());
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, parcels) = mpsc::channel();
         let mut threads: Vec<_> = [0, 1]
@@ -55,7 +74,8 @@ impl LossyLink {
         let forwarder = Forwarder {
             sides: sides.clone(),
             peers: Arc::clone(&peers),
-            lost: Arc::clone(&lost),
+            counts: Arc::clone(&counts),
+            free_at: [Instant::now(); 2],
             damage,
             random: seed,
             waiting: BinaryHeap::new(),
@@ -65,7 +85,7 @@ impl LossyLink {
         Self {
             sides,
             peers,
-            lost,
+            counts,
             stop,
             threads,
         }
@@ -82,9 +102,19 @@ impl LossyLink {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)[side] = Some(peer);
     }
 
-    /// Datagrams lost so far.
+    /// From now on nothing passes, and what was on its way is lost.
+    pub fn cut(&self) {
+        self.counts.is_cut.store(true, Ordering::Relaxed);
+    }
+
+    /// Datagrams lost so far, garbled ones and those that found the queue full among them.
     pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.counts.lost.load(Ordering::Relaxed)
+    }
+
+    /// Datagrams handed over so far, doubled ones twice.
+    pub fn passed(&self) -> u64 {
+        self.counts.passed.load(Ordering::Relaxed)
     }
 }
 
@@ -103,7 +133,9 @@ type Waiting = (Instant, u64, usize, Vec<u8>);
 struct Forwarder {
     sides: [Arc<UdpSocket>; 2],
     peers: Arc<Mutex<[Option<SocketAddr>; 2]>>,
-    lost: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+    /// When each side's queue will be empty.
+    free_at: [Instant; 2],
     damage: Damage,
     random: u64,
     waiting: BinaryHeap<Reverse<Waiting>>,
@@ -122,21 +154,43 @@ impl Forwarder {
     }
 
     fn take(&mut self, parcel: Parcel) {
-        if self.happens(self.damage.loss_permille) {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+        let queued = self.queue(parcel.side, parcel.data.len());
+        let is_lost = self.happens(self.damage.loss_permille);
+        let Some(at) = queued.filter(|_| !is_lost) else {
+            self.counts.lost.fetch_add(1, Ordering::Relaxed);
             return;
-        }
+        };
         let copies = 1 + usize::from(self.happens(self.damage.duplicate_permille));
         for _ in 0..copies {
-            let jitter = self
-                .damage
-                .jitter
-                .mul_f64(self.next() as f64 / u64::MAX as f64);
-            let at = Instant::now() + self.damage.delay + jitter;
+            let share = self.next() as f64 / u64::MAX as f64;
+            let mut at = at + self.damage.delay + self.damage.jitter.mul_f64(share);
+            if self.happens(self.damage.late_permille) {
+                at += self.damage.late_by;
+            }
+            let mut data = parcel.data.clone();
+            if self.happens(self.damage.corrupt_permille) {
+                self.counts.lost.fetch_add(1, Ordering::Relaxed);
+                data.fill_with(|| self.next() as u8 & 0x7f); // UDX begins with 0xff
+            }
             self.count += 1;
-            let entry = (at, self.count, 1 - parcel.side, parcel.data.clone());
+            let entry = (at, self.count, 1 - parcel.side, data);
             self.waiting.push(Reverse(entry));
         }
+    }
+
+    /// When a datagram of `len` bytes is through the bottleneck; `None` if its queue is full.
+    fn queue(&mut self, side: usize, len: usize) -> Option<Instant> {
+        let (now, rate) = (Instant::now(), self.damage.bytes_per_second);
+        if rate == 0 {
+            return Some(now);
+        }
+        let start = self.free_at[side].max(now);
+        let waiting = (start - now).as_secs_f64() * rate as f64;
+        if waiting > self.damage.queue_bytes as f64 {
+            return None;
+        }
+        self.free_at[side] = start + Duration::from_secs_f64(len as f64 / rate as f64);
+        Some(self.free_at[side])
     }
 
     /// Sends what is due and returns how long until the next.
@@ -149,7 +203,11 @@ impl Forwarder {
             if let Some(Reverse((_, _, side, data))) = self.waiting.pop() {
                 let peer = self.peers.lock().unwrap_or_else(PoisonError::into_inner)[side];
                 // What cannot be sent is lost, like the rest.
-                let _ = peer.map(|peer| self.sides[side].send_to(&data, peer));
+                if !self.counts.is_cut.load(Ordering::Relaxed)
+                    && peer.is_some_and(|peer| self.sides[side].send_to(&data, peer).is_ok())
+                {
+                    self.counts.passed.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
         Duration::from_millis(100)

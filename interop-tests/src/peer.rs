@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::PATIENCE;
@@ -150,6 +151,16 @@ impl Peer {
     #[track_caller]
     pub fn close(mut self) {
         self.call("close", json!({}));
+    }
+
+    /// SIGSTOP: the process stands still until [`resume`](Self::resume), and answers nothing.
+    pub fn pause(&self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.process.signal(Signal::SIGCONT);
     }
 
     /// SIGKILL: the process ends wherever it is.
