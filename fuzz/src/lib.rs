@@ -27,6 +27,7 @@ pub mod session;
 pub mod signatures;
 pub mod streams;
 pub mod udx;
+pub mod udx_pairs;
 
 /// A target: its name, as in `fuzz/corpus` and `fuzz/cargo-fuzz`, and its body.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +60,7 @@ pub const TARGETS: &[Target] = &[
     target("proofs", proofs::run),
     target("udx_packets", udx::packets),
     target("udx_streams", udx::streams),
+    target("udx_pairs", udx_pairs::run),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8])) -> Target {
