@@ -25,14 +25,19 @@
 //!
 //! # Features
 //! `sodium`: encrypt by libsodium, which is faster. The bytes are the same.
+//!
+//! `websocket`: addresses that begin with `ws://`, and module `websocket`.
 
 #![deny(missing_docs)]
 
+mod address;
 pub mod limits;
 mod node;
 mod peers;
 mod tcp;
 mod throttle;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 pub use ferrocore_bee as bee;
 pub use ferrocore_drive as drive;
@@ -49,7 +54,7 @@ pub use ferrocore_primitives::keys::{DiscoveryKey, Key};
 pub use ferrocore_primitives::sign::PublicKey;
 
 pub use node::{Node, NodeBuilder, NodeError};
-pub use peers::{ConnectionId, PeerEvent, PeerEvents, PeerInfo};
+pub use peers::{ConnectionId, PeerEvent, PeerEvents, PeerInfo, PeerReport};
 pub use tcp::{Dialing, Listening};
 
 /// The examples of the README must work, too.

@@ -14,7 +14,7 @@ use ferrocore_replication::Stats;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::peers::{PeerEvents, PeerInfo, Peers};
+use crate::peers::{PeerEvents, PeerInfo, PeerReport, Peers};
 use crate::tcp::{self, Dialing, Listening};
 use crate::throttle::{Bucket, Limits};
 
@@ -97,13 +97,15 @@ impl NodeBuilder {
         self
     }
 
-    /// Accepts peers at this TCP address; port 0 lets the system choose one.
+    /// Accepts peers at this TCP address; port 0 lets the system choose one. `ws://HOST:PORT` accepts WebSockets
+    /// instead, with feature `websocket`.
     pub fn listen(mut self, address: impl ToString) -> Self {
         self.listen.push(address.to_string());
         self
     }
 
-    /// Dials this TCP peer, a `HOST:PORT`, whenever it is not connected.
+    /// Dials this TCP peer, a `HOST:PORT`, whenever it is not connected. With feature `websocket` it may be a
+    /// `ws://HOST:PORT/PATH`.
     pub fn peer(mut self, address: impl ToString) -> Self {
         self.peers.push(address.to_string());
         self
@@ -252,6 +254,11 @@ impl Node {
     /// The peers connected now.
     pub fn connected(&self) -> Vec<PeerInfo> {
         self.shared.peers.connected()
+    }
+
+    /// What each connection carries: how much, how fast, of which cores.
+    pub async fn peer_reports(&self) -> Vec<PeerReport> {
+        self.shared.peers.reports().await
     }
 
     /// What all connections have carried so far.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferrocore_primitives::sign::PublicKey;
-use ferrocore_replication::{PeerMisbehaved, Session, Stats};
+use ferrocore_replication::{PeerMisbehaved, Session, SessionReport, Stats};
 use tokio::sync::broadcast;
 
 use crate::limits::PEER_EVENTS_MAX;
@@ -28,6 +28,16 @@ pub struct PeerInfo {
     pub address: SocketAddr,
     /// Whether we dialled it.
     pub is_initiator: bool,
+}
+
+/// What a connection carries.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PeerReport {
+    /// Whom it leads to.
+    pub peer: PeerInfo,
+    /// How much, how fast, of which cores.
+    pub session: SessionReport,
 }
 
 /// What happened between a node and its peers.
@@ -150,6 +160,23 @@ impl Peers {
             .values()
             .map(|connection| connection.info)
             .collect()
+    }
+
+    /// What each connection carries, but for those that end meanwhile.
+    pub(crate) async fn reports(&self) -> Vec<PeerReport> {
+        let sessions: Vec<_> = {
+            let connections = self.lock();
+            let open = connections.open.values();
+            open.map(|connection| (connection.info, Arc::clone(&connection.session)))
+                .collect()
+        };
+        let mut reports = Vec::new();
+        for (peer, session) in sessions {
+            if let Some(session) = session.report().await {
+                reports.push(PeerReport { peer, session });
+            }
+        }
+        reports
     }
 
     /// What all connections have carried, past and present.

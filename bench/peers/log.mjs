@@ -78,6 +78,45 @@ serve({
     await core.close()
   },
 
+  /** Serves the core in `dir` to peers on this machine from now on. */
+  async supply ({ dir }) {
+    held = await open(dir)
+    const port = await new Promise((resolve) => {
+      const server = net.createServer((socket) => {
+        socket.setNoDelay(true)
+        const stream = new NoiseSecretStream(false, socket)
+        stream.on('error', () => {})
+        held.replicate(stream)
+      })
+      server.listen(0, '127.0.0.1', () => resolve(server.address().port))
+    })
+    return { key: held.key.toString('hex'), port }
+  },
+
+  /** Downloads all of the core `key` from a peer on this machine. */
+  async download ({ dir, key, port, length }) {
+    const core = new Hypercore(dir, Buffer.from(key, 'hex'))
+    await core.ready()
+    const start = performance.now()
+    const socket = net.connect(port, '127.0.0.1')
+    socket.setNoDelay(true)
+    const stream = new NoiseSecretStream(true, socket)
+    stream.on('error', () => {})
+    core.replicate(stream)
+    const done = core.findingPeers()
+    stream.opened.then(() => core.update().then(done, done))
+    await core.update({ wait: true })
+    if (core.length !== length) throw new Error('the core has the wrong length')
+    await core.download({ start: 0, end: length }).done()
+    const seconds = (performance.now() - start) / 1000
+    const counted = Object.values(core.replicator.stats).filter((kind) => typeof kind === 'object')
+    const messages = counted.reduce((sum, { tx, rx }) => sum + tx + rx, 0)
+    const wire = socket.bytesRead + socket.bytesWritten
+    stream.destroy()
+    await core.close()
+    return { seconds, wire, messages }
+  },
+
   /** Opens a core, reads `count` blocks that `fetch` fetched, and keeps it open; tells the memory held. */
   async hold ({ dir, length, count }) {
     held = await open(dir)

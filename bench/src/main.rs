@@ -8,6 +8,8 @@
 #![cfg(unix)]
 
 mod contender;
+mod counted;
+mod seed;
 mod suites;
 mod table;
 mod uniform;
@@ -19,7 +21,7 @@ use std::time::Instant;
 use clap::{Parser, Subcommand};
 use serde_json::json;
 
-use self::suites::{Run, drive, log, scale};
+use self::suites::{Run, drive, log, replicate, scale};
 use self::table::Table;
 
 /// ferrocore beside the JavaScript stack, on this machine.
@@ -50,6 +52,8 @@ enum What {
     Log,
     /// What a block costs in a core of 1,000, 100,000 and 10 million; ferrocore alone.
     Scale,
+    /// One core over loopback TCP, from either side to either side; how its cost grows with length and peers.
+    Replicate,
     /// A drive: one large file over TCP, the import of many small files.
     Drive,
     /// All of them.
@@ -98,6 +102,11 @@ fn measure(arguments: &Arguments) -> Vec<Table> {
     }
     if wants(What::Scale) {
         tables.push(scale::measure(&run));
+    }
+    if wants(What::Replicate) {
+        tables.push(replicate::measure(&run));
+        tables.push(replicate::measure_growth(&run));
+        tables.push(replicate::measure_peers(&run));
     }
     if wants(What::Drive) {
         tables.push(drive::measure(&run));

@@ -15,6 +15,10 @@ pub(crate) enum Unit {
     Seconds,
     /// Memory held, in bytes.
     Bytes,
+    /// Bytes moved in a second.
+    BytesPerSecond,
+    /// How many of one thing there are to another; less is better.
+    Each,
 }
 
 /// One job.
@@ -34,6 +38,8 @@ pub(crate) struct Row {
 pub(crate) enum Verdict {
     /// How many times better the last contender is than the best of the others.
     Ratio,
+    /// How many times better the last column is than the first.
+    First,
     /// How many times more the last column costs than the first.
     Growth,
 }
@@ -75,6 +81,7 @@ impl Table {
     pub(crate) fn to_markdown(&self) -> String {
         let verdict = match self.verdict {
             Verdict::Ratio => "ratio to the best",
+            Verdict::First => "last to first",
             Verdict::Growth => "growth",
         };
         let mut out = format!("## {}\n\n| job | ", self.title);
@@ -143,11 +150,12 @@ impl Table {
         let last = self.median(row, last)?;
         let mut others = others.iter().filter_map(|column| self.median(row, column));
         let factor = |base| match row.unit {
-            Unit::PerSecond => last / base,
-            Unit::Seconds | Unit::Bytes => base / last,
+            Unit::PerSecond | Unit::BytesPerSecond => last / base,
+            Unit::Seconds | Unit::Bytes | Unit::Each => base / last,
         };
         match self.verdict {
             Verdict::Growth => others.next().map(|first| 1.0 / factor(first)),
+            Verdict::First => others.next().map(factor),
             Verdict::Ratio => others.map(factor).min_by(f64::total_cmp),
         }
     }
@@ -163,6 +171,8 @@ impl Unit {
             Self::Seconds if value >= 1e-3 => format!("{:.2} ms", value * 1e3),
             Self::Seconds => format!("{:.2} µs", value * 1e6),
             Self::Bytes => format!("{:.1} MB", value / 1e6),
+            Self::BytesPerSecond => format!("{:.0} MB/s", value / 1e6),
+            Self::Each => format!("{value:.3}"),
         }
     }
 }

@@ -4,6 +4,8 @@
 use std::error::Error;
 use std::io::{self, BufRead as _, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,9 +19,16 @@ use ferrocore_secret_stream::{Options, Role, SecretStream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::counted::Counted;
+use crate::seed;
 
 /// Longest time that blocks on their way over loopback are waited for.
 const FETCH_PATIENCE: Duration = Duration::from_secs(100);
+
+/// Longest time that a whole core on its way over loopback is waited for.
+const DOWNLOAD_PATIENCE: Duration = Duration::from_secs(280);
 
 /// Blocks that are asked for at once.
 const FETCHES_IN_FLIGHT: usize = 64;
@@ -44,6 +53,8 @@ struct Job {
     in_flight: u64,
     key: String,
     port: u16,
+    start: u64,
+    peers: usize,
 }
 
 impl Default for Job {
@@ -59,16 +70,22 @@ impl Default for Job {
             in_flight: 1,
             key: String::new(),
             port: 0,
+            start: 0,
+            peers: 1,
         }
     }
 }
 
-/// What `hold` keeps open.
-type Held = Option<Core>;
+/// What `hold` and `supply` keep open.
+#[derive(Default)]
+struct Held {
+    core: Option<Core>,
+    supplying: Option<Runtime>,
+}
 
 /// Does what stdin says until it ends; the conversation is that of `interop-tests/peers/conversation.mjs`.
 pub(crate) fn serve() {
-    let mut held = None;
+    let mut held = Held::default();
     tell(&json!({ "event": "started" }));
     for line in io::stdin().lock().lines().map_while(Result::ok) {
         let job: Job = serde_json::from_str(&line).expect("commands come from this program");
@@ -93,6 +110,8 @@ fn work(job: &Job, held: &mut Held) -> Answer {
         "open" => open(job),
         "fetch" => fetch(job),
         "hold" => hold(job, held),
+        "supply" => supply(job, held),
+        "download" => download(job),
         name => Err(format!("no such command: {name}").into()),
     }
 }
@@ -174,9 +193,7 @@ fn check_length(job: &Job, length: u64) -> Result<(), String> {
 
 /// Fetches `count` random blocks of the core `key` from a peer on this machine.
 fn fetch(job: &Job) -> Answer {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let fetching = fetch_blocks(job);
         tokio::time::timeout(FETCH_PATIENCE, fetching).await?
@@ -211,6 +228,70 @@ async fn fetch_blocks(job: &Job) -> Answer {
     Ok(Value::Null)
 }
 
+/// Serves the core in `dir` to peers on this machine from now on.
+fn supply(job: &Job, held: &mut Held) -> Answer {
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    let store = Corestore::open(&job.dir, StoreOptions::default())?;
+    let key = store.get_named(NAME)?.key();
+    let port = runtime.block_on(seed::listen(store))?;
+    held.supplying = Some(runtime);
+    Ok(json!({ "key": key.to_hex(), "port": port }))
+}
+
+/// Downloads the core `key` from a peer on this machine: all of it, or `count` blocks from `start` on, over as
+/// many connections as `peers`. The time is that from the known length to the last block on disk.
+fn download(job: &Job) -> Answer {
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let downloading = download_blocks(job);
+        tokio::time::timeout(DOWNLOAD_PATIENCE, downloading).await?
+    })
+}
+
+async fn download_blocks(job: &Job) -> Answer {
+    let store = Corestore::open(&job.dir, StoreOptions::default())?;
+    let core = store.get(&parse_key(&job.key)?)?;
+    let wire = Arc::new(AtomicU64::new(0));
+    let start = Instant::now();
+    let mut sessions = Vec::new();
+    for _ in 0..job.peers {
+        let socket = TcpStream::connect(("127.0.0.1", job.port)).await?;
+        socket.set_nodelay(true)?;
+        let socket = Counted::new(socket, Arc::clone(&wire));
+        let (pair, options) = (KeyPair::generate(), Options::default());
+        let stream = SecretStream::handshake(socket, Role::Initiator, &pair, options).await?;
+        sessions.push(Session::spawn(
+            stream,
+            store.clone(),
+            SessionOptions::default(),
+        ));
+    }
+    core.update().await?;
+    check_length(job, core.length())?;
+    let whole = job.count == 0;
+    let start = if whole { start } else { Instant::now() };
+    let range = match whole {
+        true => 0..core.length(),
+        false => job.start..job.start + job.count,
+    };
+    let blocks = range.end - range.start;
+    core.download(range).done().await?;
+    let seconds = start.elapsed().as_secs_f64();
+    let mut messages = 0;
+    for session in sessions {
+        session.close();
+        session.closed().await?;
+        let stats = session.stats();
+        messages += stats.messages_sent + stats.messages_received;
+    }
+    Ok(json!({
+        "seconds": seconds,
+        "blocks": blocks,
+        "wire": wire.load(Ordering::Relaxed),
+        "messages": messages,
+    }))
+}
+
 /// Opens a core, reads `count` blocks that `fetch` fetched, and keeps it open; tells the memory held.
 fn hold(job: &Job, held: &mut Held) -> Answer {
     let core = core(job)?;
@@ -218,7 +299,7 @@ fn hold(job: &Job, held: &mut Held) -> Answer {
     for index in random_indexes(job.count, job.length) {
         core.get_local(index)?.ok_or("a block is not here")?;
     }
-    *held = Some(core);
+    held.core = Some(core);
     Ok(json!({ "bytes": memory()? }))
 }
 

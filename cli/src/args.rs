@@ -117,6 +117,7 @@ pub(crate) enum Command {
     /// List what is in the store
     #[command(after_help = "Example:\n  fcore list")]
     List,
+    Status(Status),
     Du(Du),
     Purge(Purge),
     /// Free what crashes left behind: purges and drafts cut off, temporary files
@@ -182,6 +183,18 @@ pub(crate) struct Get {
     /// Delete files that the drive does not have
     #[arg(long)]
     pub(crate) prune: bool,
+}
+
+/// Show what is in the store, how complete it is, and who is connected
+///
+/// Run it while another command holds the store, such as `share`: it tells of its connections. With --json, a
+/// `core` event for each log and a `peer` event for each connection.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore status --watch")]
+pub(crate) struct Status {
+    /// Again every second, until Ctrl-C
+    #[arg(long)]
+    pub(crate) watch: bool,
 }
 
 /// List the files of a drive
@@ -515,6 +528,7 @@ impl Command {
     pub(crate) fn only_reads(&self) -> bool {
         match self {
             Self::Ls(_) | Self::Cat(_) | Self::List | Self::Du(_) => true,
+            Self::Status(status) => !status.watch,
             Self::Core(command) => match command {
                 CoreCommand::Get(_) | CoreCommand::Info(_) | CoreCommand::Seek(_) => true,
                 CoreCommand::Tail(tail) => !tail.follow,

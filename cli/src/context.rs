@@ -210,7 +210,7 @@ impl Context {
     }
 }
 
-const VIA: &str = "tcp";
+pub(crate) const VIA: &str = "tcp";
 
 fn peer_event(peer: &PeerInfo, state: &'static str) -> events::Peer {
     events::Peer {
@@ -222,6 +222,6 @@ fn peer_event(peer: &PeerInfo, state: &'static str) -> events::Peer {
     }
 }
 
-fn z32(bytes: &[u8]) -> String {
+pub(crate) fn z32(bytes: &[u8]) -> String {
     ferrocore::primitives::id::encode_z32(bytes)
 }

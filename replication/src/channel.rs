@@ -82,6 +82,7 @@ impl CoreChannel {
         wire: &mut Wire<'_>,
         now: Time,
     ) -> Result<(), PeerMisbehaved> {
+        self.stats.messages_received += 1;
         match message {
             Message::Sync(sync) => self.handle_sync(sync, wire),
             Message::Request(request) => {
@@ -206,6 +207,11 @@ impl CoreChannel {
 
     pub(crate) fn stats(&self) -> Stats {
         self.stats
+    }
+
+    /// Notes that so many messages were sent.
+    pub(crate) fn count_sent(&mut self, messages: u64) {
+        self.stats.messages_sent += messages;
     }
 
     pub(crate) fn core_stats(&self) -> CoreStats {

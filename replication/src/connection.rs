@@ -428,10 +428,9 @@ impl Connection {
         let channel = self.channels.get_mut(&id)?;
         let (in_flight, questions) = (channel.in_flight(), channel.questions());
         let stats = channel.stats();
-        let done = work(
-            channel,
-            &mut Wire::new(&mut self.mux, id, &mut self.scratch),
-        );
+        let mut wire = Wire::new(&mut self.mux, id, &mut self.scratch);
+        let done = work(channel, &mut wire);
+        channel.count_sent(wire.sent());
         self.stats += channel.stats() - stats;
         self.shares
             .moved(id, in_flight, channel.in_flight(), channel.is_busy());

@@ -51,4 +51,4 @@ mod wire;
 pub use connection::Connection;
 pub use misbehaviour::PeerMisbehaved;
 pub use session::{Session, SessionError};
-pub use stats::{CoreStats, Stats};
+pub use stats::{CoreStats, SessionReport, Stats};

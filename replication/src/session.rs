@@ -20,7 +20,7 @@ use ferrocore_secret_stream::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
@@ -30,7 +30,7 @@ use crate::limits::{
     UPLOAD_TOGETHER_BYTES,
 };
 use crate::misbehaviour::PeerMisbehaved;
-use crate::stats::Stats;
+use crate::stats::{Rate, SessionReport, Stats};
 
 /// How a session behaves.
 #[derive(Debug, Clone)]
@@ -90,6 +90,7 @@ pub struct Session {
 enum Command {
     /// The guard keeps readers of the core waiting until it is on the connection.
     Attach(Core, Finding),
+    Report(oneshot::Sender<SessionReport>),
     Close,
 }
 
@@ -171,6 +172,13 @@ impl Session {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What it carries just now; `None` once it has ended.
+    pub async fn report(&self) -> Option<SessionReport> {
+        let (answer, report) = oneshot::channel();
+        self.commands.send(Command::Report(answer)).ok()?;
+        report.await.ok()
+    }
+
     /// The peer's key, which it has proven to own.
     pub fn remote_public_key(&self) -> PublicKey {
         self.remote_public_key
@@ -202,6 +210,8 @@ struct Driver<T> {
     news: Arc<Notify>,
     outlets: Outlets,
     is_proven: bool,
+    /// Bytes of blocks sent, and come.
+    rates: (Rate, Rate),
     started: Instant,
 }
 
@@ -255,6 +265,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             news,
             outlets,
             is_proven: false,
+            rates: (Rate::new(Time::ZERO), Rate::new(Time::ZERO)),
             started: Instant::now(),
         };
         // Before anybody can read from them: a reader without suppliers fails at once.
@@ -306,6 +317,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
                 Happened::Opened(core) => self.follow(&core),
                 Happened::Commanded(Some(Command::Attach(core, _finding))) => {
                     self.connection.attach(&core, self.now());
+                }
+                Happened::Commanded(Some(Command::Report(answer))) => {
+                    answer.send(self.report()).ok(); // nobody may be waiting any more
                 }
                 Happened::Commanded(Some(Command::Close) | None) => return Ok(()),
                 Happened::RoomForFrames => {}
@@ -426,9 +440,26 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         Time::ZERO + self.started.elapsed()
     }
 
-    fn publish_stats(&self) {
-        let stats = &self.outlets.stats;
-        *stats.lock().unwrap_or_else(PoisonError::into_inner) = self.connection.stats();
+    fn publish_stats(&mut self) {
+        let (stats, now) = (self.connection.stats(), self.now());
+        let published = &self.outlets.stats;
+        let mut published = published.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = stats - *published;
+        *published = stats;
+        drop(published);
+        self.rates.0.add(news.bytes_uploaded, now);
+        self.rates.1.add(news.bytes_downloaded, now);
+    }
+
+    fn report(&self) -> SessionReport {
+        let now = self.now();
+        SessionReport {
+            age: now.saturating_since(Time::ZERO),
+            stats: self.connection.stats(),
+            upload_rate: self.rates.0.per_second(now),
+            download_rate: self.rates.1.per_second(now),
+            cores: self.connection.core_stats(),
+        }
     }
 }
 

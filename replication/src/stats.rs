@@ -28,6 +28,10 @@ pub struct Stats {
     pub requests_overtaken: u64,
     /// Requests that came.
     pub requests_received: u64,
+    /// Messages of any kind sent.
+    pub messages_sent: u64,
+    /// Messages of any kind that came.
+    pub messages_received: u64,
     /// Answers to nothing: late, cancelled or made up.
     pub answers_ignored: u64,
     /// Proofs that did not hold.
@@ -46,6 +50,8 @@ impl AddAssign for Stats {
         self.requests_timed_out += other.requests_timed_out;
         self.requests_overtaken += other.requests_overtaken;
         self.requests_received += other.requests_received;
+        self.messages_sent += other.messages_sent;
+        self.messages_received += other.messages_received;
         self.answers_ignored += other.answers_ignored;
         self.proofs_refused += other.proofs_refused;
         self.proofs_parked += other.proofs_parked;
@@ -66,6 +72,8 @@ impl Sub for Stats {
             requests_timed_out: self.requests_timed_out - earlier.requests_timed_out,
             requests_overtaken: self.requests_overtaken - earlier.requests_overtaken,
             requests_received: self.requests_received - earlier.requests_received,
+            messages_sent: self.messages_sent - earlier.messages_sent,
+            messages_received: self.messages_received - earlier.messages_received,
             answers_ignored: self.answers_ignored - earlier.answers_ignored,
             proofs_refused: self.proofs_refused - earlier.proofs_refused,
             proofs_parked: self.proofs_parked - earlier.proofs_parked,
@@ -95,6 +103,34 @@ pub struct CoreStats {
     pub remote_length: u64,
     /// How many blocks from the first it has without a gap.
     pub remote_contiguous: u64,
+}
+
+/// What one session carries.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SessionReport {
+    /// How long it has been there.
+    pub age: Duration,
+    /// What it has carried so far, all cores together.
+    pub stats: Stats,
+    /// Bytes of blocks sent in a second, lately.
+    pub upload_rate: f64,
+    /// Bytes of blocks that came in a second, lately.
+    pub download_rate: f64,
+    /// Each core on it, in no order.
+    pub cores: Vec<CoreStats>,
+}
+
+impl SessionReport {
+    /// The shortest time from a request to its answer, on any core.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.cores.iter().filter_map(|core| core.round_trip).min()
+    }
+
+    /// Our requests that wait for an answer.
+    pub fn in_flight(&self) -> usize {
+        self.cores.iter().map(|core| core.in_flight).sum()
+    }
 }
 
 /// How fast something grows, averaged over the last seconds: what lies [`Rate::MEMORY`] back counts for a

@@ -9,6 +9,7 @@ pub(crate) struct Wire<'a> {
     mux: &'a mut Mux,
     channel: ChannelId,
     scratch: &'a mut Vec<u8>,
+    sent: u64,
 }
 
 impl<'a> Wire<'a> {
@@ -17,12 +18,19 @@ impl<'a> Wire<'a> {
             mux,
             channel,
             scratch,
+            sent: 0,
         }
+    }
+
+    /// How many messages were sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Sends a message that may be too long for a frame: one with a block.
     pub(crate) fn try_send(&mut self, message: &Message) -> Result<(), MuxError> {
         let (mux, channel) = (&mut *self.mux, self.channel);
+        self.sent += 1;
         message.encode(self.scratch, |segments| {
             mux.send(channel, message.kind(), segments)
         })

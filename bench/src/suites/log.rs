@@ -2,22 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use ferrocore_interop_tests::peer::Peer;
-use ferrocore_log::{Corestore, StoreOptions};
-use ferrocore_primitives::keys::Key;
-use ferrocore_primitives::sign::KeyPair;
-use ferrocore_replication::Session;
-use ferrocore_replication::session::SessionOptions;
-use ferrocore_secret_stream::{Options, Role, SecretStream};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
 
 use super::{Run, in_turn};
 use crate::contender::Contender;
+use crate::seed::Seed;
 use crate::table::{Row, Table, Unit, Verdict};
-use crate::uniform::Uniform;
 
 const BLOCK_BYTES: usize = 100;
 /// Appends in a row: so many that our journal is flushed on the way.
@@ -78,7 +69,7 @@ pub(crate) fn measure(run: &Run) -> Table {
     let columns = contenders.iter().map(|who| who.name()).collect();
     let mut table = Table::new("One core on disk", columns, Verdict::Ratio);
     let rows = run.pick(ROWS);
-    let seed = Seed::serve();
+    let seed = Seed::serve(SPARSE_LENGTH, BLOCK_BYTES);
     let mut sides: Vec<_> = contenders
         .iter()
         .map(|who| Side::prepare(*who, run, &rows, &seed))
@@ -188,47 +179,4 @@ impl Side {
 
 fn seconds(answer: &Value) -> f64 {
     answer["seconds"].as_f64().expect("jobs tell their time")
-}
-
-/// Serves a core of [`SPARSE_LENGTH`] blocks on loopback for as long as it lives.
-struct Seed {
-    key: Key,
-    port: u16,
-    _runtime: Runtime,
-}
-
-impl Seed {
-    fn serve() -> Self {
-        let uniform = Uniform::new(SPARSE_LENGTH, Bytes::from(vec![7; BLOCK_BYTES]));
-        let key = uniform.key();
-        let store = Corestore::with_storage(uniform, StoreOptions::default());
-        let store = store.expect("a computed store has a root secret");
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(1).enable_all().build();
-        let runtime = runtime.expect("the system has a thread left");
-        let listening = TcpListener::bind("127.0.0.1:0");
-        let listener = runtime.block_on(listening).expect("loopback is there");
-        let address = listener
-            .local_addr()
-            .expect("a bound socket has an address");
-        runtime.spawn(serve(listener, store));
-        Self {
-            key,
-            port: address.port(),
-            _runtime: runtime,
-        }
-    }
-}
-
-async fn serve(listener: TcpListener, store: Corestore) {
-    let (pair, mut sessions) = (KeyPair::generate(), Vec::new());
-    while let Ok((socket, _)) = listener.accept().await {
-        let options = Options::default();
-        let stream = SecretStream::handshake(socket, Role::Responder, &pair, options).await;
-        // Whoever fails is a contender, and says so.
-        if let Ok(stream) = stream {
-            let options = SessionOptions::default();
-            sessions.push(Session::spawn(stream, store.clone(), options));
-        }
-    }
 }

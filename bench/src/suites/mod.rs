@@ -2,6 +2,7 @@
 
 pub(crate) mod drive;
 pub(crate) mod log;
+pub(crate) mod replicate;
 pub(crate) mod scale;
 
 use std::path::PathBuf;

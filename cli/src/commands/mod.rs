@@ -11,6 +11,7 @@ mod mirror;
 mod replicate;
 mod share;
 mod space;
+mod status;
 mod tail;
 mod trim;
 mod watch;
@@ -50,6 +51,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Gc => stop.or_interrupted(space::gc(context)).await,
         Command::Purge(purge) => stop.or_interrupted(space::purge(context, purge)).await,
         Command::List => stop.or_interrupted(list::list(context)).await,
+        Command::Status(status) => status::status(context, status).await,
         Command::Demo | Command::Version | Command::Completions(_) => {
             unreachable!("these run before there is a store")
         }

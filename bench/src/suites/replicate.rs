@@ -1,0 +1,238 @@
+//! One core over loopback TCP between two processes, with either side at either end; and what a block costs
+//! in a short core and a long one, from one peer and from many.
+
+use std::path::Path;
+
+use ferrocore_interop_tests::peer::Peer;
+use serde_json::{Value, json};
+
+use super::{Run, in_turn};
+use crate::contender::Contender;
+use crate::seed::Seed;
+use crate::table::{Row, Table, Unit, Verdict};
+
+/// What is replicated.
+struct Load {
+    rate: Row,
+    wire: Row,
+    messages: Row,
+    count: u64,
+    size: usize,
+    /// Blocks appended at once while it is made.
+    batch: u64,
+}
+
+const LOADS: [Load; 2] = [
+    Load {
+        rate: row(
+            "bulk",
+            "512 MiB in blocks of 64 KiB",
+            Unit::BytesPerSecond,
+            Some(5.0),
+        ),
+        wire: row(
+            "bulk-wire",
+            "bytes on the wire for one of payload",
+            Unit::Each,
+            None,
+        ),
+        messages: row("bulk-messages", "messages for one block", Unit::Each, None),
+        count: 8_192,
+        size: 65_536,
+        batch: 64,
+    },
+    Load {
+        rate: row(
+            "small",
+            "200,000 blocks of 100 B",
+            Unit::PerSecond,
+            Some(30.0),
+        ),
+        wire: row(
+            "small-wire",
+            "bytes on the wire for one of payload",
+            Unit::Each,
+            None,
+        ),
+        messages: row("small-messages", "messages for one block", Unit::Each, None),
+        count: 200_000,
+        size: 100,
+        batch: 1_000,
+    },
+];
+const RATES: &[Row] = &[LOADS[0].rate, LOADS[1].rate];
+
+/// From whom, to whom; Node to Node first, which is what the others are held against.
+const PAIRS: [(&str, Contender, Contender); 4] = [
+    ("Node 11 to Node 11", Contender::Node11, Contender::Node11),
+    ("Node 11 to us", Contender::Node11, Contender::Ferrocore),
+    ("us to Node 11", Contender::Ferrocore, Contender::Node11),
+    ("us to us", Contender::Ferrocore, Contender::Ferrocore),
+];
+
+/// Rounds of a suite of cores for which this one does one: its jobs take many seconds.
+const ROUNDS_EACH: u32 = 2;
+
+const GROWTH: Row = row(
+    "replicate-length",
+    "download a block of 100 B",
+    Unit::Seconds,
+    None,
+);
+const PEERS: Row = row(
+    "replicate-peers",
+    "download a block of 100 B",
+    Unit::Seconds,
+    None,
+);
+const LENGTHS: [(&str, u64); 3] = [
+    ("1,000", 1_000),
+    ("100,000", 100_000),
+    ("10,000,000", 10_000_000),
+];
+const PEER_COUNTS: [(&str, usize); 3] = [("1 peer", 1), ("8 peers", 8), ("64 peers", 64)];
+/// Blocks that are fetched of a long core.
+const FETCHED: u64 = 50_000;
+const BLOCK_BYTES: usize = 100;
+
+const fn row(id: &'static str, job: &'static str, unit: Unit, aim: Option<f64>) -> Row {
+    Row { id, job, unit, aim }
+}
+
+/// Measures every row that was asked for, between all pairs.
+pub(crate) fn measure(run: &Run) -> Table {
+    let pairs: Vec<_> = PAIRS
+        .iter()
+        .filter(|(_, from, to)| !run.alone || (*from == *to && *to == Contender::Ferrocore))
+        .collect();
+    let columns = pairs.iter().map(|(name, _, _)| *name).collect();
+    let mut table = Table::new("One core over loopback TCP", columns, Verdict::First);
+    let rows = run.pick(RATES);
+    for load in LOADS
+        .iter()
+        .filter(|load| rows.iter().any(|row| row.id == load.rate.id))
+    {
+        let supplies = Supply::start_all(run, load);
+        for round in 0..run.rounds.div_ceil(ROUNDS_EACH) {
+            for (name, from, to) in in_turn(&pairs, round) {
+                let supply = supplies.iter().find(|supply| supply.who == *from);
+                let supply = supply.expect("one was started for each");
+                let measured = download(&run.scratch, *to, supply.job(load));
+                let payload = (load.count * load.size as u64) as f64;
+                let unit = match load.rate.unit {
+                    Unit::BytesPerSecond => payload,
+                    _ => load.count as f64,
+                };
+                table.add(&load.rate, name, unit / number(&measured, "seconds"));
+                table.add(&load.wire, name, number(&measured, "wire") / payload);
+                let messages = number(&measured, "messages") / load.count as f64;
+                table.add(&load.messages, name, messages);
+            }
+        }
+    }
+    table
+}
+
+/// What a block costs by the length of its core.
+pub(crate) fn measure_growth(run: &Run) -> Table {
+    let columns = LENGTHS.iter().map(|(name, _)| *name).collect();
+    let mut table = Table::new(
+        "A block over loopback by the length of its core",
+        columns,
+        Verdict::Growth,
+    );
+    if run.pick(&[GROWTH]).is_empty() {
+        return table;
+    }
+    for (name, length) in LENGTHS {
+        let seed = Seed::serve(length, BLOCK_BYTES);
+        let count = FETCHED.min(length);
+        // What is fetched of the long one lies where its tree is deepest.
+        let job = json!({
+            "key": seed.key.to_hex(), "port": seed.port,
+            "length": length, "start": (length - count) / 2, "count": count,
+        });
+        for _ in 0..run.rounds {
+            let measured = download(&run.scratch, Contender::Ferrocore, job.clone());
+            table.add(&GROWTH, name, number(&measured, "seconds") / count as f64);
+        }
+    }
+    table
+}
+
+/// What a block costs by the number of peers it may come from.
+pub(crate) fn measure_peers(run: &Run) -> Table {
+    let columns = PEER_COUNTS.iter().map(|(name, _)| *name).collect();
+    let mut table = Table::new(
+        "A block over loopback by the number of peers",
+        columns,
+        Verdict::Growth,
+    );
+    if run.pick(&[PEERS]).is_empty() {
+        return table;
+    }
+    let seed = Seed::serve(2 * FETCHED, BLOCK_BYTES);
+    for (name, peers) in PEER_COUNTS {
+        let job = json!({
+            "key": seed.key.to_hex(), "port": seed.port,
+            "length": 2 * FETCHED, "count": FETCHED, "peers": peers,
+        });
+        for _ in 0..run.rounds {
+            let measured = download(&run.scratch, Contender::Ferrocore, job.clone());
+            table.add(&PEERS, name, number(&measured, "seconds") / FETCHED as f64);
+        }
+    }
+    table
+}
+
+/// A process that serves a load.
+struct Supply {
+    who: Contender,
+    key: String,
+    port: u64,
+    _peer: Peer,
+}
+
+impl Supply {
+    fn start_all(run: &Run, load: &Load) -> Vec<Self> {
+        let contenders = run.contenders(&[Contender::Node11, Contender::Ferrocore]);
+        let start = |who: &Contender| Self::start(*who, &run.scratch, load);
+        contenders.iter().map(start).collect()
+    }
+
+    fn start(who: Contender, scratch: &Path, load: &Load) -> Self {
+        let dir = scratch.join(format!("{}-{}", load.rate.id, who.name()));
+        let mut peer = who.start("log.mjs");
+        let blocks = json!({
+            "dir": dir, "count": load.count, "size": load.size, "batch": load.batch,
+        });
+        peer.call("append_batches", blocks);
+        let supplied = peer.call("supply", json!({ "dir": dir }));
+        Self {
+            who,
+            key: supplied["key"]
+                .as_str()
+                .expect("it tells the key")
+                .to_owned(),
+            port: supplied["port"].as_u64().expect("it tells the port"),
+            _peer: peer,
+        }
+    }
+
+    fn job(&self, load: &Load) -> Value {
+        json!({ "key": self.key, "port": self.port, "length": load.count })
+    }
+}
+
+/// Has a fresh process download into an empty folder.
+fn download(scratch: &Path, who: Contender, mut job: Value) -> Value {
+    let dir = scratch.join("downloaded");
+    job["dir"] = json!(dir);
+    let measured = who.start("log.mjs").call("download", job);
+    std::fs::remove_dir_all(&dir).expect("what was just written can be removed");
+    measured
+}
+
+fn number(answer: &Value, name: &str) -> f64 {
+    answer[name].as_f64().expect("downloads tell their figures")
+}
