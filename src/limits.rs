@@ -32,4 +32,7 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Most peer events that wait for one subscriber; it misses the oldest beyond that.
 pub const PEER_EVENTS_MAX: usize = 256;
 
+/// The longest WebSocket message that is taken, in bytes: one frame of a secret stream, with its length.
+pub const WEBSOCKET_MESSAGE_MAX: usize = (1 << 24) + 16;
+
 const _: () = assert!(HALF_OPEN_MAX <= INBOUND_MAX);

@@ -1,4 +1,4 @@
-//! Peers over plain TCP: accepting them, dialling them again and again.
+//! Peers over TCP, plain or with a WebSocket on it: accepting them, dialling them again and again.
 //! Knows addresses, handshakes and their bounds. Does not know cores: a session replicates those.
 //!
 //! This is the seam where a swarm will bring connections of other kinds.
@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::address::Address;
 use crate::limits::{
     ACCEPT_PAUSE, CONNECT_TIMEOUT, GOODBYE_TIMEOUT, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT,
     INBOUND_MAX, REDIAL_MAX, REDIAL_MIN,
@@ -62,11 +63,12 @@ impl Drop for Dialing {
 
 /// Accepts peers at `address`.
 pub(crate) async fn listen(node: Arc<Shared>, address: &str) -> io::Result<Listening> {
-    let listener = TcpListener::bind(address).await?;
+    let spoken = Address::parse(address)?;
+    let listener = TcpListener::bind(spoken.host()).await?;
     let address = listener.local_addr()?;
     let finding = node.store.finding();
     let task = tokio::spawn(async move {
-        accept(node, listener).await;
+        accept(node, listener, spoken).await;
         drop(finding);
     });
     let task = task.abort_handle();
@@ -85,7 +87,7 @@ pub(crate) fn dial(node: Arc<Shared>, address: String) -> Dialing {
     }
 }
 
-async fn accept(node: Arc<Shared>, listener: TcpListener) {
+async fn accept(node: Arc<Shared>, listener: TcpListener, spoken: Address) {
     let half_open = Arc::new(Semaphore::new(HALF_OPEN_MAX));
     // Dropped with this task, it ends those of the connections.
     let mut connections = JoinSet::new();
@@ -95,7 +97,8 @@ async fn accept(node: Arc<Shared>, listener: TcpListener) {
             match listener.accept().await {
                 Ok(_) if connections.len() >= INBOUND_MAX => tracing::debug!("too many peers"),
                 Ok((stream, address)) => {
-                    connections.spawn(answer(node.clone(), stream, address, place));
+                    let spoken = spoken.clone();
+                    connections.spawn(answer(node.clone(), stream, address, spoken, place));
                 }
                 Err(error) => {
                     // Out of file descriptors: others must close some first.
@@ -114,9 +117,10 @@ async fn answer(
     node: Arc<Shared>,
     stream: TcpStream,
     address: SocketAddr,
+    spoken: Address,
     half_open: OwnedSemaphorePermit,
 ) {
-    match shake_hands(&node, stream, Role::Responder).await {
+    match shake_hands(&node, stream, Role::Responder, &spoken).await {
         Ok(session) => {
             drop(half_open);
             attend(&node, session, address, false).await;
@@ -144,22 +148,54 @@ async fn redial(node: &Shared, address: &str) {
 
 /// Dials once, and attends the connection to its end.
 async fn call(node: &Shared, address: &str) -> Result<(), StreamError> {
-    let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+    let spoken = Address::parse(address)?;
+    let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(spoken.host())).await;
     let stream = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
     let address = stream.peer_addr()?;
-    let session = shake_hands(node, stream, Role::Initiator).await?;
+    let session = shake_hands(node, stream, Role::Initiator, &spoken).await?;
     attend(node, session, address, true).await;
     Ok(())
 }
 
-async fn shake_hands(node: &Shared, stream: TcpStream, role: Role) -> Result<Session, StreamError> {
+async fn shake_hands(
+    node: &Shared,
+    stream: TcpStream,
+    role: Role,
+    spoken: &Address,
+) -> Result<Session, StreamError> {
     stream.set_nodelay(true)?;
     if node.limits.is_none() {
-        open_session(node, stream, role).await
+        speak(node, stream, role, spoken).await
     } else {
         let stream = Throttled::new(stream, node.limits.clone());
-        open_session(node, stream, role).await
+        speak(node, stream, role, spoken).await
     }
+}
+
+/// Opens what is spoken below the session.
+async fn speak<T>(
+    node: &Shared,
+    io: T,
+    role: Role,
+    spoken: &Address,
+) -> Result<Session, StreamError>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    #[cfg(feature = "websocket")]
+    if let Address::WebSocket { url, .. } = spoken {
+        let opening = async {
+            match role {
+                Role::Initiator => crate::websocket::client(url, io).await,
+                Role::Responder => crate::websocket::accept(io).await,
+            }
+        };
+        let opened = timeout(HANDSHAKE_TIMEOUT, opening).await;
+        let io = opened.map_err(|_| StreamError::HandshakeTimeout)??;
+        return open_session(node, io, role).await;
+    }
+    let _ = spoken;
+    open_session(node, io, role).await
 }
 
 async fn open_session<T>(node: &Shared, io: T, role: Role) -> Result<Session, StreamError>

@@ -19,10 +19,12 @@ pub enum Tree {
     Current,
     /// What `drives` 2.9.1 runs on: hypercore 10, corestore 6, hyperdrive 11.
     Legacy,
+    /// `ws`, and nothing else.
+    WebSocket,
 }
 
 impl Tree {
-    /// Both trees, for tests that run on each.
+    /// Both trees with a Hypercore, for tests that run on each.
     pub const ALL: [Tree; 2] = [Tree::Current, Tree::Legacy];
 
     /// The folder with `package.json`, installed or not.
@@ -30,6 +32,7 @@ impl Tree {
         home().join(match self {
             Tree::Current => "vectors",
             Tree::Legacy => "legacy",
+            Tree::WebSocket => "websocket",
         })
     }
 
@@ -47,7 +50,7 @@ impl Tree {
 /// # Panics
 /// If Node or npm is missing or too old, or the installation fails: the message says what to do.
 pub fn ensure(tree: Tree) -> PathBuf {
-    static INSTALLED: [OnceLock<()>; 2] = [OnceLock::new(), OnceLock::new()];
+    static INSTALLED: [OnceLock<()>; 3] = [const { OnceLock::new() }; 3];
     INSTALLED[tree as usize].get_or_init(|| install_once(tree));
     tree.dir()
 }

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -34,6 +34,16 @@ pub struct Peer {
     events: VecDeque<Value>,
 }
 
+/// How a script of `peers/` is run on `tree`, keeping its cores in the folder `storage`.
+pub fn script(name: &str, tree: Tree, storage: &Path) -> Command {
+    let mut command = Command::new("node");
+    command
+        .arg(crate::home().join("peers").join(name))
+        .arg(node::ensure(tree))
+        .arg(storage);
+    command
+}
+
 /// A command under way, to be collected by [`Peer::finish`].
 #[derive(Debug)]
 #[must_use = "a failed command is only seen by `Peer::finish`"]
@@ -52,11 +62,7 @@ impl Peer {
             Role::Drive => "drive.mjs",
             Role::Stores => "stores.mjs",
         };
-        let mut command = Command::new("node");
-        command
-            .arg(crate::home().join("peers").join(script))
-            .arg(node::ensure(tree))
-            .arg(storage);
+        let mut command = self::script(script, tree, storage);
         Self::run(format!("{script} on {tree:?}"), &mut command)
     }
 
@@ -84,6 +90,19 @@ impl Peer {
             id: self.last_id,
             name: name.to_owned(),
         }
+    }
+
+    /// Waits so long for the answer to a command that must succeed if it comes at all.
+    #[track_caller]
+    pub fn finish_within(&mut self, call: Call, patience: Duration) -> Option<Value> {
+        let end = deadline(patience);
+        while !self.answers.contains_key(&call.id) {
+            match self.process.next_json(end) {
+                Next::Json(message) => self.sort(message),
+                Next::End | Next::Timeout => return None,
+            }
+        }
+        Some(self.finish(call))
     }
 
     /// Waits for the answer to a command, which may be a refusal.
@@ -165,6 +184,11 @@ impl Peer {
 
     /// SIGKILL: the process ends wherever it is.
     pub fn kill(mut self) {
+        self.halt();
+    }
+
+    /// As [`kill`](Self::kill), for one that will be replaced.
+    pub fn halt(&mut self) {
         self.process.kill();
     }
 
