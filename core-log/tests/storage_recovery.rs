@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ferrocore_log::storage::files::FileCore;
 use ferrocore_log::{Core, Durability};
 use proptest::prelude::*;
-use rig::{Contents, Disk, create, open};
+use rig::{Change, Contents, Disk, What, create, open};
 
 fn block(index: u64) -> Bytes {
     Bytes::from(vec![index as u8 + 1; 1 + index as usize % 9])
@@ -46,6 +46,42 @@ fn an_oplog_cut_anywhere_keeps_what_came_before() {
         assert!(kept.eq((0..*length).map(block)), "cut at {cut}");
         core.append("goes on").unwrap();
     }
+}
+
+/// Goal: what one power cut took does not come back with the next. The first takes an entry and keeps the one
+/// behind it; recovery cuts that off, and an entry of the same length as the lost one is written; the second
+/// cut takes all changes of lengths that no sync covered.
+#[test]
+fn an_entry_behind_a_lost_one_never_counts_again() {
+    let disk = Disk::new(Contents::new());
+    let core = create(&disk, Durability::Buffered).unwrap();
+    core.append(block(0)).unwrap();
+    core.flush().unwrap();
+    let lost = disk.len_of("oplog") as usize;
+    core.append(block(1)).unwrap();
+    let kept = disk.len_of("oplog") as usize;
+    core.set_user_data("key", Some(b"of a lost history"))
+        .unwrap();
+    let mut files = disk.contents();
+    files.get_mut("oplog").unwrap()[lost..kept].fill(0);
+
+    let disk = Disk::new(files.clone());
+    let core = open(&disk, Durability::Buffered).unwrap().unwrap();
+    assert_eq!((core.length(), core.user_data("key")), (1, None));
+    core.append(Bytes::from(vec![9; block(1).len()])).unwrap();
+    assert_eq!(disk.len_of("oplog") as usize, kept);
+    for (at, change) in disk.changes().iter().enumerate() {
+        let later = &disk.changes()[at..];
+        let is_synced = |sync: &Change| sync.file == change.file && matches!(sync.what, What::Sync);
+        if !matches!(change.what, What::SetLen(_)) || later.iter().any(is_synced) {
+            rig::apply(&mut files, change);
+        }
+    }
+
+    let core = open(&Disk::new(files), Durability::Buffered)
+        .unwrap()
+        .unwrap();
+    assert_eq!((core.length(), core.user_data("key")), (2, None));
 }
 
 /// Goal: no flipped bit makes a block that was not appended.
