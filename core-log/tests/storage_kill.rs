@@ -11,13 +11,15 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
-use ferrocore_log::{Core, Corestore, Durability, StoreOptions};
+use ferrocore_log::{CommitOptions, Core, Corestore, Durability, StoreOptions};
 use rig::rng::{Rng, from_env};
 
 const KILLS: usize = 30;
-const WORKLOADS: usize = 6;
+const WORKLOADS: usize = 7;
 /// The one that changes two cores together.
 const TOGETHER: usize = 5;
+/// The one that writes a draft, and commits it.
+const DRAFT: usize = 6;
 /// Tells the other process which store to work on, and how.
 const CHILD: &str = "FERROCORE_KILL_CHILD";
 const NAME: &str = "a_killed_process_loses_nothing";
@@ -82,6 +84,7 @@ fn work(directory: &Path, workload: usize) {
     for step in steps + 1.. {
         match workload {
             TOGETHER => run_together(&store, &core, step),
+            DRAFT => run_draft(&core, step),
             _ => run(&core, workload, step),
         }
         let told = (step, core.fork(), core.length());
@@ -112,6 +115,35 @@ fn run_together(store: &Corestore, core: &Core, step: u64) {
         batch.set_user_data(core, "steps", Some(&note)).unwrap();
     }
     batch.commit().unwrap();
+}
+
+/// One step of a draft: more blocks of it, or all of them committed, or half of them dropped.
+fn run_draft(core: &Core, step: u64) {
+    let draft = core.draft("draft").unwrap();
+    let length = draft.length();
+    match step % 5 {
+        3 => drop(draft.commit(CommitOptions::default()).unwrap()),
+        4 if step % 10 == 9 => draft.truncate(core.length().midpoint(length)).unwrap(),
+        _ => {
+            let blocks = (length..length + 1 + step % 7).map(|index| block(0, index));
+            draft.append_batch(blocks.collect()).unwrap();
+        }
+    }
+    let note = step.to_le_bytes();
+    core.set_user_data("steps", Some(&note)).unwrap();
+}
+
+/// Every block of the draft is what it was, and the draft goes on.
+fn check_draft(core: &Core, steps: u64) {
+    let draft = core.draft("draft").unwrap();
+    for index in 0..draft.length() {
+        let found = draft.get_local(index).unwrap();
+        assert_eq!(found, Some(block(0, index)), "block {index} of the draft");
+    }
+    (steps + 1..steps + 11).for_each(|step| run_draft(core, step));
+    for index in 0..core.length() {
+        assert_eq!(core.get_local(index).unwrap(), Some(block(0, index)));
+    }
 }
 
 /// One step: each ends by noting its number, and is acknowledged then.
@@ -175,6 +207,9 @@ fn check(directory: &Path, workload: usize, told: Told) {
         assert_eq!(twin.tree_hash(), core.tree_hash());
         assert_eq!(twin.user_data("steps"), core.user_data("steps"));
         return run_together(&store, &core, steps + 1);
+    }
+    if workload == DRAFT {
+        return check_draft(&core, steps);
     }
     core.append(block(core.fork(), core.length())).unwrap();
 }
