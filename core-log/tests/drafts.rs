@@ -489,3 +489,66 @@ fn read_only_handles_have_no_drafts() {
         Err(CoreError::ReadOnly { .. })
     ));
 }
+
+/// Goal: bytes are where a list of the draft's blocks says, in the core's part and behind it, committed in
+/// part and encrypted or not.
+#[test]
+fn bytes_of_a_draft_are_found() {
+    for key in [None, Some(EncryptionKey::from([7; 32]))] {
+        let core = match &key {
+            None => writer(4),
+            Some(key) => {
+                let core = Corestore::memory().get_named("core").unwrap();
+                let core = core.with_encryption(key);
+                append(&core, 0..4);
+                core
+            }
+        };
+        let draft = core.draft("draft").unwrap();
+        draft.append_batch(blocks(3..9)).unwrap();
+        for committed in [None, Some(7)] {
+            if let Some(length) = committed {
+                let options = CommitOptions {
+                    length: Some(length),
+                    ..CommitOptions::default()
+                };
+                draft.commit(options).unwrap();
+                assert_eq!((draft.base_length(), draft.length()), (7, 10));
+            }
+            check_bytes(&draft);
+        }
+        draft.truncate(2).unwrap();
+        draft.append("x").unwrap();
+        check_bytes(&draft);
+    }
+}
+
+fn check_bytes(draft: &ferrocore_log::Draft) {
+    let sizes: Vec<u64> = of_draft(draft).iter().map(|b| b.len() as u64).collect();
+    let expected = (0..).zip(&sizes);
+    let expected: Vec<(u64, u64)> = expected
+        .flat_map(|(index, size)| (0..*size).map(move |offset| (index, offset)))
+        .chain([(sizes.len() as u64, 0)])
+        .collect();
+    let total = sizes.iter().sum::<u64>();
+    assert_eq!(draft.byte_length().unwrap(), total);
+    for (byte, at) in (0..).zip(&expected) {
+        // A byte at 0 is in the first block, however short that is.
+        let at = if byte == 0 { (0, 0) } else { *at };
+        assert_eq!(draft.seek_local(byte).unwrap(), Some(at), "byte {byte}");
+        assert_eq!(ready(draft.seek(byte)).unwrap(), at);
+    }
+    let past = draft.seek_local(total + 1);
+    assert!(matches!(past, Err(CoreError::BytePastEnd { .. })));
+    for (start, end) in [(1, total), (1, 2), (5, 12), (3, 3)] {
+        let (start, end) = (start.min(total), end.min(total));
+        let span = draft.byte_range_local(start..end).unwrap();
+        assert_eq!(ready(draft.byte_range(start..end)).unwrap(), span);
+        let first = expected[start as usize];
+        assert_eq!((span.blocks.start, span.skip), first);
+        if end > start {
+            let last = expected[end as usize - 1];
+            assert_eq!((span.blocks.end, span.last_end), (last.0 + 1, last.1 + 1));
+        }
+    }
+}

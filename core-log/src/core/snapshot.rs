@@ -125,6 +125,15 @@ impl Snapshot {
         self.length().min(self.cut.length())
     }
 
+    /// The same view through another handle on the core, which may decrypt.
+    pub(super) fn through(&self, core: &Core) -> Self {
+        let core = core.clone();
+        Self {
+            core,
+            ..self.clone()
+        }
+    }
+
     /// The first `length` blocks of this view.
     ///
     /// # Errors
@@ -415,12 +424,12 @@ impl NodeSource for Uncut<'_> {
     }
 }
 
-fn last_byte(range: &Range<u64>) -> Option<u64> {
+pub(super) fn last_byte(range: &Range<u64>) -> Option<u64> {
     (!range.is_empty()).then(|| range.end - 1)
 }
 
 /// The span from the place of the first byte to that of the last, if there is one.
-fn span((first, skip): (u64, u64), last: Option<(u64, u64)>) -> ByteSpan {
+pub(super) fn span((first, skip): (u64, u64), last: Option<(u64, u64)>) -> ByteSpan {
     let (end, last_end) = last.map_or((first, skip), |(index, offset)| (index + 1, offset + 1));
     ByteSpan {
         blocks: first..end,

@@ -8,6 +8,7 @@
 mod base;
 mod commit;
 mod place;
+mod seek;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
