@@ -395,3 +395,40 @@ fn a_reader_is_told_of_a_block_that_was_cleared() {
         assert_eq!(core.get_local(5).unwrap(), Some(block(5)));
     }
 }
+
+/// Goal: drafts are read in a store that is only read, beside who writes them, and not changed.
+#[test]
+fn drafts_of_a_store_that_is_only_read_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let writer = Corestore::open(directory.path(), StoreOptions::default()).unwrap();
+    let log = writer.get_named("log").unwrap();
+    log.append("published").unwrap();
+    let draft = log.draft("next").unwrap();
+    draft.append_batch(vec!["a".into(), "b".into()]).unwrap();
+    let before = contents(directory.path());
+    let core = open_read_only(directory.path())
+        .unwrap()
+        .get_named("log")
+        .unwrap();
+    assert_eq!(core.drafts().unwrap(), ["next"]);
+    let read = core.draft("next").unwrap();
+    assert_eq!((read.length(), read.base_length()), (3, 1));
+    for index in 0..3 {
+        assert_eq!(
+            read.get_local(index).unwrap(),
+            draft.get_local(index).unwrap()
+        );
+    }
+    assert_eq!(read.tree_hash().unwrap(), draft.tree_hash().unwrap());
+    assert_read_only(read.append("c"));
+    assert_read_only(read.truncate(1));
+    assert_read_only(read.overwrite());
+    assert_read_only(core.draft("none yet").map(drop));
+    drop(read);
+    assert_read_only(core.delete_draft("next"));
+    drop(core);
+    assert!(
+        contents(directory.path()) == before,
+        "something was written"
+    );
+}

@@ -39,10 +39,13 @@ impl Drafts {
 }
 
 impl Core {
-    /// The draft called `name`, any text, begun where the core ends now if there is none yet.
+    /// The draft called `name`, any text, begun where the core ends now if there is none yet. In a store that is
+    /// only read it is as it was last committed, and must be there.
     ///
     /// # Errors
-    /// [`CoreError::NoDrafts`] if the storage has no place for drafts, [`CoreError::ReadOnly`],
+    /// [`CoreError::NoDrafts`] if the storage has no place for drafts; [`CoreError::ReadOnly`] from a read-only
+    /// handle, as a draft can be written through its own; [`StorageError::ReadOnly`] for one that would have to
+    /// be begun in a store that is only read;
     /// [`CoreError::MissingNodes`], [`CoreError::Storage`].
     pub fn draft(&self, name: &str) -> Result<Draft, CoreError> {
         self.draft_with(name, DraftOptions::default())

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ferrocore_primitives::keys::DiscoveryKey;
@@ -37,6 +37,19 @@ impl Drafts {
             durability: self.durability,
             open_cores: Arc::clone(&self.open_cores),
             pool: Arc::clone(&self.pool),
+        })
+    }
+
+    /// Those of one core in the store's `directory` of drafts, to be read only: nothing is locked, and
+    /// nothing is changed.
+    pub(super) fn read_only(
+        directory: &Path,
+        core: &DiscoveryKey,
+        pool: &Arc<Pool>,
+    ) -> Arc<dyn DraftStorage> {
+        Arc::new(ReadOnlyDrafts {
+            directory: directory.join(core.to_hex()),
+            pool: Arc::clone(pool),
         })
     }
 
@@ -78,16 +91,6 @@ impl CoreDrafts {
         let opened = opened.map_err(file_error("open", &path))?;
         Ok(opened.map(|opened| core_files(directory, |name| opened.file(name))))
     }
-
-    fn peek(&self, draft: &DiscoveryKey) -> Result<Option<CoreHeader>, StorageError> {
-        let directory = self.directory_of(draft);
-        FileCore::peek(draft, || {
-            let path = directory.clone();
-            let file =
-                |name: &str| -> Box<dyn BlockFile> { Box::new(OsFile::read_only(path.join(name))) };
-            Ok(Some(core_files(directory.clone(), file)))
-        })
-    }
 }
 
 impl DraftStorage for CoreDrafts {
@@ -121,10 +124,7 @@ impl DraftStorage for CoreDrafts {
     }
 
     fn list(&self) -> Result<Vec<CoreHeader>, StorageError> {
-        let drafts = entries(&self.directory)?;
-        let drafts = drafts.iter().filter_map(|directory| parse_core(directory));
-        let header = |draft| self.peek(&draft).transpose();
-        drafts.filter_map(header).collect()
+        list(&self.directory)
     }
 
     fn remove(&self, draft: &DiscoveryKey) -> Result<bool, StorageError> {
@@ -143,4 +143,53 @@ impl DraftStorage for CoreDrafts {
         remove().map_err(io_error("remove", &directory))?;
         Ok(true)
     }
+}
+
+/// The drafts of one core in a store that is only read.
+struct ReadOnlyDrafts {
+    directory: PathBuf,
+    pool: Arc<Pool>,
+}
+
+impl DraftStorage for ReadOnlyDrafts {
+    fn open(&self, draft: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError> {
+        FileCore::open_read_only(draft, || {
+            let directory = self.directory.join(draft.to_hex());
+            let pool = Arc::clone(&self.pool);
+            let opened = CoreDirectory::open(directory.clone(), Access::Read, pool, Box::new(()));
+            let opened = opened.map_err(file_error("open", &directory.join("oplog")))?;
+            Ok(opened.map(|opened| core_files(directory, |name| opened.file(name))))
+        })
+    }
+
+    fn create(&self, header: CoreHeader) -> Result<OpenedCore, StorageError> {
+        let core = header.key.discovery_key();
+        Err(StorageError::ReadOnly { core })
+    }
+
+    fn list(&self) -> Result<Vec<CoreHeader>, StorageError> {
+        list(&self.directory)
+    }
+
+    fn remove(&self, draft: &DiscoveryKey) -> Result<bool, StorageError> {
+        Err(StorageError::ReadOnly { core: *draft })
+    }
+}
+
+/// The headers of the drafts below `directory`.
+fn list(directory: &Path) -> Result<Vec<CoreHeader>, StorageError> {
+    let drafts = entries(directory)?;
+    let drafts = drafts.iter().filter_map(|directory| parse_core(directory));
+    let header = |draft| peek(directory, &draft).transpose();
+    drafts.filter_map(header).collect()
+}
+
+fn peek(directory: &Path, draft: &DiscoveryKey) -> Result<Option<CoreHeader>, StorageError> {
+    let directory = directory.join(draft.to_hex());
+    FileCore::peek(draft, || {
+        let path = directory.clone();
+        let file =
+            |name: &str| -> Box<dyn BlockFile> { Box::new(OsFile::read_only(path.join(name))) };
+        Ok(Some(core_files(directory.clone(), file)))
+    })
 }

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::aliases::Aliases;
 use super::directory::{Access, CoreDirectory};
+use super::drafts::Drafts;
 use super::guards::Guards;
 use super::place::{Place, core_files};
 use super::pool::Pool;
@@ -88,6 +89,7 @@ impl Storage for ReadOnlyFiles {
     fn open(&self, core: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError> {
         let opened = FileCore::open_read_only(core, || self.files_of(core))?;
         Ok(opened.map(|opened| OpenedCore {
+            drafts: Some(Drafts::read_only(&self.place.drafts, core, &self.pool)),
             conflicts: Some(Arc::new(self.place.conflict(core).read_only())),
             ..opened
         }))
