@@ -29,7 +29,6 @@ fn core_files(directory: &Path) -> CoreFiles {
         bitfield: file("bitfield"),
         data: file("data"),
         header: file("header"),
-        guard: None,
     }
 }
 

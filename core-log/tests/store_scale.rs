@@ -206,7 +206,6 @@ impl Idle {
             bitfield: file("bitfield"),
             data: file("data"),
             header: file("header"),
-            guard: None,
         };
         let key_pair = self.store.key_pair("idle");
         let durability = Durability::Buffered;

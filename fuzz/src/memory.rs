@@ -45,7 +45,6 @@ impl Disk {
             bitfield: file("bitfield"),
             data: file("data"),
             header: file("header"),
-            guard: None,
         }
     }
 

@@ -139,7 +139,6 @@ impl Disk {
             bitfield,
             data,
             header,
-            guard: None,
         }
     }
 

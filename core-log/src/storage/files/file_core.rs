@@ -16,7 +16,6 @@
 //! which reading them tells. For that flushes sync all but `data` in either mode: they are rare,
 //! and a header that reached the device before its roots would leave a core that does not open.
 
-use std::any::Any;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,8 +72,6 @@ pub struct CoreFiles {
     pub data: Box<dyn BlockFile>,
     /// A header too long for the oplog.
     pub header: Box<dyn BlockFile>,
-    /// Kept until all files are closed: locks.
-    pub guard: Option<Box<dyn Any + Send + Sync>>,
 }
 
 /// An open core. Dropping it flushes it, as far as possible.
@@ -87,8 +84,6 @@ pub struct FileCore {
     overlaid: AtomicBool,
     writer: Mutex<Writer>,
     poisoned: Arc<AtomicBool>,
-    /// Last, so that it outlives the files.
-    _guard: Option<Box<dyn Any + Send + Sync>>,
 }
 
 /// What only the one who commits needs.
@@ -111,7 +106,6 @@ pub(super) struct Parts {
     pub(super) bitfield: Part,
     pub(super) data: Data,
     pub(super) header: Part,
-    guard: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl FileCore {
@@ -166,7 +160,6 @@ impl FileCore {
             overlay,
             writer,
             Arc::default(),
-            parts.guard,
         ))
     }
 
@@ -217,8 +210,8 @@ impl FileCore {
         if !truncated {
             parts.tree.cut(length)?;
         }
-        let (data, tree, guard) = (parts.data, parts.tree, parts.guard);
-        let opened = Self::open_parts(*core, data, tree, state.overlay, writer, poisoned, guard);
+        let (data, tree) = (parts.data, parts.tree);
+        let opened = Self::open_parts(*core, data, tree, state.overlay, writer, poisoned);
         if truncated {
             opened.1.flush(durability)?;
         }
@@ -256,7 +249,6 @@ impl FileCore {
         overlay: Overlay,
         writer: Writer,
         poisoned: Arc<AtomicBool>,
-        guard: Option<Box<dyn Any + Send + Sync>>,
     ) -> (OpenedCore, Arc<Self>) {
         let header = writer.header.clone();
         let bitfield: Bitfield = writer.bitfield.bits().clone();
@@ -269,7 +261,6 @@ impl FileCore {
             overlaid: AtomicBool::new(overlaid),
             writer: Mutex::new(writer),
             poisoned,
-            _guard: guard,
         });
         let opened = OpenedCore {
             header,
@@ -658,7 +649,6 @@ impl Parts {
             bitfield: part(files.bitfield, "bitfield"),
             data: Data::new(*core, part(files.data, "data")),
             header: part(files.header, "header"),
-            guard: files.guard,
         }
     }
 

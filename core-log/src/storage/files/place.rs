@@ -126,7 +126,6 @@ pub(super) fn core_files(
         bitfield: file("bitfield"),
         data: file("data"),
         header: file("header"),
-        guard: None,
         directory,
     }
 }
