@@ -11,6 +11,7 @@
 )]
 
 pub mod bees;
+pub mod connect;
 pub mod core_files;
 pub mod corpus;
 pub mod drives;
@@ -61,6 +62,9 @@ pub const TARGETS: &[Target] = &[
     target("udx_packets", udx::packets),
     target("udx_streams", udx::streams),
     target("udx_pairs", udx_pairs::run),
+    target("dht_routes", connect::routes),
+    target("dht_rounds", connect::rounds),
+    target("blind_relays", connect::relays),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8])) -> Target {

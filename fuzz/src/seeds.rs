@@ -10,7 +10,9 @@ use ferrocore_replication::messages::{
     BitfieldWords, Cancel, Data, Extension, Message, NoData, Range, Reason, Request, Sync, Want,
 };
 
-use crate::{bees, core_files, drives, honest, messages, mux_frames, streams, udx, udx_pairs};
+use crate::{
+    bees, connect, core_files, drives, honest, messages, mux_frames, streams, udx, udx_pairs,
+};
 
 /// Target and input.
 pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
@@ -36,6 +38,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     seeds.extend(udx::packet_seeds().into_iter().map(|s| ("udx_packets", s)));
     seeds.extend(udx::stream_seeds().into_iter().map(|s| ("udx_streams", s)));
     seeds.extend(udx_pairs::seeds().into_iter().map(|s| ("udx_pairs", s)));
+    seeds.extend(connect::seeds());
     seeds.extend(plays().map(|input| ("sessions", input)));
     seeds.extend(plays().map(|input| ("proofs", input)));
     seeds
