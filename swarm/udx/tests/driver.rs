@@ -382,3 +382,20 @@ async fn many_datagrams_pass_in_one_call_where_the_system_can() {
         "{receiver:?}"
     );
 }
+
+#[tokio::test]
+async fn a_datagram_can_be_sent_as_soon_as_the_socket_is_bound() {
+    // Goal: punches and pings, which nobody repeats at once, leave. Method: nothing is awaited in between.
+    let udx = Udx::new();
+    let address = "127.0.0.1:0".parse().unwrap();
+    let receiver = udx.bind(address).unwrap();
+    let sender = udx.bind(address).unwrap();
+    sender
+        .try_send_to(b"at once", receiver.local_addr(), None)
+        .unwrap();
+    sender
+        .try_send_to(b"near", receiver.local_addr(), Some(5))
+        .unwrap();
+    assert_eq!(receiver.recv_from().await.unwrap().data, "at once");
+    assert_eq!(receiver.recv_from().await.unwrap().data, "near");
+}

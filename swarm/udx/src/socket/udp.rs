@@ -284,9 +284,14 @@ impl SocketShared {
             segment_size: segment,
             src_ip: None,
         };
-        self.io.try_io(Interest::WRITABLE, || {
-            self.state.try_send((&self.io).into(), &transmit)
-        })?;
+        let send = || self.state.try_send((&self.io).into(), &transmit);
+        // The runtime takes a fresh socket for full until it has looked at it for the first time.
+        match send() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.io.try_io(Interest::WRITABLE, send)?;
+            }
+            sent => sent?,
+        }
         let datagrams = segment.map_or(1, |segment| contents.len().div_ceil(segment.max(1)));
         let counters = &self.counters;
         counters.sends.fetch_add(1, Ordering::Relaxed);
