@@ -137,6 +137,25 @@ impl<T: AsyncRead + AsyncWrite + Unpin> SecretStream<T> {
         }
     }
 
+    /// Sends our header now rather than with the first message: for peers that learn only by it that we are here.
+    ///
+    /// # Errors
+    /// [`StreamError::WriteTimeout`] if the connection does not take it, [`StreamError::Io`] if it failed.
+    pub async fn open(&mut self) -> Result<(), StreamError> {
+        let stalled_at = self
+            .options
+            .write_timeout
+            .map(|timeout| Instant::now() + timeout);
+        while !self.outgoing.pending().is_empty() {
+            let n = before(stalled_at, self.io.write(self.outgoing.pending())).await?;
+            if n == 0 {
+                return Err(StreamError::Io(ErrorKind::WriteZero.into()));
+            }
+            self.outgoing.advance(n);
+        }
+        before(stalled_at, self.io.flush()).await
+    }
+
     /// The two directions, each for a task of its own if need be.
     ///
     /// They share a lock around `io`. Use [`split_with`](Self::split_with) for streams that can be split
