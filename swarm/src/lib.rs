@@ -16,6 +16,7 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+pub mod connect;
 pub mod connections;
 pub mod dht;
 pub mod discovery;

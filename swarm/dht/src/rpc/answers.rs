@@ -71,6 +71,7 @@ impl Rpc {
         let incoming = Incoming {
             tid: request.tid,
             from,
+            to: request.to,
             socket,
             id: request.id.and_then(|id| id.if_at(&from)),
             token: request.token,

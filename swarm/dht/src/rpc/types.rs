@@ -188,6 +188,8 @@ pub struct Incoming {
     pub tid: u16,
     /// Who asks.
     pub from: SocketAddrV4,
+    /// Where it sees us.
+    pub to: SocketAddrV4,
     /// Which socket it came to.
     pub socket: Socket,
     /// The sender's id, if it is a node that stays.

@@ -1,0 +1,234 @@
+//! One incoming connection: from the answered handshake to the stream that is handed out, and on to a better path.
+//! Knows the server's ways. Does not know handshakes or announcements.
+
+use std::net::SocketAddrV4;
+
+use ferrocore_dht::hyperdht::handshake::UNUSED_MAX;
+use ferrocore_dht::hyperdht::noise::RelayThrough;
+use ferrocore_dht::hyperdht::path::ServerWay;
+use ferrocore_dht::hyperdht::reach::is_private;
+use ferrocore_dht::rpc::Socket;
+use ferrocore_secret_stream::HandshakeResult;
+use ferrocore_udx::socket::{StreamHandle, UdxSocket, UdxStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::blind::{Meeting, meet};
+use super::dial::show_path;
+use super::error::{RelayError, Route};
+use super::net::v4;
+use super::peers::Peers;
+use super::punching::{RoundIn, ServerPunching};
+use super::stream::{Connection, encrypt};
+
+/// An answered handshake.
+pub(super) struct Accepting {
+    pub(super) peers: Peers,
+    pub(super) stream: UdxStream,
+    pub(super) keys: HandshakeResult,
+    /// The client's id of the stream.
+    pub(super) remote_id: u32,
+    pub(super) way: ServerWay,
+    /// The socket that the handshake came in by.
+    pub(super) socket: Socket,
+    pub(super) punching: Option<ServerPunching>,
+    /// A blind relay, and whether we chose it.
+    pub(super) relay: Option<(RelayThrough, bool)>,
+    pub(super) rounds: mpsc::Receiver<RoundIn>,
+    pub(super) connections: mpsc::Sender<Connection>,
+}
+
+/// How the client came.
+enum Came {
+    /// Its first packet is here.
+    Directly,
+    /// It is at the relay.
+    Relayed(Meeting),
+}
+
+type Meetings = JoinSet<Result<Meeting, RelayError>>;
+
+pub(super) async fn accept(mut accepting: Accepting) {
+    let handle = accepting.stream.handle();
+    if let ServerWay::Direct(to) = accepting.way {
+        return accepting.connect_to(to).await;
+    }
+    accepting.stream.listen(accepting.remote_id);
+    let mut meetings = Meetings::new();
+    if let Some((through, is_initiator)) = accepting.relay {
+        let (peers, id) = (accepting.peers.clone(), accepting.stream.local_id());
+        meetings.spawn(meet(peers, through, is_initiator, id));
+    }
+    match accepting.wait(&handle, &mut meetings).await {
+        Some(Came::Directly) => accepting.hand_out_direct(&handle).await,
+        Some(Came::Relayed(meeting)) => accepting.hand_out_relayed(handle, meeting).await,
+        None => {} // the stream is dropped: nobody came
+    }
+}
+
+impl Accepting {
+    /// The client is open, or has asked us itself.
+    async fn connect_to(self, to: SocketAddrV4) {
+        let Some(socket) = self.peers.net().socket(self.socket) else {
+            return;
+        };
+        if self
+            .stream
+            .connect(&socket, self.remote_id, to.into())
+            .is_ok()
+        {
+            hand_out(self.stream, self.keys, Route::Direct, &self.connections).await;
+        }
+    }
+
+    /// Waits for the client to come by any way.
+    async fn wait(&mut self, handle: &StreamHandle, meetings: &mut Meetings) -> Option<Came> {
+        let deadline = Instant::now() + UNUSED_MAX;
+        loop {
+            let has_punching = self.punching.is_some();
+            if !has_punching && meetings.is_empty() && Instant::now() >= deadline {
+                return None;
+            }
+            tokio::select! {
+                connected = handle.connected() => return connected.ok().map(|_| Came::Directly),
+                Some(round) = self.rounds.recv() => self.handle_round(round),
+                () = turn(&mut self.punching) => {}
+                Some(met) = meetings.join_next() => match met {
+                    Ok(Ok(meeting)) => return Some(Came::Relayed(meeting)),
+                    Ok(Err(error)) => tracing::debug!(%error, "relay"),
+                    Err(_) => {}
+                },
+                () = sleep_until(deadline), if !has_punching && meetings.is_empty() => {}
+            }
+            self.drop_failed_punching();
+        }
+    }
+
+    async fn hand_out_direct(self, handle: &StreamHandle) {
+        let address = handle.remote().and_then(|(address, _)| v4(address));
+        let local = handle.local_addr();
+        let server = self.peers.net().server_socket();
+        let is_servers = server.is_some_and(|server| Some(server.local_addr()) == local);
+        let route = match address {
+            Some(address) if is_servers && is_private(*address.ip()) => Route::Lan,
+            Some(_) if is_servers => Route::Direct,
+            _ => Route::Punched,
+        };
+        hand_out(self.stream, self.keys, route, &self.connections).await;
+    }
+
+    async fn hand_out_relayed(mut self, handle: StreamHandle, meeting: Meeting) {
+        let connected = handle.connect(&meeting.socket, meeting.stream_id, meeting.address);
+        if connected.is_err() {
+            return; // the client came directly in this very moment, and is gone again
+        }
+        if let Some(punching) = &mut self.punching {
+            punching.handle_relayed();
+        }
+        let (keys, connections) = (self.keys.clone(), self.connections.clone());
+        let stream = self.stream;
+        if !hand_out(stream, keys, Route::Relayed, &connections).await {
+            return;
+        }
+        let mut upgrade = Upgrade {
+            peers: self.peers,
+            handle,
+            remote_id: self.remote_id,
+            punching: self.punching,
+            rounds: self.rounds,
+            meeting,
+        };
+        upgrade.run().await;
+    }
+
+    fn handle_round(&mut self, round: RoundIn) {
+        if let Some(punching) = &mut self.punching {
+            punching.handle_round(round);
+        }
+    }
+
+    fn drop_failed_punching(&mut self) {
+        if self
+            .punching
+            .as_ref()
+            .is_some_and(ServerPunching::has_failed)
+        {
+            self.punching = None;
+        }
+    }
+}
+
+/// A relayed stream that may still find a direct path.
+struct Upgrade {
+    peers: Peers,
+    handle: StreamHandle,
+    remote_id: u32,
+    punching: Option<ServerPunching>,
+    rounds: mpsc::Receiver<RoundIn>,
+    meeting: Meeting,
+}
+
+impl Upgrade {
+    async fn run(&mut self) {
+        loop {
+            tokio::select! {
+                path = self.handle.other_path() => {
+                    let Ok(path) = path else {
+                        return;
+                    };
+                    if path.remote == self.meeting.address {
+                        continue;
+                    }
+                    if let Some(socket) = self.socket_at(path.local)
+                        && self.handle.change_remote(&socket, self.remote_id, path.remote).is_ok()
+                    {
+                        return show_path(&self.handle).await;
+                    }
+                }
+                Some(round) = self.rounds.recv() => {
+                    if let Some(punching) = &mut self.punching {
+                        punching.handle_round(round);
+                    }
+                }
+                () = turn(&mut self.punching) => {}
+                _ = self.handle.closed() => return,
+            }
+            if self
+                .punching
+                .as_ref()
+                .is_some_and(ServerPunching::has_failed)
+            {
+                self.punching = None;
+            }
+        }
+    }
+
+    fn socket_at(&self, local: std::net::SocketAddr) -> Option<UdxSocket> {
+        let punching = self.punching.as_ref();
+        let own = punching.and_then(|punching| punching.socket_at(local));
+        own.or_else(|| self.peers.net().socket_at(local))
+    }
+}
+
+async fn turn(punching: &mut Option<ServerPunching>) {
+    match punching {
+        Some(punching) => punching.turn().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn hand_out(
+    stream: UdxStream,
+    keys: HandshakeResult,
+    route: Route,
+    connections: &mpsc::Sender<Connection>,
+) -> bool {
+    match encrypt(stream, keys, route, None).await {
+        Ok(connection) => connections.send(connection).await.is_ok(),
+        Err(error) => {
+            tracing::debug!(%error, "accept");
+            false
+        }
+    }
+}

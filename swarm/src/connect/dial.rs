@@ -1,0 +1,409 @@
+//! Connecting to a peer by its key.
+//! Knows the order of a dial: handshake, ways, the first that carries. Does not know how each way is made.
+
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use ferrocore_dht::hyperdht::handshake::ClientHandshake;
+use ferrocore_dht::hyperdht::noise::{
+    ConnectError as Refusal, Firewall, NoisePayload, RelayThrough, UdxInfo,
+};
+use ferrocore_dht::hyperdht::path::{Answered, Ours, Way, client_ways};
+use ferrocore_dht::hyperdht::punch::client::Start;
+use ferrocore_dht::hyperdht::seal::Sealing;
+use ferrocore_dht::id::Id;
+use ferrocore_dht::rpc::{Outgoing, Socket};
+use ferrocore_primitives::random;
+use ferrocore_primitives::sign::{KeyPair, PublicKey};
+use ferrocore_udx::socket::{StreamHandle, UdxSocket, UdxStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::blind::{Meeting, meet};
+use super::error::{ConnectError, DialEvent, Route, Watcher};
+use super::net::Net;
+use super::peers::Peers;
+use super::punching::punch_to_server;
+use super::search::{Answer, search};
+use super::stream::{Connection, PATH_TIMEOUT, encrypt, proven, raw_stream};
+
+/// How long a dial may take, unless [`ConnectOptions`] say otherwise.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long the way through a relay is kept after the stream has left it: what was sent there may still arrive.
+pub(super) const RELAY_LINGER: Duration = Duration::from_secs(10);
+
+/// How to dial.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ConnectOptions {
+    /// Who we are; the node's own pair if none is given.
+    pub key_pair: Option<KeyPair>,
+    /// Nodes that may know the peer.
+    pub relay_addresses: Vec<SocketAddrV4>,
+    /// A blind relay to meet at if the peer names none.
+    pub relay_through: Option<PublicKey>,
+    /// Whether networks of both are tried.
+    pub lan: bool,
+    /// Whether NATs are punched through.
+    pub punch: bool,
+    /// Whether a NAT is opened before the peer has agreed to punch: mostly faster.
+    pub fast_open: bool,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// Is told each step.
+    pub watcher: Watcher,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            key_pair: None,
+            relay_addresses: Vec::new(),
+            relay_through: None,
+            lan: true,
+            punch: true,
+            fast_open: true,
+            timeout: DIAL_TIMEOUT,
+            watcher: Watcher::default(),
+        }
+    }
+}
+
+/// What one way led to.
+#[derive(Debug)]
+enum Found {
+    /// A path to the peer.
+    Path(UdxSocket, SocketAddrV4),
+    /// A place at a relay.
+    Meeting(Meeting),
+}
+
+type Tries = JoinSet<(Route, Result<Found, ConnectError>)>;
+
+pub(super) async fn dial(
+    peers: &Peers,
+    server: PublicKey,
+    options: ConnectOptions,
+) -> Result<Connection, ConnectError> {
+    let limit = options.timeout;
+    let dialling = Dial::run(peers, server, options);
+    timeout(limit, dialling)
+        .await
+        .map_err(|_| ConnectError::Timeout)?
+}
+
+struct Dial<'a> {
+    peers: &'a Peers,
+    net: &'a Net,
+    options: ConnectOptions,
+    target: Id,
+    relay_through: Option<RelayThrough>,
+    firewall: Firewall,
+}
+
+impl<'a> Dial<'a> {
+    async fn run(
+        peers: &'a Peers,
+        server: PublicKey,
+        options: ConnectOptions,
+    ) -> Result<Connection, ConnectError> {
+        let net = peers.net();
+        net.check()?;
+        let token = || random::bytes::<32>().into();
+        let dial = Self {
+            peers,
+            net,
+            target: Id::of_public_key(&server),
+            relay_through: options.relay_through.map(|public_key| RelayThrough {
+                public_key,
+                token: token(),
+            }),
+            firewall: match net.public_address() {
+                Some(_) => Firewall::OPEN,
+                None => Firewall::UNKNOWN,
+            },
+            options,
+        };
+        let stream = raw_stream(net.udx())?;
+        let key_pair = dial.options.key_pair.clone();
+        let key_pair = key_pair.unwrap_or_else(|| peers.key_pair());
+        let payload = dial.payload(&stream);
+        let handshake = ClientHandshake::new(&key_pair, server, &payload)?;
+        let known = peers.known_relays(&server, &dial.options.relay_addresses);
+        let watcher = &dial.options.watcher;
+        let answer = search(net, dial.target, &handshake, &known, watcher).await?;
+        let connection = dial.take_ways(stream, &answer).await?;
+        let told = answer.agreed.payload.relay_addresses.clone();
+        peers.remember_relays(server, told.unwrap_or(answer.relays));
+        Ok(connection)
+    }
+
+    fn payload(&self, stream: &UdxStream) -> NoisePayload {
+        let lan = self.options.lan.then(|| self.net.lan_addresses());
+        let public = self.net.public_address().into_iter();
+        NoisePayload {
+            error: Refusal::NONE,
+            firewall: self.firewall,
+            holepunch: None,
+            addresses4: public.chain(lan.into_iter().flatten()).collect(),
+            addresses6: Vec::new(),
+            udx: Some(UdxInfo {
+                reusable_socket: false,
+                id: stream.local_id().into(),
+                seq: 0,
+            }),
+            secret_stream: true,
+            relay_through: self.relay_through,
+            relay_addresses: None,
+        }
+    }
+
+    fn ways(&self, answer: &Answer) -> Vec<Way> {
+        let interfaces = self.net.interfaces();
+        let answered = Answered {
+            asked: answer.asked,
+            is_relayed: answer.reply.is_relayed,
+            server_address: answer.reply.server_address,
+            client_address: answer.client_address,
+            payload: &answer.agreed.payload,
+        };
+        let ours = Ours {
+            firewall: self.firewall,
+            interfaces: &interfaces,
+            lan: self.options.lan,
+            punch: self.options.punch,
+            relay_through: self.relay_through,
+        };
+        client_ways(&answered, &ours)
+    }
+
+    /// Tries all ways at once, and takes the first.
+    async fn take_ways(
+        &self,
+        stream: UdxStream,
+        answer: &Answer,
+    ) -> Result<Connection, ConnectError> {
+        let udx = answer.agreed.payload.udx;
+        let udx = udx.and_then(|udx| u32::try_from(udx.id).ok());
+        let remote_id = udx.ok_or(ConnectError::NoAnswer)?;
+        let ways = self.ways(answer);
+        if ways.contains(&Way::Await) {
+            stream.listen(remote_id);
+        }
+        let has_relay = ways.iter().any(|way| matches!(way, Way::Relay { .. }));
+        let mut tries = Tries::new();
+        for way in ways {
+            self.start(&mut tries, way, answer, &stream, has_relay);
+        }
+        let mut error = ConnectError::CannotPunch;
+        while let Some(done) = tries.join_next().await {
+            match done {
+                Ok((route, Ok(Found::Path(socket, to)))) => {
+                    return self
+                        .connect(stream, answer, remote_id, route, socket, to)
+                        .await;
+                }
+                Ok((_, Ok(Found::Meeting(meeting)))) => {
+                    return self.relay(stream, answer, remote_id, meeting, tries).await;
+                }
+                Ok((route, Err(failed))) => {
+                    let reason = failed.to_string();
+                    self.tell(DialEvent::Failed { route, reason });
+                    error = failed;
+                }
+                Err(_) => {}
+            }
+        }
+        Err(error)
+    }
+
+    fn start(
+        &self,
+        tries: &mut Tries,
+        way: Way,
+        answer: &Answer,
+        stream: &UdxStream,
+        has_relay: bool,
+    ) {
+        let net = self.net.clone();
+        let trying = |route, address| self.tell(DialEvent::Trying { route, address });
+        match way {
+            Way::Direct(to) => {
+                trying(Route::Direct, Some(to));
+                tries.spawn(async move { (Route::Direct, net.server_path(to)) });
+            }
+            Way::Await => {
+                trying(Route::Direct, None);
+                let handle = stream.handle();
+                tries.spawn(async move { (Route::Direct, wait(&net, &handle).await) });
+            }
+            Way::Lan(to) => {
+                trying(Route::Lan, Some(to));
+                tries.spawn(async move { (Route::Lan, knock(&net, to).await) });
+            }
+            Way::Punch(relay) => {
+                trying(Route::Punched, Some(answer.reply.server_address));
+                let hash = &answer.agreed.keys.hash;
+                let info = answer.agreed.payload.holepunch.as_ref();
+                let start = Start {
+                    sealing: Sealing::new(hash, random::bytes()),
+                    id: info.map_or(0, |info| info.id),
+                    client_relay: answer.asked,
+                    server_address: answer.reply.server_address,
+                    server_relay: relay,
+                    has_relay,
+                    fast_open: self.options.fast_open,
+                    seed: random::u64(),
+                };
+                let (target, remote) = (self.target, answer.agreed.payload.firewall);
+                tries.spawn(async move {
+                    let punched = punch_to_server(&net, target, start, remote).await;
+                    let found = punched.map(|(socket, to)| Found::Path(socket, to));
+                    (Route::Punched, found.map_err(ConnectError::from))
+                });
+            }
+            Way::Relay {
+                through,
+                is_initiator,
+            } => {
+                trying(Route::Relayed, None);
+                self.tell(DialEvent::Relay(through.public_key));
+                let (peers, id) = (self.peers.clone(), stream.local_id());
+                tries.spawn(async move {
+                    let met = meet(peers, through, is_initiator, id).await;
+                    let found = met.map(Found::Meeting).map_err(ConnectError::from);
+                    (Route::Relayed, found)
+                });
+            }
+        }
+    }
+
+    async fn connect(
+        &self,
+        stream: UdxStream,
+        answer: &Answer,
+        remote_id: u32,
+        route: Route,
+        socket: UdxSocket,
+        to: SocketAddrV4,
+    ) -> Result<Connection, ConnectError> {
+        if stream.remote().is_none() {
+            let connected = stream.connect(&socket, remote_id, to.into());
+            connected.map_err(|_| ConnectError::Silent(to))?;
+        }
+        let keys = answer.agreed.keys.clone();
+        let connection = encrypt(stream, keys, route, Some(socket)).await?;
+        proven(&connection, to).await?;
+        self.tell(DialEvent::Connected { route, address: to });
+        Ok(connection)
+    }
+
+    async fn relay(
+        &self,
+        stream: UdxStream,
+        answer: &Answer,
+        remote_id: u32,
+        meeting: Meeting,
+        tries: Tries,
+    ) -> Result<Connection, ConnectError> {
+        let at = super::net::v4(meeting.address).ok_or(ConnectError::NoAnswer)?;
+        let connected = stream.connect(&meeting.socket, meeting.stream_id, meeting.address);
+        connected.map_err(|_| ConnectError::Silent(at))?;
+        let keys = answer.agreed.keys.clone();
+        let socket = meeting.socket.clone();
+        let connection = encrypt(stream, keys, Route::Relayed, Some(socket)).await?;
+        proven(&connection, at).await?;
+        self.tell(DialEvent::Connected {
+            route: Route::Relayed,
+            address: at,
+        });
+        let (handle, watcher) = (connection.handle(), self.options.watcher.clone());
+        tokio::spawn(leave_relay(handle, remote_id, meeting, tries, watcher));
+        Ok(connection)
+    }
+
+    fn tell(&self, event: DialEvent) {
+        self.options.watcher.tell(event);
+    }
+}
+
+/// Waits for the peer's first packet.
+async fn wait(net: &Net, handle: &StreamHandle) -> Result<Found, ConnectError> {
+    let connected = timeout(PATH_TIMEOUT, handle.connected()).await;
+    let address = match connected {
+        Ok(Ok(address)) => super::net::v4(address),
+        _ => None,
+    };
+    let address = address.ok_or(ConnectError::NoAnswer)?;
+    let local = handle.local_addr();
+    let socket = local.and_then(|local| net.socket_at(local));
+    Ok(Found::Path(socket.ok_or(ConnectError::NoAnswer)?, address))
+}
+
+/// Pings an address on the local network.
+async fn knock(net: &Net, to: SocketAddrV4) -> Result<Found, ConnectError> {
+    let ping = Outgoing {
+        socket: Some(Socket::Server),
+        ..Outgoing::ping(to)
+    };
+    let answer = net.request(ping).await;
+    answer.map_err(|_| ConnectError::Lan(to))?;
+    net.server_path(to)
+}
+
+/// Moves a stream from its relay to the first direct path, and then leaves the relay.
+async fn leave_relay(
+    handle: StreamHandle,
+    remote_id: u32,
+    meeting: Meeting,
+    mut tries: Tries,
+    watcher: Watcher,
+) {
+    loop {
+        let done = tokio::select! {
+            done = tries.join_next() => done,
+            _ = handle.closed() => return,
+        };
+        match done {
+            Some(Ok((route, Ok(Found::Path(socket, to))))) => {
+                if handle.change_remote(&socket, remote_id, to.into()).is_ok() {
+                    watcher.tell(DialEvent::Connected { route, address: to });
+                    show_path(&handle).await;
+                    break;
+                }
+            }
+            Some(Ok((route, Err(error)))) => {
+                let reason = error.to_string();
+                watcher.tell(DialEvent::Failed { route, reason });
+            }
+            Some(_) => {}
+            None => {
+                // No way but the relay.
+                handle.closed().await;
+                return;
+            }
+        }
+    }
+    drop(meeting);
+}
+
+/// Lets the peer see the new path, and waits until what went by the old one is through.
+pub(super) async fn show_path(handle: &StreamHandle) {
+    let _ = handle.send_message(bytes::Bytes::new());
+    let lingering = async {
+        let _ = handle.moved().await;
+        sleep(RELAY_LINGER).await;
+    };
+    tokio::select! {
+        () = lingering => {}
+        _ = handle.closed() => {}
+    }
+}
+
+impl Net {
+    fn server_path(&self, to: SocketAddrV4) -> Result<Found, ConnectError> {
+        let socket = self.server_socket().ok_or(ConnectError::Suspended)?;
+        Ok(Found::Path(socket, to))
+    }
+}

@@ -1,0 +1,449 @@
+//! Listening: being announced, answering handshakes, handing out connections.
+//! Knows whose handshake gets which answer. Does not know what becomes of one connection: that is a task of its own.
+
+use std::fmt;
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+
+use ferrocore_dht::hyperdht::connect::{Handshake, Holepunch};
+use ferrocore_dht::hyperdht::handshake::{Handshakes, Met, ServerHandshake};
+use ferrocore_dht::hyperdht::noise::{
+    ConnectError as Refusal, Firewall, HolepunchInfo, NoisePayload, RelayThrough, UdxInfo,
+};
+use ferrocore_dht::hyperdht::path::{Asked, Ours, ServerWay, server_relay_way, server_way};
+use ferrocore_dht::hyperdht::router::Return;
+use ferrocore_dht::hyperdht::seal::Sealing;
+use ferrocore_dht::rpc::{Answer, Incoming, Socket};
+use ferrocore_primitives::encoding::Encode;
+use ferrocore_primitives::random;
+use ferrocore_primitives::sign::{KeyPair, PublicKey};
+use ferrocore_udx::socket::UdxStream;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::accept::{Accepting, accept};
+use super::announcing::{Announced, Announcing};
+use super::error::ConnectError;
+use super::net::Net;
+use super::peers::Peers;
+use super::punching::{RoundIn, ServerPunching, until};
+use super::stream::{Connection, raw_stream};
+
+/// Connections that wait to be taken; who comes then waits.
+pub const BACKLOG_MAX: usize = 64;
+
+/// Requests that wait for a server's task; more are dropped, as clients repeat them.
+const REQUESTS_MAX: usize = 256;
+
+/// Rounds that wait for a connection's task.
+const ROUNDS_MAX: usize = 8;
+
+/// Who wants to connect.
+#[derive(Debug)]
+pub struct Caller<'a> {
+    /// Its key, proven.
+    pub public_key: PublicKey,
+    /// Where it is, as whoever passed its handshake on sees it.
+    pub address: SocketAddrV4,
+    /// What it says of itself.
+    pub payload: &'a NoisePayload,
+}
+
+/// Asked for each caller before anything is answered; false is silence.
+type Admits = Arc<dyn Fn(&Caller<'_>) -> bool + Send + Sync>;
+
+/// How to listen.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ListenOptions {
+    admits: Admits,
+    /// A blind relay that all callers are to meet us at.
+    pub relay_through: Option<PublicKey>,
+    /// Whether addresses on local networks are told to callers.
+    pub lan: bool,
+    /// Whether NATs are punched through.
+    pub punch: bool,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self {
+            admits: Arc::new(|_| true),
+            relay_through: None,
+            lan: true,
+            punch: true,
+        }
+    }
+}
+
+impl ListenOptions {
+    /// Answers only those for whom `admits` is true. It must not block.
+    #[must_use]
+    pub fn admit(self, admits: impl Fn(&Caller<'_>) -> bool + Send + Sync + 'static) -> Self {
+        Self {
+            admits: Arc::new(admits),
+            ..self
+        }
+    }
+}
+
+impl fmt::Debug for ListenOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListenOptions")
+            .field("relay_through", &self.relay_through)
+            .field("lan", &self.lan)
+            .field("punch", &self.punch)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A key that is listened under. Dropped, it takes its announcements back in the background.
+#[derive(Debug)]
+pub struct Server {
+    public_key: PublicKey,
+    connections: mpsc::Receiver<Connection>,
+    announced: watch::Receiver<Announced>,
+    /// Ends the task when dropped.
+    _alive: mpsc::Sender<()>,
+}
+
+impl Server {
+    /// The key.
+    pub fn public_key(&self) -> PublicKey {
+        self.public_key
+    }
+
+    /// The next connection, or `None` once the node is closed.
+    pub async fn accept(&mut self) -> Option<Connection> {
+        self.connections.recv().await
+    }
+
+    /// Returns once we can be found: announced to a node at least once. False if the node was closed.
+    pub async fn announced(&mut self) -> bool {
+        let is_done = |announced: &Announced| announced.cycles > 0 && !announced.relays.is_empty();
+        self.announced.wait_for(is_done).await.is_ok()
+    }
+
+    /// Where callers may look for us, to be told along with an announcement of a topic.
+    pub fn relay_addresses(&self) -> Vec<SocketAddrV4> {
+        self.announced.borrow().addresses.clone()
+    }
+}
+
+/// What the router hands to a server.
+#[derive(Debug)]
+pub(super) enum ServerRequest {
+    Handshake(Incoming, Handshake, Return),
+    Round(Incoming, Holepunch, Return),
+    /// Take the announcement back and drop all handshakes.
+    Suspend(oneshot::Sender<()>),
+    /// Announce again.
+    Resume(oneshot::Sender<()>),
+    /// The network has changed.
+    Refresh(oneshot::Sender<()>),
+}
+
+/// What is remembered of a handshake.
+#[derive(Debug, Default)]
+struct Slot {
+    /// Our message, and the socket that it leaves from.
+    reply: Option<(Vec<u8>, Option<Socket>)>,
+    /// To the task of its connection.
+    rounds: Option<mpsc::Sender<RoundIn>>,
+}
+
+struct Task {
+    peers: Peers,
+    net: Net,
+    key_pair: KeyPair,
+    options: ListenOptions,
+    handshakes: Handshakes<Slot>,
+    announcing: Announcing,
+    connections: mpsc::Sender<Connection>,
+    accepting: JoinSet<u64>,
+    is_suspended: bool,
+}
+
+/// Begins to listen; the requests for the server go into the sender.
+pub(super) fn listen(
+    peers: &Peers,
+    key_pair: KeyPair,
+    options: ListenOptions,
+) -> (Server, mpsc::Sender<ServerRequest>) {
+    let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
+    let (connections, accepted) = mpsc::channel(BACKLOG_MAX);
+    let (alive, is_dropped) = mpsc::channel(1);
+    let announcing = Announcing::new(peers.net().clone(), key_pair.clone());
+    let server = Server {
+        public_key: key_pair.public_key(),
+        connections: accepted,
+        announced: announcing.watch(),
+        _alive: alive,
+    };
+    let task = Task {
+        net: peers.net().clone(),
+        peers: peers.clone(),
+        key_pair,
+        options,
+        handshakes: Handshakes::new(),
+        announcing,
+        connections,
+        accepting: JoinSet::new(),
+        is_suspended: false,
+    };
+    tokio::spawn(task.run(receiver, is_dropped));
+    (server, requests)
+}
+
+impl Task {
+    async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<ServerRequest>,
+        mut is_dropped: mpsc::Receiver<()>,
+    ) {
+        loop {
+            let timeout = self.handshakes.poll_timeout();
+            tokio::select! {
+                request = requests.recv() => match request {
+                    Some(request) => self.handle(request).await,
+                    None => break,
+                },
+                _ = is_dropped.recv() => break,
+                Some(done) = self.accepting.join_next() => {
+                    if let Ok(number) = done {
+                        self.handshakes.clear_later(self.net.now(), number);
+                    }
+                }
+                () = self.announcing.turn() => {}
+                () = until(&self.net, timeout) => {
+                    self.handshakes.handle_timeout(self.net.now());
+                }
+            }
+        }
+        self.peers.forget_server(&self.key_pair.public_key());
+        self.announcing.stop().await;
+        // Connections under way end with this; those handed out do not.
+    }
+
+    async fn handle(&mut self, request: ServerRequest) {
+        match request {
+            ServerRequest::Handshake(incoming, message, way) => {
+                if !self.is_suspended {
+                    self.handle_handshake(incoming, message, way);
+                }
+            }
+            ServerRequest::Round(incoming, message, way) => {
+                self.handle_round(incoming, message, way);
+            }
+            ServerRequest::Suspend(_done) => {
+                self.is_suspended = true;
+                self.handshakes.clear();
+                self.accepting.abort_all();
+                self.announcing.stop().await;
+            }
+            ServerRequest::Resume(_done) => {
+                self.is_suspended = false;
+                self.announcing.resume();
+            }
+            ServerRequest::Refresh(_done) => self.announcing.refresh(),
+        }
+    }
+
+    fn handle_handshake(&mut self, incoming: Incoming, message: Handshake, way: Return) {
+        let client = way.client(incoming.from);
+        let met = self
+            .handshakes
+            .meet(&message.noise, *client.ip(), |_| Slot::default());
+        let number = match met {
+            Met::Before(number) => number,
+            Met::NoRoom => return,
+            Met::New(number) => {
+                let slot = match self.answer(number, &incoming, &message, way) {
+                    Ok(slot) => slot,
+                    Err(error) => {
+                        tracing::debug!(%error, %client, "handshake");
+                        None
+                    }
+                };
+                let is_over = slot.as_ref().is_none_or(|slot| slot.rounds.is_none());
+                if let (Some(slot), Some(place)) = (slot, self.handshakes.get(number)) {
+                    *place = slot;
+                }
+                if is_over {
+                    self.handshakes.clear_later(self.net.now(), number);
+                }
+                number
+            }
+        };
+        let slot = self.handshakes.get(number);
+        if let Some((noise, socket)) = slot.and_then(|slot| slot.reply.clone()) {
+            self.reply(incoming, way, noise, socket);
+        }
+    }
+
+    fn reply(&self, incoming: Incoming, way: Return, noise: Vec<u8>, socket: Option<Socket>) {
+        match way.handshake(noise) {
+            (value, None) => self.net.reply(incoming, Answer::bare(Some(value.to_vec()))),
+            (value, Some(relay)) => self.net.relay(incoming, value.to_vec(), relay, socket),
+        }
+    }
+
+    /// Answers a new handshake and starts its connection; `None` is silence.
+    fn answer(
+        &mut self,
+        number: u64,
+        incoming: &Incoming,
+        message: &Handshake,
+        way: Return,
+    ) -> Result<Option<Slot>, ConnectError> {
+        let Ok(met) = ServerHandshake::read(&self.key_pair, &message.noise) else {
+            return Ok(None);
+        };
+        let client = way.client(incoming.from);
+        let payload = match met.payload() {
+            Ok(payload) => payload.clone(),
+            Err(refusal) => return Ok(refuse(met, &self.payload(refusal, None, None, None))),
+        };
+        let caller = Caller {
+            public_key: met.remote_public_key(),
+            address: client,
+            payload: &payload,
+        };
+        if !(self.options.admits)(&caller) {
+            return Ok(None);
+        }
+        let remote_id = payload.udx.and_then(|udx| u32::try_from(udx.id).ok());
+        let Some(remote_id) = remote_id else {
+            return Ok(None);
+        };
+        let stream = raw_stream(self.net.udx())?;
+        let relay_through = self.options.relay_through.map(|public_key| RelayThrough {
+            public_key,
+            token: random::bytes::<32>().into(),
+        });
+        let is_open = self.net.public_address().is_some();
+        let holepunch = (!is_open).then(|| HolepunchInfo {
+            id: number,
+            relays: self.announcing.relays(),
+        });
+        let ours = self.payload(Refusal::NONE, holepunch, Some(&stream), relay_through);
+        let (noise, keys) = match met.answer(&ours) {
+            Ok(answered) => answered,
+            Err(_) => return Ok(None),
+        };
+        let server_way = self.way(way, incoming, &payload, is_open);
+        let sealing = Sealing::new(&keys.hash, random::bytes());
+        let punching = match server_way {
+            ServerWay::Punch | ServerWay::AwaitLan => {
+                Some(ServerPunching::new(&self.net, sealing, payload.firewall))
+            }
+            _ => None,
+        };
+        let socket = match server_way {
+            ServerWay::Punch => punching.as_ref().and_then(ServerPunching::socket),
+            _ => None,
+        };
+        let (rounds, receiver) = mpsc::channel(ROUNDS_MAX);
+        let accepting = Accepting {
+            peers: self.peers.clone(),
+            stream,
+            keys,
+            remote_id,
+            way: server_way,
+            socket: incoming.socket,
+            punching,
+            relay: server_relay_way(relay_through, &payload),
+            rounds: receiver,
+            connections: self.connections.clone(),
+        };
+        self.accepting.spawn(async move {
+            accept(accepting).await;
+            number
+        });
+        Ok(Some(Slot {
+            reply: Some((noise, socket)),
+            rounds: Some(rounds),
+        }))
+    }
+
+    fn way(
+        &self,
+        way: Return,
+        incoming: &Incoming,
+        payload: &NoisePayload,
+        is_open: bool,
+    ) -> ServerWay {
+        let interfaces = self.net.interfaces();
+        let asked = Asked {
+            is_direct: way == Return::Direct,
+            client_address: way.client(incoming.from),
+            server_address: incoming.to,
+            payload,
+        };
+        let ours = Ours {
+            firewall: match is_open {
+                true => Firewall::OPEN,
+                false => Firewall::UNKNOWN,
+            },
+            interfaces: &interfaces,
+            lan: self.options.lan,
+            punch: self.options.punch,
+            relay_through: None,
+        };
+        server_way(&asked, &ours)
+    }
+
+    fn payload(
+        &self,
+        error: Refusal,
+        holepunch: Option<HolepunchInfo>,
+        stream: Option<&UdxStream>,
+        relay_through: Option<RelayThrough>,
+    ) -> NoisePayload {
+        let public = self.net.public_address();
+        let lan = self.options.lan.then(|| self.net.lan_addresses());
+        let relay_addresses = self.announcing.addresses();
+        NoisePayload {
+            error,
+            firewall: match public {
+                Some(_) => Firewall::OPEN,
+                None => Firewall::UNKNOWN,
+            },
+            holepunch,
+            addresses4: public
+                .into_iter()
+                .chain(lan.into_iter().flatten())
+                .collect(),
+            addresses6: Vec::new(),
+            udx: Some(UdxInfo {
+                reusable_socket: false,
+                id: stream.map_or(0, |stream| stream.local_id().into()),
+                seq: 0,
+            }),
+            secret_stream: true,
+            relay_through,
+            relay_addresses: (!relay_addresses.is_empty()).then_some(relay_addresses),
+        }
+    }
+
+    fn handle_round(&mut self, incoming: Incoming, message: Holepunch, way: Return) {
+        let is_our_relay = self.announcing.is_relay(&incoming.from);
+        let slot = self.handshakes.get(message.id);
+        if let Some(rounds) = slot.and_then(|slot| slot.rounds.as_ref()) {
+            let _ = rounds.try_send(RoundIn {
+                incoming,
+                message,
+                way,
+                is_our_relay,
+            });
+        }
+    }
+}
+
+fn refuse(met: ServerHandshake, payload: &NoisePayload) -> Option<Slot> {
+    let (noise, _) = met.answer(payload).ok()?;
+    Some(Slot {
+        reply: Some((noise, None)),
+        rounds: None,
+    })
+}

@@ -1,0 +1,157 @@
+//! The sockets of one punch, on tokio.
+//! Knows how a puncher's actions are done. Does not know rounds.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, SocketAddrV4};
+
+use ferrocore_dht::hyperdht::punch::puncher::{Action, SocketNumber};
+use ferrocore_dht::hyperdht::punch::samples::SAMPLES;
+use ferrocore_dht::hyperdht::punch::{LOW_TTL, PUNCH};
+use ferrocore_dht::rpc::{Outgoing, Response, Socket};
+use ferrocore_udx::socket::UdxSocket;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::net::{Extra, Net};
+
+/// Things that happened to one punch and wait for it; further packets are dropped.
+const INPUTS_MAX: usize = 256;
+
+/// What happened.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// A punch came in.
+    Packet(SocketNumber, SocketAddrV4),
+    /// A node told where it sees a socket.
+    Sample(SocketNumber, Box<Response>),
+    /// No more nodes will.
+    Sampled(SocketNumber),
+    /// The round under way was answered, or not.
+    Round(Option<Box<Response>>),
+}
+
+/// The sockets, and the tasks that wait on them.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    net: Net,
+    open: HashMap<SocketNumber, Extra>,
+    inputs: mpsc::Sender<Input>,
+    tasks: JoinSet<()>,
+}
+
+impl Sockets {
+    pub(super) fn new(net: Net) -> (Self, mpsc::Receiver<Input>) {
+        let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
+        let sockets = Self {
+            net,
+            open: HashMap::new(),
+            inputs,
+            tasks: JoinSet::new(),
+        };
+        (sockets, receiver)
+    }
+
+    pub(super) fn act(&mut self, action: Action) {
+        while self.tasks.try_join_next().is_some() {}
+        match action {
+            Action::Open(socket) => self.open(socket),
+            Action::Close(socket) => drop(self.open.remove(&socket)),
+            Action::Sample(socket) => self.sample(socket),
+            Action::Send {
+                socket,
+                to,
+                low_ttl,
+            } => self.send(socket, to, low_ttl),
+        }
+    }
+
+    /// Asks `outgoing` from a socket, and reports the answer as that of a round.
+    pub(super) fn ask(&mut self, socket: SocketNumber, outgoing: Outgoing) {
+        let outgoing = Outgoing {
+            socket: self.tag(socket),
+            ..outgoing
+        };
+        let (net, inputs) = (self.net.clone(), self.inputs.clone());
+        self.tasks.spawn(async move {
+            let answer = net.request(outgoing).await.ok().map(Box::new);
+            let _ = inputs.send(Input::Round(answer)).await;
+        });
+    }
+
+    /// How the DHT knows a socket.
+    pub(super) fn tag(&self, socket: SocketNumber) -> Option<Socket> {
+        self.open.get(&socket).map(|extra| extra.tag)
+    }
+
+    /// The number of the socket that the DHT knows as `tag`.
+    pub(super) fn number(&self, tag: Socket) -> Option<SocketNumber> {
+        let mut open = self.open.iter();
+        open.find(|(_, extra)| extra.tag == tag)
+            .map(|(number, _)| *number)
+    }
+
+    /// The socket itself; it stays open as long as a stream uses it.
+    pub(super) fn get(&self, socket: SocketNumber) -> Option<UdxSocket> {
+        self.open.get(&socket).map(|extra| extra.socket.clone())
+    }
+
+    /// The socket at this local address.
+    pub(super) fn at(&self, local: SocketAddr) -> Option<UdxSocket> {
+        let mut sockets = self.open.values().map(|extra| &extra.socket);
+        sockets.find(|socket| socket.local_addr() == local).cloned()
+    }
+
+    fn open(&mut self, number: SocketNumber) {
+        let (extra, mut punches) = match self.net.open_extra() {
+            Ok(opened) => opened,
+            Err(error) => return tracing::debug!(%error, "no socket to punch with"),
+        };
+        self.open.insert(number, extra);
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            while let Some(from) = punches.recv().await {
+                let _ = inputs.try_send(Input::Packet(number, from));
+            }
+        });
+    }
+
+    fn send(&self, socket: SocketNumber, to: SocketAddrV4, low_ttl: bool) {
+        let Some(extra) = self.open.get(&socket) else {
+            return;
+        };
+        let ttl = low_ttl.then_some(LOW_TTL);
+        if let Err(error) = extra.socket.try_send_to(&PUNCH, to.into(), ttl) {
+            tracing::trace!(%error, %to, "punch");
+        }
+    }
+
+    /// Pings nodes from the socket, and other nodes once more if some do not answer.
+    fn sample(&mut self, number: SocketNumber) {
+        let tag = self.tag(number);
+        let (net, inputs) = (self.net.clone(), self.inputs.clone());
+        self.tasks.spawn(async move {
+            let mut nodes = net.sample_nodes(2 * SAMPLES).into_iter();
+            let mut missing = if tag.is_some() { SAMPLES } else { 0 };
+            for _ in 0..2 {
+                let mut pings = JoinSet::new();
+                for to in nodes.by_ref().take(missing) {
+                    let net = net.clone();
+                    let ping = Outgoing {
+                        socket: tag,
+                        retries: 0,
+                        ..Outgoing::ping(to)
+                    };
+                    pings.spawn(async move { net.request(ping).await });
+                }
+                while let Some(answer) = pings.join_next().await {
+                    if let Ok(Ok(response)) = answer {
+                        missing -= 1;
+                        let sample = Input::Sample(number, Box::new(response));
+                        let _ = inputs.send(sample).await;
+                    }
+                }
+            }
+            let _ = inputs.send(Input::Sampled(number)).await;
+        });
+    }
+}

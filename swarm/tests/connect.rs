@@ -1,0 +1,221 @@
+//! Peers that find each other by key over a DHT on loopback, in one process.
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ferrocore_primitives::sign::KeyPair;
+use ferrocore_swarm::connect::{
+    BlindRelay, ConnectError, ConnectOptions, Connection, DialEvent, ListenOptions, Peers, Pool,
+    Route, Server, Watcher,
+};
+use ferrocore_swarm::dht::{BootstrapNode, Dht};
+
+/// Longest wait for anything, however busy the machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A network of nodes that stay, and whoever joins it.
+struct Network {
+    bootstrap: BootstrapNode,
+    _nodes: Vec<Dht>,
+}
+
+impl Network {
+    async fn start(size: usize) -> Self {
+        let host = Ipv4Addr::LOCALHOST;
+        let builder = || Dht::builder().host(host).port(0);
+        let first = builder().bootstrapper(host).bind().unwrap();
+        first.bootstrapped().await.unwrap();
+        let bootstrap = BootstrapNode::from(first.local_address().unwrap());
+        let mut nodes = vec![first];
+        for _ in 1..size {
+            let node = builder().bootstrap([bootstrap.clone()]);
+            let node = node.ephemeral(false).firewalled(false).bind().unwrap();
+            node.until(|status| status.id.is_some()).await.unwrap();
+            nodes.push(node);
+        }
+        Self {
+            bootstrap,
+            _nodes: nodes,
+        }
+    }
+
+    /// A node that does not stay and takes itself to be behind a firewall.
+    async fn peers(&self) -> Peers {
+        let builder = Dht::builder().host(Ipv4Addr::LOCALHOST).port(0);
+        let builder = builder.bootstrap([self.bootstrap.clone()]).ephemeral(true);
+        // Nobody is asked to try: on loopback they would get through.
+        let builder = builder.config(|config| config.quick_firewall = false);
+        let dht = builder.bind().unwrap();
+        dht.bootstrapped().await.unwrap();
+        Peers::new(dht, KeyPair::generate())
+    }
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("in time")
+}
+
+async fn listening(peers: &Peers, options: ListenOptions) -> Server {
+    let mut server = peers.listen(KeyPair::generate(), options).unwrap();
+    assert!(within(server.announced()).await);
+    server
+}
+
+/// Both sides say something, and hear it.
+async fn talk(ours: Connection, theirs: Connection) {
+    assert_eq!(ours.stream.handshake_hash(), theirs.stream.handshake_hash());
+    let (mut sender, _) = ours.stream.split();
+    let (mut answerer, mut receiver) = theirs.stream.split();
+    sender.send(&[b"hello"]).await.unwrap();
+    sender.flush().await.unwrap();
+    assert_eq!(receiver.recv().await.unwrap().unwrap(), "hello");
+    answerer.send(&[b"there"]).await.unwrap();
+    answerer.flush().await.unwrap();
+}
+
+async fn connect(
+    client: &Peers,
+    server: &mut Server,
+    options: ConnectOptions,
+) -> (Connection, Connection) {
+    let dialling = client.connect(server.public_key(), options);
+    let ours = within(dialling).await.unwrap();
+    (ours, within(server.accept()).await.unwrap())
+}
+
+#[tokio::test]
+async fn peers_find_each_other_by_key_and_talk() {
+    let network = Network::start(4).await;
+    let (a, b) = (network.peers().await, network.peers().await);
+    let mut server = listening(&a, ListenOptions::default()).await;
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&events);
+    let mut options = ConnectOptions::default();
+    options.watcher = Watcher::new(move |event| told.lock().unwrap().push(event));
+    let (ours, theirs) = connect(&b, &mut server, options).await;
+    assert_eq!(ours.remote_public_key(), server.public_key());
+    assert_eq!(theirs.remote_public_key(), b.key_pair().public_key());
+    talk(ours, theirs).await;
+    let events = events.lock().unwrap();
+    assert_eq!(events.first(), Some(&DialEvent::Searching));
+    assert!(matches!(events.last(), Some(DialEvent::Connected { .. })));
+}
+
+#[tokio::test]
+async fn a_punch_alone_connects_too() {
+    let network = Network::start(6).await;
+    let (a, b) = (network.peers().await, network.peers().await);
+    let mut server = listening(&a, ListenOptions::default()).await;
+    let mut options = ConnectOptions::default();
+    options.lan = false;
+    let (ours, theirs) = connect(&b, &mut server, options).await;
+    assert_eq!(ours.route, Route::Punched);
+    talk(ours, theirs).await;
+}
+
+#[tokio::test]
+async fn nobody_is_found_under_an_unknown_key() {
+    let network = Network::start(3).await;
+    let peers = network.peers().await;
+    let nobody = KeyPair::generate().public_key();
+    let dialling = peers.connect(nobody, ConnectOptions::default());
+    let error = within(dialling).await.unwrap_err();
+    assert!(matches!(error, ConnectError::NotFound), "{error:?}");
+}
+
+#[tokio::test]
+async fn who_is_not_admitted_hears_nothing() {
+    let network = Network::start(3).await;
+    let (a, b) = (network.peers().await, network.peers().await);
+    let stranger = b.key_pair().public_key();
+    let options = ListenOptions::default().admit(move |caller| caller.public_key != stranger);
+    let mut server = listening(&a, options).await;
+    let dialling = b.connect(server.public_key(), ConnectOptions::default());
+    let error = within(dialling).await.unwrap_err();
+    assert!(matches!(error, ConnectError::NoAnswer), "{error:?}");
+    let mut known = ConnectOptions::default();
+    known.key_pair = Some(KeyPair::generate());
+    let (ours, theirs) = connect(&b, &mut server, known).await;
+    talk(ours, theirs).await;
+}
+
+#[tokio::test]
+async fn a_blind_relay_joins_two_peers_that_may_not_punch() {
+    let network = Network::start(6).await;
+    let (a, b, c) = (
+        network.peers().await,
+        network.peers().await,
+        network.peers().await,
+    );
+    let mut at_relay = listening(&c, ListenOptions::default()).await;
+    let relay = BlindRelay::new(&c);
+    let key = at_relay.public_key();
+    let serving = relay.clone();
+    tokio::spawn(async move {
+        while let Some(connection) = at_relay.accept().await {
+            let relay = serving.clone();
+            tokio::spawn(async move { relay.serve(connection).await });
+        }
+    });
+    // Neither side may punch, so the relay is the only way.
+    let mut listen = ListenOptions::default();
+    (listen.lan, listen.punch, listen.relay_through) = (false, false, Some(key));
+    let mut server = listening(&a, listen).await;
+    let mut options = ConnectOptions::default();
+    (options.lan, options.punch) = (false, false);
+    let (ours, theirs) = connect(&b, &mut server, options).await;
+    assert_eq!((ours.route, theirs.route), (Route::Relayed, Route::Relayed));
+    assert_eq!(relay.stats().links, 1);
+    talk(ours, theirs).await;
+}
+
+#[tokio::test]
+async fn a_pool_keeps_one_of_two_connections() {
+    let network = Network::start(3).await;
+    let (a, b) = (network.peers().await, network.peers().await);
+    let mut server = listening(&a, ListenOptions::default()).await;
+    let pool = Pool::new();
+    let key = server.public_key();
+    let dialling = pool.connect(&b, key, ConnectOptions::default());
+    let (first, theirs) = within(async { tokio::join!(dialling, server.accept()) }).await;
+    let (first, _theirs) = (first.unwrap(), theirs.unwrap());
+    let again = pool.connect(&b, key, ConnectOptions::default()).await;
+    assert!(matches!(again, Err(ConnectError::Duplicate)));
+    let handle = first.handle();
+    drop(first);
+    handle.destroy();
+    within(async {
+        while pool.has(&key) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_suspended_server_is_gone_and_comes_back() {
+    let network = Network::start(4).await;
+    let (a, b) = (network.peers().await, network.peers().await);
+    let mut server = listening(&a, ListenOptions::default()).await;
+    within(a.suspend()).await;
+    let key = server.public_key();
+    let dialling = b.connect(key, ConnectOptions::default());
+    let error = within(dialling).await.unwrap_err();
+    assert!(matches!(error, ConnectError::NotFound), "{error:?}");
+    let refused = a.connect(key, ConnectOptions::default()).await;
+    assert!(matches!(refused, Err(ConnectError::Suspended)));
+    within(a.resume()).await.unwrap();
+    // The announcement takes a moment: callers try again, too.
+    let dialling = async {
+        loop {
+            if let Ok(connection) = b.connect(key, ConnectOptions::default()).await {
+                return connection;
+            }
+        }
+    };
+    let (ours, theirs) = within(async { tokio::join!(dialling, server.accept()) }).await;
+    talk(ours, theirs.unwrap()).await;
+}
