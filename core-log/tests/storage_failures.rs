@@ -6,7 +6,7 @@
 mod rig;
 
 use bytes::Bytes;
-use ferrocore_log::{Core, CoreError, Durability, StorageError};
+use ferrocore_log::{CommitOptions, Core, CoreError, Durability, StorageError};
 use rig::power::{Device, Loss};
 use rig::rng::Rng;
 use rig::workload::Snapshot;
@@ -185,4 +185,163 @@ fn every_call_of_an_open_may_fail() {
             assert_eq!(Snapshot::of(&again.unwrap().unwrap()).unwrap(), expected);
         }
     }
+}
+
+/// A core and its draft, as lists of blocks.
+type Lists = (Vec<Bytes>, Vec<Bytes>);
+
+#[derive(Debug, Clone, Copy)]
+enum DraftStep {
+    Append(u8),
+    Truncate(u64),
+    Overwrite,
+    /// All of it, or its first so many blocks.
+    Commit(Option<u64>),
+    Beside(u8),
+}
+
+const DRAFT_STEPS: &[DraftStep] = &[
+    DraftStep::Append(2),
+    DraftStep::Append(3),
+    DraftStep::Truncate(6),
+    DraftStep::Commit(Some(4)),
+    DraftStep::Append(1),
+    DraftStep::Commit(None),
+    DraftStep::Truncate(2),
+    DraftStep::Append(2),
+    DraftStep::Overwrite,
+    DraftStep::Beside(1),
+    DraftStep::Overwrite,
+    DraftStep::Append(2),
+    DraftStep::Commit(None),
+];
+
+fn draft_blocks(step: usize, count: u8) -> Vec<Bytes> {
+    let block = |i: u8| Bytes::from(vec![step as u8; 1 + usize::from(i)]);
+    (0..count).map(block).collect()
+}
+
+fn run_draft(core: &Core, number: usize, step: DraftStep) -> Result<(), CoreError> {
+    if let DraftStep::Beside(count) = step {
+        return core.append_batch(draft_blocks(number, count)).map(drop);
+    }
+    let draft = core.draft("draft")?;
+    match step {
+        DraftStep::Append(count) => draft.append_batch(draft_blocks(number, count)).map(drop),
+        DraftStep::Truncate(length) => draft.truncate(length),
+        DraftStep::Overwrite => draft.overwrite(),
+        DraftStep::Commit(length) => draft
+            .commit(CommitOptions {
+                length,
+                ..CommitOptions::default()
+            })
+            .map(drop),
+        DraftStep::Beside(_) => Ok(()),
+    }
+}
+
+/// What each step makes of the lists.
+fn draft_states() -> Vec<Lists> {
+    let start = draft_blocks(99, 3);
+    let mut states = vec![(start.clone(), start)];
+    for (number, step) in DRAFT_STEPS.iter().enumerate() {
+        let (mut core, mut draft) = states.last().unwrap().clone();
+        match step {
+            DraftStep::Append(count) => draft.extend(draft_blocks(number, *count)),
+            DraftStep::Truncate(length) => draft.truncate(*length as usize),
+            DraftStep::Overwrite => draft.clone_from(&core),
+            DraftStep::Commit(length) => {
+                let length = length.map_or(draft.len(), |length| length as usize);
+                core = draft[..length].to_vec();
+            }
+            DraftStep::Beside(count) => core.extend(draft_blocks(number, *count)),
+        }
+        states.push((core, draft));
+    }
+    states
+}
+
+/// The files of a core of three blocks.
+fn core_to_draft_on(durability: Durability) -> Contents {
+    let disk = Disk::new(Contents::new());
+    let core = create(&disk, durability).unwrap();
+    core.append_batch(draft_blocks(99, 3)).unwrap();
+    core.flush().unwrap();
+    drop(core);
+    disk.contents()
+}
+
+/// Goal: whatever call fails while a draft is written and committed, the caller is told, and the core and the
+/// draft are each as before or after.
+#[test]
+fn every_call_of_a_draft_may_fail() {
+    let states = draft_states();
+    for durability in [Durability::Sync, Durability::Buffered] {
+        let files = core_to_draft_on(durability);
+        let disk = Disk::new(files.clone());
+        let core = open(&disk, durability).unwrap().unwrap();
+        let opening = disk.calls();
+        for (number, step) in DRAFT_STEPS.iter().enumerate() {
+            run_draft(&core, number, *step).unwrap();
+            check_lists(
+                &disk.contents(),
+                durability,
+                &states[number + 1..=number + 1],
+            );
+        }
+        drop(core);
+        let calls = opening..disk.calls();
+        assert!(calls.len() > 100, "{} calls", calls.len());
+        for call in calls.clone() {
+            for (kind, lasts) in KINDS.iter().flat_map(|k| [(*k, false), (*k, true)]) {
+                let fault = Fault { call, lasts, kind };
+                fail_draft(fault, &files, durability, &states);
+            }
+        }
+        println!("{} failures of drafts", calls.len() * KINDS.len() * 2);
+    }
+}
+
+fn fail_draft(fault: Fault, files: &Contents, durability: Durability, states: &[Lists]) {
+    let disk = Disk::with_fault(files.clone(), Some(fault));
+    let core = open(&disk, durability).unwrap().unwrap();
+    let steps = DRAFT_STEPS.iter().enumerate();
+    let mut steps = steps.map(|(number, step)| run_draft(&core, number, *step));
+    let failed = steps.position(|result| match result {
+        Ok(()) => false,
+        Err(error) => {
+            assert!(is_io(&error), "{fault:?}: {error}");
+            true
+        }
+    });
+    drop(core);
+    let possible = match failed {
+        Some(failed) => &states[failed..failed + 2],
+        None => &states[DRAFT_STEPS.len()..],
+    };
+    check_lists(&disk.contents(), durability, possible);
+    if durability == Durability::Sync {
+        let mut device = Device::new(files.clone());
+        let changes = disk.changes();
+        changes.iter().for_each(|change| device.advance(change));
+        let files = device.after(Loss::Everything, &mut Rng::new(0));
+        check_lists(&files, durability, possible);
+    }
+}
+
+/// Core and draft are each one of `possible`, and go on.
+fn check_lists(files: &Contents, durability: Durability, possible: &[Lists]) {
+    let core = open(&Disk::new(files.clone()), durability)
+        .unwrap()
+        .unwrap();
+    let draft = core.draft("draft").unwrap();
+    let all = |length, get: &dyn Fn(u64) -> Bytes| (0..length).map(get).collect::<Vec<_>>();
+    let of_core = all(core.length(), &|i| core.get_local(i).unwrap().unwrap());
+    let of_draft = all(draft.length(), &|i| draft.get_local(i).unwrap().unwrap());
+    assert!(possible.iter().any(|(core, _)| *core == of_core));
+    assert!(possible.iter().any(|(_, draft)| *draft == of_draft));
+    draft.overwrite().unwrap();
+    draft.append("goes on").unwrap();
+    let committed = draft.commit(CommitOptions::default()).unwrap();
+    assert_eq!(committed.length, of_core.len() as u64 + 1);
 }
