@@ -20,7 +20,8 @@ use ferrocore_log::proof::{ProofRequest, UpgradeRequest};
 use ferrocore_log::storage::files::block_file::BlockFile;
 use ferrocore_log::storage::files::{CoreFiles, FileCore};
 use ferrocore_log::{
-    Core, CoreError, Corestore, Durability, EncryptionKey, StorageError, StoreOptions,
+    AppendOptions, Core, CoreError, Corestore, Durability, EncryptionKey, StorageError,
+    StoreOptions,
 };
 use rig::{Contents, Disk, What, header, key_pair, open};
 
@@ -307,4 +308,42 @@ fn nothing_waits_in_buffered_mode() {
     let reader = Corestore::memory().get(&core.key()).unwrap();
     let refused = reader.append_async("refused").wait();
     assert!(matches!(refused, Err(CoreError::NotWritable { .. })));
+}
+
+/// Goal: what a queued append asks of the log is looked at when its turn comes.
+#[test]
+fn queued_appends_keep_to_their_conditions() {
+    for encrypted in [false, true] {
+        let (core, _disk, gate) = gated();
+        let core = match encrypted {
+            true => core.with_encryption(&EncryptionKey::generate()),
+            false => core,
+        };
+        gate.close();
+        let append = |block: &'static str, options| {
+            core.append_async_with(vec![Bytes::from(block)], options)
+        };
+        let behind = |length| AppendOptions::at(0, length);
+        let leads = append("first", behind(0));
+        let second = append("second", behind(1));
+        let late = append("late", behind(1));
+        let third = append("third", behind(2));
+        let too_long = append(
+            "too long",
+            AppendOptions {
+                max_length: Some(3),
+                ..AppendOptions::default()
+            },
+        );
+        gate.open(None);
+        assert_eq!(leads.wait().unwrap().length, 1);
+        assert_eq!(second.wait().unwrap().length, 2);
+        assert!(matches!(
+            late.wait(),
+            Err(CoreError::Moved { length: 2, .. })
+        ));
+        assert_eq!(third.wait().unwrap().length, 3);
+        assert!(matches!(too_long.wait(), Err(CoreError::TooLong { .. })));
+        assert_eq!(core.get_local(2).unwrap().unwrap(), "third");
+    }
 }

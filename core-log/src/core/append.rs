@@ -154,10 +154,19 @@ impl Core {
     /// # Errors
     /// The ticket's, as for [`Core::append_batch`], and [`CoreError::TooManyAppends`].
     pub fn append_batch_async(&self, blocks: Vec<Bytes>) -> AppendTicket {
+        self.append_async_with(blocks, AppendOptions::default())
+    }
+
+    /// As [`Core::append_batch_async`], if the log is what `options` ask for when its turn comes: behind the
+    /// appends that wait already.
+    ///
+    /// # Errors
+    /// The ticket's, as for [`Core::append_with`], and [`CoreError::TooManyAppends`].
+    pub fn append_async_with(&self, blocks: Vec<Bytes>, options: AppendOptions) -> AppendTicket {
         if self.inner.durability == Durability::Buffered {
-            return AppendTicket::ready(self.append_batch(blocks));
+            return AppendTicket::ready(self.append_with(blocks, options));
         }
-        match self.queue_batch(blocks) {
+        match self.queue_batch(blocks, options) {
             Ok((ticket, leads)) => {
                 if leads {
                     Flusher::hand_over(&self.inner.flusher, Arc::clone(&self.inner));
@@ -168,25 +177,33 @@ impl Core {
         }
     }
 
-    fn queue_batch(&self, blocks: Vec<Bytes>) -> Result<(AppendTicket, bool), CoreError> {
+    fn queue_batch(
+        &self,
+        blocks: Vec<Bytes>,
+        options: AppendOptions,
+    ) -> Result<(AppendTicket, bool), CoreError> {
         if !self.inner.appends.has_room() {
             let max = APPENDS_WAITING_BYTES_MAX;
             return Err(CoreError::TooManyAppends { max });
         }
-        let (bytes, make) = self.making(blocks)?;
+        let (bytes, make) = self.making(blocks, options)?;
         Ok(self.queue(bytes, make))
     }
 
     /// What stores `blocks` once their place is certain, and how many bytes they are then.
-    pub(super) fn making(&self, blocks: Vec<Bytes>) -> Result<(usize, Make), CoreError> {
+    pub(super) fn making(
+        &self,
+        blocks: Vec<Bytes>,
+        options: AppendOptions,
+    ) -> Result<(usize, Make), CoreError> {
         self.check_not_read_only()?;
         let bytes = check_sizes(&blocks, self.padding())?;
         if self.is_encrypted() {
-            let make = self.encrypting(blocks, AppendOptions::default())?;
+            let make = self.encrypting(blocks, options)?;
             return Ok((bytes, Box::new(make)));
         }
         let hashed = HashedBlocks::hash(blocks);
-        Ok((bytes, Box::new(|_, _| Ok(hashed))))
+        Ok((bytes, Box::new(self.if_fits(options, hashed))))
     }
 
     fn append_encrypted(

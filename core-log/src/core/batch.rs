@@ -7,7 +7,7 @@ use ferrocore_primitives::keys::Key;
 
 use super::append::{Appended, Grown};
 use super::group::Make;
-use super::{Core, CoreError};
+use super::{AppendOptions, Core, CoreError};
 use crate::events::Event;
 use crate::storage::{self, CoreWrite, Durability, Storage, WriteBatch};
 
@@ -29,7 +29,7 @@ impl CoreChange {
 
     /// Adds blocks and returns how many bytes they are.
     pub(crate) fn append(&mut self, core: &Core, blocks: Vec<Bytes>) -> Result<usize, CoreError> {
-        let (bytes, make) = core.making(blocks)?;
+        let (bytes, make) = core.making(blocks, AppendOptions::default())?;
         self.appends.push(make);
         Ok(bytes)
     }
