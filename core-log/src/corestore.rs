@@ -122,6 +122,11 @@ pub struct CoreOptions {
     pub manifest: Option<Manifest>,
     /// Make a core as hypercore 10 does by default: its key is the bare public key.
     pub compat: bool,
+    /// The core's trees are signed as before there were namespaces
+    /// ([`Signable::Legacy`](crate::signable::Signable::Legacy)): nothing but its key keeps such a signature
+    /// apart from others by the same pair. Implies `compat`. It is not kept, so give it whenever the core is
+    /// opened; of a core that is open already, whoever opened it has decided.
+    pub legacy: bool,
     /// What its blocks are encrypted with, through the handle that is returned; see
     /// [`Core::with_encryption`]. It is not kept.
     pub encryption: Option<EncryptionKey>,
@@ -298,7 +303,7 @@ impl Corestore {
     pub fn get_by_discovery_key(&self, core: &DiscoveryKey) -> Result<Option<Core>, StoreError> {
         let result = self.inner.opened.get_or_open(core, || {
             let opened = self.inner.storage.open(core).map_err(StoreError::from)?;
-            Ok(self.inner.start(opened.ok_or(None)?, None)?)
+            Ok(self.inner.start(opened.ok_or(None)?, None, false)?)
         });
         match result {
             Ok(core) => Ok(Some(core)),
@@ -326,7 +331,7 @@ impl Corestore {
                     created
                 }
             };
-            self.inner.start(opened, wanted.secret())
+            self.inner.start(opened, wanted.secret(), wanted.is_legacy)
         })?;
         let must_write = wanted.secret().is_some() && !self.inner.read_only;
         if must_write && !core.is_writable() && signs_alone(core.manifest()) {
@@ -463,7 +468,7 @@ impl Corestore {
                 return Err(StoreError::KeyMismatch { given, derived });
             }
             (Some(given), _) => given,
-            (None, Some(manifest)) if options.compat => compat_key(manifest),
+            (None, Some(manifest)) if options.compat || options.legacy => compat_key(manifest),
             (None, Some(manifest)) => manifest.key(),
             (None, None) => return Err(StoreError::Unspecified),
         };
@@ -474,6 +479,7 @@ impl Corestore {
             elsewhere,
             derived,
             alias,
+            is_legacy: options.legacy,
         })
     }
 }
@@ -488,6 +494,7 @@ impl fmt::Debug for CoreOptions {
             .field("signer", &signer)
             .field("manifest", &self.manifest)
             .field("compat", &self.compat)
+            .field("legacy", &self.legacy)
             .field("is_encrypted", &self.encryption.is_some())
             .finish()
     }
@@ -512,7 +519,12 @@ impl Inner {
 
     /// Makes a core of what storage opened. It signs with `given`, which must fit, or with the
     /// pair that its name derives, or with the one kept with it.
-    fn start(&self, mut opened: OpenedCore, given: Option<Secret>) -> Result<Core, StoreError> {
+    fn start(
+        &self,
+        mut opened: OpenedCore,
+        given: Option<Secret>,
+        is_legacy: bool,
+    ) -> Result<Core, StoreError> {
         let header = &mut opened.header;
         let (key, manifest) = (header.key, header.manifest.as_ref());
         let fits = |secret: &Secret| signs_for(secret.public_key(), &key, manifest);
@@ -529,7 +541,12 @@ impl Inner {
         let secret = secret.filter(|_| !self.read_only);
         let flusher = Arc::clone(&self.flusher);
         let is_ours = secret.is_some();
-        let core = Core::open_in(opened, secret, self.durability, flusher)?;
+        let open = if is_legacy {
+            Core::open_legacy
+        } else {
+            Core::open_in
+        };
+        let core = open(opened, secret, self.durability, flusher)?;
         if is_ours {
             self.guard(&core)?;
         }
@@ -615,6 +632,8 @@ struct Wanted {
     /// The key pair of the name.
     derived: Option<KeyPair>,
     alias: Option<Alias>,
+    /// Whether it is signed as before there were namespaces.
+    is_legacy: bool,
 }
 
 impl Wanted {

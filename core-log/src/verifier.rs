@@ -85,6 +85,7 @@ impl Verifier {
     /// from one.
     pub fn with_manifest(&self, manifest: &Manifest) -> Option<Self> {
         match manifest.is_compat_for(&self.key) {
+            true if self.scheme == Scheme::Legacy => Some(self.clone()),
             true => Some(Self::compat(self.key)),
             false => Self::new(self.key, manifest.clone()),
         }

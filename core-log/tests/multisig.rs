@@ -1,6 +1,7 @@
 //! Goal: a quorum appends what it agreed on and nothing else, wherever its secrets live.
 //! Method: cores of several signers in memory; parts that are missing, doubled, of another tree,
 //! of another length; signers that fail.
+#![cfg(feature = "files")]
 
 mod common;
 
@@ -12,7 +13,9 @@ use ferrocore_log::multisig::{MultiSignature, SignedLength, signable_length};
 use ferrocore_log::proof::{ProofRequest, UpgradeRequest};
 use ferrocore_log::signer::{Signer, SignerError};
 use ferrocore_log::verifier::Verifier;
-use ferrocore_log::{Core, CoreError, CoreOptions, Corestore, EncryptionKey, Manifest};
+use ferrocore_log::{
+    Core, CoreError, CoreOptions, Corestore, EncryptionKey, Manifest, StoreOptions,
+};
 use ferrocore_primitives::encoding::{Decode as _, Encode as _};
 use ferrocore_primitives::sign::{KeyPair, PublicKey, Signature};
 
@@ -118,6 +121,143 @@ fn a_proposal_is_for_the_log_it_was_made_for() {
         assert!(matches!(refused, Err(CoreError::Moved { .. })));
     }
     assert_eq!(core.get_local(0).unwrap().unwrap(), "block 0");
+}
+
+/// Goal: what a quorum agrees to cut is cut, here and at readers, and nothing else is. Method: the same as
+/// for appends: parts that are missing or of another cut, a log that moved, a head of the old fork.
+#[test]
+fn a_quorum_cuts_the_log_and_readers_follow() {
+    for version in [0, 1, 3] {
+        let builder = of_three().version(version);
+        let core = core_of(&builder.build().unwrap());
+        let reader = Corestore::memory().get(&core.key()).unwrap();
+        let append = |range| {
+            let proposal = core.propose(blocks(range)).unwrap();
+            let parts = [1, 2].map(|seed| proposal.sign(&key_pair(seed)).unwrap());
+            let signature = proposal.assemble(&parts);
+            core.append_signed(proposal, &signature).unwrap();
+        };
+        append(0..9);
+        upgrade(&reader, &core);
+        assert!(matches!(
+            core.truncate(5, None),
+            Err(CoreError::NotWritable { .. })
+        ));
+        assert!(matches!(
+            core.propose_truncate(10, None),
+            Err(CoreError::OutOfBounds { .. })
+        ));
+        assert!(matches!(
+            core.propose_truncate(5, Some(0)),
+            Err(CoreError::InvalidFork { .. })
+        ));
+        let proposal = core.propose_truncate(5, None).unwrap();
+        let other = core.propose_truncate(5, Some(2)).unwrap();
+        let [one, three] = [1, 3].map(|seed| proposal.sign(&key_pair(seed)).unwrap());
+        let astray = other.sign(&key_pair(3)).unwrap();
+        assert!(proposal.verify_part(&three) && !proposal.verify_part(&astray));
+        for parts in [vec![], vec![one], vec![one, one], vec![one, astray]] {
+            let signature = proposal.assemble(&parts);
+            let refused = core.truncate_signed(proposal.clone(), &signature);
+            assert!(matches!(refused, Err(CoreError::Signature { .. })));
+        }
+        let signature = proposal.assemble(&[one, three]);
+        assert_eq!(core.length(), 9);
+        // The same tree under the old fork was never signed so.
+        let head = core.tree_head(5).unwrap();
+        assert_ne!(head.fork, proposal.head().fork);
+
+        append(9..10);
+        let moved = core.truncate_signed(proposal, &signature);
+        assert!(matches!(moved, Err(CoreError::Moved { length: 10, .. })));
+        let proposal = core.propose_truncate(5, None).unwrap();
+        let parts = [2, 3].map(|seed| proposal.sign(&key_pair(seed)).unwrap());
+        let signature = proposal.assemble(&parts);
+        let cut = core.truncate_signed(proposal.clone(), &signature).unwrap();
+        assert_eq!((cut.length, cut.fork, core.length()), (5, 1, 5));
+        let again = core.truncate_signed(proposal, &signature);
+        assert!(matches!(again, Err(CoreError::Moved { fork: 1, .. })));
+        assert_eq!(core.get_local(4).unwrap().unwrap(), "block 4");
+        assert_eq!(core.get_local(5).unwrap(), None);
+        follow(&reader, &core);
+        append(20..22);
+        assert_eq!(core.get_local(6).unwrap().unwrap(), "block 21");
+    }
+}
+
+/// Takes the higher fork of `core`, which cut what `reader` has.
+fn follow(reader: &Core, core: &Core) {
+    let request = ProofRequest {
+        fork: core.fork(),
+        upgrade: Some(UpgradeRequest {
+            start: 0,
+            length: core.length(),
+        }),
+        ..ProofRequest::default()
+    };
+    let proof = core.prove(&request).unwrap().unwrap();
+    let mut reorg = reader.reorg(proof).unwrap();
+    while let Some(request) = reorg.wants() {
+        let proof = core.prove(&request).unwrap().unwrap();
+        reader.narrow(&mut reorg, &proof).unwrap();
+    }
+    reader.adopt(reorg).unwrap();
+    assert_eq!(
+        (reader.fork(), reader.tree_hash()),
+        (core.fork(), core.tree_hash())
+    );
+}
+
+/// Goal: a core from before there were namespaces is written and read where it is asked for, and is no other
+/// core to anybody else.
+#[test]
+fn a_legacy_core_is_signed_over_48_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = |legacy| CoreOptions {
+        key: Some((*key_pair(1).public_key().as_bytes()).into()),
+        key_pair: Some(key_pair(1)),
+        legacy,
+        ..CoreOptions::default()
+    };
+    let store = || Corestore::open(directory.path(), StoreOptions::default()).unwrap();
+    let core = store().get_with(options(true)).unwrap();
+    core.append_batch(blocks(0..3)).unwrap();
+    core.truncate(2, None).unwrap();
+    let head = core.head();
+    let mut signable = core.tree_hash().as_bytes().to_vec();
+    signable.extend(2u64.to_le_bytes());
+    signable.extend(1u64.to_le_bytes());
+    let signature = Signature::try_from(&head.signature[..]).unwrap();
+    assert!(key_pair(1).public_key().verify(&signable, &signature));
+
+    let request = ProofRequest {
+        fork: 1,
+        upgrade: Some(UpgradeRequest {
+            start: 0,
+            length: 2,
+        }),
+        ..ProofRequest::default()
+    };
+    for legacy in [false, true] {
+        let options = CoreOptions {
+            key: Some(core.key()),
+            legacy,
+            ..CoreOptions::default()
+        };
+        let reader = Corestore::memory().get_with(options).unwrap();
+        let proof = core.prove(&request).unwrap().unwrap();
+        let adopted = reader
+            .reorg(proof)
+            .map(|reorg| reader.adopt(reorg).unwrap());
+        assert_eq!(adopted.is_ok(), legacy);
+        assert_eq!(reader.length(), if legacy { 2 } else { 0 });
+    }
+    drop(core);
+    let error = store().get_with(options(false)).unwrap_err();
+    assert!(error.to_string().contains("signature"), "{error}");
+    let core = store().get_with(options(true)).unwrap();
+    assert_eq!(core.append("goes on").unwrap().length, 3);
+    assert!(core.is_compat());
 }
 
 #[test]

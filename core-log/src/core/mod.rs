@@ -49,7 +49,7 @@ use crate::merkle::{Node, Roots};
 use crate::seek::NodeSource;
 use crate::signer::{Secret, Signer};
 use crate::storage::{
-    self, ConflictKeeper, CoreStorage, CoreWrite, Durability, OpenedCore, StorageError,
+    self, ConflictKeeper, CoreHeader, CoreStorage, CoreWrite, Durability, OpenedCore, StorageError,
 };
 use crate::supply::SupplyHub;
 use crate::verifier::Verifier;
@@ -68,7 +68,7 @@ pub use group::AppendTicket;
 pub(crate) use group::Flusher;
 pub(crate) use guard::Release;
 pub use guard::{BROKEN_CLAIMS_MAX, RemoteHead};
-pub use propose::Proposal;
+pub use propose::{Proposal, TruncateProposal};
 pub use query::ByteSpan;
 pub use session::Exclusive;
 pub use snapshot::Snapshot;
@@ -178,7 +178,8 @@ impl Core {
         opened: OpenedCore,
         durability: Durability,
     ) -> Result<Self, CoreError> {
-        Self::assemble(opened, None, durability, Arc::default())
+        let verifier = verifier_of(&opened.header)?;
+        Self::assemble(opened, verifier, None, durability, Arc::default())
     }
 
     /// As [`Core::open`], for a core whose store has a flusher.
@@ -188,7 +189,34 @@ impl Core {
         durability: Durability,
         flusher: Arc<Flusher>,
     ) -> Result<Self, CoreError> {
-        let core = Self::assemble(opened, secret, durability, flusher)?;
+        let verifier = verifier_of(&opened.header)?;
+        Self::open_verified(opened, verifier, secret, durability, flusher)
+    }
+
+    /// As [`Core::open_in`], for a core that is signed as before there were namespaces.
+    pub(crate) fn open_legacy(
+        opened: OpenedCore,
+        secret: Option<Secret>,
+        durability: Durability,
+        flusher: Arc<Flusher>,
+    ) -> Result<Self, CoreError> {
+        let key = opened.header.key;
+        let manifest = opened.header.manifest.as_ref();
+        if manifest.is_some_and(|manifest| !manifest.is_compat_for(&key)) {
+            return Err(CoreError::Manifest { core: key });
+        }
+        let verifier = Some(Verifier::legacy(key));
+        Self::open_verified(opened, verifier, secret, durability, flusher)
+    }
+
+    fn open_verified(
+        opened: OpenedCore,
+        verifier: Option<Verifier>,
+        secret: Option<Secret>,
+        durability: Durability,
+        flusher: Arc<Flusher>,
+    ) -> Result<Self, CoreError> {
+        let core = Self::assemble(opened, verifier, secret, durability, flusher)?;
         let is_signed = core.inner.read().is_signed(&core.inner.key);
         is_signed.then_some(()).ok_or(core.inner.unsigned())?;
         Ok(core)
@@ -196,18 +224,13 @@ impl Core {
 
     fn assemble(
         opened: OpenedCore,
+        verifier: Option<Verifier>,
         secret: Option<Secret>,
         durability: Durability,
         flusher: Arc<Flusher>,
     ) -> Result<Self, CoreError> {
         let header = opened.header;
         let key = header.key;
-        let verifier = match header.manifest {
-            None => None,
-            Some(manifest) => {
-                Some(Verifier::new(key, manifest).ok_or(CoreError::Manifest { core: key })?)
-            }
-        };
         let roots = load_roots(&*opened.storage, &key, header.head.length)?;
         let contiguous_length = opened.bitfield.next_unset(0).min(header.head.length);
         let shared = Shared {
@@ -486,6 +509,16 @@ impl NodeSource for Stored<'_> {
     fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
         self.0.node(index)
     }
+}
+
+/// What checks the signatures of a core with this header, if its manifest is known.
+fn verifier_of(header: &CoreHeader) -> Result<Option<Verifier>, CoreError> {
+    let Some(manifest) = &header.manifest else {
+        return Ok(None);
+    };
+    let verifier = Verifier::new(header.key, manifest.clone());
+    let core = header.key;
+    verifier.map(Some).ok_or(CoreError::Manifest { core })
 }
 
 fn load_roots(storage: &dyn CoreStorage, key: &Key, length: u64) -> Result<Roots, CoreError> {

@@ -20,6 +20,17 @@ pub struct Proposal {
     verifier: Verifier,
 }
 
+/// A shorter log under another fork, with the tree whose signatures make it the core's.
+#[derive(Debug, Clone)]
+pub struct TruncateProposal {
+    core: Key,
+    /// The log that it cuts.
+    from: (u64, u64),
+    fork: u64,
+    roots: Roots,
+    verifier: Verifier,
+}
+
 impl Proposal {
     /// What `growth` would make of `core`.
     pub(super) fn new(core: &Inner, growth: Growth) -> Result<Self, CoreError> {
@@ -108,6 +119,88 @@ impl Core {
         Ok(appended)
     }
 
+    /// What a truncate to `length` blocks would make of the log, under the next fork or `fork`, for its signers
+    /// to sign. Nothing is changed; [`Core::truncate_signed`] does that.
+    ///
+    /// # Errors
+    /// [`CoreError::NotWritable`] while the manifest is not known; [`CoreError::OutOfBounds`],
+    /// [`CoreError::InvalidFork`] and [`CoreError::Prologue`] as for [`Core::truncate`];
+    /// [`CoreError::Conflict`]; [`CoreError::MissingNodes`], [`CoreError::Storage`].
+    ///
+    /// # Examples
+    /// ```
+    /// use ferrocore_log::{CoreOptions, Corestore, Manifest};
+    /// use ferrocore_primitives::sign::KeyPair;
+    ///
+    /// let signers = [KeyPair::generate(), KeyPair::generate()];
+    /// let manifest = Manifest::builder()
+    ///     .signer(signers[0].public_key())
+    ///     .signer(signers[1].public_key())
+    ///     .build()?;
+    /// let core = Corestore::memory().get_with(CoreOptions {
+    ///     manifest: Some(manifest),
+    ///     ..CoreOptions::default()
+    /// })?;
+    /// let proposal = core.propose(vec!["keep".into(), "regret".into()])?;
+    /// let parts = [proposal.sign(&signers[0])?, proposal.sign(&signers[1])?];
+    /// let signature = proposal.assemble(&parts);
+    /// core.append_signed(proposal, &signature)?;
+    ///
+    /// let proposal = core.propose_truncate(1, None)?;
+    /// let parts = [proposal.sign(&signers[0])?, proposal.sign(&signers[1])?];
+    /// let signature = proposal.assemble(&parts);
+    /// let cut = core.truncate_signed(proposal, &signature)?;
+    /// assert_eq!((cut.length, cut.fork), (1, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn propose_truncate(
+        &self,
+        length: u64,
+        fork: Option<u64>,
+    ) -> Result<TruncateProposal, CoreError> {
+        let inner = &*self.inner;
+        inner.check_not_frozen()?;
+        let core = inner.key;
+        let _writer = inner.lock_writer(); // so that all is of one history
+        let fork = inner.check_cut(length, fork)?;
+        let verifier = inner.read().verifier.clone();
+        Ok(TruncateProposal {
+            core,
+            from: (self.fork(), self.length()),
+            fork,
+            roots: inner.load_roots(length)?,
+            verifier: verifier.ok_or(CoreError::NotWritable { core })?,
+        })
+    }
+
+    /// Cuts the log as was proposed, under a signature that others made.
+    ///
+    /// # Errors
+    /// [`CoreError::Moved`] if the log has moved on since, [`CoreError::Signature`] if the signature does not
+    /// hold for what it would be; [`CoreError::ReadOnly`], [`CoreError::Conflict`],
+    /// [`CoreError::Unconfirmed`] or [`CoreError::Behind`] while there may be more of the log elsewhere,
+    /// [`CoreError::Storage`].
+    pub fn truncate_signed(
+        &self,
+        proposal: TruncateProposal,
+        signature: &[u8],
+    ) -> Result<Appended, CoreError> {
+        self.check_not_read_only()?;
+        let inner = &*self.inner;
+        let TruncateProposal { fork, roots, .. } = proposal;
+        // Signatures are checked before anybody has to wait.
+        let signature = inner.confirm(fork, &roots, signature)?;
+        let _writer = inner.lock_writer();
+        if proposal.core != inner.key {
+            return Err(CoreError::Signature { core: inner.key });
+        }
+        let (from_fork, from_length) = proposal.from;
+        inner.check_end(from_fork, from_length)?;
+        inner.check_not_frozen()?;
+        inner.check_guard()?;
+        inner.cut(fork, roots, signature, self.padding())
+    }
+
     /// The tree of the first `length` blocks, as it is signed.
     ///
     /// A signer of another core that begins with the same blocks signs it, with the fork of that
@@ -146,7 +239,7 @@ impl Core {
 impl Proposal {
     /// The tree that signers sign.
     pub fn head(&self) -> TreeHead {
-        TreeHead::of(self.growth.fork, &self.growth.roots)
+        self.tree().head()
     }
 
     /// The bytes that signer number `signer` of the manifest signs.
@@ -164,17 +257,85 @@ impl Proposal {
 
     /// Whether `part` holds for this proposal: whom to ask again if the signature does not.
     pub fn verify_part(&self, part: &SignedLength) -> bool {
-        let growth = &self.growth;
-        self.verifier.verify_part(growth.fork, &growth.roots, part)
+        self.tree().verify_part(part)
     }
 
     /// The signature that `parts` make. Those over other trees are left out, and it holds if the
     /// others are a quorum.
     pub fn assemble(&self, parts: &[SignedLength]) -> Bytes {
+        self.tree().assemble(parts)
+    }
+
+    fn tree(&self) -> Tree<'_> {
+        Tree {
+            verifier: &self.verifier,
+            fork: self.growth.fork,
+            roots: &self.growth.roots,
+        }
+    }
+}
+
+impl TruncateProposal {
+    /// The tree that signers sign.
+    pub fn head(&self) -> TreeHead {
+        self.tree().head()
+    }
+
+    /// The bytes that signer number `signer` of the manifest signs.
+    pub fn signable(&self, signer: usize) -> Vec<u8> {
+        self.verifier.signable(&self.head(), signer)
+    }
+
+    /// The part of `signer` in the signature.
+    ///
+    /// # Errors
+    /// [`SignerError`] if it may not or will not sign.
+    pub fn sign(&self, signer: &dyn Signer) -> Result<SignedLength, SignerError> {
+        self.verifier.sign_part(&self.head(), signer)
+    }
+
+    /// Whether `part` holds for this proposal: whom to ask again if the signature does not.
+    pub fn verify_part(&self, part: &SignedLength) -> bool {
+        self.tree().verify_part(part)
+    }
+
+    /// The signature that `parts` make. Those over other trees are left out, and it holds if the
+    /// others are a quorum.
+    pub fn assemble(&self, parts: &[SignedLength]) -> Bytes {
+        self.tree().assemble(parts)
+    }
+
+    fn tree(&self) -> Tree<'_> {
+        Tree {
+            verifier: &self.verifier,
+            fork: self.fork,
+            roots: &self.roots,
+        }
+    }
+}
+
+/// The tree of a proposal, and who checks what is signed of it.
+struct Tree<'a> {
+    verifier: &'a Verifier,
+    fork: u64,
+    roots: &'a Roots,
+}
+
+impl Tree<'_> {
+    fn head(&self) -> TreeHead {
+        TreeHead::of(self.fork, self.roots)
+    }
+
+    fn verify_part(&self, part: &SignedLength) -> bool {
+        self.verifier.verify_part(self.fork, self.roots, part)
+    }
+
+    fn assemble(&self, parts: &[SignedLength]) -> Bytes {
         let parts = parts.iter().filter(|part| self.verify_part(part));
         let parts: Vec<SignedLength> = parts.copied().collect();
         let never = |index| Err(index) as Result<Node, u64>; // none is longer
-        let assembled = self.verifier.assemble(self.head().length, &parts, never);
+        let length = self.roots.length();
+        let assembled = self.verifier.assemble(length, &parts, never);
         assembled.unwrap_or_default()
     }
 }

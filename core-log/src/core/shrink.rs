@@ -2,10 +2,13 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use super::history::History;
 use super::{Appended, Core, CoreError, Inner, Stored, load_roots};
 use crate::events::Event;
 use crate::limits::NUMBER_MAX;
+use crate::merkle::Roots;
 use crate::seek;
 use crate::storage::{BitWrite, CoreWrite, StorageError};
 
@@ -35,23 +38,13 @@ impl Core {
         let inner = &*self.inner;
         self.check_not_read_only()?;
         let _writer = inner.lock_writer();
-        let fork = inner.check_truncate(length, fork)?;
+        if !inner.is_written_here() {
+            return Err(CoreError::NotWritable { core: inner.key });
+        }
+        let fork = inner.check_cut(length, fork)?;
         let roots = load_roots(&*inner.storage, &inner.key, length)?;
         let signature = inner.sign(fork, &roots)?;
-        let truncated = Appended {
-            length,
-            byte_length: self.byte_length_of(&roots),
-            fork,
-        };
-        inner.replace_history(History {
-            fork,
-            ancestors: length,
-            roots,
-            signature,
-            nodes: Vec::new(),
-            manifest: None,
-        })?;
-        Ok(truncated)
+        inner.cut(fork, roots, signature, self.padding())
     }
 
     /// Forgets the blocks of `range` here and gives their disk space back. The log still has
@@ -86,13 +79,36 @@ impl Core {
 }
 
 impl Inner {
-    /// The fork that a truncate to `length` leads to.
-    fn check_truncate(&self, length: u64, fork: Option<u64>) -> Result<u64, CoreError> {
+    /// Cuts the log to what `roots` are of. The caller holds the writer lock.
+    pub(super) fn cut(
+        &self,
+        fork: u64,
+        roots: Roots,
+        signature: Bytes,
+        padding: usize,
+    ) -> Result<Appended, CoreError> {
+        let length = roots.length();
+        let padding = (padding as u64).saturating_mul(length);
+        let truncated = Appended {
+            length,
+            byte_length: roots.byte_length().saturating_sub(padding),
+            fork,
+        };
+        self.replace_history(History {
+            fork,
+            ancestors: length,
+            roots,
+            signature,
+            nodes: Vec::new(),
+            manifest: None,
+        })?;
+        Ok(truncated)
+    }
+
+    /// The fork that a truncate to `length` leads to, whoever signs it.
+    pub(super) fn check_cut(&self, length: u64, fork: Option<u64>) -> Result<u64, CoreError> {
         let shared = self.read();
         let (core, old_length) = (self.key, shared.roots.length());
-        if self.signer(&shared).is_none() {
-            return Err(CoreError::NotWritable { core });
-        }
         if length > old_length {
             return Err(CoreError::OutOfBounds {
                 core,
