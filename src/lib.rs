@@ -32,6 +32,7 @@
 
 mod address;
 pub mod limits;
+mod network;
 mod node;
 mod peers;
 mod tcp;
@@ -45,6 +46,7 @@ pub use ferrocore_log as log;
 pub use ferrocore_primitives as primitives;
 pub use ferrocore_replication as replication;
 pub use ferrocore_secret_stream as secret_stream;
+pub use ferrocore_swarm as swarm;
 
 pub use ferrocore_bee::Bee;
 pub use ferrocore_drive::{Drive, DriveOptions};
@@ -53,6 +55,8 @@ pub use ferrocore_primitives::id::{IdError, Link};
 pub use ferrocore_primitives::keys::{DiscoveryKey, Key};
 pub use ferrocore_primitives::sign::PublicKey;
 
+pub use ferrocore_swarm::transport::Via;
+pub use network::Discovery;
 pub use node::{Node, NodeBuilder, NodeError};
 pub use peers::{ConnectionId, PeerEvent, PeerEvents, PeerInfo, PeerReport};
 pub use tcp::{Dialing, Listening};

@@ -29,6 +29,12 @@ pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pause after the system could not accept a connection.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Most cores whose peers a node looks for at once: those opened last.
+pub const TOPICS_MAX: usize = 512;
+
+/// How long a node that closes takes to tell others that it cannot be found any more.
+pub const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Most peer events that wait for one subscriber; it misses the oldest beyond that.
 pub const PEER_EVENTS_MAX: usize = 256;
 

@@ -4,16 +4,20 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferrocore_drive::{Drive, DriveError, DriveOptions};
 use ferrocore_log::{Core, Corestore, Durability, StoreError, StoreOptions};
 use ferrocore_primitives::keys::Key;
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
 use ferrocore_replication::Stats;
+use ferrocore_swarm::Swarm;
 use thiserror::Error;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
+use crate::limits::LEAVE_TIMEOUT;
+use crate::network::{Discovery, Network};
 use crate::peers::{PeerEvents, PeerInfo, PeerReport, Peers};
 use crate::tcp::{self, Dialing, Listening};
 use crate::throttle::{Bucket, Limits};
@@ -27,6 +31,7 @@ pub struct Node {
     shared: Arc<Shared>,
     /// The addresses given to the builder.
     links: Arc<Mutex<Links>>,
+    network: Arc<Mutex<Option<Network>>>,
 }
 
 /// What the tasks of a node share.
@@ -62,6 +67,9 @@ pub enum NodeError {
         /// Why.
         source: std::io::Error,
     },
+    /// Peers cannot be looked for; addresses of peers still work.
+    #[error("cannot look for peers: {0}")]
+    Discovery(std::io::Error),
 }
 
 /// How a node is to be. Without a directory, it keeps its cores in memory.
@@ -73,6 +81,7 @@ pub struct NodeBuilder {
     read_only: bool,
     listen: Vec<String>,
     peers: Vec<String>,
+    discovery: Discovery,
     upload_limit: Option<u64>,
     download_limit: Option<u64>,
 }
@@ -111,6 +120,19 @@ impl NodeBuilder {
         self
     }
 
+    /// Finds peers on the local network, and lets them find this node, for every core that is open.
+    ///
+    /// Who is on that network can tell that there is a node, but not what it has: see `docs/NETWORK.md`.
+    pub fn lan(self) -> Self {
+        self.discovery(Discovery::lan())
+    }
+
+    /// Finds peers, and lets them find this node, for every core that is open.
+    pub fn discovery(mut self, discovery: Discovery) -> Self {
+        self.discovery = discovery;
+        self
+    }
+
     /// Sends at most so many bytes a second, to all peers together.
     pub fn upload_limit(mut self, bytes_per_second: u64) -> Self {
         self.upload_limit = Some(bytes_per_second);
@@ -127,7 +149,7 @@ impl NodeBuilder {
     ///
     /// # Errors
     /// [`NodeError::Store`] if the store is damaged or in use by another program,
-    /// [`NodeError::Listen`] if an address cannot be listened on.
+    /// [`NodeError::Listen`] if an address cannot be listened on, [`NodeError::Discovery`] if peers cannot be looked for.
     pub async fn open(self) -> Result<Node, NodeError> {
         let options = StoreOptions {
             read_only: self.read_only,
@@ -151,7 +173,9 @@ impl NodeBuilder {
         let node = Node {
             shared: Arc::new(shared),
             links: Arc::default(),
+            network: Arc::default(),
         };
+        node.discover(&self.discovery)?;
         for address in &self.listen {
             let listening = node.listen(address).await?;
             node.with_links(|links| links.listening.push(listening));
@@ -185,6 +209,24 @@ impl Node {
     /// A peer that cannot be reached is no error: it may come up. [`Node::peers`] tells.
     pub fn dial(&self, address: impl ToString) -> Dialing {
         tcp::dial(self.shared.clone(), address.to_string())
+    }
+
+    /// Finds peers, and lets them find this node, from now on; nothing changes if it does so already.
+    ///
+    /// # Errors
+    /// [`NodeError::Discovery`] if the system does not let it.
+    pub fn discover(&self, discovery: &Discovery) -> Result<(), NodeError> {
+        let mut network = self.network();
+        if network.is_none() && !discovery.is_none() {
+            let started = Network::start(&self.shared, discovery);
+            *network = Some(started.map_err(NodeError::Discovery)?);
+        }
+        Ok(())
+    }
+
+    /// What finds peers for this node, if anything does: its events, its status, topics of the caller's own.
+    pub fn swarm(&self) -> Option<Swarm> {
+        self.network().as_ref().map(|network| network.swarm.clone())
     }
 
     /// Opens the core with this key, to read it or, if it was created here, to write it.
@@ -283,7 +325,15 @@ impl Node {
         self.shared.closing.send_replace(true);
         // Each connection ends within `GOODBYE_TIMEOUT`, and says so.
         while !self.connected().is_empty() && events.next().await.is_some() {}
+        let network = self.network().take();
+        if let Some(network) = network {
+            timeout(LEAVE_TIMEOUT, network.swarm.close()).await.ok();
+        }
         self.with_links(|links| *links = Links::default());
+    }
+
+    fn network(&self) -> MutexGuard<'_, Option<Network>> {
+        self.network.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with_links<T>(&self, change: impl FnOnce(&mut Links) -> T) -> T {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferrocore_primitives::sign::PublicKey;
 use ferrocore_replication::{PeerMisbehaved, Session, SessionReport, Stats};
+use ferrocore_swarm::transport::Via;
 use tokio::sync::broadcast;
 
 use crate::limits::PEER_EVENTS_MAX;
@@ -24,10 +25,12 @@ pub struct PeerInfo {
     pub connection: ConnectionId,
     /// The peer's key on this connection. Peers may use another each time.
     pub remote_key: PublicKey,
-    /// Where it is.
-    pub address: SocketAddr,
+    /// Where it is, if it is anywhere.
+    pub address: Option<SocketAddr>,
     /// Whether we dialled it.
     pub is_initiator: bool,
+    /// By which path it was reached.
+    pub via: Via,
 }
 
 /// What a connection carries.
@@ -128,8 +131,9 @@ impl Peers {
     pub(crate) fn enter(
         &self,
         session: Session,
-        address: SocketAddr,
+        address: Option<SocketAddr>,
         is_initiator: bool,
+        via: Via,
     ) -> Entered<'_> {
         let session = Arc::new(session);
         let mut connections = self.lock();
@@ -138,6 +142,7 @@ impl Peers {
             remote_key: session.remote_public_key(),
             address,
             is_initiator,
+            via,
         };
         connections.next_id += 1;
         let connection = Connection {

@@ -1,7 +1,7 @@
 //! Peers over TCP, plain or with a WebSocket on it: accepting them, dialling them again and again.
 //! Knows addresses, handshakes and their bounds. Does not know cores: a session replicates those.
 //!
-//! This is the seam where a swarm will bring connections of other kinds.
+//! Addresses are given here; peers that have to be found come by `network`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,6 +12,7 @@ use ferrocore_primitives::random;
 use ferrocore_replication::session::SessionOptions;
 use ferrocore_replication::{Session, SessionError};
 use ferrocore_secret_stream::{Options, Role, SecretStream, StreamError};
+use ferrocore_swarm::transport::Via;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -123,7 +124,7 @@ async fn answer(
     match shake_hands(&node, stream, Role::Responder, &spoken).await {
         Ok(session) => {
             drop(half_open);
-            attend(&node, session, address, false).await;
+            attend(&node, session, Some(address), false, Via::Tcp).await;
         }
         Err(error) => tracing::debug!(%address, %error, "a peer was turned away"),
     }
@@ -153,7 +154,7 @@ async fn call(node: &Shared, address: &str) -> Result<(), StreamError> {
     let stream = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
     let address = stream.peer_addr()?;
     let session = shake_hands(node, stream, Role::Initiator, &spoken).await?;
-    attend(node, session, address, true).await;
+    attend(node, session, Some(address), true, Via::Tcp).await;
     Ok(())
 }
 
@@ -164,12 +165,7 @@ async fn shake_hands(
     spoken: &Address,
 ) -> Result<Session, StreamError> {
     stream.set_nodelay(true)?;
-    if node.limits.is_none() {
-        speak(node, stream, role, spoken).await
-    } else {
-        let stream = Throttled::new(stream, node.limits.clone());
-        speak(node, stream, role, spoken).await
-    }
+    speak(node, stream, role, spoken).await
 }
 
 /// Opens what is spoken below the session.
@@ -192,13 +188,13 @@ where
         };
         let opened = timeout(HANDSHAKE_TIMEOUT, opening).await;
         let io = opened.map_err(|_| StreamError::HandshakeTimeout)??;
-        return open_session(node, io, role).await;
+        return handshake(node, io, role).await;
     }
     let _ = spoken;
-    open_session(node, io, role).await
+    handshake(node, io, role).await
 }
 
-async fn open_session<T>(node: &Shared, io: T, role: Role) -> Result<Session, StreamError>
+async fn handshake<T>(node: &Shared, io: T, role: Role) -> Result<Session, StreamError>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -208,16 +204,31 @@ where
         ..Options::default()
     };
     let stream = SecretStream::handshake(io, role, &node.key_pair, options).await?;
-    Ok(Session::spawn(
-        stream,
-        node.store.clone(),
-        SessionOptions::default(),
-    ))
+    Ok(open_session(node, stream))
+}
+
+/// Replicates the store over a stream, within the node's limits.
+pub(crate) fn open_session<T>(node: &Shared, stream: SecretStream<T>) -> Session
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let options = SessionOptions::default();
+    if node.limits.is_none() {
+        return Session::spawn(stream, node.store.clone(), options);
+    }
+    let stream = stream.map_io(|io| Throttled::new(io, node.limits.clone()));
+    Session::spawn(stream, node.store.clone(), options)
 }
 
 /// Lists the connection until it ends or the node closes.
-async fn attend(node: &Shared, session: Session, address: SocketAddr, is_initiator: bool) {
-    let entered = node.peers.enter(session, address, is_initiator);
+pub(crate) async fn attend(
+    node: &Shared,
+    session: Session,
+    address: Option<SocketAddr>,
+    is_initiator: bool,
+    via: Via,
+) {
+    let entered = node.peers.enter(session, address, is_initiator, via);
     let report = |misbehaved| {
         let peer = entered.info;
         node.peers.tell(PeerEvent::Misbehaved { peer, misbehaved });

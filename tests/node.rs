@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ferrocore::log::CoreError;
-use ferrocore::{Node, NodeBuilder, PeerEvent, limits};
+use ferrocore::swarm::lan::Include;
+use ferrocore::{Discovery, Node, NodeBuilder, PeerEvent, Via, limits};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -211,4 +212,27 @@ async fn an_address_that_is_taken_is_an_error() {
     let (_alice, address) = listening().await;
     let error = Node::builder().listen(address).open().await.unwrap_err();
     assert!(error.to_string().contains(&address.to_string()));
+}
+
+/// Goal: nodes that were told nothing of each other meet over what both have open. Method: multicast on the loopback interface,
+/// which users' nodes leave out.
+#[tokio::test]
+async fn nodes_of_one_network_find_each_other_by_key_alone() {
+    let here = || {
+        let mut discovery = Discovery::lan();
+        discovery.lan = Some(Include {
+            loopback: true,
+            ..Include::default()
+        });
+        Node::builder().discovery(discovery)
+    };
+    let (alice, bob) = (open(here()).await, open(here()).await);
+    let written = alice.create_core("notes").unwrap();
+    written.append("hello").unwrap();
+    let read = bob.core(&written.key()).unwrap();
+    assert_eq!(soon(read.get(0)).await.unwrap(), "hello");
+    let peer = bob.connected()[0];
+    assert_eq!((peer.via, peer.remote_key), (Via::Lan, alice.public_key()));
+    bob.close().await;
+    assert!(bob.swarm().is_none());
 }

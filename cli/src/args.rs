@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use ferrocore::Discovery;
+use ferrocore::swarm::lan::Include;
 
 use crate::target::{HalfOpen, Name, Place};
 
@@ -19,9 +21,9 @@ use crate::target::{HalfOpen, Name, Place};
     disable_help_subcommand = true
 )]
 #[command(after_help = "Examples:
-  fcore share ~/Photos                    serve a folder, and follow its changes
-  fcore get hyper://KEY --peer HOST:PORT  fetch it on another machine
-  fcore demo                              see both on this machine")]
+  fcore share ~/Photos   serve a folder, and follow its changes
+  fcore get hyper://KEY  fetch it on another machine of the same network
+  fcore demo             see both on this machine")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) globals: Globals,
@@ -63,9 +65,12 @@ pub(crate) struct Globals {
     /// Do not look for peers in the DHT: what this version does anyway
     #[arg(long, global = true, hide_short_help = true)]
     pub(crate) no_dht: bool,
-    /// Do not look for peers on the local network: what this version does anyway
-    #[arg(long, global = true, hide_short_help = true)]
+    /// Do not look for peers on the local network
+    #[arg(long, global = true)]
     pub(crate) no_lan: bool,
+    /// Look for peers on the local network alone
+    #[arg(long, global = true, conflicts_with = "no_lan")]
+    pub(crate) lan_only: bool,
     /// Send at most so many bytes a second, such as 500k or 5M
     #[arg(long, global = true, value_parser = parse_rate, value_name = "RATE")]
     pub(crate) up: Option<u64>,
@@ -104,6 +109,7 @@ pub(crate) enum Durability {
 pub(crate) enum Command {
     Share(Share),
     Get(Get),
+    Seed(Seed),
     Ls(Ls),
     Cat(Cat),
     Put(Put),
@@ -154,6 +160,17 @@ pub(crate) struct Share {
     /// Encrypt a new drive: peers can keep it, but only who has the whole link can read it
     #[arg(long)]
     pub(crate) encrypt: bool,
+}
+
+/// Keep drives and cores whole, follow their changes, and serve them until Ctrl-C
+///
+/// Nothing times out: peers may come and go.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore seed hyper://KEY photos --listen 0.0.0.0:4000")]
+pub(crate) struct Seed {
+    /// The drives and cores: links, keys or names
+    #[arg(required = true, value_name = "TARGET")]
+    pub(crate) targets: Vec<Place>,
 }
 
 /// Fetch a drive, or a part of it, into a folder
@@ -508,7 +525,16 @@ impl Cli {
 impl Globals {
     /// Whether the command line names a way to reach peers.
     pub(crate) fn has_network(&self) -> bool {
-        self.listen.is_some() || !self.peer.is_empty()
+        self.listen.is_some() || !self.peer.is_empty() || self.lan_only
+    }
+
+    /// Where peers may be looked for.
+    pub(crate) fn discovery(&self) -> Discovery {
+        let mut discovery = Discovery::default();
+        if !self.no_lan {
+            discovery.lan = Some(Include::default());
+        }
+        discovery
     }
 }
 

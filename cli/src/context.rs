@@ -1,11 +1,13 @@
 //! What a command works with: its options, its streams, the store, the peers it was given.
 //! Knows how long to wait for the network. Does not know commands.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferrocore::swarm::SearchState;
 use ferrocore::{Core, Dialing, Listening, PeerEvent, PeerInfo};
 use tokio::sync::Mutex;
 
@@ -89,9 +91,22 @@ impl Context {
         Ok(address.expect("it was set above"))
     }
 
+    /// Looks for peers as the options allow, from now on.
+    pub(crate) async fn discover(&self) -> Result<()> {
+        match self.store.node.discover(&self.globals.discovery()) {
+            Ok(()) => Ok(()),
+            Err(error) if self.globals.lan_only => Err(error.into()),
+            Err(error) => {
+                self.output().say(&error.to_string()).await;
+                Ok(())
+            }
+        }
+    }
+
     /// Whether there is, or may come, anybody to ask.
     pub(crate) fn has_network(&self) -> bool {
-        self.globals.has_network() || !self.store.node.connected().is_empty()
+        let node = &self.store.node;
+        self.globals.has_network() || node.swarm().is_some() || !node.connected().is_empty()
     }
 
     /// Makes sure that nobody has more of a core that we are to write: asks peers if it was restored, or
@@ -160,13 +175,46 @@ impl Context {
             return Failure::new(Kind::Verification, message).hint("fetch it from other peers");
         }
         if node.connected().is_empty() {
-            let message = format!("no peer was reached within {seconds} s");
-            return Failure::new(Kind::NoPeer, message)
-                .hint("check the addresses given with --peer");
+            let message = format!("no peer was reached within {seconds} s{}", self.obstacles());
+            let hint = match self.globals.peer.is_empty() {
+                true => {
+                    "see that the other side still shares it, on the same network, or name it with --peer"
+                }
+                false => "check the addresses given with --peer",
+            };
+            return Failure::new(Kind::NoPeer, message).hint(hint);
         }
         let message = format!("nothing came from the peers within {seconds} s");
         Failure::new(Kind::Timeout, message)
             .hint("check that a peer has what you asked for, or raise --timeout")
+    }
+
+    /// Whether others find us by key alone, as far as we know, and no address was given for them to use instead.
+    pub(crate) fn is_found(&self) -> bool {
+        self.globals.listen.is_none() && self.store.node.swarm().is_some()
+    }
+
+    /// What stood in the way of finding and reaching peers, as far as that is known.
+    fn obstacles(&self) -> String {
+        let Some(swarm) = self.store.node.swarm() else {
+            return String::new();
+        };
+        let status = swarm.status();
+        let searches = status.topics.iter().flat_map(|topic| &topic.searches);
+        let failed = searches.filter_map(|(name, state)| match state {
+            SearchState::Failed(reason) => Some(format!("{name}: {reason}")),
+            _ => None,
+        });
+        let dials = status.peers.iter();
+        let refused = dials.filter_map(|peer| {
+            let failure = peer.last_failure.as_ref()?;
+            Some(format!("{} does not answer: {failure}", peer.peer))
+        });
+        let obstacles: BTreeSet<String> = failed.chain(refused).take(OBSTACLES_MAX).collect();
+        obstacles
+            .into_iter()
+            .map(|each| format!("; {each}"))
+            .collect()
     }
 
     /// Reports what happens with peers, for ever.
@@ -197,7 +245,7 @@ impl Context {
                     let event = events::Peer {
                         remote_key: None,
                         address,
-                        via: VIA,
+                        via: TCP,
                         state: "unreachable",
                         reason: Some(reason),
                     };
@@ -210,13 +258,18 @@ impl Context {
     }
 }
 
-pub(crate) const VIA: &str = "tcp";
+/// How many reasons a failure names.
+const OBSTACLES_MAX: usize = 3;
+
+const TCP: &str = "tcp";
 
 fn peer_event(peer: &PeerInfo, state: &'static str) -> events::Peer {
     events::Peer {
         remote_key: Some(z32(peer.remote_key.as_bytes())),
-        address: peer.address.to_string(),
-        via: VIA,
+        address: peer
+            .address
+            .map_or_else(String::new, |address| address.to_string()),
+        via: peer.via.name(),
         state,
         reason: None,
     }

@@ -131,7 +131,10 @@ fn runtime(cli: &Cli) -> std::io::Result<Runtime> {
 /// Whether the command may hold the store for long, so that it runs those of others meanwhile.
 fn is_long(command: &Command) -> bool {
     match command {
-        Command::Share(_) | Command::Get(_) | Command::Core(CoreCommand::Replicate(_)) => true,
+        Command::Share(_)
+        | Command::Get(_)
+        | Command::Seed(_)
+        | Command::Core(CoreCommand::Replicate(_)) => true,
         Command::Core(CoreCommand::Tail(tail)) => tail.follow,
         _ => false,
     }

@@ -103,5 +103,8 @@ pub const LAN_BROWSE_TIME: Duration = Duration::from_millis(1500);
 /// How long changes of topics are gathered before they are announced.
 pub const LAN_GATHER: Duration = Duration::from_millis(20);
 
+/// How long the goodbye of an announcement may take.
+pub const LAN_GOODBYE_TIME: Duration = Duration::from_millis(300);
+
 /// How often it is looked whether another day has begun, for which topics have other tags.
 pub const LAN_DAY_CHECK: Duration = Duration::from_secs(600);

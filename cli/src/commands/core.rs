@@ -235,7 +235,11 @@ async fn seek(context: &Context, seek: CoreSeek) -> Result<()> {
 
 /// Asks peers for the newest length of a core of others.
 pub(super) async fn refresh(context: &Context, core: &Core) -> Result<()> {
-    if (!core.is_writable() || core.is_guarded()) && context.has_network() {
+    let is_ours = core.is_writable() && !core.is_guarded();
+    if !is_ours && core.length() == 0 {
+        context.discover().await?;
+    }
+    if !is_ours && context.has_network() {
         context.step(core.update()).await?;
     }
     if is_unknown(core) {

@@ -106,7 +106,7 @@ impl Fcore {
         let program = std::env::current_exe().map_err(failed)?;
         let mut command = Command::new(program);
         command
-            .arg("--json")
+            .args(["--json", "--no-lan", "--no-dht"])
             .arg("--store")
             .arg(store)
             .args(arguments);

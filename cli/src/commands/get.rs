@@ -43,6 +43,9 @@ pub(crate) async fn get(context: &Context, get: Get) -> Result<()> {
         live: get.live,
         is_following: false,
     };
+    if !drive.index().is_writable() {
+        context.discover().await?;
+    }
     let events = drive.index().events();
     let stop = context.stop();
     let opening = async {

@@ -9,6 +9,7 @@ pub(crate) mod key;
 mod list;
 mod mirror;
 mod replicate;
+mod seed;
 mod share;
 mod space;
 mod status;
@@ -38,6 +39,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
     match command {
         Command::Share(share) => share::share(context, share).await,
         Command::Get(get) => get::get(context, get).await,
+        Command::Seed(seed) => seed::seed(context, seed).await,
         Command::Core(CoreCommand::Replicate(replicate)) => {
             replicate::replicate(context, replicate).await
         }
@@ -111,6 +113,9 @@ async fn refresh(context: &Context, drive: &Drive, wanted: Option<u64>) -> Resul
     let is_here = index.length() > 0 && wanted.is_none_or(|wanted| wanted <= drive.version());
     let is_ours = index.is_writable() && !index.is_guarded();
     let is_settled = is_ours || (is_here && wanted.is_some());
+    if !is_settled && !is_here {
+        context.discover().await?;
+    }
     if !is_settled && context.has_network() {
         ask(context, drive, is_here).await?;
     }
@@ -158,5 +163,6 @@ fn is_unknown(core: &Core) -> bool {
 
 fn unknown(what: &str, key: &Key) -> Failure {
     let message = format!("nothing of {what} {key} is here, and there is no peer to ask");
-    Failure::new(Kind::NoPeer, message).hint("name a peer that has it with --peer")
+    Failure::new(Kind::NoPeer, message)
+        .hint("name a peer that has it with --peer, or let peers be looked for (no --no-lan)")
 }

@@ -36,6 +36,9 @@ pub(crate) async fn replicate(context: &Context, replicate: CoreReplicate) -> Re
 
 /// Until Ctrl-C, which is no failure once everything is here.
 async fn over_tcp(context: &Context, cores: &[Core]) -> Result<()> {
+    if context.globals.lan_only {
+        context.discover().await?;
+    }
     let listen = context.listen_address().await;
     context.output().report(&Listens { listen }).await?;
     let following = follow_all(context, cores);

@@ -41,12 +41,16 @@ pub(crate) async fn share(context: &Context, share: Share) -> Result<()> {
         .await?;
     context.ready_to_write(drive.blobs().await?.core()).await?;
     let listen = context.listen_anyway(LISTEN).await?;
+    context.discover().await?;
     // Before the import, which misses what changes behind its back.
     let watch = (!share.once).then(|| Watch::new(&folder, context.store.dir.clone()));
 
     let mut tally = update(context, &drive, &folder).await?;
     let encryption = context.store.keyring.get(&drive.key())?;
-    let ready = ready(&drive, encryption, &tally, listen);
+    let mut ready = ready(&drive, encryption, &tally, listen);
+    if context.is_found() {
+        ready.command = format!("fcore get {}", ready.link);
+    }
     context.output().report(&ready).await?;
     let following = async {
         match watch {

@@ -7,7 +7,7 @@ use ferrocore::replication::CoreStats;
 
 use super::list;
 use crate::args::Status;
-use crate::context::{Context, VIA, z32};
+use crate::context::{Context, z32};
 use crate::events::{CorePeer, PeerStatus};
 use crate::exit::Result;
 
@@ -42,8 +42,10 @@ fn describe(report: &PeerReport) -> PeerStatus {
     cores.sort_by(|a, b| a.key.cmp(&b.key));
     PeerStatus {
         remote_key: z32(peer.remote_key.as_bytes()),
-        address: peer.address.to_string(),
-        via: VIA,
+        address: peer
+            .address
+            .map_or_else(String::new, |address| address.to_string()),
+        via: peer.via.name(),
         state: "connected",
         initiator: peer.is_initiator,
         seconds: session.age.as_secs_f64(),

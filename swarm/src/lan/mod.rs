@@ -22,13 +22,13 @@ use mdns_sd::{
 };
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::Topic;
 use crate::discovery::{Discovery, DiscoveryError, Finder, Interest};
 use crate::limits::{
     ADDRESSES_MAX, LAN_ANSWERS_MAX, LAN_BROWSE_TIME, LAN_DAY_CHECK, LAN_FLOOD_PAUSE, LAN_GATHER,
-    LAN_RETRY_PAUSE,
+    LAN_GOODBYE_TIME, LAN_RETRY_PAUSE,
 };
 use crate::target::Address;
 use crate::transport::BoxFuture;
@@ -61,6 +61,8 @@ struct State {
     /// Since when questions have been asked.
     browsing_since: Option<Instant>,
     failure: Option<String>,
+    /// Whether an announcement stands.
+    is_shown: bool,
 }
 
 impl Lan {
@@ -85,6 +87,7 @@ impl Lan {
                 neighbours: Neighbours::default(),
                 browsing_since: None,
                 failure: None,
+                is_shown: false,
             }),
             changed: Notify::new(),
         });
@@ -143,9 +146,14 @@ impl Discovery for Lan {
     }
 
     fn leave<'a>(&'a self, topic: Topic) -> BoxFuture<'a, ()> {
-        self.shared.lock().topics.remove(&topic);
-        self.shared.changed.notify_one();
-        Box::pin(std::future::ready(()))
+        Box::pin(async move {
+            self.shared.lock().topics.remove(&topic);
+            self.shared.changed.notify_one();
+            // Whoever ends with its last topic ends soon after: the goodbye must be out by then.
+            while self.shared.is_shown_in_vain() {
+                sleep(LAN_GATHER).await;
+            }
+        })
     }
 }
 
@@ -182,6 +190,11 @@ impl Shared {
             .collect();
         served.sort();
         (!served.is_empty()).then(|| Shown::new(served.into_iter(), day, &self.instance))
+    }
+
+    fn is_shown_in_vain(&self) -> bool {
+        let state = self.lock();
+        state.is_shown && state.topics.is_empty()
     }
 
     fn is_looking(&self) -> bool {
@@ -259,6 +272,7 @@ async fn run(shared: Arc<Shared>) {
         {
             let mut state = shared.lock();
             state.browsing_since = None;
+            state.is_shown = false;
             state.failure = Some(failure);
             state.neighbours = Neighbours::default();
         }
@@ -296,7 +310,7 @@ impl Service {
     async fn run(&mut self, shared: &Shared) -> Result<(), End> {
         let monitor = self.daemon.monitor().map_err(End::failed)?;
         loop {
-            self.update(shared).map_err(End::failed)?;
+            self.update(shared).await.map_err(End::failed)?;
             if shared.lock().topics.is_empty() {
                 return Ok(());
             }
@@ -322,14 +336,18 @@ impl Service {
     }
 
     /// Lets the daemon announce and browse what is wanted now.
-    fn update(&mut self, shared: &Shared) -> mdns_sd::Result<()> {
+    async fn update(&mut self, shared: &Shared) -> mdns_sd::Result<()> {
         let day = today();
         let shown = shared.shown(day);
         if shown != self.shown || day != self.day {
             match &shown {
                 Some(shown) => self.daemon.register(service_info(shared, shown)?)?,
-                None => drop(self.daemon.unregister(&fullname(shared))?),
+                None => {
+                    let goodbye = self.daemon.unregister(&fullname(shared))?;
+                    timeout(LAN_GOODBYE_TIME, goodbye.recv_async()).await.ok();
+                }
             }
+            shared.lock().is_shown = shown.is_some();
             (self.shown, self.day) = (shown, day);
         }
         let is_looking = shared.is_looking();

@@ -101,7 +101,11 @@ impl Tcp {
         while let Ok(place) = Arc::clone(&half_open).acquire_owned().await {
             while handshakes.try_join_next().is_some() {}
             let (stream, address) = match listener.accept().await {
-                Ok(accepted) => accepted,
+                // A socket for both families names IPv4 peers in IPv6.
+                Ok((stream, address)) => (
+                    stream,
+                    SocketAddr::new(address.ip().to_canonical(), address.port()),
+                ),
                 Err(error) => {
                     // Out of file descriptors: others must close some first.
                     tracing::warn!(%error, "cannot accept peers");
