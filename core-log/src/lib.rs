@@ -28,6 +28,7 @@ pub mod merkle;
 pub mod multisig;
 mod places;
 pub mod proof;
+pub mod push;
 pub mod reorg;
 pub mod root_secret;
 pub mod seek;

@@ -29,6 +29,9 @@ pub const EXTENSION_BYTES_MAX: usize = 1024 * 1024;
 /// Most messages of one extension, or to one peer, that wait.
 pub const EXTENSION_QUEUE_MAX: usize = 1024;
 
+/// Most blocks that wait to be pushed to one peer.
+pub const PUSHES_MAX: usize = 1024;
+
 /// Longest name of an extension, in bytes.
 pub const EXTENSION_NAME_MAX: usize = 256;
 

@@ -18,6 +18,8 @@ pub(crate) struct Announcer {
     complete_told: u64,
     /// Whether it was told that we can prove an upgrade from its length.
     can_upgrade_told: bool,
+    /// Whether it was told that we take what we did not ask for.
+    push_told: bool,
     /// The fork it was told that we are on.
     fork_told: Option<u64>,
 }
@@ -57,6 +59,7 @@ impl Announcer {
         let fork = core.fork();
         let is_same_fork = fork == peer.sync.fork;
         self.fork_told = Some(fork);
+        self.push_told = core.push_mode().is_allowed();
         self.can_upgrade_told = is_same_fork && can_upgrade_from(core, peer.sync.length);
         wire.send(&Message::Sync(Sync {
             fork,
@@ -68,8 +71,15 @@ impl Announcer {
             // whose other side wants nothing.
             downloading: true,
             has_manifest: core.manifest().is_some() && !core.is_compat(),
-            allow_push: false,
+            allow_push: self.push_told,
         }));
+    }
+
+    /// Tells our state if we have begun, or ceased, to take what we did not ask for.
+    pub(crate) fn sync_if_push_changed(&mut self, core: &Core, peer: &Peer, wire: &mut Wire<'_>) {
+        if self.fork_told.is_some() && core.push_mode().is_allowed() != self.push_told {
+            self.sync(core, peer, wire);
+        }
     }
 
     /// Tells our state if nodes that came meanwhile let us prove what we could not before.

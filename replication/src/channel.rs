@@ -18,6 +18,7 @@ use crate::limits::{
 use crate::messages::{Data, Message, NoData, Reason, Request, Sync};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::peer::Peer;
+use crate::pushes::Pushes;
 use crate::stats::{CoreStats, Stats};
 use crate::uploads::{self, Answer, LongAnswers, Question, Turn, Uploads};
 use crate::wire::Wire;
@@ -31,6 +32,7 @@ pub(crate) struct CoreChannel {
     downloads: Downloads,
     uploads: Uploads,
     extensions: Extensions,
+    pushes: Pushes,
     /// Keeps readers waiting until the peer has answered.
     finding: Option<Finding>,
     /// Set when the core has news for us.
@@ -50,6 +52,7 @@ impl CoreChannel {
             downloads: Downloads::new(now),
             uploads: Uploads::default(),
             extensions: Extensions::default(),
+            pushes: Pushes::default(),
             is_woken: Arc::default(),
             invalid_requests: 0,
             stats: Stats::default(),
@@ -91,8 +94,11 @@ impl CoreChannel {
             }
             Message::Cancel(cancel) => self.uploads.cancel(cancel.request),
             Message::Data(data) => {
-                let (core, peer, stats) = (&self.core, &mut self.peer, &mut self.stats);
-                self.downloads.handle_data(core, peer, data, now, stats)?;
+                let is_pushed = !self.downloads.is_asked(data.request);
+                if !is_pushed || !self.pushes.handle(&self.core, &data.proof)? {
+                    let (core, peer, stats) = (&self.core, &mut self.peer, &mut self.stats);
+                    self.downloads.handle_data(core, peer, data, now, stats)?;
+                }
             }
             Message::NoData(no_data) => {
                 self.downloads
@@ -132,7 +138,10 @@ impl CoreChannel {
         let committed = self.downloads.commit(core, peer, wire, now, stats);
         self.is_woken.store(false, Ordering::Release);
         self.announce(wire);
+        self.announcer
+            .sync_if_push_changed(&self.core, &self.peer, wire);
         self.extensions.look(&self.core, self.downloads.supplier());
+        self.pushes.look(&self.core, self.downloads.supplier());
         committed?;
         let (core, peer) = (&self.core, &self.peer);
         self.downloads.cancel_overtaken(core, wire, &mut self.stats);
@@ -154,6 +163,7 @@ impl CoreChannel {
                 None if self
                     .extensions
                     .send_next(&self.core, self.downloads.supplier(), wire) => {}
+                None if self.push_next(wire, long) => {}
                 None => break,
                 Some(Turn::Requests(requests)) => self.answer_all(requests, wire, long)?,
                 Some(Turn::Want(want)) => {
@@ -164,6 +174,12 @@ impl CoreChannel {
             }
         }
         Ok(())
+    }
+
+    fn push_next(&mut self, wire: &mut Wire<'_>, long: &mut LongAnswers) -> bool {
+        let (core, peer, to) = (&self.core, &self.peer, self.downloads.supplier());
+        self.pushes
+            .send_next(core, peer, to, wire, long, &mut self.stats)
     }
 
     /// Gives up requests that are overdue.
@@ -192,7 +208,8 @@ impl CoreChannel {
 
     /// Questions of the peer's, and messages to it, that wait for room in the output.
     pub(crate) fn questions(&self) -> usize {
-        self.uploads.len() + usize::from(self.extensions.is_waiting())
+        let others = [self.extensions.is_waiting(), self.pushes.is_waiting()];
+        self.uploads.len() + others.into_iter().filter(|is_waiting| *is_waiting).count()
     }
 
     /// Whether an answer, or a time, is waited for.
@@ -232,6 +249,7 @@ impl CoreChannel {
     fn handle_sync(&mut self, sync: Sync, wire: &mut Wire<'_>) {
         if self.peer.is_synced && self.peer.sync.fork != sync.fork {
             self.peer.blocks.forget(); // they were of another history
+            self.pushes.start_over();
         }
         self.peer.sync = sync;
         if !std::mem::replace(&mut self.peer.is_synced, true) {
@@ -270,6 +288,7 @@ impl CoreChannel {
                 Event::Have(blocks) => self.announcer.have(core, peer, blocks, wire),
                 Event::Clear(blocks) => self.announcer.have_not(blocks, wire),
                 Event::Truncate { length, .. } => {
+                    self.pushes.start_over();
                     self.announcer.have_not(length..core.length(), wire);
                 }
                 Event::Conflict { .. } => show_conflict(core, peer, wire),
@@ -280,14 +299,17 @@ impl CoreChannel {
 
     fn answer_all(
         &mut self,
-        requests: Vec<Request>,
+        mut requests: Vec<Request>,
         wire: &mut Wire<'_>,
         long: &mut LongAnswers,
     ) -> Result<(), PeerMisbehaved> {
+        for request in &mut requests {
+            self.pushes.go_on_from(&self.peer, request);
+        }
         let may_be_long = long.are_allowed();
         let answers = uploads::answer(&self.core, &requests, UPLOAD_TOGETHER_BYTES, may_be_long);
         if let ([], Some(first)) = (answers.as_slice(), requests.first()) {
-            *long = LongAnswers::Waiting(uploads::answer_len(&self.core, first));
+            *long = LongAnswers::Waiting(uploads::answer_len(&self.core, &first.proof));
         }
         if answers
             .iter()
@@ -325,6 +347,9 @@ impl CoreChannel {
                 reason,
             }));
             return Ok(());
+        }
+        if let Message::Data(data) = &message {
+            self.pushes.note_sent(&data.proof);
         }
         if let Message::Data(data) = &message
             && let Some(block) = &data.proof.block

@@ -70,6 +70,18 @@ pub struct Connection {
     stats: Stats,
 }
 
+/// What is under way on a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Backlog {
+    /// Our requests that were not answered.
+    pub requests: usize,
+    /// The peer's questions, and messages to it, that wait for room in the output.
+    pub questions: usize,
+    /// Bytes that wait to be taken by [`Connection::poll_transmit`].
+    pub bytes: usize,
+}
+
 /// What a connection asks of its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -266,6 +278,15 @@ impl Connection {
     /// Whether a core is on the connection, accepted by the peer or not yet.
     pub fn has(&self, core: &DiscoveryKey) -> bool {
         self.by_core.contains_key(core)
+    }
+
+    /// What is under way and what waits: all zero when both ends are at rest.
+    pub fn backlog(&self) -> Backlog {
+        Backlog {
+            requests: self.shares.in_flight(),
+            questions: self.questions,
+            bytes: self.mux.buffered_bytes(),
+        }
     }
 
     /// Whether the peer has shown that it knows the key of some core.

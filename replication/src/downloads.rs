@@ -99,6 +99,11 @@ impl Downloads {
         self.pause();
     }
 
+    /// Whether a request of this id is in flight.
+    pub(crate) fn is_asked(&self, id: u64) -> bool {
+        self.requests.has(id)
+    }
+
     /// How many requests are in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.requests.len()

@@ -20,6 +20,7 @@
 //! | `uploads` | what it asked |
 //! | `downloads`, `requests`, `promises` | what it is asked |
 //! | `pace` | how fast it answers, and how much it is asked at a time |
+//! | `pushes` | blocks that are sent unasked |
 //! | `extensions` | messages of applications |
 //! | [`session`] | the driver |
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -40,6 +41,7 @@ pub mod misbehaviour;
 mod pace;
 mod peer;
 mod promises;
+mod pushes;
 mod requests;
 pub mod session;
 mod shares;

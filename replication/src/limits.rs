@@ -63,6 +63,9 @@ pub const UNPROVEN_OUTPUT_MAX: usize = 128 * 1024;
 /// What it takes to offer a core, at most, in bytes: protocol, discovery key, capability, numbers.
 pub const OFFER_LEN_MAX: usize = 128;
 
+/// Pushed blocks on one channel that may not hold: they may rest on what has changed meanwhile.
+pub const BAD_PUSHES_MAX: u32 = 32;
+
 /// Requests that make no sense, on one channel, before the connection is closed.
 pub const INVALID_REQUESTS_MAX: u32 = 64;
 

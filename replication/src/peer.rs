@@ -27,6 +27,13 @@ pub(crate) struct Peer {
     pub(crate) wants: RemoteWants,
 }
 
+impl Peer {
+    /// Whether it said that it has a block.
+    pub(crate) fn has(&self, index: u64) -> bool {
+        self.blocks.has_all(index..index + 1)
+    }
+}
+
 /// The blocks that a peer has.
 #[derive(Debug, Default)]
 pub(crate) struct RemoteBlocks {

@@ -105,6 +105,11 @@ impl Requests {
         }
     }
 
+    /// Whether one of this id is in flight.
+    pub(crate) fn has(&self, id: u64) -> bool {
+        self.pending.contains_key(&id)
+    }
+
     /// How many are in flight.
     pub(crate) fn len(&self) -> usize {
         self.pending.len()

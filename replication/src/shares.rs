@@ -35,6 +35,11 @@ impl Shares {
         self.busy.iter().copied()
     }
 
+    /// Requests in flight on all channels.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
     /// How many more requests a channel may send that has `own` in flight.
     pub(crate) fn budget(&self, own: usize) -> usize {
         let free = IN_FLIGHT_MAX.saturating_sub(self.in_flight);

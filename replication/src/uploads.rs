@@ -212,8 +212,8 @@ pub(crate) fn answer(
 }
 
 /// About how long the message that answers `request` with a block will be, in bytes.
-pub(crate) fn answer_len(core: &Core, request: &Request) -> usize {
-    let block = request.proof.block;
+pub(crate) fn answer_len(core: &Core, request: &ProofRequest) -> usize {
+    let block = request.block;
     let block_len = block.and_then(|block| core.raw_len(block.index));
     let block_len = block_len.and_then(|len| usize::try_from(len).ok());
     let block_len = block_len.unwrap_or(FRAME_LEN_MAX).min(FRAME_LEN_MAX);

@@ -46,6 +46,7 @@ use crate::extension::{Extension, ExtensionError, ExtensionHub};
 use crate::flat_tree;
 use crate::manifest::Manifest;
 use crate::merkle::{Node, Roots};
+use crate::push::Pushes;
 use crate::seek::NodeSource;
 use crate::signer::{Secret, Signer};
 use crate::storage::{
@@ -113,6 +114,7 @@ struct Inner {
     guard: WriteGuard,
     events: EventHub,
     extensions: ExtensionHub,
+    pushes: Pushes,
 }
 
 /// What every reader sees: the state of the last commit.
@@ -262,6 +264,7 @@ impl Core {
             guard: WriteGuard::default(),
             events: EventHub::default(),
             extensions: ExtensionHub::default(),
+            pushes: Pushes::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -381,6 +384,10 @@ impl Core {
     /// [`ExtensionError::Name`].
     pub fn extension(&self, name: &str) -> Result<Extension, ExtensionError> {
         Extension::new(self.clone(), name)
+    }
+
+    pub(crate) fn pushes(&self) -> &Pushes {
+        &self.inner.pushes
     }
 
     pub(crate) fn extensions(&self) -> &ExtensionHub {

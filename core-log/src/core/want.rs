@@ -233,6 +233,7 @@ impl Supply<'_> {
     /// Leaves; what was claimed may be claimed by others.
     pub fn detach(&self, id: SupplierId) {
         self.core.inner.extensions.remove_carrier(id);
+        self.core.inner.pushes.remove_carrier(id);
         self.core.inner.supply.detach(id);
         self.core.inner.doubt(id, true);
     }
@@ -240,6 +241,26 @@ impl Supply<'_> {
     /// Says that the supplier carries messages of extensions. It is woken when there is one to send.
     pub fn carry_extensions(&self, id: SupplierId) {
         self.core.inner.extensions.add_carrier(id);
+    }
+
+    /// Says that the supplier takes blocks to be sent unasked. It is woken when there is one.
+    pub fn carry_pushes(&self, id: SupplierId) {
+        self.core.inner.pushes.add_carrier(id);
+    }
+
+    /// Takes the next block to send to the supplier unasked.
+    pub fn next_push(&self, id: SupplierId) -> Option<u64> {
+        self.core.inner.pushes.next_for(id)
+    }
+
+    /// Gives back what was taken last, because there is no room for it yet.
+    pub fn put_back_push(&self, id: SupplierId, index: u64) {
+        self.core.inner.pushes.put_back(id, index);
+    }
+
+    /// Whether there is a block to send to the supplier unasked.
+    pub fn has_push(&self, id: SupplierId) -> bool {
+        self.core.inner.pushes.is_waiting_for(id)
     }
 
     /// Takes the next message to send to the supplier.

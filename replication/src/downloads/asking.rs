@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use ferrocore_log::Core;
 use ferrocore_log::flat_tree;
 use ferrocore_log::proof::{NodeRequest, ProofRequest, SeekRequest, UpgradeRequest};
+use ferrocore_log::push::PushMode;
 use ferrocore_log::supply::{Availability, Claim, SupplierId};
 use ferrocore_primitives::time::Time;
 
@@ -36,7 +37,8 @@ impl Downloads {
         let Some(id) = self.supplier.as_ref().map(|supplier| supplier.id) else {
             return;
         };
-        let is_idle = self.is_stopped || self.suspicion.is_any();
+        let is_idle =
+            core.push_mode() == PushMode::Only || self.is_stopped || self.suspicion.is_any();
         if is_idle || !peer.is_synced || !peer.sync.uploading {
             return;
         }

@@ -28,6 +28,7 @@ impl Supplier {
             core.supply().answer_seeks(id);
         }
         core.supply().carry_extensions(id);
+        core.supply().carry_pushes(id);
         Self {
             core: core.clone(),
             id,

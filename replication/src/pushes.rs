@@ -1,0 +1,216 @@
+//! Blocks that go to the peer unasked, and those that come so, on one channel.
+//!
+//! Knows what a pushed block has to bring along. Does not know which blocks are to be pushed, nor whether they
+//! are welcome here: both are the core's ([`ferrocore_log::push`]). Matches `push` and `_handleRequest` of
+//! `hypercore/lib/replicator.js` 11.37.1.
+
+use std::slice;
+
+use ferrocore_log::Core;
+use ferrocore_log::changeset::VerifyError;
+use ferrocore_log::core::AcceptError;
+use ferrocore_log::flat_tree;
+use ferrocore_log::proof::{NodeRequest, Proof, ProofRequest, UpgradeRequest};
+use ferrocore_log::supply::SupplierId;
+
+use crate::limits::{BAD_PUSHES_MAX, UPLOAD_TOGETHER_BYTES};
+use crate::messages::{Data, Message, Request};
+use crate::misbehaviour::PeerMisbehaved;
+use crate::peer::Peer;
+use crate::stats::Stats;
+use crate::uploads::{self, LongAnswers};
+use crate::wire::Wire;
+
+/// One channel's pushes.
+#[derive(Debug, Default)]
+pub(crate) struct Pushes {
+    /// How long the log is that the peer was sent proof of, in blocks: it may not have told yet.
+    proven: u64,
+    /// Whether the core had blocks to push when it was last looked at.
+    is_waiting: bool,
+    /// Pushed blocks of the peer that did not hold.
+    refused: u32,
+}
+
+impl Pushes {
+    /// Looks whether there are blocks to push.
+    pub(crate) fn look(&mut self, core: &Core, to: Option<SupplierId>) {
+        self.is_waiting = to.is_some_and(|to| core.supply().has_push(to));
+    }
+
+    /// Whether there are.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.is_waiting
+    }
+
+    /// The peer is on another fork, or we are.
+    pub(crate) fn start_over(&mut self) {
+        self.proven = 0;
+    }
+
+    /// A proof was sent: the next one goes on from there.
+    pub(crate) fn note_sent(&mut self, proof: &Proof) {
+        if let Some(upgrade) = &proof.upgrade {
+            self.proven = self.proven.max(upgrade.start + upgrade.length);
+        }
+    }
+
+    /// A peer that is pushed to may have got further than it was when it asked for an upgrade.
+    pub(crate) fn go_on_from(&self, peer: &Peer, request: &mut Request) {
+        let upgrade = request.proof.upgrade.as_mut();
+        let Some(upgrade) = upgrade.filter(|_| peer.sync.allow_push) else {
+            return;
+        };
+        let end = upgrade.start.saturating_add(upgrade.length);
+        if upgrade.start < self.proven && self.proven < end {
+            upgrade.start = self.proven;
+            upgrade.length = end - self.proven;
+        }
+    }
+
+    /// Pushes one block, or drops it if the peer does not take it; false when there is none.
+    pub(crate) fn send_next(
+        &mut self,
+        core: &Core,
+        peer: &Peer,
+        to: Option<SupplierId>,
+        wire: &mut Wire<'_>,
+        long: &mut LongAnswers,
+        stats: &mut Stats,
+    ) -> bool {
+        let next = to.and_then(|to| Some((to, core.supply().next_push(to)?)));
+        let Some((to, index)) = next else {
+            self.is_waiting = false;
+            return false;
+        };
+        if !is_welcome(core, peer, index) {
+            return true;
+        }
+        let request = self.request(core, peer, index);
+        let proofs = match long.are_allowed() {
+            true => core.prove_all(slice::from_ref(&request), UPLOAD_TOGETHER_BYTES),
+            false => core.prove_short(slice::from_ref(&request), UPLOAD_TOGETHER_BYTES),
+        };
+        match proofs.into_iter().next() {
+            None => {
+                *long = LongAnswers::Waiting(uploads::answer_len(core, &request));
+                core.supply().put_back_push(to, index);
+            }
+            Some(Ok(Some(proof))) if proof.block.is_some() => self.send(proof, wire, long, stats),
+            Some(_) => {} // it is not here any more
+        }
+        true
+    }
+
+    /// Takes in an answer that nobody asked for. False if it is of no use here.
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved::BadProof`] if it does not hold, once too often: what is pushed while the log is being
+    /// upgraded otherwise may rest on what has changed.
+    pub(crate) fn handle(&mut self, core: &Core, proof: &Proof) -> Result<bool, PeerMisbehaved> {
+        let is_of_use =
+            proof.fork == core.fork() && (proof.block.is_some() || proof.upgrade.is_some());
+        if !core.push_mode().is_allowed() || !is_of_use {
+            return Ok(false);
+        }
+        match core.accept(proof.clone()) {
+            Ok(_) => Ok(true),
+            Err(AcceptError::Verify(error)) if !error.is_blameless() => self.refuse(error),
+            Err(AcceptError::Storage(error) | AcceptError::Verify(VerifyError::Storage(error))) => {
+                tracing::error!(core = %core.key(), %error, "cannot store what a peer sent");
+                Ok(true)
+            }
+            Err(_) => Ok(true), // another peer was faster
+        }
+    }
+
+    fn refuse(&mut self, error: VerifyError) -> Result<bool, PeerMisbehaved> {
+        self.refused += 1;
+        match self.refused >= BAD_PUSHES_MAX {
+            true => Err(PeerMisbehaved::BadProof(error)),
+            false => Ok(false),
+        }
+    }
+
+    /// What the peer would ask for to get the block, going by what it is known to have.
+    fn request(&self, core: &Core, peer: &Peer, index: u64) -> ProofRequest {
+        let known = peer.sync.length.max(self.proven);
+        let upgrade = UpgradeRequest {
+            start: known,
+            length: core.length().saturating_sub(known),
+        };
+        ProofRequest {
+            fork: core.fork(),
+            block: Some(NodeRequest {
+                index,
+                nodes: levels_below_root(index, known),
+            }),
+            upgrade: (index >= known).then_some(upgrade),
+            manifest: peer.sync.length == 0,
+            ..ProofRequest::default()
+        }
+    }
+
+    fn send(
+        &mut self,
+        proof: Proof,
+        wire: &mut Wire<'_>,
+        long: &mut LongAnswers,
+        stats: &mut Stats,
+    ) {
+        let block_len = proof.block.as_ref().map_or(0, |block| block.value.len());
+        if block_len > UPLOAD_TOGETHER_BYTES {
+            long.spend();
+        }
+        let data = Data { request: 0, proof };
+        let message = Message::Data(data);
+        if wire.try_send(&message).is_ok() {
+            stats.blocks_uploaded += 1;
+            stats.bytes_uploaded += block_len as u64;
+            if let Message::Data(data) = &message {
+                self.note_sent(&data.proof);
+            }
+        }
+    }
+}
+
+/// Whether the peer takes a block that it has not asked for.
+fn is_welcome(core: &Core, peer: &Peer, index: u64) -> bool {
+    let sync = &peer.sync;
+    let takes = peer.is_synced && sync.allow_push && sync.downloading && sync.fork == core.fork();
+    takes && index < core.length() && !peer.has(index)
+}
+
+/// How many levels lie between a block and the root above it in a log of `length` blocks; 0 if it is not in
+/// there.
+fn levels_below_root(block: u64, length: u64) -> u64 {
+    if block >= length {
+        return 0;
+    }
+    u64::from(flat_tree::depth(flat_tree::root_of(block, length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_as_javascript_counts_them() {
+        // As `MerkleTree.maxMissingNodes(2 * block, length)` of hypercore 11.37.1.
+        let cases = [
+            ((0, 4), 2),
+            ((3, 4), 2),
+            ((4, 5), 0),
+            ((0, 5), 2),
+            ((5, 7), 1),
+            ((9, 9), 0),
+        ];
+        for ((block, length), levels) in cases {
+            assert_eq!(
+                levels_below_root(block, length),
+                levels,
+                "{block} of {length}"
+            );
+        }
+    }
+}
