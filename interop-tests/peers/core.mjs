@@ -8,9 +8,14 @@ const extensions = new Map()
 
 serve({
   /** Opens the core with this key, the one that this seed's key pair signs, or the store's own of this name. */
-  async open ({ key, seed, name }) {
-    core = store.get(key ? { key: decodeKey(key) } : seed ? { keyPair: keyPair(seed) } : { name })
+  async open ({ key, seed, name, encryption, pushOnly }) {
+    const which = key ? { key: decodeKey(key) } : seed ? { keyPair: keyPair(seed) } : { name }
+    core = store.get({ ...which, ...secret(encryption) })
     await core.ready()
+    if (pushOnly) {
+      core.core.replicator.setAllowPush(true)
+      core.core.replicator.setPushOnly(true)
+    }
     core.on('conflict', (length, fork) => tell({ event: 'conflict', length, fork }))
     core.on('append', () => tell({ event: 'append', length: core.length, fork: core.fork }))
     core.on('conflict', () => { conflicts++ })
@@ -40,6 +45,43 @@ serve({
       await core.append(Array.from({ length: Math.min(batch, count - done) }, (_, i) => Buffer.alloc(size, first + i)))
     }
     return info()
+  },
+
+  /** Makes `count` cores of `blocks` blocks. */
+  async many ({ count, blocks }) {
+    const made = []
+    for (let i = 0; i < count; i++) {
+      core = store.get({ name: 'many ' + i })
+      await core.ready()
+      await core.append(Array.from({ length: blocks }, (_, block) => Buffer.from(`core ${i}, block ${block}`)))
+      made.push(await info())
+    }
+    return made
+  },
+
+  /** Opens the cores with these keys and reads `length` blocks of each. */
+  async follow ({ keys, length }) {
+    const cores = keys.map((key) => store.get({ key: decodeKey(key) }))
+    await Promise.all(cores.map((core) => core.ready()))
+    await Promise.all(cores.map(async (core) => {
+      await reach(core, length)
+      await core.download({ start: 0, end: length }).done()
+    }))
+    const read = []
+    for (core of cores) read.push(await info())
+    return read
+  },
+
+  /** The text of the first `count` blocks, each read as soon as it is there. */
+  async inOrder ({ count }) {
+    const texts = []
+    for (let i = 0; i < count; i++) texts.push((await core.get(i)).toString())
+    return texts
+  },
+
+  /** Sends a block to the peers that take what they did not ask for. */
+  async push ({ index }) {
+    await core.core.replicator.push(index)
   },
 
   async truncate ({ length }) {
@@ -131,6 +173,13 @@ async function info () {
     compat: core.core.compat,
     conflicts
   }
+}
+
+/** Options for a core that is encrypted under a key of this byte. */
+function secret (byte) {
+  if (!byte) return {}
+  const key = Buffer.alloc(32, byte)
+  return { encryptionKey: key, encryption: { key } }
 }
 
 function keyPair (seed) {

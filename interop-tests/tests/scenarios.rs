@@ -1,0 +1,405 @@
+//! What two peers go through in their lives, between Node and a node of ours in this process, in both roles.
+//!
+//! Method: a writer does it, a connected reader sees it; in the end tree hashes and blocks are equal.
+#![cfg(unix)]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ferrocore::Node;
+use ferrocore_interop_tests::node::Tree;
+use ferrocore_interop_tests::peer::{Peer, Role};
+use ferrocore_interop_tests::tap::Tap;
+use ferrocore_log::Core;
+use ferrocore_log::audit::Mode;
+use ferrocore_log::push::PushMode;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+/// How long Node may take for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.expect("within a minute")
+}
+
+/// A Node writer of `log`, what it answered, and a node of ours that dials it.
+async fn node_writes(tree: Tree, scratch: &tempfile::TempDir) -> (Peer, Node, Core) {
+    let mut peer = Peer::start(tree, Role::Core, scratch.path());
+    let opened = peer.call("open", json!({ "name": "log" }));
+    let (node, core) = dial(peer.listen(), &opened).await;
+    (peer, node, core)
+}
+
+async fn dial(port: u16, opened: &Value) -> (Node, Core) {
+    let node = Node::builder()
+        .peer(format!("127.0.0.1:{port}"))
+        .open()
+        .await
+        .unwrap();
+    let key = opened["id"].as_str().unwrap().parse().unwrap();
+    let core = node.core(&key).unwrap();
+    (node, core)
+}
+
+/// A core of ours, and a Node reader that is connected to it.
+async fn we_write(tree: Tree, scratch: &tempfile::TempDir) -> (Node, Core, Peer) {
+    let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
+    let core = node.create_core("log").unwrap();
+    let mut peer = Peer::start(tree, Role::Core, scratch.path());
+    peer.call("open", json!({ "key": core.key().to_string() }));
+    peer.connect(node.listen_addr().unwrap().port());
+    (node, core, peer)
+}
+
+/// A node on a store that another one may just be leaving.
+async fn reopened(dir: &std::path::Path, port: u16) -> Node {
+    let open = || {
+        Node::builder()
+            .dir(dir)
+            .peer(format!("127.0.0.1:{port}"))
+            .open()
+    };
+    within(async {
+        loop {
+            match open().await {
+                Ok(node) => return node,
+                Err(error) => assert!(error.to_string().contains("in use"), "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+}
+
+/// Waits until `core` has all blocks of what Node says it has, and nothing else.
+async fn complete_as(core: &Core, written: &Value) {
+    let length = written["length"].as_u64().unwrap();
+    let all = core.download_all();
+    within(async {
+        let events = core.events();
+        while core.length() < length || core.fork() != written["fork"] {
+            events.next().await;
+        }
+        all.caught_up().await.unwrap();
+    })
+    .await;
+    assert_eq!(core.length(), length);
+    assert_eq!(written["treeHash"], core.tree_hash().to_string());
+    assert_eq!(core.contiguous_length(), length);
+    assert!(is_sound(core));
+}
+
+/// Whether all that is stored is proven.
+fn is_sound(core: &Core) -> bool {
+    core.audit(Mode::DryRun, |_| {}).unwrap().bad == 0
+}
+
+fn node_completes(peer: &mut Peer, core: &Core) {
+    peer.call("reach", json!({ "length": core.length() }));
+    let read = peer.call("download", json!({ "start": 0, "end": core.length() }));
+    assert_eq!(read["treeHash"], core.tree_hash().to_string());
+    assert_eq!(read["contiguousLength"], core.length());
+}
+
+fn filled(count: usize, size: usize) -> Vec<Bytes> {
+    (0..count)
+        .map(|i| Bytes::from(vec![i as u8; size]))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_cores_share_one_stream() {
+    for tree in Tree::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut peer = Peer::start(tree, Role::Core, scratch.path());
+        let made = peer.call("many", json!({ "count": 50, "blocks": 20 }));
+        let node = Node::builder()
+            .listen("127.0.0.1:0")
+            .peer(format!("127.0.0.1:{}", peer.listen()))
+            .open()
+            .await
+            .unwrap();
+        let made = made.as_array().unwrap();
+        let cores = made
+            .iter()
+            .map(|made| node.core(&made["id"].as_str().unwrap().parse().unwrap()));
+        let cores: Vec<Core> = cores.map(Result::unwrap).collect();
+        for (core, made) in cores.iter().zip(made) {
+            complete_as(core, made).await;
+        }
+        // And the other way round, on a stream of their own.
+        let ours: Vec<Core> = (0..50)
+            .map(|i| node.create_core(&format!("ours {i}")).unwrap())
+            .collect();
+        for core in &ours {
+            core.append_batch(filled(20, 30)).unwrap();
+        }
+        let keys: Vec<String> = ours.iter().map(|core| core.key().to_string()).collect();
+        let scratch = tempfile::tempdir().unwrap();
+        let mut reader = Peer::start(tree, Role::Core, scratch.path());
+        reader.connect(node.listen_addr().unwrap().port());
+        let read = reader.call("follow", json!({ "keys": keys, "length": 20 }));
+        for (core, read) in ours.iter().zip(read.as_array().unwrap()) {
+            assert_eq!(read["treeHash"], core.tree_hash().to_string());
+            assert_eq!(read["contiguousLength"], 20);
+        }
+        node.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_megabytes_a_block_back_to_back_and_empty_ones_between() {
+    const LONG: usize = 10 << 20;
+    for tree in Tree::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let (mut peer, node, core) = node_writes(tree, &scratch).await;
+        for (count, size) in [(2, 0), (4, LONG), (3, 0), (1, LONG), (1, 1)] {
+            peer.call("fill", json!({ "count": count, "size": size }));
+        }
+        let written = peer.call("info", json!({}));
+        complete_as(&core, &written).await;
+        assert_eq!(core.get(5).await.unwrap(), vec![5; LONG]);
+        assert_eq!(core.get(7).await.unwrap(), "");
+        node.close().await;
+
+        let scratch = tempfile::tempdir().unwrap();
+        let (node, core, mut peer) = we_write(tree, &scratch).await;
+        core.append_batch(filled(2, 0)).unwrap();
+        core.append_batch(filled(4, LONG)).unwrap();
+        core.append_batch(filled(3, 0)).unwrap();
+        node_completes(&mut peer, &core);
+        node.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_live_appends_arrive_in_order() {
+    for tree in Tree::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let (mut peer, node, core) = node_writes(tree, &scratch).await;
+        let mut all = core.live_stream(0);
+        for index in 0..100 {
+            peer.call("fill", json!({ "count": 1, "size": index }));
+        }
+        for index in 0..100_u8 {
+            let block = within(all.next()).await.unwrap().unwrap();
+            assert_eq!(block, vec![index; usize::from(index)]);
+        }
+        node.close().await;
+
+        let scratch = tempfile::tempdir().unwrap();
+        let (node, core, mut peer) = we_write(tree, &scratch).await;
+        let follow = peer.begin("inOrder", json!({ "count": 100 }));
+        for index in 0..100 {
+            core.append(index.to_string()).unwrap();
+        }
+        let expected: Vec<String> = (0..100).map(|index: u32| index.to_string()).collect();
+        assert_eq!(peer.finish(follow), json!(expected));
+        node.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_forks_in_mid_download() {
+    for tree in Tree::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut peer = Peer::start(tree, Role::Core, scratch.path());
+        let opened = peer.call("open", json!({ "name": "log" }));
+        peer.call("fill", json!({ "count": 400, "size": 10_000 }));
+        let tap = Tap::holding_after(peer.listen(), 1_500_000);
+        let (node, core) = dial(tap.port(), &opened).await;
+        let _all = core.download_all();
+        tap.wait_holding();
+        peer.call("truncate", json!({ "length": 250 }));
+        let written = peer.call("fill", json!({ "count": 100, "size": 20_000 }));
+        tap.release();
+        complete_as(&core, &written).await;
+        assert_eq!(core.get(250).await.unwrap(), vec![250; 20_000]);
+        node.close().await;
+
+        let scratch = tempfile::tempdir().unwrap();
+        let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
+        let core = node.create_core("log").unwrap();
+        core.append_batch(filled(400, 10_000)).unwrap();
+        let mut peer = Peer::start(tree, Role::Core, scratch.path());
+        peer.call("open", json!({ "key": core.key().to_string() }));
+        let tap = Tap::holding_after(node.listen_addr().unwrap().port(), 1_500_000);
+        peer.connect(tap.port());
+        peer.call("reach", json!({ "length": 400 }));
+        let download = peer.begin("download", json!({ "start": 0, "end": 400 }));
+        tap.wait_holding();
+        core.truncate(250, None).unwrap();
+        tap.release();
+        assert_eq!(peer.wait_event("truncate")["fork"], 1);
+        core.append_batch(filled(150, 20_000)).unwrap();
+        let _ = peer.try_finish(&download); // of a history that is no more
+        node_completes(&mut peer, &core);
+        node.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_cut_in_mid_data_leaves_no_half_block() {
+    for tree in Tree::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut peer = Peer::start(tree, Role::Core, scratch.path());
+        let opened = peer.call("open", json!({ "name": "log" }));
+        let written = peer.call("fill", json!({ "count": 40, "size": 300_000 }));
+        let port = peer.listen();
+        let store = tempfile::tempdir().unwrap();
+        let mut had = 0;
+        for passed in [1_000_000, 2_345_678, 100_000_000] {
+            let tap = Tap::holding_after(port, passed);
+            let node = reopened(store.path(), tap.port()).await;
+            let core = node
+                .core(&opened["id"].as_str().unwrap().parse().unwrap())
+                .unwrap();
+            let all = core.download_all();
+            if passed == 100_000_000 {
+                within(all.caught_up()).await.unwrap();
+                complete_as(&core, &written).await;
+            } else {
+                tap.wait_holding();
+                tap.cut();
+            }
+            assert!(is_sound(&core), "after {passed} bytes");
+            let has = core.count(0..40);
+            assert!(has >= had, "what was there is there");
+            had = has;
+            drop((all, core));
+            node.close().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blocks_are_cleared_and_fetched_again() {
+    for tree in Tree::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let (mut peer, node, core) = node_writes(tree, &scratch).await;
+        let written = peer.call("fill", json!({ "count": 100, "size": 500 }));
+        complete_as(&core, &written).await;
+        core.clear(10..60).unwrap();
+        assert_eq!(core.count(0..100), 50);
+        complete_as(&core, &written).await;
+        node.close().await;
+
+        let scratch = tempfile::tempdir().unwrap();
+        let (node, core, mut peer) = we_write(tree, &scratch).await;
+        core.append_batch(filled(100, 500)).unwrap();
+        node_completes(&mut peer, &core);
+        peer.call("clear", json!({ "start": 10, "end": 60 }));
+        assert_eq!(
+            peer.call("has", json!({ "start": 10, "end": 60 })),
+            json!(false)
+        );
+        peer.call("download", json!({ "start": 0, "end": 100 }));
+        assert_eq!(
+            peer.call("has", json!({ "start": 10, "end": 60 })),
+            json!(true)
+        );
+        node.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn encrypted_cores_pass_through_who_has_no_key() {
+    for tree in Tree::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut peer = Peer::start(tree, Role::Core, scratch.path());
+        let opened = peer.call("open", json!({ "name": "log", "encryption": 7 }));
+        let written = peer.call(
+            "append",
+            json!({ "blocks": ["c2VjcmV0", "bW9yZSBzZWNyZXRz"] }),
+        );
+        // Blind: the bytes are copied and passed on.
+        let node = Node::builder()
+            .listen("127.0.0.1:0")
+            .peer(format!("127.0.0.1:{}", peer.listen()))
+            .open()
+            .await
+            .unwrap();
+        let core = node
+            .core(&opened["id"].as_str().unwrap().parse().unwrap())
+            .unwrap();
+        complete_as(&core, &written).await;
+        assert_ne!(core.get(0).await.unwrap(), "secret");
+        let scratch = tempfile::tempdir().unwrap();
+        let mut reader = Peer::start(tree, Role::Core, scratch.path());
+        reader.call("open", json!({ "key": opened["key"], "encryption": 7 }));
+        reader.connect(node.listen_addr().unwrap().port());
+        reader.call("reach", json!({ "length": 2 }));
+        assert_eq!(
+            reader.call("get", json!({ "index": 1 }))["base64"],
+            "bW9yZSBzZWNyZXRz"
+        );
+        node.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blocks_are_pushed_to_who_asks_for_nothing() {
+    // Version 10 knows no pushes.
+    let scratch = tempfile::tempdir().unwrap();
+    let (mut peer, node, core) = node_writes(Tree::Current, &scratch).await;
+    core.set_push_mode(PushMode::Only);
+    let first = peer.call("fill", json!({ "count": 3, "size": 10 }));
+    assert_eq!(first["length"], 3);
+    let events = core.events();
+    within(async {
+        while core.count(0..3) < 3 {
+            for index in 0..3 {
+                peer.call("push", json!({ "index": index }));
+            }
+            let _ = timeout(Duration::from_millis(200), events.next()).await;
+        }
+    })
+    .await;
+    let written = peer.call("fill", json!({ "count": 5, "size": 20 }));
+    for index in 3..8 {
+        peer.call("push", json!({ "index": index }));
+    }
+    within(async {
+        while core.count(0..8) < 8 {
+            events.next().await;
+        }
+    })
+    .await;
+    assert_eq!(written["treeHash"], core.tree_hash().to_string());
+    assert_eq!(node.stats().requests_sent, 0, "it asks for nothing");
+    node.close().await;
+
+    let scratch = tempfile::tempdir().unwrap();
+    let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
+    let core = node.create_core("log").unwrap();
+    core.append_batch(filled(3, 10)).unwrap();
+    let mut peer = Peer::start(Tree::Current, Role::Core, scratch.path());
+    peer.call(
+        "open",
+        json!({ "key": core.key().to_string(), "pushOnly": true }),
+    );
+    peer.connect(node.listen_addr().unwrap().port());
+    for index in 0..3 {
+        within(async {
+            while peer.call("has", json!({ "start": index, "end": index + 1 })) == json!(false) {
+                core.push(index);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
+    core.append_batch(filled(5, 20)).unwrap();
+    for index in 3..8 {
+        core.push(index);
+    }
+    let read = peer.call("reach", json!({ "length": 8 }));
+    assert_eq!(read["treeHash"], core.tree_hash().to_string());
+    within(async {
+        while peer.call("has", json!({ "start": 0, "end": 8 })) == json!(false) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    node.close().await;
+}
