@@ -21,10 +21,12 @@ mod memory;
 pub mod messages;
 mod mutate;
 pub mod mux_frames;
+pub mod mux_pairs;
 pub mod primitives;
 pub mod proofs;
 pub mod seeds;
 pub mod session;
+pub mod session_pairs;
 pub mod signatures;
 pub mod streams;
 pub mod udx;
@@ -52,12 +54,14 @@ pub const TARGETS: &[Target] = &[
     target("bitfield_file", core_files::bitfield),
     target("header_file", core_files::header),
     target("mux_frames", mux_frames::run),
+    target("mux_pairs", mux_pairs::run),
     target("handshakes", streams::handshakes),
     target("streams", streams::streams),
     target("bee_blocks", bees::run),
     target("drive_entries", drives::entries),
     target("blob_ids", drives::blob_ids),
     target("sessions", session::run),
+    target("session_pairs", session_pairs::run),
     target("proofs", proofs::run),
     target("udx_packets", udx::packets),
     target("udx_streams", udx::streams),

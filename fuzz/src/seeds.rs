@@ -11,7 +11,8 @@ use ferrocore_replication::messages::{
 };
 
 use crate::{
-    bees, connect, core_files, drives, honest, messages, mux_frames, streams, udx, udx_pairs,
+    bees, connect, core_files, drives, honest, messages, mux_frames, mux_pairs, session_pairs,
+    streams, udx, udx_pairs,
 };
 
 /// Target and input.
@@ -32,6 +33,12 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     seeds.push(("remote_proofs", remote_proof().to_vec()));
     seeds.extend(core_files::seeds());
     seeds.extend(mux_frames::seeds().into_iter().map(|s| ("mux_frames", s)));
+    seeds.extend(mux_pairs::seeds().into_iter().map(|s| ("mux_pairs", s)));
+    seeds.extend(
+        session_pairs::seeds()
+            .into_iter()
+            .map(|s| ("session_pairs", s)),
+    );
     seeds.extend(streams::seeds());
     seeds.extend(bees::seeds().into_iter().map(|s| ("bee_blocks", s)));
     seeds.extend(drives::seeds());
