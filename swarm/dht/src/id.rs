@@ -69,6 +69,16 @@ impl Id {
 }
 
 impl Distance {
+    /// A quarter of this distance.
+    pub fn quarter(&self) -> Self {
+        let mut carried = 0;
+        Self(self.0.map(|byte| {
+            let shifted = carried << 6 | byte >> 2;
+            carried = byte;
+            shifted
+        }))
+    }
+
     /// How many leading bits the two points share, 0 to 256.
     pub fn shared_bits(&self) -> usize {
         let whole = self.0.iter().take_while(|byte| **byte == 0).count();
@@ -135,6 +145,17 @@ mod tests {
         assert_eq!(id.if_at(&address), Some(id));
         assert_eq!(id.if_at(&"88.99.3.86:49738".parse().unwrap()), None);
         assert_eq!(Id::from([7; 32]).if_at(&address), None);
+    }
+
+    #[test]
+    fn a_quarter_is_two_bits_less() {
+        let mut bytes = [0; 32];
+        bytes[3] = 0b1011;
+        let zero = Id::from([0; 32]);
+        let quarter = zero.distance(&bytes.into()).quarter();
+        bytes[3] = 0b10;
+        bytes[4] = 0b1100_0000;
+        assert_eq!(quarter, zero.distance(&bytes.into()));
     }
 
     #[test]

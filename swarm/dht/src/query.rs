@@ -7,6 +7,7 @@
 //! | of the nodes known, the closest is visited first | fewer requests; there it is the one heard of last |
 //! | a closer node after one that is not closer is taken too | replies name nodes in no order |
 //! | of the closest nodes at most [`HOST_NODES_MAX`] are of one host of the internet | ids derive from address and port: one host can have thousands of them near any target |
+//! | where far more nodes crowd around the target than there should be, all nodes of the region count as closest | a hundred invented ones cannot hide what the others have |
 //! | at most [`VISITS_MAX`] nodes are visited | liars can name closer nodes forever |
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -15,7 +16,7 @@ use std::net::SocketAddrV4;
 use crate::address::is_local;
 use crate::id::{Distance, Id};
 use crate::message::ErrorCode;
-use crate::routing_table::K;
+use crate::routing_table::{HOST_NODES_MAX, K};
 use crate::rpc::Response;
 
 /// Nodes asked at a time, unless told otherwise.
@@ -25,8 +26,8 @@ pub const CONCURRENCY: usize = 10;
 /// at a time otherwise: likely they are the right ones.
 const CONCURRENCY_CAREFUL: usize = 3;
 
-/// Of the closest nodes, how many may be of one host, unless it is on a local network.
-pub const HOST_NODES_MAX: usize = 2;
+/// Where the region around a target is crowded, nodes of it that count as closest.
+pub const REGION_NODES_MAX: usize = 256;
 
 /// Nodes that one query visits.
 pub const VISITS_MAX: usize = 1000;
@@ -47,7 +48,11 @@ pub struct Query {
     only_given: bool,
     seen: HashMap<SocketAddrV4, Seen>,
     pending: BTreeMap<Distance, SocketAddrV4>,
-    /// By distance, at most [`K`].
+    /// Known, in the region, and too far unless that turns out to be crowded.
+    spare: BTreeMap<Distance, SocketAddrV4>,
+    /// How far the [`K`] closest nodes are from any target, going by how close others are to us.
+    region: Option<Distance>,
+    /// By distance, at most [`K`], or [`REGION_NODES_MAX`] in a crowded region.
     closest: Vec<Response>,
     in_flight: usize,
     slow: usize,
@@ -103,6 +108,8 @@ impl Query {
             only_given: false,
             seen: HashMap::new(),
             pending: BTreeMap::new(),
+            spare: BTreeMap::new(),
+            region: None,
             closest: Vec::new(),
             in_flight: 0,
             slow: 0,
@@ -121,6 +128,12 @@ impl Query {
             self.add(*node, None);
         }
         self.only_given = only;
+    }
+
+    /// Says how far the [`K`] nodes closest to a target usually are from it. If they are much closer, somebody may have
+    /// put them there.
+    pub fn expect_within(&mut self, region: Distance) {
+        self.region = Some(region);
     }
 
     /// More nodes from the routing table, or bootstrap nodes.
@@ -259,8 +272,19 @@ impl Query {
                 self.visits += 1;
                 return Some(node);
             }
+            self.spare(distance, node);
         }
         None
+    }
+
+    /// Keeps a node that is too far, for the case that the region turns out to be crowded.
+    fn spare(&mut self, distance: Distance, node: SocketAddrV4) {
+        let is_near = self.region.is_some_and(|region| distance <= region);
+        if is_near && self.spare.len() < PENDING_MAX {
+            self.spare.insert(distance, node);
+        } else {
+            self.seen.remove(&node);
+        }
     }
 
     /// Takes note of a node, named by another or known before.
@@ -286,7 +310,8 @@ impl Query {
         }
         let id = Id::of_node(&node);
         let distance = self.target.distance(&id);
-        if id == self.own || !self.is_wanted(&node, distance) {
+        let is_near = self.region.is_some_and(|region| distance <= region);
+        if id == self.own || !(is_near || self.is_wanted(&node, distance)) {
             return;
         }
         let named_by = named_by.into_iter().collect();
@@ -313,7 +338,17 @@ impl Query {
         let (count, same) = closer.fold((0, 0), |(count, same), kept| {
             (count + 1, same + usize::from(of_host(&kept)))
         });
-        count < K && (same < HOST_NODES_MAX || is_local(*node.ip()))
+        let is_near = self.is_crowded() && self.region.is_some_and(|region| distance <= region);
+        let max = if is_near { REGION_NODES_MAX } else { K };
+        count < max && (same < HOST_NODES_MAX || is_local(*node.ip()))
+    }
+
+    /// Whether the closest nodes are much closer than they should be.
+    fn is_crowded(&self) -> bool {
+        let last = self.closest.get(K - 1);
+        let region = self.region.map(|region| region.quarter());
+        last.zip(region)
+            .is_some_and(|(last, near)| self.distance(last) < near)
     }
 
     fn keep(&mut self, response: &Response) {
@@ -328,7 +363,19 @@ impl Query {
         if !is_local(*response.from.ip()) {
             self.keep_few_of_host(&response.from);
         }
-        self.closest.truncate(K);
+        if self.is_crowded() {
+            self.pending.append(&mut self.spare);
+            let region = self.region;
+            let target = self.target;
+            let is_near = |kept: &Response| {
+                kept.id
+                    .is_some_and(|id| Some(target.distance(&id)) <= region)
+            };
+            let near = self.closest.partition_point(is_near);
+            self.closest.truncate(near.clamp(K, REGION_NODES_MAX));
+        } else {
+            self.closest.truncate(K);
+        }
     }
 
     fn keep_few_of_host(&mut self, node: &SocketAddrV4) {

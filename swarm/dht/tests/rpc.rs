@@ -24,8 +24,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A network of a bootstrapper and nodes that stay, none behind a NAT.
-fn network(seed: u64, nodes: usize) -> (Net, SocketAddrV4) {
-    let mut net = Net::new(seed);
+fn network(seed: u64, nodes: usize) -> (Net<Rpc>, SocketAddrV4) {
+    let mut net: Net<Rpc> = Net::new(seed);
     let first = SocketAddrV4::new(net.next_ip(), net::SERVER_PORT);
     net.add(Config::bootstrapper(first), false);
     for _ in 0..nodes {
@@ -50,7 +50,7 @@ fn staying(bootstrap: SocketAddrV4) -> Config {
 }
 
 /// Runs a query of one host to its end.
-fn query(net: &mut Net, host: usize, plan: Plan) -> Result<Outcome, RequestError> {
+fn query(net: &mut Net<Rpc>, host: usize, plan: Plan) -> Result<Outcome, RequestError> {
     let id = net.with(host, |rpc, now| rpc.query(now, plan)).unwrap();
     let mut ended = None;
     net.run_for(MINUTE, |net, at, event| match event {
@@ -63,7 +63,7 @@ fn query(net: &mut Net, host: usize, plan: Plan) -> Result<Outcome, RequestError
     ended.expect("the query ended")
 }
 
-fn request(net: &mut Net, host: usize, outgoing: Outgoing) -> Result<Response, RequestError> {
+fn request(net: &mut Net<Rpc>, host: usize, outgoing: Outgoing) -> Result<Response, RequestError> {
     let id = net
         .with(host, |rpc, now| rpc.request(now, outgoing))
         .unwrap();
@@ -75,9 +75,9 @@ fn request(net: &mut Net, host: usize, outgoing: Outgoing) -> Result<Response, R
     ended.expect("the request ended")
 }
 
-fn ids(net: &Net) -> Vec<Id> {
+fn ids(net: &Net<Rpc>) -> Vec<Id> {
     let hosts = net.hosts.values();
-    hosts.filter_map(|host| host.rpc.id()).collect()
+    hosts.filter_map(|host| host.machine.id()).collect()
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_network_grows_from_one_node_and_finds_what_is_closest() {
     for host in [0, 7, 40] {
         let target = Id::from(net.random.bytes());
         let outcome = query(&mut net, host, Plan::new(target, Command::FIND_NODE)).unwrap();
-        let own = net.hosts[&host].rpc.id().unwrap();
+        let own = net.hosts[&host].machine.id().unwrap();
         let mut all: Vec<_> = ids(&net).into_iter().filter(|id| *id != own).collect();
         all.sort_by_key(|id| id.distance(&target));
         all.truncate(K);
@@ -134,18 +134,18 @@ fn a_network_grows_from_one_node_and_finds_what_is_closest() {
 /// The first node of a network has nobody who tells it its address; it learns it from the second, and stays too.
 #[test]
 fn a_first_node_without_its_address_stays_once_others_come() {
-    let mut net = Net::new(2);
+    let mut net: Net<Rpc> = Net::new(2);
     let first = SocketAddrV4::new(net.next_ip(), net::SERVER_PORT);
     let mut alone = staying(first);
     alone.bootstrap.clear();
     net.add(alone, false);
     net.run_for(SECOND, |_, _, _| {});
-    assert!(net.hosts[&0].rpc.is_bootstrapped());
-    assert_eq!(net.hosts[&0].rpc.id(), None);
+    assert!(net.hosts[&0].machine.is_bootstrapped());
+    assert_eq!(net.hosts[&0].machine.id(), None);
     net.add(staying(first), false);
     net.run_for(MINUTE * 2, |_, _, _| {});
-    assert_eq!(net.hosts[&0].rpc.id(), Some(Id::of_node(&first)));
-    assert!(net.hosts[&1].rpc.id().is_some());
+    assert_eq!(net.hosts[&0].machine.id(), Some(Id::of_node(&first)));
+    assert!(net.hosts[&1].machine.id().is_some());
 }
 
 /// A node told nothing stays after 20 minutes if others reach it, and never from behind a NAT.
@@ -155,8 +155,8 @@ fn an_open_node_stays_in_time_and_one_behind_a_nat_does_not() {
     let open = net.add(config(first), false);
     let closed = net.add(config(first), true);
     net.run_for(SECOND * 10, |_, _, _| {});
-    let rpc = |net: &Net, at: usize| {
-        let rpc = &net.hosts[&at].rpc;
+    let rpc = |net: &Net<Rpc>, at: usize| {
+        let rpc = &net.hosts[&at].machine;
         (rpc.is_firewalled(), rpc.is_ephemeral())
     };
     assert_eq!(
@@ -166,13 +166,13 @@ fn an_open_node_stays_in_time_and_one_behind_a_nat_does_not() {
     );
     assert_eq!(rpc(&net, closed), (true, true));
     let address = net.address(open);
-    assert_eq!(net.hosts[&open].rpc.remote_address(), Some(address));
-    assert_eq!(net.hosts[&closed].rpc.remote_address(), None);
+    assert_eq!(net.hosts[&open].machine.remote_address(), Some(address));
+    assert_eq!(net.hosts[&closed].machine.remote_address(), None);
     net.run_for(MINUTE * 19, |_, _, _| {});
     assert_eq!(rpc(&net, open), (false, true));
     net.run_for(MINUTE * 2, |_, _, _| {});
     assert_eq!(rpc(&net, open), (false, false));
-    assert_eq!(net.hosts[&open].rpc.id(), Some(Id::of_node(&address)));
+    assert_eq!(net.hosts[&open].machine.id(), Some(Id::of_node(&address)));
     net.run_for(MINUTE * 90, |_, _, _| {});
     assert_eq!(rpc(&net, closed), (true, true));
 }
@@ -187,9 +187,9 @@ fn the_dead_are_forgotten() {
     net.run_for(MINUTE * 30, |_, _, _| {});
     let alive = ids(&net);
     for host in net.hosts.values() {
-        let known = host.rpc.table().latest();
+        let known = host.machine.table().latest();
         assert!(known.into_iter().all(|node| alive.contains(&node.id())));
-        assert_eq!(host.rpc.network(), Network::Online);
+        assert_eq!(host.machine.network(), Network::Online);
     }
     let target = Id::from([9; 32]);
     let outcome = query(&mut net, 0, Plan::new(target, Command::FIND_NODE)).unwrap();
@@ -204,14 +204,14 @@ fn losses_are_made_good() {
     let target = Id::from([5; 32]);
     let outcome = query(&mut net, 3, Plan::new(target, Command::FIND_NODE)).unwrap();
     assert_eq!(outcome.closest.len(), K);
-    assert!(net.hosts[&3].rpc.stats().retries > 0);
+    assert!(net.hosts[&3].machine.stats().retries > 0);
 }
 
 /// A node that sleeps hears nothing and ends what is under way; awake it knows what it knew.
 #[test]
 fn a_suspended_node_is_silent_and_keeps_its_table() {
     let (mut net, first) = network(6, 10);
-    let known = net.hosts[&5].rpc.table().len();
+    let known = net.hosts[&5].machine.table().len();
     let plan = Plan::new(Id::from([1; 32]), Command::FIND_NODE);
     let query_id = net.with(5, |rpc, now| rpc.query(now, plan)).unwrap();
     net.with(5, |rpc, now| rpc.suspend(now));
@@ -221,8 +221,8 @@ fn a_suspended_node_is_silent_and_keeps_its_table() {
         _ => {}
     });
     assert_eq!(ended, Some(Err(RequestError::Suspended)));
-    assert_eq!(net.hosts[&5].rpc.in_flight(), 0);
-    assert_eq!(net.hosts[&5].rpc.poll_timeout(), None);
+    assert_eq!(net.hosts[&5].machine.in_flight(), 0);
+    assert_eq!(net.hosts[&5].machine.poll_timeout(), None);
     let ping = net.with(5, |rpc, now| rpc.request(now, Outgoing::ping(first)));
     assert_eq!(ping, Err(RequestError::Suspended));
     let address = net.address(5);
@@ -230,7 +230,7 @@ fn a_suspended_node_is_silent_and_keeps_its_table() {
     assert_eq!(refused, Err(RequestError::TimedOut));
 
     net.with(5, |rpc, now| rpc.resume(now, net::SERVER_PORT));
-    assert_eq!(net.hosts[&5].rpc.table().len(), known);
+    assert_eq!(net.hosts[&5].machine.table().len(), known);
     net.run_for(MINUTE, |_, _, _| {});
     assert!(request(&mut net, 0, Outgoing::ping(address)).is_ok());
 }

@@ -4,13 +4,15 @@
 //!
 //! A row that is full keeps the nodes it has: a newcomer gets a place only when the node that was silent longest
 //! does not answer. So a table cannot be flushed by inventing nodes. Ids derive from addresses
-//! ([`Id::of_node`]), and a table never holds more than [`NODES_MAX`] of them.
+//! ([`Id::of_node`]), and a table never holds more than [`NODES_MAX`] of them. Unlike JavaScript's, a row has few nodes
+//! of one host.
 //!
 //! Time is a count of ticks of 5 seconds.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 
+use crate::address::is_local;
 use crate::id::Id;
 
 mod rows;
@@ -18,6 +20,10 @@ use rows::Rows;
 
 /// Nodes a row holds, and closest nodes a reply names.
 pub const K: usize = 20;
+
+/// Nodes of one host that a row holds, unless the host is on a local network: ids derive from address and port, so one
+/// host can have thousands of them in any row.
+pub const HOST_NODES_MAX: usize = 2;
 
 /// The most nodes a table holds.
 pub const NODES_MAX: usize = Id::LEN * 8 * K;
@@ -258,7 +264,7 @@ impl RoutingTable {
     }
 
     fn insert(&mut self, id: Id, address: SocketAddrV4, tick: u64, serial: u64) -> Heard {
-        if id == self.own() {
+        if id == self.own() || self.has_enough_of(&id, &address) {
             return Heard::Refused;
         }
         let node = Node {
@@ -276,6 +282,13 @@ impl RoutingTable {
             return Heard::Added;
         }
         self.reping(&id, address, tick)
+    }
+
+    /// Whether the row of `id` has all the nodes of that host that it may have.
+    fn has_enough_of(&self, id: &Id, address: &SocketAddrV4) -> bool {
+        let row = self.rows.row(id).iter();
+        let same = row.filter(|node| node.address.ip() == address.ip());
+        !is_local(*address.ip()) && same.count() >= HOST_NODES_MAX
     }
 
     /// Checks the node that was silent longest in the row of `id`, unless all were pinged recently and are old

@@ -52,6 +52,25 @@ fn a_newcomer_takes_the_place_of_a_silent_node() {
     assert_eq!(table.len(), K);
 }
 
+/// A host of the internet has two places in a row, however many ports it has; one of a local network has them all.
+#[test]
+fn a_host_has_few_places_in_a_row() {
+    for (ip, places) in [
+        (Ipv4Addr::new(6, 0, 0, 1), HOST_NODES_MAX),
+        (Ipv4Addr::new(10, 0, 0, 1), K),
+    ] {
+        let mut table = RoutingTable::new(OWN.into());
+        let all = (1..u16::MAX).map(|port| SocketAddrV4::new(ip, port));
+        for node in all
+            .filter(|node| Id::of_node(node).as_bytes()[0] >= 0x80)
+            .take(100)
+        {
+            let _ = table.heard(node, 0);
+        }
+        assert_eq!(table.len(), places);
+    }
+}
+
 #[test]
 fn a_node_that_answers_keeps_its_place() {
     let (mut table, nodes, newcomer) = full_row();

@@ -8,10 +8,11 @@ use ferrocore_primitives::time::Time;
 use super::types::Purpose;
 use super::{Event, Outcome, Outgoing, Plan, QueryId, RequestError, Response, Rpc};
 use crate::address::put_ipv4;
-use crate::id::Id;
+use crate::id::{Distance, Id};
 use crate::limits::QUERIES_MAX;
 use crate::message::{Command, ErrorCode};
 use crate::query::{Hint, Query, Step};
+use crate::routing_table::K;
 
 /// With fewer requests under way a search of our own is as fast as others.
 const IN_FLIGHT_IDLE: usize = 3;
@@ -123,6 +124,10 @@ impl Rpc {
         let concurrency = plan.concurrency.unwrap_or(self.config.concurrency);
         let mut query = Query::new(plan.target, self.table.own(), concurrency);
         query.start_from(&plan.nodes, plan.only_nodes);
+        let region = self.region().filter(|_| owner == Owner::Application);
+        region
+            .into_iter()
+            .for_each(|region| query.expect_within(region));
         self.stats.queries += 1;
         self.next_query += 1;
         let id = QueryId(self.next_query);
@@ -131,6 +136,18 @@ impl Rpc {
         self.fill(id);
         self.advance(now, id);
         Ok(id)
+    }
+
+    /// How far the closest nodes are from a target, judged by those that are closest to ourselves.
+    fn region(&self) -> Option<Distance> {
+        if !self.bootstrap.is_done() || self.table.len() < 2 * K {
+            return None;
+        }
+        let own = self.table.own();
+        let known = self.table.latest();
+        let mut distances: Vec<_> = known.map(|node| own.distance(&node.id())).collect();
+        let (_, region, _) = distances.select_nth_unstable(K - 1);
+        Some(*region)
     }
 
     fn search_answered(&mut self, now: Time, id: QueryId, search: &mut Search, response: Response) {

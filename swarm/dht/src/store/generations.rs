@@ -171,7 +171,11 @@ mod tests {
         }
         for key in 0..1000 {
             map.insert(at(0), key, vec![0; 60]);
-            assert!(map.len() <= 4, "two of 60 bytes fill a generation");
+            let is_turned = key > 4;
+            assert!(
+                !is_turned || map.len() <= 3,
+                "two of 60 bytes fill a generation"
+            );
         }
         let last = 999;
         assert!(map.get(at(0), &last).is_some());

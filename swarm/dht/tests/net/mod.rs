@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
+use ferrocore_dht::node::Node;
 use ferrocore_dht::random::Random;
-use ferrocore_dht::rpc::{Config, Event, Rpc, Socket};
+use ferrocore_dht::rpc::{Config, Event, Rpc, Socket, Transmit};
 use ferrocore_primitives::time::Time;
 
 pub(crate) const SERVER_PORT: u16 = 49737;
@@ -17,9 +18,56 @@ const CLIENT_PORT: u16 = 50000;
 /// How long a NAT lets answers in.
 const HOLE_AGE: Duration = Duration::from_secs(30);
 
+/// What runs on a host.
+pub(crate) trait Machine {
+    fn new(now: Time, config: Config, seed: [u8; 32]) -> Self;
+    fn rpc(&self) -> &Rpc;
+    fn rpc_mut(&mut self) -> &mut Rpc;
+    fn poll_event(&mut self, now: Time) -> Option<Event>;
+}
+
+impl Machine for Rpc {
+    fn new(now: Time, config: Config, seed: [u8; 32]) -> Self {
+        Self::new(now, config, seed)
+    }
+
+    fn rpc(&self) -> &Rpc {
+        self
+    }
+
+    fn rpc_mut(&mut self) -> &mut Rpc {
+        self
+    }
+
+    fn poll_event(&mut self, _: Time) -> Option<Event> {
+        self.poll_event()
+    }
+}
+
+impl Machine for Node {
+    fn new(now: Time, config: Config, seed: [u8; 32]) -> Self {
+        Self::new(now, 0, config, seed)
+    }
+
+    fn rpc(&self) -> &Rpc {
+        self.rpc()
+    }
+
+    fn rpc_mut(&mut self) -> &mut Rpc {
+        self.rpc_mut()
+    }
+
+    fn poll_event(&mut self, now: Time) -> Option<Event> {
+        self.poll_event(now)
+    }
+}
+
+/// What a liar makes of a datagram before it leaves; false if it does not.
+pub(crate) type Lie = fn(&mut Random, &mut Transmit) -> bool;
+
 /// A host of the network: a node, and what stands in front of it.
-pub(crate) struct Host {
-    pub(crate) rpc: Rpc,
+pub(crate) struct Host<M> {
+    pub(crate) machine: M,
     pub(crate) ip: Ipv4Addr,
     pub(crate) port: u16,
     pub(crate) is_nat: bool,
@@ -40,10 +88,11 @@ struct Due {
 }
 
 /// The network.
-pub(crate) struct Net {
+pub(crate) struct Net<M> {
     pub(crate) now: Time,
     pub(crate) random: Random,
-    pub(crate) hosts: BTreeMap<usize, Host>,
+    pub(crate) hosts: BTreeMap<usize, Host<M>>,
+    pub(crate) liars: BTreeMap<usize, Lie>,
     pub(crate) datagrams: u64,
     /// One datagram in so many is lost.
     pub(crate) loss: Option<usize>,
@@ -53,7 +102,7 @@ pub(crate) struct Net {
     next_host: usize,
 }
 
-impl Net {
+impl<M: Machine> Net<M> {
     pub(crate) fn new(seed: u64) -> Self {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -61,6 +110,7 @@ impl Net {
             now: Time::ZERO + Duration::from_secs(1),
             random: Random::new(bytes),
             hosts: BTreeMap::new(),
+            liars: BTreeMap::new(),
             datagrams: 0,
             loss: None,
             by_address: HashMap::new(),
@@ -96,7 +146,7 @@ impl Net {
             self.by_address.insert(address, (index, socket));
         }
         let host = Host {
-            rpc: Rpc::new(self.now, config, self.random.bytes()),
+            machine: M::new(self.now, config, self.random.bytes()),
             ip,
             port,
             is_nat,
@@ -104,14 +154,17 @@ impl Net {
             wakes_at: None,
         };
         self.hosts.insert(index, host);
-        self.with(index, |rpc, now| rpc.start(now, port));
+        self.with(index, |machine, now| machine.rpc_mut().start(now, port));
         index
     }
 
     pub(crate) fn remove(&mut self, index: usize) {
+        self.liars.remove(&index);
         if let Some(host) = self.hosts.remove(&index) {
-            self.by_address.retain(|_, (of, _)| *of != index);
-            drop(host);
+            let client = host.port.wrapping_add(CLIENT_PORT - SERVER_PORT);
+            for port in [host.port, client] {
+                self.by_address.remove(&SocketAddrV4::new(host.ip, port));
+            }
         }
     }
 
@@ -121,9 +174,9 @@ impl Net {
     }
 
     /// Calls a node, and sends what it has to send.
-    pub(crate) fn with<T>(&mut self, index: usize, f: impl FnOnce(&mut Rpc, Time) -> T) -> T {
+    pub(crate) fn with<T>(&mut self, index: usize, f: impl FnOnce(&mut M, Time) -> T) -> T {
         let host = self.hosts.get_mut(&index).unwrap();
-        let result = f(&mut host.rpc, self.now);
+        let result = f(&mut host.machine, self.now);
         self.flush(index);
         result
     }
@@ -137,6 +190,19 @@ impl Net {
         for index in self.hosts.keys().copied().collect::<Vec<_>>() {
             self.take_events(index, &mut on_event);
         }
+        let mut events = Vec::new();
+        while let Some(index) = self.run_one(end, &mut events) {
+            for event in events.drain(..) {
+                on_event(self, index, event);
+                if self.hosts.contains_key(&index) {
+                    self.flush(index);
+                }
+            }
+        }
+    }
+
+    /// Lets the next thing happen, if it does before `end`, and returns at which host. Its events are appended.
+    pub(crate) fn run_one(&mut self, end: Time, events: &mut Vec<Event>) -> Option<usize> {
         while self.queue.peek().is_some_and(|Reverse(due)| due.at <= end) {
             let Reverse(due) = self.queue.pop().unwrap();
             self.now = due.at;
@@ -145,11 +211,14 @@ impl Net {
                 What::Wake(index) => self.wake(index),
             };
             if let Some(index) = index {
+                let (host, now) = (self.hosts.get_mut(&index).unwrap(), self.now);
+                events.extend(std::iter::from_fn(|| host.machine.poll_event(now)));
                 self.flush(index);
-                self.take_events(index, &mut on_event);
+                return Some(index);
             }
         }
         self.now = end;
+        None
     }
 
     pub(crate) fn run_for(
@@ -169,7 +238,7 @@ impl Net {
         while let Some(event) = self
             .hosts
             .get_mut(&index)
-            .and_then(|host| host.rpc.poll_event())
+            .and_then(|host| host.machine.poll_event(self.now))
         {
             on_event(self, index, event);
             if self.hosts.contains_key(&index) {
@@ -186,7 +255,11 @@ impl Net {
         if host.is_nat && !is_open {
             return None;
         }
-        assert!(host.rpc.handle_datagram(self.now, socket, from, bytes));
+        assert!(
+            host.machine
+                .rpc_mut()
+                .handle_datagram(self.now, socket, from, bytes)
+        );
         Some(index)
     }
 
@@ -196,7 +269,7 @@ impl Net {
             return None;
         }
         host.wakes_at = None;
-        host.rpc.handle_timeout(self.now);
+        host.machine.rpc_mut().handle_timeout(self.now);
         Some(index)
     }
 
@@ -206,7 +279,7 @@ impl Net {
         let (ip, server) = (host.ip, host.port);
         let client = server.wrapping_add(CLIENT_PORT - SERVER_PORT);
         let mut out = Vec::new();
-        while let Some(transmit) = host.rpc.poll_transmit() {
+        while let Some(transmit) = host.machine.rpc_mut().poll_transmit() {
             let port = if transmit.socket == Socket::Server {
                 server
             } else {
@@ -221,7 +294,7 @@ impl Net {
             host.holes
                 .retain(|_, at| now.saturating_since(*at) < HOLE_AGE);
         }
-        let wakes_at = host.rpc.poll_timeout().map(|at| at.max(now));
+        let wakes_at = host.machine.rpc().poll_timeout().map(|at| at.max(now));
         let is_new = host
             .wakes_at
             .is_none_or(|old| wakes_at.is_some_and(|new| new < old));
@@ -229,7 +302,11 @@ impl Net {
             host.wakes_at = Some(at);
             self.post(at.saturating_since(now), What::Wake(index));
         }
-        for (from, transmit) in out {
+        let lie = self.liars.get(&index).copied();
+        for (from, mut transmit) in out {
+            if lie.is_some_and(|lie| !lie(&mut self.random, &mut transmit)) {
+                continue;
+            }
             self.datagrams += 1;
             if self.loss.is_some_and(|loss| self.random.below(loss) == 0) {
                 continue;
