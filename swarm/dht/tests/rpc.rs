@@ -235,6 +235,24 @@ fn a_suspended_node_is_silent_and_keeps_its_table() {
     assert!(request(&mut net, 0, Outgoing::ping(address)).is_ok());
 }
 
+/// Whatever the tick it happens at: the ticks of a node that woke up are those of one that pings in two more.
+#[test]
+fn a_node_may_sleep_at_any_tick() {
+    let mut stranger = Stranger::new();
+    for ticks in 0..20 {
+        stranger.rpc.suspend(stranger.now);
+        stranger.rpc.resume(stranger.now, 49737);
+        for _ in 0..ticks {
+            stranger.now += SECOND * 5;
+            stranger.rpc.handle_timeout(stranger.now);
+        }
+    }
+    assert_eq!(
+        stranger.rpc.id(),
+        Some(Id::of_node(&"5.0.0.1:49737".parse().unwrap()))
+    );
+}
+
 /// The three verbs by which handshakes travel: sent on with their number, answered to somebody else, refused.
 #[test]
 fn a_request_is_relayed_and_its_answer_reaches_the_first_sender() {

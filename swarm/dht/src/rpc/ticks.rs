@@ -73,8 +73,7 @@ impl Clock {
 
     /// The table is pinged in two ticks and refreshed in one.
     fn slept(&mut self) {
-        self.tick += SLEEP_TICKS;
-        self.tick += 8 - (self.tick & 7) - 2;
+        self.tick = (self.tick + SLEEP_TICKS) & !7 | 6;
         self.stable = MORE_STABLE_TICKS;
         self.refresh = 1;
     }
