@@ -172,7 +172,7 @@ impl Simulation {
                 self.topics[at].host = Some(self.honest());
                 self.topics[at].is_announced = false;
             }
-            if is_new || (at + minute) % ANNOUNCE_MINUTES == 0 {
+            if is_new || (at + minute).is_multiple_of(ANNOUNCE_MINUTES) {
                 let (host, topic) = (self.topics[at].host.unwrap(), self.topics[at].id);
                 self.query(host, topic, Job::Announce(at));
             }
