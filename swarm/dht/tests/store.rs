@@ -48,6 +48,7 @@ fn request(command: Command, target: Id, value: Option<Vec<u8>>) -> Incoming {
     Incoming {
         tid: 1,
         from: relay(),
+        to: "5.0.0.1:49737".parse().unwrap(),
         socket: Socket::Server,
         id: None,
         token: Some(token()),
