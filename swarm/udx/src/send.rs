@@ -73,6 +73,8 @@ pub(crate) struct Sender {
     packets: VecDeque<Sent>,
     queue: BytesMut,
     end: End,
+    /// END waits until everything before it is acked.
+    ends_alone: bool,
     lost: VecDeque<u64>,
     /// Every transmission in the order of time; those superseded are skipped when they come up.
     order: VecDeque<(u64, u32)>,
@@ -91,6 +93,7 @@ impl Sender {
             packets: VecDeque::new(),
             queue: BytesMut::new(),
             end: End::Open,
+            ends_alone: false,
             lost: VecDeque::new(),
             order: VecDeque::new(),
             in_flight: 0,
@@ -116,6 +119,12 @@ impl Sender {
         }
     }
 
+    /// The peer has ended, and libudx forgets a stream once both ENDs are here: if its last ack is lost, whatever
+    /// went with our END looks as if it had not arrived. So END goes alone, after everything else is acked.
+    pub(crate) fn end_alone(&mut self) {
+        self.ends_alone = true;
+    }
+
     /// Makes the next new packet of at most `payload_max` bytes; send it with [`Sender::transmit`].
     pub(crate) fn packetise(&mut self, payload_max: usize, padding: u8, path: u32) -> u64 {
         let payload = self
@@ -128,7 +137,8 @@ impl Sender {
             Kinds::DATA
         };
         let seq = self.next();
-        if self.end == End::Queued && self.queue.is_empty() {
+        let may_end = payload.is_empty() || !self.ends_alone;
+        if self.end == End::Queued && self.queue.is_empty() && may_end {
             kinds = kinds | Kinds::END;
             self.end = End::Sent(seq);
         }
@@ -269,7 +279,8 @@ impl Sender {
 
     /// Size of the next new packet without padding, if there is anything to send.
     pub(crate) fn next_new_size(&self, payload_max: usize) -> Option<usize> {
-        let is_wanted = !self.queue.is_empty() || self.end == End::Queued;
+        let may_end = !self.ends_alone || self.packets.is_empty();
+        let is_wanted = !self.queue.is_empty() || (self.end == End::Queued && may_end);
         is_wanted.then(|| HEADER_LEN + payload_max.min(self.queue.len()))
     }
 
@@ -311,6 +322,11 @@ impl Sender {
     pub(crate) fn bare_end_transmits(&self) -> Option<u32> {
         let only = self.packets.front().filter(|_| self.packets.len() == 1)?;
         (only.kinds == Kinds::END).then_some(only.transmits)
+    }
+
+    /// True if END and at most a few packets before it are all that is unacked.
+    pub(crate) fn is_ending(&self) -> bool {
+        matches!(self.end, End::Sent(_)) && self.packets.len() <= ENDING_PACKETS_MAX
     }
 
     /// Bytes sent, neither acked nor lost.
@@ -424,6 +440,9 @@ impl Sent {
         }
     }
 }
+
+/// So few that repeating them at a steady pace congests nothing.
+const ENDING_PACKETS_MAX: usize = 4;
 
 /// Lengths in memory fit 64 bits on every platform.
 fn length(len: usize) -> u64 {

@@ -536,3 +536,42 @@ fn a_stream_let_go_after_both_ends_still_answers_what_is_repeated() {
         "everything, END included"
     );
 }
+
+#[test]
+fn the_last_to_end_does_so_in_a_packet_of_its_own_after_all_else_is_acked() {
+    // libudx forgets the stream at that packet, and its last ack may be lost: no data must hang on it.
+    let mut pair = calm();
+    pair.peers[0].finishes = false;
+    assert!(pair.run(Duration::from_secs(1), |pair| {
+        pair.peers[0].stream.has_ended()
+    }));
+    let now = pair.now;
+    let stream = &mut pair.peers[0].stream;
+    stream.write(&pattern(1, 2_000)).unwrap();
+    stream.finish().unwrap();
+    let mut out = Vec::new();
+    let transmit = stream.poll_transmit(now, 16, &mut out).unwrap();
+    let segment = transmit.segment_size.unwrap();
+    let kinds = |out: &[u8]| Header::parse(out).unwrap().kinds;
+    assert!(
+        out.chunks(segment)
+            .all(|packet| kinds(packet) == Kinds::DATA)
+    );
+    let packets = out.len().div_ceil(segment) as u32;
+    out.clear();
+    assert!(
+        stream.poll_transmit(now, 16, &mut out).is_none(),
+        "END waits"
+    );
+    let ack = Header {
+        kinds: Kinds::ACK,
+        data_offset: 0,
+        stream_id: common::IDS[0],
+        window: 10_000,
+        seq: 1,
+        ack: packets,
+    };
+    stream.handle_packet(now, &Packet::parse(&ack.to_bytes()).unwrap());
+    assert!(stream.poll_transmit(now, 16, &mut out).is_some());
+    assert_eq!(kinds(&out), Kinds::END);
+}

@@ -86,6 +86,9 @@ impl Stream {
                 Received::Duplicate => self.counters.duplicates += 1,
                 Received::Refused => self.counters.refused += 1,
             }
+            if self.receiver.is_complete() {
+                self.sender.end_alone();
+            }
         }
         if kinds.has(Kinds::MESSAGE) {
             if self.messages_in.len() < MESSAGES_MAX && self.is_taking_messages() {

@@ -249,10 +249,10 @@ impl Stream {
         self.timers.window_probe = Some(now + self.backed_off_rto());
     }
 
-    /// A bare END at the end of everything is repeated at a steady pace: there is nothing to congest, and somebody
-    /// waits for it.
+    /// The last packets of everything are repeated at a steady pace: there is nothing to congest, somebody waits for
+    /// them, and the peer does not linger long.
     fn backed_off_rto(&self) -> Duration {
-        if self.end_transmits().is_some() {
+        if self.receiver.is_complete() && self.sender.is_ending() {
             return self.rtt.rto();
         }
         let doubled = self.rtt.rto() * (1 << self.timers.backoff.min(BACKOFF_MAX));
