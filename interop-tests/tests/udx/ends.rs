@@ -84,13 +84,19 @@ pub(crate) async fn write_all(
     seed: u32,
     len: usize,
 ) -> String {
+    let hash = write(&mut writer, seed, len).await;
+    writer.shutdown().await.unwrap();
+    hash
+}
+
+/// Writes `len` bytes of the pattern, returns the hash.
+async fn write(writer: &mut (impl AsyncWrite + Unpin), seed: u32, len: usize) -> String {
     let mut hash = State::new();
     for offset in (0..len).step_by(1 << 16) {
         let data = pattern(seed, offset, (len - offset).min(1 << 16));
         hash.update(&data);
         writer.write_all(&data).await.unwrap();
     }
-    writer.shutdown().await.unwrap();
     hash.finalize().to_hex().to_string()
 }
 
@@ -132,6 +138,25 @@ pub(crate) async fn exchange(node: &mut Node, stream: UdxStream, theirs: u32, le
         json!({ "bytes": len, "hash": within(ours).await.unwrap() }),
         "to Node"
     );
+}
+
+/// [`exchange`] where acks get lost: we end after Node has, for Node forgets the stream once both have, and does not
+/// say again that our last data has arrived.
+pub(crate) async fn exchange_in_turn(node: &mut Node, stream: UdxStream, theirs: u32, len: usize) {
+    let reading = node.peer.begin("read", json!({ "stream": theirs }));
+    let write_theirs = json!({ "stream": theirs, "bytes": len, "seed": 2 });
+    let writing = node.peer.begin("write", write_theirs);
+    let (reader, mut writer) = tokio::io::split(stream);
+    let ours = tokio::spawn(async move { (write(&mut writer, 1, len).await, writer) });
+    let heard = tokio::spawn(read_all(reader));
+    let sent = node.peer.finish(writing);
+    node.peer.call("end", json!({ "stream": theirs }));
+    let (count, hash) = within(heard).await.unwrap();
+    assert_eq!((count, json!(hash)), (len as u64, sent["hash"].clone()));
+    let (hash, mut writer) = within(ours).await.unwrap();
+    within(writer.shutdown()).await.unwrap();
+    let read = node.peer.finish(reading);
+    assert_eq!(read, json!({ "bytes": len, "hash": hash }));
 }
 
 /// [`exchange`] between two streams of ours.

@@ -10,7 +10,8 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
 use crate::ends::{
-    Node, OURS, THEIRS, bind_ours, connected, exchange, exchange_ours, pattern, read_all, within,
+    Node, OURS, THEIRS, bind_ours, connected, exchange_in_turn, exchange_ours, pattern, read_all,
+    within,
 };
 
 /// Random links in every test run; `FERROCORE_UDX_LINKS` makes more.
@@ -42,7 +43,7 @@ async fn a_damaged_link_damages_no_stream() {
         } else {
             link.set_peer(1, node.address);
             node.connect(theirs, ours, Some(link.port(1)));
-            exchange(&mut node, stream, theirs, len).await;
+            exchange_in_turn(&mut node, stream, theirs, len).await;
         }
         lost += link.lost();
         passed += link.passed();
