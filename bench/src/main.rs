@@ -9,9 +9,11 @@
 
 mod contender;
 mod counted;
+mod netns;
 mod seed;
 mod suites;
 mod table;
+mod udx_worker;
 mod uniform;
 mod worker;
 
@@ -21,7 +23,7 @@ use std::time::Instant;
 use clap::{Parser, Subcommand};
 use serde_json::json;
 
-use self::suites::{Run, drive, log, replicate, scale};
+use self::suites::{Run, drive, log, replicate, scale, udx};
 use self::table::Table;
 
 /// ferrocore beside the JavaScript stack, on this machine.
@@ -56,17 +58,24 @@ enum What {
     Replicate,
     /// A drive: one large file over TCP, the import of many small files.
     Drive,
+    /// UDX: streams over UDP on loopback, on damaged links, between network namespaces; memory.
+    Udx,
     /// All of them.
     All,
     /// Does what stdin says: how this program starts itself as a contender.
     #[command(hide = true)]
     Work,
+    /// The same for UDX.
+    #[command(hide = true)]
+    WorkUdx,
 }
 
 fn main() {
     let arguments = Arguments::parse();
-    if arguments.what == What::Work {
-        return worker::serve();
+    match arguments.what {
+        What::Work => return worker::serve(),
+        What::WorkUdx => return udx_worker::serve(),
+        _ => {}
     }
     let start = Instant::now();
     let tables = measure(&arguments);
@@ -110,6 +119,9 @@ fn measure(arguments: &Arguments) -> Vec<Table> {
     }
     if wants(What::Drive) {
         tables.push(drive::measure(&run));
+    }
+    if wants(What::Udx) {
+        tables.push(udx::measure(&run));
     }
     tables
 }

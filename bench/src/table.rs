@@ -99,7 +99,7 @@ impl Table {
                 let _ = write!(out, "{} | ", self.cell(row, column));
             }
             let factor = self.factor(row).map(|factor| format!("{factor:.1}x"));
-            let aim = row.aim.map(|aim| format!("{aim:.0}x"));
+            let aim = row.aim.map(|aim| format!("{aim}x"));
             let _ = writeln!(
                 out,
                 "{} | {} |",
@@ -171,6 +171,7 @@ impl Unit {
             Self::Seconds if value >= 1e-3 => format!("{:.2} ms", value * 1e3),
             Self::Seconds => format!("{:.2} µs", value * 1e6),
             Self::Bytes => format!("{:.1} MB", value / 1e6),
+            Self::BytesPerSecond if value < 1e7 => format!("{:.2} MB/s", value / 1e6),
             Self::BytesPerSecond => format!("{:.0} MB/s", value / 1e6),
             Self::Each => format!("{value:.3}"),
         }

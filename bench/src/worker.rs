@@ -97,7 +97,7 @@ pub(crate) fn serve() {
     }
 }
 
-fn tell(message: &Value) {
+pub(crate) fn tell(message: &Value) {
     // Whoever started this may be gone; stdin says so next.
     let _ = writeln!(io::stdout().lock(), "{message}");
 }
@@ -304,11 +304,12 @@ fn hold(job: &Job, held: &mut Held) -> Answer {
 }
 
 /// What this process holds in memory, in bytes.
-fn memory() -> Result<u64, Box<dyn Error>> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
+pub(crate) fn memory() -> Result<u64, String> {
+    let status = std::fs::read_to_string("/proc/self/status").map_err(|error| error.to_string())?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    Ok(1024 * kib.ok_or("the system does not tell")?.parse::<u64>()?)
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.map(|kib| 1024 * kib)
+        .ok_or("the system does not tell".to_owned())
 }
 
 /// The same places in every process: a Lehmer generator modulo 2^31 - 1.

@@ -4,6 +4,7 @@ pub(crate) mod drive;
 pub(crate) mod log;
 pub(crate) mod replicate;
 pub(crate) mod scale;
+pub(crate) mod udx;
 
 use std::path::PathBuf;
 
