@@ -56,7 +56,7 @@ pub use ferrocore_primitives::keys::{DiscoveryKey, Key};
 pub use ferrocore_primitives::sign::PublicKey;
 
 pub use ferrocore_swarm::transport::Via;
-pub use network::Discovery;
+pub use network::{DhtOptions, Discovery};
 pub use node::{Node, NodeBuilder, NodeError};
 pub use peers::{ConnectionId, PeerEvent, PeerEvents, PeerInfo, PeerReport};
 pub use tcp::{Dialing, Listening};

@@ -33,7 +33,7 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub const TOPICS_MAX: usize = 512;
 
 /// How long a node that closes takes to tell others that it cannot be found any more.
-pub const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+pub const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Most peer events that wait for one subscriber; it misses the oldest beyond that.
 pub const PEER_EVENTS_MAX: usize = 256;

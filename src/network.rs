@@ -4,13 +4,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use ferrocore_log::Core;
 use ferrocore_log::corestore::StoreFinding;
 use ferrocore_primitives::keys::DiscoveryKey;
+use ferrocore_primitives::sign::PublicKey;
+use ferrocore_swarm::dht::{BootstrapNode, Dht};
 use ferrocore_swarm::lan::{Include, Lan};
-use ferrocore_swarm::{Connection, Connections, JoinOptions, Swarm};
+use ferrocore_swarm::{Connection, Connections, JoinOptions, Online, Swarm};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::limits::TOPICS_MAX;
@@ -23,6 +26,22 @@ use crate::tcp::{attend, open_session};
 pub struct Discovery {
     /// On the local network, by multicast DNS.
     pub lan: Option<Include>,
+    /// Anywhere, in the DHT.
+    pub dht: Option<DhtOptions>,
+}
+
+/// How a node takes part in the DHT.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct DhtOptions {
+    /// The nodes to ask first; those of the public network if none are named.
+    pub bootstrap: Vec<BootstrapNode>,
+    /// The address to bind to; all of the machine's by default.
+    pub host: Option<Ipv4Addr>,
+    /// The UDP port; 49737 or one near it by default, 0 for any.
+    pub port: Option<u16>,
+    /// A blind relay to meet those at who cannot be reached otherwise.
+    pub relay: Option<PublicKey>,
 }
 
 impl Discovery {
@@ -30,18 +49,44 @@ impl Discovery {
     pub fn lan() -> Self {
         Self {
             lan: Some(Include::default()),
+            dht: None,
+        }
+    }
+
+    /// In the DHT alone.
+    pub fn dht(options: DhtOptions) -> Self {
+        Self {
+            lan: None,
+            dht: Some(options),
         }
     }
 
     /// Whether anything is chosen.
     pub fn is_none(&self) -> bool {
-        self.lan.is_none()
+        self.lan.is_none() && self.dht.is_none()
+    }
+}
+
+impl DhtOptions {
+    fn bind(&self) -> io::Result<Dht> {
+        let mut builder = Dht::builder();
+        if !self.bootstrap.is_empty() {
+            builder = builder.bootstrap(self.bootstrap.iter().cloned());
+        }
+        if let Some(host) = self.host {
+            builder = builder.host(host);
+        }
+        if let Some(port) = self.port {
+            builder = builder.port(port);
+        }
+        builder.bind()
     }
 }
 
 /// The swarm of a node, and the tasks that keep it busy. Dropped, it ends.
 pub(crate) struct Network {
     pub(crate) swarm: Swarm,
+    pub(crate) dht: Option<Dht>,
     tasks: [AbortHandle; 2],
     /// Readers wait for peers from the first moment on.
     _finding: StoreFinding,
@@ -55,11 +100,19 @@ impl Network {
             let (transport, lan) = Lan::open(include)?;
             builder = builder.transport(transport).discovery(lan);
         }
+        let mut dht = None;
+        if let Some(options) = &discovery.dht {
+            let node_of_dht = options.bind()?;
+            let online = Online::new(node_of_dht.clone(), node.key_pair.clone(), options.relay);
+            builder = builder.transport(online.clone()).discovery(online);
+            dht = Some(node_of_dht);
+        }
         let (swarm, connections) = builder.open();
         let attending = tokio::spawn(attend_all(node.clone(), connections));
         let joining = tokio::spawn(join_all(node.clone(), swarm.clone()));
         Ok(Self {
             swarm,
+            dht,
             tasks: [attending.abort_handle(), joining.abort_handle()],
             _finding: node.store.finding(),
         })

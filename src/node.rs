@@ -12,12 +12,13 @@ use ferrocore_primitives::keys::Key;
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
 use ferrocore_replication::Stats;
 use ferrocore_swarm::Swarm;
+use ferrocore_swarm::dht::Dht;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::limits::LEAVE_TIMEOUT;
-use crate::network::{Discovery, Network};
+use crate::network::{DhtOptions, Discovery, Network};
 use crate::peers::{PeerEvents, PeerInfo, PeerReport, Peers};
 use crate::tcp::{self, Dialing, Listening};
 use crate::throttle::{Bucket, Limits};
@@ -123,8 +124,15 @@ impl NodeBuilder {
     /// Finds peers on the local network, and lets them find this node, for every core that is open.
     ///
     /// Who is on that network can tell that there is a node, but not what it has: see `docs/NETWORK.md`.
-    pub fn lan(self) -> Self {
-        self.discovery(Discovery::lan())
+    pub fn lan(mut self) -> Self {
+        self.discovery.lan = Discovery::lan().lan;
+        self
+    }
+
+    /// Finds peers in the DHT, and lets them find this node, for every core that is open.
+    pub fn dht(mut self, options: DhtOptions) -> Self {
+        self.discovery.dht = Some(options);
+        self
     }
 
     /// Finds peers, and lets them find this node, for every core that is open.
@@ -222,6 +230,13 @@ impl Node {
             *network = Some(started.map_err(NodeError::Discovery)?);
         }
         Ok(())
+    }
+
+    /// This node's place in the DHT, if it takes part.
+    pub fn dht(&self) -> Option<Dht> {
+        self.network()
+            .as_ref()
+            .and_then(|network| network.dht.clone())
     }
 
     /// What finds peers for this node, if anything does: its events, its status, topics of the caller's own.

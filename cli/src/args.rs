@@ -1,14 +1,17 @@
 //! The command line: commands, options, help.
 //! Knows names, syntax and defaults. Does not know what commands do.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use ferrocore::Discovery;
+use ferrocore::primitives::id::parse_key;
+use ferrocore::swarm::dht::BootstrapNode;
 use ferrocore::swarm::lan::Include;
+use ferrocore::{DhtOptions, Discovery, IdError, PublicKey};
 
 use crate::target::{HalfOpen, Name, Place};
 
@@ -22,7 +25,7 @@ use crate::target::{HalfOpen, Name, Place};
 )]
 #[command(after_help = "Examples:
   fcore share ~/Photos   serve a folder, and follow its changes
-  fcore get hyper://KEY  fetch it on another machine of the same network
+  fcore get hyper://KEY  fetch it on another machine
   fcore demo             see both on this machine")]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -62,8 +65,8 @@ pub(crate) struct Globals {
     /// Dial this peer over TCP; may be given several times
     #[arg(long, global = true, value_parser = parse_address, value_name = "HOST:PORT")]
     pub(crate) peer: Vec<String>,
-    /// Do not look for peers in the DHT: what this version does anyway
-    #[arg(long, global = true, hide_short_help = true)]
+    /// Do not look for peers in the DHT
+    #[arg(long, global = true)]
     pub(crate) no_dht: bool,
     /// Do not look for peers on the local network
     #[arg(long, global = true)]
@@ -71,6 +74,18 @@ pub(crate) struct Globals {
     /// Look for peers on the local network alone
     #[arg(long, global = true, conflicts_with = "no_lan")]
     pub(crate) lan_only: bool,
+    /// Ask this node of the DHT first, instead of the public ones; may be given several times
+    #[arg(long, global = true, conflicts_with_all = ["no_dht", "lan_only"], value_name = "HOST:PORT")]
+    pub(crate) bootstrap: Vec<BootstrapNode>,
+    /// The address of this machine for the DHT [default: all]
+    #[arg(long, global = true, value_name = "IP")]
+    pub(crate) host: Option<Ipv4Addr>,
+    /// The UDP port for the DHT [default: 49737 or one near it]
+    #[arg(long, global = true, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+    /// Meet peers that cannot be reached otherwise at this blind relay
+    #[arg(long, global = true, value_parser = parse_public_key, value_name = "KEY", hide_short_help = true)]
+    pub(crate) relay: Option<PublicKey>,
     /// Send at most so many bytes a second, such as 500k or 5M
     #[arg(long, global = true, value_parser = parse_rate, value_name = "RATE")]
     pub(crate) up: Option<u64>,
@@ -525,7 +540,12 @@ impl Cli {
 impl Globals {
     /// Whether the command line names a way to reach peers.
     pub(crate) fn has_network(&self) -> bool {
-        self.listen.is_some() || !self.peer.is_empty() || self.lan_only
+        self.listen.is_some() || !self.peer.is_empty() || self.is_search_asked_for()
+    }
+
+    /// Whether the command line says where to look for peers.
+    pub(crate) fn is_search_asked_for(&self) -> bool {
+        self.lan_only || !self.bootstrap.is_empty()
     }
 
     /// Where peers may be looked for.
@@ -533,6 +553,12 @@ impl Globals {
         let mut discovery = Discovery::default();
         if !self.no_lan {
             discovery.lan = Some(Include::default());
+        }
+        if !self.no_dht && !self.lan_only {
+            let mut options = DhtOptions::default();
+            options.bootstrap.clone_from(&self.bootstrap);
+            (options.host, options.port, options.relay) = (self.host, self.port, self.relay);
+            discovery.dht = Some(options);
         }
         discovery
     }
@@ -576,6 +602,11 @@ impl Command {
             _ => false,
         }
     }
+}
+
+fn parse_public_key(text: &str) -> Result<PublicKey, IdError> {
+    let key = parse_key(text)?;
+    Ok(PublicKey::from(*key.as_bytes()))
 }
 
 /// Checks the form only: names are looked up when they are needed.

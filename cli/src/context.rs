@@ -177,9 +177,7 @@ impl Context {
         if node.connected().is_empty() {
             let message = format!("no peer was reached within {seconds} s{}", self.obstacles());
             let hint = match self.globals.peer.is_empty() {
-                true => {
-                    "see that the other side still shares it, on the same network, or name it with --peer"
-                }
+                true => "see that the other side still shares it, or name it with --peer",
                 false => "check the addresses given with --peer",
             };
             return Failure::new(Kind::NoPeer, message).hint(hint);
@@ -187,6 +185,12 @@ impl Context {
         let message = format!("nothing came from the peers within {seconds} s");
         Failure::new(Kind::Timeout, message)
             .hint("check that a peer has what you asked for, or raise --timeout")
+    }
+
+    /// Where the DHT reaches us on this machine.
+    pub(crate) fn udp_address(&self) -> Option<SocketAddr> {
+        let dht = self.store.node.dht()?;
+        dht.local_address().map(SocketAddr::V4)
     }
 
     /// Whether others find us by key alone, as far as we know, and no address was given for them to use instead.

@@ -25,6 +25,8 @@ pub(crate) struct Ready {
     pub(crate) files: u64,
     pub(crate) bytes: u64,
     pub(crate) listen: Option<SocketAddr>,
+    /// Where the DHT reaches us on this machine.
+    pub(crate) udp: Option<SocketAddr>,
     /// What the other side types.
     pub(crate) command: String,
 }
@@ -39,6 +41,24 @@ impl Event for Ready {
             "Serving {files}, {bytes}, version {}. On the other machine:\n\n    {}\n",
             self.version, self.command
         ))
+    }
+}
+
+/// Others can find what is served, by its key alone.
+#[derive(Debug, Serialize)]
+pub(crate) struct Announced {
+    /// Which discoveries tell them.
+    pub(crate) by: Vec<&'static str>,
+}
+
+impl Event for Announced {
+    const NAME: &'static str = "announced";
+
+    fn words(&self) -> Option<String> {
+        Some(match self.by.as_slice() {
+            [] => "Nobody can find it by its key alone; say where it is with --listen".to_owned(),
+            by => format!("Others find it by its key: {}", by.join(", ")),
+        })
     }
 }
 

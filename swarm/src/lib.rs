@@ -23,6 +23,7 @@ pub mod discovery;
 pub mod lan;
 pub mod limits;
 mod link;
+mod online;
 pub mod peer_info;
 pub mod queue;
 pub mod retry;
@@ -34,6 +35,7 @@ mod topic;
 pub mod transport;
 
 pub use link::{BoxIo, Carried, Io, Link};
+pub use online::Online;
 pub use roster::ConnectionId;
 pub use swarm::{
     Connection, ConnectionInfo, Connections, Firewall, JoinOptions, PeerState, PeerStatus,

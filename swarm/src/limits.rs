@@ -40,7 +40,7 @@ pub const EXPLICIT_ATTEMPTS_MAX: u32 = 5;
 pub const ADDRESSES_MAX: usize = 8;
 
 /// How long all of one dial may take, whatever its paths.
-pub const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long one address may take to accept a TCP connection.
 pub const TCP_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -108,3 +108,12 @@ pub const LAN_GOODBYE_TIME: Duration = Duration::from_millis(300);
 
 /// How often it is looked whether another day has begun, for which topics have other tags.
 pub const LAN_DAY_CHECK: Duration = Duration::from_secs(600);
+
+/// Peers taken from one lookup in the DHT.
+pub const DHT_FOUND_MAX: usize = 256;
+
+/// How long a topic waits to be announced in the DHT until somebody is there who passes handshakes on to us.
+pub const LISTEN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often it is looked who passes handshakes on to us.
+pub const RELAYS_CHECK: Duration = Duration::from_millis(500);

@@ -36,7 +36,7 @@ pub(crate) async fn replicate(context: &Context, replicate: CoreReplicate) -> Re
 
 /// Until Ctrl-C, which is no failure once everything is here.
 async fn over_tcp(context: &Context, cores: &[Core]) -> Result<()> {
-    if context.globals.lan_only {
+    if context.globals.is_search_asked_for() {
         context.discover().await?;
     }
     let listen = context.listen_address().await;

@@ -15,7 +15,7 @@
 //! | TXT `t0` … `t7` | one tag each, 16 bytes as hexadecimal, if there are at most eight topics |
 //! | TXT `f0` … `f3` | a Bloom filter of the tags, if there are more: 200 bytes each, in as few parts as keep it at most half full |
 //!
-//! A **tag** is the first 16 bytes of BLAKE2b-256, keyed by `ferrocore/lan/1`, over topic (32 bytes), day (u64le, since
+//! A **tag** is the first 16 bytes of BLAKE2b-256, keyed by `ferrocore/lan/v1`, over topic (32 bytes), day (u64le, since
 //! 1970 in UTC) and instance (its 32 digits). Who knows a topic recognises it; to others each tag is noise that neither
 //! lasts nor is the same for two members of a topic. A tag's four u32le, modulo the filter's length in bits, are its
 //! positions in the filter; bit `n` is bit `n % 8`, from the lowest, of byte `n / 8`.
@@ -29,7 +29,7 @@ use crate::limits::{LAN_TAGS_MAX, LAN_TOPICS_MAX};
 pub const SERVICE_TYPE: &str = "_ferrocore._tcp.local.";
 
 /// Keys the hash, so that tags are of no use anywhere else.
-const TAG_KEY: &[u8] = b"ferrocore/lan/1";
+const TAG_KEY: &[u8] = b"ferrocore/lan/v1";
 
 const VERSION: &str = "1";
 
@@ -285,7 +285,7 @@ mod tests {
         let mut message = vec![7; 32];
         message.extend_from_slice(&20_000_u64.to_le_bytes());
         message.extend_from_slice(INSTANCE.as_bytes());
-        let hash = keyed(b"ferrocore/lan/1", &[&message]).to_hex();
+        let hash = keyed(b"ferrocore/lan/v1", &[&message]).to_hex();
         assert_eq!(Some(tag.to_hex().as_str()), hash.get(..32));
         assert_eq!(Tag::from_hex(tag.to_hex().as_bytes()), Some(tag));
     }
