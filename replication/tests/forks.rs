@@ -2,9 +2,11 @@
 
 mod common;
 
+use std::task::{Context, Poll, Waker};
+
 use bytes::Bytes;
 use common::{Pair, assert_complete_copy, blocks, writer_and_reader};
-use ferrocore_log::{Core, Corestore};
+use ferrocore_log::{Core, CoreError, Corestore};
 use ferrocore_replication::limits::DENIALS_MAX;
 use proptest::prelude::*;
 
@@ -242,5 +244,49 @@ proptest! {
         assert_complete_copy(&writer, &reader);
         prop_assert_eq!(pair.b.stats().proofs_refused, 0);
         prop_assert_eq!(pair.a.stats().proofs_refused, 0);
+    }
+}
+
+/// Goal: a snapshot that a reader took keeps its view while the writer truncates in the middle of its download:
+/// what both histories share is still fetched through it, and what was cut is refused, never replaced.
+#[test]
+fn a_snapshot_keeps_its_view_while_the_writer_truncates() {
+    for steps in 0..12 {
+        let (here, writer, there, reader) = writer_and_reader(&blocks(300));
+        let mut pair = Pair::new(&here, &there);
+        pair.b.connection.attach(&reader, pair.now);
+        pair.drive();
+        // The nodes beside block 148 tell what both histories share; without any, nothing would be known to be.
+        let near = reader.download(148..149);
+        pair.drive();
+        drop(near);
+        let view = reader.snapshot();
+        let _some = reader.download(0..250);
+        for _ in 0..steps {
+            pair.step();
+        }
+        cut(&writer, 150, 400);
+        let mut context = Context::from_waker(Waker::noop());
+        let (mut shared, mut gone) = (Box::pin(view.get(149)), Box::pin(view.get(290)));
+        let mut shared_now = shared.as_mut().poll(&mut context);
+        let mut gone_now = gone.as_mut().poll(&mut context);
+        pair.drive();
+        assert_eq!((reader.fork(), view.fork()), (1, 0), "after {steps} steps");
+        if shared_now.is_pending() {
+            shared_now = shared.as_mut().poll(&mut context);
+        }
+        if gone_now.is_pending() {
+            gone_now = gone.as_mut().poll(&mut context);
+        }
+        let Poll::Ready(Ok(block)) = shared_now else {
+            panic!("after {steps} steps: {shared_now:?}");
+        };
+        assert_eq!(block, "block-149");
+        let is_refused = matches!(
+            gone_now,
+            Poll::Ready(Err(CoreError::SnapshotNotAvailable { .. }))
+        );
+        assert!(is_refused, "after {steps} steps: {gone_now:?}");
+        assert_nothing_stale(&writer, &reader);
     }
 }
