@@ -14,6 +14,7 @@ use event_listener::Event as Signal;
 use thiserror::Error;
 
 use crate::core::Core;
+use crate::few::Few;
 use crate::limits::{EXTENSION_BYTES_MAX, EXTENSION_NAME_MAX, EXTENSION_QUEUE_MAX};
 use crate::supply::SupplierId;
 
@@ -157,7 +158,7 @@ pub(crate) struct ExtensionHub {
 #[derive(Debug, Default)]
 struct State {
     inboxes: HashMap<Arc<str>, Vec<Weak<Inbox>>>,
-    outboxes: HashMap<SupplierId, Queue<ExtensionMessage>>,
+    outboxes: Few<SupplierId, Queue<ExtensionMessage>>,
 }
 
 #[derive(Debug, Default)]
@@ -169,7 +170,9 @@ struct Inbox {
 impl ExtensionHub {
     /// From now on messages may be left for `supplier`.
     pub(crate) fn add_carrier(&self, supplier: SupplierId) {
-        self.lock().outboxes.entry(supplier).or_default();
+        self.lock()
+            .outboxes
+            .get_or_insert_with(supplier, Queue::default);
     }
 
     pub(crate) fn remove_carrier(&self, supplier: SupplierId) {

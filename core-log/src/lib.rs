@@ -21,6 +21,7 @@ pub mod corestore;
 pub mod encryption;
 pub mod events;
 pub mod extension;
+mod few;
 pub mod flat_tree;
 pub mod limits;
 pub mod manifest;

@@ -23,6 +23,7 @@ use self::blocks::BlockWants;
 use self::ranges::{Others, RangeWants};
 use self::seeks::SeekWants;
 use crate::bitfield::Bitfield;
+use crate::few::Few;
 
 pub use self::ranges::Purpose;
 pub(crate) use self::ranges::RangeId;
@@ -123,7 +124,7 @@ pub(crate) struct SupplyHub {
 
 #[derive(Default)]
 struct State {
-    suppliers: HashMap<SupplierId, Supplier>,
+    suppliers: Few<SupplierId, Supplier>,
     next_id: u64,
     /// How many are looking for suppliers just now.
     finders: usize,
@@ -682,7 +683,7 @@ type Rival = (SupplierId, Duration, usize);
 
 /// All suppliers but one that may deliver something and have said what.
 struct OtherSuppliers<'a> {
-    suppliers: &'a HashMap<SupplierId, Supplier>,
+    suppliers: &'a Few<SupplierId, Supplier>,
     id: SupplierId,
 }
 

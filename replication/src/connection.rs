@@ -47,7 +47,8 @@ pub struct Connection {
     is_initiator: bool,
     handshake_hash: [u8; 64],
     wake: Wake,
-    channels: HashMap<ChannelId, CoreChannel>,
+    /// Boxed: a table of many has room to spare.
+    channels: HashMap<ChannelId, Box<CoreChannel>>,
     by_core: HashMap<DiscoveryKey, ChannelId>,
     /// Channels with messages that were not settled.
     touched: Vec<ChannelId>,
@@ -197,7 +198,7 @@ impl Connection {
         };
         let busy = self.shares.busy();
         let due: Vec<_> = busy
-            .filter(|id| self.channels.get(id).is_some_and(is_due))
+            .filter(|id| self.channels.get(id).is_some_and(|channel| is_due(channel)))
             .collect();
         for id in due {
             self.with(id, |channel, wire| channel.handle_timeout(wire, now));
@@ -303,7 +304,7 @@ impl Connection {
     pub fn core_stats(&self) -> Vec<CoreStats> {
         self.channels
             .values()
-            .map(CoreChannel::core_stats)
+            .map(|channel| channel.core_stats())
             .collect()
     }
 
@@ -413,7 +414,11 @@ impl Connection {
         };
         let budget = self.shares.budget(channel.in_flight());
         let settled = self.with(id, |channel, wire| channel.settle(wire, budget, now));
-        if self.channels.get(&id).is_some_and(CoreChannel::is_short) {
+        if self
+            .channels
+            .get(&id)
+            .is_some_and(|channel| channel.is_short())
+        {
             self.shares.fall_short(id);
         }
         self.judge(id, settled.unwrap_or(Ok(())))
@@ -505,7 +510,7 @@ impl Connection {
     fn insert(&mut self, id: ChannelId, core: &Core, now: Time) {
         self.by_core.insert(core.discovery_key(), id);
         self.channels
-            .insert(id, CoreChannel::new(core.clone(), now));
+            .insert(id, Box::new(CoreChannel::new(core.clone(), now)));
     }
 
     fn remove(&mut self, id: ChannelId) {

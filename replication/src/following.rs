@@ -15,7 +15,8 @@ use crate::requests::Asked;
 #[derive(Debug, Default)]
 pub(crate) struct Following {
     /// Once the fork is proven: the search for where it leaves our history.
-    reorg: Option<Reorg>,
+    /// Boxed: it is large, and most channels never have one.
+    reorg: Option<Box<Reorg>>,
     /// The peer would not prove the fork.
     is_refused: bool,
 }
@@ -48,7 +49,7 @@ impl Following {
     /// Takes in an answer. The last one moves the core.
     pub(crate) fn handle(&mut self, core: &Core, proof: Proof) -> Result<(), AcceptError> {
         let reorg = match self.reorg.take() {
-            None => core.reorg(proof)?,
+            None => Box::new(core.reorg(proof)?),
             Some(mut reorg) => {
                 core.narrow(&mut reorg, &proof)?;
                 reorg
@@ -58,14 +59,14 @@ impl Following {
             self.reorg = Some(reorg);
             return Ok(());
         }
-        core.adopt(reorg)
+        core.adopt(*reorg)
     }
 
     /// The peer will not answer. A fork that is proven is taken as it is: what more it has in common
     /// with ours is fetched again.
     pub(crate) fn give_up(&mut self, core: &Core) -> Result<(), AcceptError> {
         match self.reorg.take() {
-            Some(reorg) => core.adopt(reorg),
+            Some(reorg) => core.adopt(*reorg),
             None => {
                 self.is_refused = true;
                 Ok(())

@@ -8,10 +8,10 @@
 //! Knows what suppliers say of their heads, and when that is believed. Does not know where the guard is
 //! kept (the store passes a [`Release`]) nor how heads travel.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use super::{Core, CoreError, Inner};
+use crate::few::Few;
 use crate::storage::{StorageError, lock};
 use crate::supply::SupplierId;
 
@@ -41,7 +41,7 @@ pub(super) struct WriteGuard {
 struct State {
     /// While the core is guarded: how it is let go.
     release: Option<Release>,
-    claims: HashMap<SupplierId, Claim>,
+    claims: Few<SupplierId, Claim>,
     broken: u32,
 }
 
@@ -183,7 +183,7 @@ impl State {
     }
 
     fn hear(&mut self, id: SupplierId, head: RemoteHead, ours: RemoteHead) {
-        let claim = self.claims.entry(id).or_insert(Claim {
+        let claim = self.claims.get_or_insert_with(id, || Claim {
             head,
             // A supplier that begins with nothing may have from us all that it has later.
             is_witness: head.length > 0,

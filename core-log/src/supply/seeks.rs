@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::SupplierId;
+use crate::few::Few;
 
 /// Names one sought byte of one core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,7 +43,7 @@ pub(crate) enum SeekOutlook {
 pub(super) struct SeekWants {
     wants: BTreeMap<SeekId, Want>,
     /// Those who can be asked.
-    suppliers: HashSet<SupplierId>,
+    suppliers: Few<SupplierId, ()>,
 }
 
 #[derive(Debug)]
@@ -55,7 +56,7 @@ struct Want {
 
 impl SeekWants {
     pub(super) fn add_supplier(&mut self, id: SupplierId) {
-        self.suppliers.insert(id);
+        self.suppliers.insert(id, ());
     }
 
     pub(super) fn insert(&mut self, claim: SeekClaim) {
@@ -126,7 +127,7 @@ impl SeekWants {
             return SeekOutlook::Answered;
         };
         let may_answer = |id: &SupplierId| is_active(*id) && !want.refused_by.contains(id);
-        if want.claimant.is_some() || self.suppliers.iter().any(may_answer) {
+        if want.claimant.is_some() || self.suppliers.iter().any(|(id, ())| may_answer(id)) {
             SeekOutlook::Pending
         } else {
             SeekOutlook::Hopeless
