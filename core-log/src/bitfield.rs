@@ -82,7 +82,7 @@ impl Bitfield {
             };
         }
         if !value {
-            self.front = self.front.min(range.start);
+            self.lower_front(range.start);
         } else if range.contains(&self.front) {
             self.front = range.end;
         }
@@ -147,6 +147,11 @@ impl Bitfield {
     pub(crate) fn advance_front(&mut self) -> u64 {
         self.front = self.next_unset(0);
         self.front
+    }
+
+    /// Forgets that the bits from `from` on are known to be set.
+    pub(crate) fn lower_front(&mut self, from: u64) {
+        self.front = self.front.min(from);
     }
 
     /// How many bits of `range` are set.

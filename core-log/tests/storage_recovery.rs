@@ -5,9 +5,13 @@
 mod rig;
 
 use bytes::Bytes;
+use ferrocore_log::bitfield::PAGE_BITS;
+use ferrocore_log::proof::{NodeRequest, ProofRequest};
 use ferrocore_log::storage::files::FileCore;
 use ferrocore_log::{Core, Durability};
 use proptest::prelude::*;
+use rig::power::{Device, Scene, losses};
+use rig::rng::Rng;
 use rig::{Change, Contents, Disk, What, create, open};
 
 fn block(index: u64) -> Bytes {
@@ -158,4 +162,75 @@ fn a_peek_changes_nothing() {
     let header = FileCore::peek(&core.discovery_key(), || Ok(Some(killed.core_files())));
     assert_eq!(header.unwrap().unwrap().head.length, 10);
     assert_eq!(killed.contents(), files);
+}
+
+/// Goal: how many blocks are here without a gap is right after any cut of the power, though a header tells it
+/// and pages of the bitfield are read when they are looked at. Method: a core of three pages, changed at the
+/// edges of pages and before; the files as they may be found after each change of them.
+#[test]
+fn no_gap_is_forgotten_in_a_core_of_several_pages() {
+    const LENGTH: u64 = 2 * PAGE_BITS + 500;
+    let disk = Disk::new(Contents::new());
+    let core = create(&disk, Durability::Buffered).unwrap();
+    core.append_batch(vec![Bytes::from_static(b"x"); LENGTH as usize])
+        .unwrap();
+    core.flush().unwrap();
+    assert_eq!(check_gaps(&disk.contents(), Durability::Buffered), LENGTH);
+    let files = disk.contents();
+    for durability in [Durability::Sync, Durability::Buffered] {
+        let disk = Disk::new(files.clone());
+        let core = open(&disk, durability).unwrap().unwrap();
+        let expect = |length| {
+            let found = check_gaps(&disk.contents(), durability);
+            assert_eq!((core.contiguous_length(), found), (length, length));
+        };
+        let block = NodeRequest { index: 7, nodes: 0 };
+        let request = ProofRequest {
+            block: Some(block),
+            ..ProofRequest::default()
+        };
+        let proof = core.prove(&request).unwrap().unwrap();
+        core.clear(7..8).unwrap();
+        expect(7);
+        core.flush().unwrap();
+        expect(7);
+        core.accept(proof).unwrap();
+        expect(LENGTH);
+        core.append("y").unwrap();
+        core.flush().unwrap();
+        expect(LENGTH + 1);
+        core.clear(PAGE_BITS..PAGE_BITS + 1).unwrap();
+        expect(PAGE_BITS);
+        core.truncate(PAGE_BITS - 1, None).unwrap();
+        expect(PAGE_BITS - 1);
+        core.append_batch(vec![Bytes::from_static(b"z"); 3])
+            .unwrap();
+        expect(PAGE_BITS + 2);
+        core.clear(PAGE_BITS - 1..PAGE_BITS).unwrap();
+        core.flush().unwrap();
+        expect(PAGE_BITS - 1);
+        drop(core);
+        let (mut device, mut rng) = (Device::new(files.clone()), Rng::new(1));
+        for (at, change) in disk.changes().iter().enumerate() {
+            device.advance(change);
+            let losses = losses(device.pending(), &mut rng);
+            for _ in 0..3 {
+                let loss = losses[rng.below(losses.len())];
+                let _scene = Scene(format!("{durability:?}, after change {at}, {loss:?}"));
+                check_gaps(&device.after(loss, &mut rng), durability);
+            }
+        }
+    }
+}
+
+/// What a core says of its gaps is what its bits say.
+fn check_gaps(files: &Contents, durability: Durability) -> u64 {
+    let core = open(&Disk::new(files.clone()), durability)
+        .unwrap()
+        .unwrap();
+    let (length, contiguous) = (core.length(), core.contiguous_length());
+    assert_eq!(core.count(0..contiguous), contiguous);
+    assert!(contiguous == length || !core.has(contiguous));
+    assert!(!core.has(length));
+    contiguous
 }

@@ -114,6 +114,8 @@ impl BitfieldFile {
 
     /// Touches the pages that hold a bit only: how long the log is, is its author's choice.
     fn clear(&mut self, range: Range<u64>) {
+        // Also where no bit is left: a replayed clear may be in the file already, but not in the header.
+        self.bits.lower_front(range.start);
         let mut from = range.start;
         while let Some(index) = self.bits.next_set(from).filter(|i| *i < range.end) {
             let page = index / PAGE_BITS;
