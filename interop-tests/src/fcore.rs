@@ -11,12 +11,17 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::PATIENCE;
+use crate::network::{Host, Network};
 use crate::process::{Next, Process, deadline};
 
 /// `fcore` with a store of its own, and no discovery beside the peers it is given.
 #[derive(Debug, Clone)]
 pub struct Fcore {
     store: PathBuf,
+    /// The host of a network, if it is not this machine.
+    on: Option<Host>,
+    /// Whether it may look for peers in the DHT that its arguments name.
+    in_dht: bool,
 }
 
 /// A running `fcore`. Dropping it kills the process.
@@ -45,7 +50,21 @@ impl Fcore {
     pub fn new(store: impl Into<PathBuf>) -> Self {
         Self {
             store: store.into(),
+            on: None,
+            in_dht: false,
         }
+    }
+
+    /// The same in a DHT: the arguments must name bootstrap nodes, and forbid the local network.
+    pub fn in_dht(mut self) -> Self {
+        self.in_dht = true;
+        self
+    }
+
+    /// The same on a host of a network, where it looks for peers.
+    pub fn lan_only(mut self, network: &Network, host: u8) -> Self {
+        self.on = Some(network.host(host));
+        self
     }
 
     /// The folder of its store.
@@ -56,13 +75,18 @@ impl Fcore {
     /// The command as the harness runs it, for tests that wire the streams themselves.
     pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(binary());
-        command
-            .arg("--store")
-            .arg(&self.store)
-            .args(ALWAYS)
-            .args(arguments);
+        command.arg("--store").arg(&self.store);
+        match &self.on {
+            None if self.in_dht => command.arg("--json"),
+            None => command.args(ALWAYS),
+            Some(_) => command.args(["--json", "--lan-only"]),
+        };
+        command.args(arguments);
         command.env_remove("FCORE_STORE").env("NO_COLOR", "1");
-        command
+        match &self.on {
+            None => command,
+            Some(host) => host.enter(&command),
+        }
     }
 
     /// Starts `fcore` and leaves it running.

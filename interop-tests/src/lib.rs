@@ -4,6 +4,7 @@
 //! - [`peer`] runs a Node script of `peers/` as a separate process and steers it;
 //! - [`fcore`] builds and runs the command line;
 //! - [`lossy`] is a UDP forwarder that loses, delays, reorders, doubles, garbles and slows down;
+//! - [`network`] makes networks of network namespaces;
 //! - [`tap`] is a TCP forwarder that can hold or cut a transfer at an exact byte;
 //! - [`folder`] makes folders worth transferring and compares them.
 //!
@@ -15,6 +16,7 @@
 pub mod fcore;
 pub mod folder;
 pub mod lossy;
+pub mod network;
 pub mod node;
 pub mod peer;
 mod process;

@@ -21,6 +21,8 @@ pub enum Tree {
     Legacy,
     /// `ws`, and nothing else.
     WebSocket,
+    /// `multicast-dns`, and nothing else.
+    Multicast,
 }
 
 impl Tree {
@@ -33,6 +35,7 @@ impl Tree {
             Tree::Current => "vectors",
             Tree::Legacy => "legacy",
             Tree::WebSocket => "websocket",
+            Tree::Multicast => "multicast",
         })
     }
 
@@ -50,7 +53,7 @@ impl Tree {
 /// # Panics
 /// If Node or npm is missing or too old, or the installation fails: the message says what to do.
 pub fn ensure(tree: Tree) -> PathBuf {
-    static INSTALLED: [OnceLock<()>; 3] = [const { OnceLock::new() }; 3];
+    static INSTALLED: [OnceLock<()>; 4] = [const { OnceLock::new() }; 4];
     INSTALLED[tree as usize].get_or_init(|| install_once(tree));
     tree.dir()
 }

@@ -24,6 +24,8 @@ pub enum Role {
     Drive,
     /// `peers/stores.mjs`, many stores one after the other.
     Stores,
+    /// `peers/swarm.mjs`, a Hyperdrive on a Hyperswarm.
+    Swarm,
 }
 
 /// A running Node peer. Dropping it kills the process.
@@ -61,6 +63,7 @@ impl Peer {
             Role::Core => "core.mjs",
             Role::Drive => "drive.mjs",
             Role::Stores => "stores.mjs",
+            Role::Swarm => "swarm.mjs",
         };
         let mut command = self::script(script, tree, storage);
         Self::run(format!("{script} on {tree:?}"), &mut command)

@@ -1,0 +1,103 @@
+//! Goal: on a network without a way out, drives are found by key alone, by `fcore` and by Node peers with the shim of
+//! `peers/lan.mjs`. Method: hosts in network namespaces, on one switch; where those are not permitted, the tests say so and pass.
+#![cfg(target_os = "linux")]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ferrocore_interop_tests::fcore::Fcore;
+use ferrocore_interop_tests::network::Network;
+use ferrocore_interop_tests::node::{self, Tree};
+use ferrocore_interop_tests::peer::{self, Peer};
+use serde_json::json;
+
+/// What the search may take, with all of a small transfer.
+const SOON: Duration = Duration::from_secs(8);
+
+/// Hosts on a network, or the message why there can be none.
+fn network(hosts: u8) -> Option<Network> {
+    match Network::new(hosts) {
+        Ok(network) => Some(network),
+        Err(reason) => {
+            eprintln!("skipped: network namespaces are not permitted here: {reason}");
+            None
+        }
+    }
+}
+
+fn node_on(network: &Network, host: u8, storage: &Path) -> Peer {
+    let mut command = peer::script("lan.mjs", Tree::Current, storage);
+    command.arg(node::ensure(Tree::Multicast));
+    command.arg(network.address(host).to_string());
+    Peer::run("lan.mjs", &mut network.host(host).enter(&command))
+}
+
+#[test]
+fn a_folder_is_fetched_by_key_alone() {
+    let Some(network) = network(2) else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    std::fs::create_dir(at("shared")).unwrap();
+    std::fs::write(at("shared/a.txt"), "hello").unwrap();
+    std::fs::write(at("shared/b.bin"), vec![7; 3_000_000]).unwrap();
+    let sharing = Fcore::new(at("s1")).lan_only(&network, 0);
+    let mut sharing = sharing.start(["share".as_ref(), at("shared").as_os_str()]);
+    let link = sharing.wait_event("ready")["link"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+
+    let getting = Fcore::new(at("s2")).lan_only(&network, 1);
+    let started = Instant::now();
+    let got = getting.run(["get".as_ref(), link.as_ref(), at("fetched").as_os_str()]);
+    let took = started.elapsed();
+    let got = got.expect_code(0);
+    assert_eq!(got.event("peer")["via"], "lan");
+    for file in ["a.txt", "b.bin"] {
+        let read = |folder: &str| std::fs::read(at(folder).join(file)).unwrap();
+        assert!(read("shared") == read("fetched"), "{file} differs");
+    }
+    assert!(took < SOON, "it took {took:?}");
+    sharing.interrupt().expect_code(0);
+}
+
+#[test]
+fn node_fetches_from_fcore() {
+    let Some(network) = network(2) else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    std::fs::create_dir(at("shared")).unwrap();
+    std::fs::write(at("shared/a.txt"), "hello").unwrap();
+    let sharing = Fcore::new(at("s1")).lan_only(&network, 0);
+    let mut sharing = sharing.start(["share".as_ref(), at("shared").as_os_str()]);
+    let ready = sharing.wait_event("ready");
+
+    let mut node = node_on(&network, 1, &at("s2"));
+    node.call("open", json!({ "key": ready["key"] }));
+    node.call("lookup", json!({}));
+    let read = node.call(
+        "get",
+        json!({ "path": "/a.txt", "version": ready["version"] }),
+    );
+    assert_eq!(read, "hello");
+}
+
+#[test]
+fn fcore_fetches_from_node() {
+    let Some(network) = network(2) else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    let mut node = node_on(&network, 0, &at("s1"));
+    let drive = node.call("open", json!({}));
+    node.call("put", json!({ "path": "/a.txt", "text": "hello" }));
+    node.call("announce", json!({}));
+
+    let getting = Fcore::new(at("s2")).lan_only(&network, 1);
+    let key = drive["key"].as_str().unwrap();
+    let got = getting.run(["get".as_ref(), key.as_ref(), at("fetched").as_os_str()]);
+    assert_eq!(got.expect_code(0).event("peer")["via"], "lan");
+    assert_eq!(
+        std::fs::read_to_string(at("fetched/a.txt")).unwrap(),
+        "hello"
+    );
+}
