@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
 
 use ferrocore::primitives::hash::{Hash, hash};
+use ferrocore::swarm::dht::Dht;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -47,30 +49,25 @@ async fn show(output: &Output, scratch: &Path) -> Result<()> {
         ))
         .await;
 
+    let here = Ipv4Addr::LOCALHOST;
+    let dht = Dht::builder().bootstrapper(here).host(here).port(0);
+    let dht = dht.bind().map_err(failed)?;
+    let no_socket = || Failure::new(Kind::Other, "the demonstration's DHT has no socket");
+    let bootstrap = dht.local_address().ok_or_else(no_socket)?.to_string();
     let started = Instant::now();
-    let share = [
-        "share".as_ref(),
-        source.as_os_str(),
-        "--listen".as_ref(),
-        "127.0.0.1:0".as_ref(),
-    ];
-    let mut sharing = Fcore::start(&scratch.join("store-1"), &share)?;
+    let share = ["share".as_ref(), source.as_os_str()];
+    let mut sharing = Fcore::start(&scratch.join("store-1"), &bootstrap, &share)?;
     let ready = sharing.wait_event("ready").await?;
-    let (link, address) = (text(&ready, "link")?, text(&ready, "listen")?);
+    let link = text(&ready, "link")?;
+    sharing.wait_event("announced").await?;
     output
         .say(&format!(
-            "    {link}\nand fetched by another, over an encrypted stream at {address}."
+            "    {link}\nand fetched by another, which finds it by that link alone, in a DHT of this process."
         ))
         .await;
 
-    let get = [
-        "get".as_ref(),
-        link.as_ref(),
-        target.as_os_str(),
-        "--peer".as_ref(),
-        address.as_ref(),
-    ];
-    let mut getting = Fcore::start(&scratch.join("store-2"), &get)?;
+    let get = ["get".as_ref(), link.as_ref(), target.as_os_str()];
+    let mut getting = Fcore::start(&scratch.join("store-2"), &bootstrap, &get)?;
     getting.wait_event("done").await?;
     let seconds = started.elapsed().as_secs_f64();
     drop((sharing, getting));
@@ -101,12 +98,13 @@ struct Fcore {
 }
 
 impl Fcore {
-    fn start(store: &Path, arguments: &[&std::ffi::OsStr]) -> Result<Self> {
+    fn start(store: &Path, bootstrap: &str, arguments: &[&std::ffi::OsStr]) -> Result<Self> {
         let failed = |error: io::Error| Failure::storage("cannot start another process", &error);
         let program = std::env::current_exe().map_err(failed)?;
         let mut command = Command::new(program);
         command
-            .args(["--json", "--no-lan", "--no-dht"])
+            .args(["--json", "--no-lan", "--host", "127.0.0.1", "--port", "0"])
+            .args(["--bootstrap", bootstrap])
             .arg("--store")
             .arg(store)
             .args(arguments);
