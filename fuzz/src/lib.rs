@@ -47,6 +47,7 @@ pub const TARGETS: &[Target] = &[
     target("links", links::run),
     target("manifests", signatures::manifests),
     target("signatures", signatures::signatures),
+    target("patches", signatures::patches),
     target("messages", messages::run),
     target("remote_proofs", messages::remote_proofs),
     target("oplog", core_files::oplog),

@@ -22,6 +22,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     seeds.extend(link_texts().map(|text| ("links", text.into_bytes())));
     seeds.extend(manifests().map(|manifest| ("manifests", manifest.to_vec())));
     seeds.extend(signatures().map(|input| ("signatures", input)));
+    seeds.extend([vec![], vec![1, 0, 3], vec![4, 0, 0, 70, 0, 9]].map(|input| ("patches", input)));
     seeds.extend(wire_messages().iter().map(|message| {
         let kind = message.kind() as u8;
         (
