@@ -1,5 +1,6 @@
 //! Goal: the crate `hypercore` 0.17 alpha reads what we wrote, we read what it wrote, and both go on
 //! from there. It knows compat cores of up to 32,768 blocks, without forks.
+//! Over a connection, its replicator with the crate `hypercore-protocol` 0.7 serves us.
 //! Method: `foreign/`, a program in a workspace of its own, works on a core's directory while our
 //! store is closed.
 #![cfg(unix)]
@@ -7,15 +8,22 @@
 #[path = "histories/exceptions.rs"]
 mod exceptions;
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use bytes::Bytes;
 use exceptions::Exceptions;
+use ferrocore::Node;
 use ferrocore_log::{Core, CoreOptions, Corestore, StoreOptions};
 use ferrocore_primitives::keys::Key;
 use serde_json::Value;
+use tokio::time::timeout;
+
+/// Blocks that go over a connection.
+const SERVED: u64 = 60;
 
 /// The most blocks that the crate can open.
 const LENGTH_MAX: u64 = 32_768;
@@ -92,6 +100,35 @@ fn we_read_what_the_crate_wrote_and_go_on_by_turns() {
         foreign(&["append", &place, &format!("theirs {turn}")]);
     }
     assert_eq!(open(&store, &key).length(), 9 * 17 + 12);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn we_fetch_what_the_crate_serves() {
+    let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
+    let port = node.listen_addr().unwrap().port().to_string();
+    let mut serving = Command::new(program())
+        .args(["serve", &port, &SERVED.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut printed = BufReader::new(serving.stdout.take().unwrap());
+    printed.read_line(&mut line).unwrap();
+    let served: Value = serde_json::from_str(&line).unwrap();
+    let key: Key = served["key"].as_str().unwrap().parse().unwrap();
+    let core = node.core(&key).unwrap();
+    let all = async {
+        for index in 0..SERVED {
+            assert_eq!(core.get(index).await.unwrap(), format!("block {index}"));
+        }
+    };
+    let fetched = timeout(Duration::from_secs(60), all).await;
+    drop(serving.stdin.take()); // it ends now
+    serving.wait().unwrap();
+    fetched.expect("within a minute");
+    assert_eq!(core.length(), SERVED);
+    node.close().await;
 }
 
 /// A store with a core in it that the crate made.

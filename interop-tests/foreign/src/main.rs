@@ -8,6 +8,7 @@
 //! | `write DIRECTORY BATCHES SIZE` | makes a core and appends batches of SIZE blocks, then prints as `read` does |
 //! | `append DIRECTORY TEXT` | appends a block, then prints as `read` does |
 //! | `clear DIRECTORY START END` | clears blocks, then prints as `read` does |
+//! | `serve PORT BLOCKS` | makes a core in memory, dials, prints `{"key":"…"}` and serves it until stdin ends |
 //!
 //! Output is JSON: `{"key":"…","length":1,"byteLength":5,"writable":true,"blocks":["68656c6c6f"]}`;
 //! blocks are hexadecimal, or null.
@@ -15,6 +16,12 @@
 use std::path::PathBuf;
 
 use hypercore::{Hypercore, HypercoreBuilder, HypercoreError, Storage};
+use hypercore_handshake::Cipher;
+use hypercore_handshake::state_machine::SecStream;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio_util::compat::TokioAsyncReadCompatExt;
+use uint24le_framing::Uint24LELengthPrefixedFraming;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), HypercoreError> {
@@ -35,6 +42,7 @@ async fn main() -> Result<(), HypercoreError> {
             core.clear(number(start), number(end)).await?;
             core
         }
+        ["serve", port, blocks] => return serve(port, number(blocks)).await,
         _ => panic!("usage: see the source"),
     };
     print(&core).await
@@ -60,6 +68,29 @@ async fn write(directory: &str, batches: u64, size: u64) -> Result<Hypercore, Hy
         core.append_batch(blocks).await?;
     }
     Ok(core)
+}
+
+async fn serve(port: &str, blocks: u64) -> Result<(), HypercoreError> {
+    let core = HypercoreBuilder::new(Storage::new_memory().await?)
+        .build()
+        .await?;
+    let blocks: Vec<String> = (0..blocks).map(|index| format!("block {index}")).collect();
+    core.append_batch(blocks).await?;
+    println!("{{\"key\":\"{}\"}}", hex(core.key_pair().public.as_bytes()));
+    let replicating = tokio::spawn(core.replicate(dial(port).await));
+    let _ = tokio::io::stdin().read_to_end(&mut Vec::new()).await;
+    replicating.abort();
+    Ok(())
+}
+
+/// The encrypted stream to whoever listens on `port`, as its initiator.
+async fn dial(port: &str) -> Cipher {
+    let stream = TcpStream::connect(format!("127.0.0.1:{port}"))
+        .await
+        .expect("somebody listens");
+    let framed = Uint24LELengthPrefixedFraming::new(stream.compat());
+    let handshake = SecStream::new_initiator_xx(&[]).expect("a fresh key");
+    Cipher::new(Some(Box::new(framed)), handshake.into())
 }
 
 async fn print(core: &Hypercore) -> Result<(), HypercoreError> {
