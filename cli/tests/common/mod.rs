@@ -62,6 +62,8 @@ impl Bench {
         command
             .arg("--store")
             .arg(self.path(store))
+            // Tests must reach their own peers only.
+            .args(["--no-lan", "--no-dht"])
             .args(arguments)
             .current_dir(self.root.path())
             .env_remove("FCORE_STORE")
