@@ -255,7 +255,8 @@ impl Puncher {
         }
     }
 
-    /// What the other side says of itself. `verified` is a host that it has proven to receive at.
+    /// What the other side says of itself. `verified` is a host that it has proven to receive at. The address of a
+    /// random NAT has port 0: only its host means something.
     pub fn update_remote(
         &mut self,
         firewall: Firewall,
@@ -268,11 +269,11 @@ impl Puncher {
             let mut proven = known.iter().filter(|(_, verified)| *verified);
             verified.as_ref() == Some(host) || proven.any(|(address, _)| address.ip() == host)
         };
-        let usable = addresses.iter().filter(|address| address.port() != 0);
         self.remote = Remote {
             firewall,
             is_punching,
-            addresses: usable
+            addresses: addresses
+                .iter()
                 .take(REMOTE_ADDRESSES_MAX)
                 .map(|address| (*address, is_verified(address.ip())))
                 .collect(),
@@ -304,7 +305,7 @@ impl Puncher {
                 left: RANDOM_TRIES,
                 at: now,
             },
-            (Kind::Random, Kind::Consistent, Some(to)) => {
+            (Kind::Random, Kind::Consistent, Some(to)) if to.port() != 0 => {
                 self.open_birthday_sockets(to);
                 Phase::Cycling {
                     to,
@@ -538,6 +539,9 @@ impl Puncher {
     }
 
     fn send(&mut self, socket: SocketNumber, to: SocketAddrV4, low_ttl: bool) {
+        if to.port() == 0 {
+            return;
+        }
         self.actions.push_back(Action::Send {
             socket,
             to,
