@@ -3,7 +3,8 @@
 //! Usage: cargo run -p ferrocore-swarm --example peer -- COMMAND
 //!   nodes HOST PORT COUNT      runs COUNT nodes of a DHT of their own, the first at HOST:PORT
 //!   listen BOOTSTRAP [RELAY]   listens under a fresh key and sends back what comes
-//!   connect BOOTSTRAP KEY [RELAY]   connects, sends a megabyte and compares what comes back
+//!   connect BOOTSTRAP KEY [RELAY]   connects, sends a megabyte and compares what comes back; over a relay once more
+//!                              when the stream has left it
 //!   relay BOOTSTRAP            a blind relay
 //!
 //! Each line on stdout is a word and its values; steps of a dial go to stderr.
@@ -13,15 +14,22 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
+use ferrocore_secret_stream::{Receiver, Sender};
 use ferrocore_swarm::connect::{
-    BlindRelay, ConnectOptions, Connection, ListenOptions, Peers, Server, Watcher,
+    BlindRelay, ConnectOptions, Connection, DialEvent, ListenOptions, Peers, Route, Server, Watcher,
 };
 use ferrocore_swarm::dht::{BootstrapNode, Dht};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 const MESSAGES: usize = 16;
 const MESSAGE_LEN: usize = 64 * 1024;
+
+/// A punch of random ports takes 35 seconds at most.
+const MOVE_TIMEOUT: Duration = Duration::from_secs(45);
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -100,36 +108,65 @@ async fn echo(connection: Connection) -> Result<()> {
 async fn connect(bootstrap: &str, peer: PublicKey, relay: Option<PublicKey>) -> Result<()> {
     let peers = peers(bootstrap).await?;
     let started = Instant::now();
+    let (tell, mut events) = mpsc::unbounded_channel();
     let mut options = ConnectOptions::default();
     options.relay_through = relay;
     options.watcher = Watcher::new(move |event| {
         eprintln!("{:>6} ms {event:?}", started.elapsed().as_millis());
+        let _ = tell.send(event);
     });
     let connection = peers.connect(peer, options).await?;
-    println!(
-        "connected {} {}",
-        connection.route,
-        started.elapsed().as_millis()
-    );
+    let route = connection.route;
+    println!("connected {route} {}", started.elapsed().as_millis());
     let handle = connection.handle();
     let (mut sender, mut receiver) = connection.stream.split();
+    echoed(&mut sender, &mut receiver).await?;
+    if route == Route::Relayed && has_moved(&mut events).await {
+        echoed(&mut sender, &mut receiver).await?;
+        let address = handle.remote().map(|(address, _)| address);
+        println!("moved {address:?} {}", started.elapsed().as_millis());
+    }
+    sender.close().await?;
+    Ok(())
+}
+
+/// Waits until a relayed stream has left its relay; false if nothing but the relay leads to the peer.
+async fn has_moved(events: &mut mpsc::UnboundedReceiver<DialEvent>) -> bool {
+    let moving = async {
+        while let Some(event) = events.recv().await {
+            match event {
+                DialEvent::Connected { route, .. } if route != Route::Relayed => return true,
+                DialEvent::Failed {
+                    route: Route::Punched,
+                    ..
+                } => return false,
+                _ => {}
+            }
+        }
+        false
+    };
+    timeout(MOVE_TIMEOUT, moving).await.unwrap_or(false)
+}
+
+async fn echoed<W, R>(sender: &mut Sender<W>, receiver: &mut Receiver<R>) -> Result<()>
+where
+    W: AsyncWrite + Unpin,
+    R: AsyncRead + Unpin,
+{
     for number in 0..MESSAGES {
         let message = vec![number as u8; MESSAGE_LEN];
         sender.send(&[&message]).await?;
         sender.flush().await?;
-        if receiver.recv().await?.as_deref() != Some(&message[..]) {
+        let mut back = Vec::new();
+        while back.len() < message.len() {
+            let part = receiver.recv().await?.ok_or("the peer has ended")?;
+            back.extend_from_slice(&part);
+        }
+        if back != message {
             return Err("another message came back".into());
         }
     }
     println!("echoed {}", MESSAGES * MESSAGE_LEN);
-    // A relayed stream may move: say where it is in the end.
-    if relay.is_some() {
-        tokio::time::sleep(Duration::from_secs(2)).await;
-    }
-    if let Some((address, _)) = handle.remote() {
-        println!("at {address}");
-    }
-    sender.close().await?;
     Ok(())
 }
 
