@@ -139,6 +139,9 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  fcore list")]
     List,
     Status(Status),
+    /// Nodes, topics and records of the DHT; networks of your own
+    #[command(subcommand)]
+    Dht(DhtCommand),
     Du(Du),
     Purge(Purge),
     /// Free what crashes left behind: purges and drafts cut off, temporary files
@@ -516,6 +519,78 @@ pub(crate) struct CoreReplicate {
     pub(crate) initiator: bool,
 }
 
+/// Work with the DHT. None of it touches the store.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum DhtCommand {
+    /// Run the first node of a network, or one that others are given as --bootstrap, until Ctrl-C
+    #[command(
+        after_help = "Example:\n  fcore dht bootstrap --host 192.168.1.7 --port 49737\n  fcore dht node --bootstrap 192.168.1.7:49737"
+    )]
+    Bootstrap(DhtBootstrap),
+    /// Run a node that stores for others once they can reach it, until Ctrl-C
+    #[command(after_help = "Example:\n  fcore dht node --bootstrap 192.168.1.7:49737")]
+    Node,
+    /// List the peers that announced themselves under a topic
+    #[command(after_help = "Example:\n  fcore dht lookup my-topic")]
+    Lookup(DhtLookup),
+    /// Announce a new key under a topic, again and again until Ctrl-C; then take it back
+    #[command(after_help = "Example:\n  fcore dht announce my-topic")]
+    Announce(DhtAnnounce),
+    /// Store a value, at most 1,000 bytes, under its hash, or under a key that can replace it
+    #[command(
+        after_help = "Example:\n  echo hello | fcore dht put -\n  fcore dht put --secret my.secret --seq 2 'hello again'"
+    )]
+    Put(DhtPut),
+    /// Print the value stored under a hash, or under a key
+    #[command(after_help = "Example:\n  fcore dht get HASH\n  fcore dht get --key KEY")]
+    Get(DhtGet),
+}
+
+/// Arguments of `dht bootstrap`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DhtBootstrap {
+    /// The address at which others reach this node, if it is not that of --host
+    #[arg(long, value_name = "IP")]
+    pub(crate) address: Option<Ipv4Addr>,
+}
+
+/// Arguments of `dht lookup`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DhtLookup {
+    /// The topic: 64 hexadecimal digits, or any other text, whose hash is taken
+    pub(crate) topic: String,
+}
+
+/// Arguments of `dht announce`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DhtAnnounce {
+    /// The topic: 64 hexadecimal digits, or any other text, whose hash is taken
+    pub(crate) topic: String,
+}
+
+/// Arguments of `dht put`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DhtPut {
+    /// The value; `-` reads stdin
+    pub(crate) value: String,
+    /// Store it under the key of the secret in this file, which is made if it is not there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret: Option<PathBuf>,
+    /// The value's number: nodes keep the highest
+    #[arg(long, requires = "secret", default_value_t = 0)]
+    pub(crate) seq: u64,
+}
+
+/// Arguments of `dht get`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DhtGet {
+    /// The hash or key: 64 hexadecimal digits, or z-base-32
+    pub(crate) target: String,
+    /// It is a key: print the newest value stored under it
+    #[arg(long)]
+    pub(crate) key: bool,
+}
+
 /// Print a completion script
 #[derive(Debug, Clone, Args)]
 #[command(
@@ -594,6 +669,7 @@ impl Command {
     pub(crate) fn writes_data(&self, globals: &Globals) -> bool {
         match self {
             Self::Cat(_)
+            | Self::Dht(DhtCommand::Get(_))
             | Self::Core(CoreCommand::Get(_) | CoreCommand::Tail(_))
             | Self::Completions(_) => true,
             Self::Core(CoreCommand::Replicate(_)) => !globals.has_network(),

@@ -3,6 +3,7 @@
 //!
 //! Keys are z-base-32, discovery keys and hashes lower-case hex, sizes bytes, durations seconds.
 
+mod dht;
 mod keys;
 
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use serde::Serialize;
 
 use crate::output::{Event, count, human_bytes};
 
+pub(crate) use dht::{DhtAnnouncer, DhtPeer, DhtReady, DhtStored, DhtValue};
 pub(crate) use keys::{
     BackedUp, Exported, Imported, Recovered, Root, Secret, Tally as SecretTally,
 };

@@ -135,6 +135,7 @@ fn is_long(command: &Command) -> bool {
         | Command::Get(_)
         | Command::Seed(_)
         | Command::Core(CoreCommand::Replicate(_)) => true,
+        Command::Dht(_) => true,
         Command::Core(CoreCommand::Tail(tail)) => tail.follow,
         _ => false,
     }
@@ -156,6 +157,11 @@ async fn attempt(cli: Cli, arguments: &[OsString], output: &Output) -> Result<u8
         stop::on_signals().map_err(|error| Failure::storage("cannot handle signals", &error))?;
     if let Command::Demo = cli.command {
         return commands::demo(output, &stop).await.map(|()| 0);
+    }
+    if let Command::Dht(command) = cli.command {
+        let input = &mut Input::process();
+        let done = commands::dht(&cli.globals, command, output, &stop, input).await;
+        return done.map(|()| 0);
     }
     let dir = store::locate(&cli.globals, &directory)?;
     let streams = Streams {

@@ -3,6 +3,7 @@
 mod audit;
 mod core;
 mod demo;
+mod dht;
 mod files;
 mod get;
 pub(crate) mod key;
@@ -32,6 +33,7 @@ use crate::output::Style;
 use crate::target::Place;
 
 pub(crate) use demo::demo;
+pub(crate) use dht::dht;
 
 /// Runs a command that works on the store. A wish to end interrupts those that do not wait for it.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
@@ -54,7 +56,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Purge(purge) => stop.or_interrupted(space::purge(context, purge)).await,
         Command::List => stop.or_interrupted(list::list(context)).await,
         Command::Status(status) => status::status(context, status).await,
-        Command::Demo | Command::Version | Command::Completions(_) => {
+        Command::Demo | Command::Dht(_) | Command::Version | Command::Completions(_) => {
             unreachable!("these run before there is a store")
         }
     }
