@@ -14,6 +14,7 @@ pub mod bees;
 pub mod connect;
 pub mod core_files;
 pub mod corpus;
+pub mod dht;
 pub mod drives;
 mod honest;
 pub mod links;
@@ -70,6 +71,9 @@ pub const TARGETS: &[Target] = &[
     target("dht_routes", connect::routes),
     target("dht_rounds", connect::rounds),
     target("blind_relays", connect::relays),
+    target("dht_messages", dht::messages),
+    target("noise_payloads", dht::noise_payloads),
+    target("dht_nodes", dht::nodes),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8])) -> Target {

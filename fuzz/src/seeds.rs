@@ -11,7 +11,7 @@ use ferrocore_replication::messages::{
 };
 
 use crate::{
-    bees, connect, core_files, drives, honest, messages, mux_frames, mux_pairs, session_pairs,
+    bees, connect, core_files, dht, drives, honest, messages, mux_frames, mux_pairs, session_pairs,
     streams, udx, udx_pairs,
 };
 
@@ -47,6 +47,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     seeds.extend(udx::stream_seeds().into_iter().map(|s| ("udx_streams", s)));
     seeds.extend(udx_pairs::seeds().into_iter().map(|s| ("udx_pairs", s)));
     seeds.extend(connect::seeds());
+    seeds.extend(dht::seeds());
     seeds.extend(plays().map(|input| ("sessions", input)));
     seeds.extend(plays().map(|input| ("proofs", input)));
     seeds
