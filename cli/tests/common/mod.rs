@@ -59,11 +59,17 @@ impl Bench {
     /// A command on the store called `store`, in the scratch folder.
     pub(crate) fn command<A: AsRef<OsStr>>(&self, store: &str, arguments: &[A]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fcore"));
+        let is = |argument: &A, wanted: &str| argument.as_ref() == wanted;
+        let is_private = arguments.iter().any(|each| is(each, "--bootstrap"))
+            || matches!(arguments, [dht, first, ..] if is(dht, "dht") && is(first, "bootstrap"));
+        if !is_private {
+            command.arg("--no-dht");
+        }
         command
             .arg("--store")
             .arg(self.path(store))
             // Tests must reach their own peers only.
-            .args(["--no-lan", "--no-dht"])
+            .arg("--no-lan")
             .args(arguments)
             .current_dir(self.root.path())
             .env_remove("FCORE_STORE")
