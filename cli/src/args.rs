@@ -142,6 +142,7 @@ pub(crate) enum Command {
     /// Nodes, topics and records of the DHT; networks of your own
     #[command(subcommand)]
     Dht(DhtCommand),
+    Relay(Relay),
     Du(Du),
     Purge(Purge),
     /// Free what crashes left behind: purges and drafts cut off, temporary files
@@ -530,6 +531,11 @@ pub(crate) enum DhtCommand {
     /// Run a node that stores for others once they can reach it, until Ctrl-C
     #[command(after_help = "Example:\n  fcore dht node --bootstrap 192.168.1.7:49737")]
     Node,
+    /// Connect to a peer by its key; tell by which way, and how long it took
+    ///
+    /// Exit code 4 if it cannot be reached.
+    #[command(after_help = "Example:\n  fcore dht ping KEY")]
+    Ping(DhtPing),
     /// List the peers that announced themselves under a topic
     #[command(after_help = "Example:\n  fcore dht lookup my-topic")]
     Lookup(DhtLookup),
@@ -552,6 +558,13 @@ pub(crate) struct DhtBootstrap {
     /// The address at which others reach this node, if it is not that of --host
     #[arg(long, value_name = "IP")]
     pub(crate) address: Option<Ipv4Addr>,
+}
+
+/// Arguments of `dht ping`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DhtPing {
+    /// The key that the peer listens under: 64 hexadecimal digits, or z-base-32
+    pub(crate) key: String,
 }
 
 /// Arguments of `dht lookup`.
@@ -589,6 +602,20 @@ pub(crate) struct DhtGet {
     /// It is a key: print the newest value stored under it
     #[arg(long)]
     pub(crate) key: bool,
+}
+
+/// Run a blind relay until Ctrl-C: peers that cannot reach each other meet there
+///
+/// It passes packets on that it cannot read. Anybody who knows its key may use it; run it where others can
+/// reach it, and give its key to both sides, or to one of them, as --relay.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Example:\n  fcore relay --secret relay.secret\n  fcore share ~/Photos --relay KEY"
+)]
+pub(crate) struct Relay {
+    /// Keep the same key by the secret in this file, which is made if it is not there [default: a new key]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret: Option<PathBuf>,
 }
 
 /// Print a completion script

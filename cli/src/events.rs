@@ -12,7 +12,9 @@ use serde::Serialize;
 
 use crate::output::{Event, count, human_bytes};
 
-pub(crate) use dht::{DhtAnnouncer, DhtPeer, DhtReady, DhtStored, DhtValue};
+pub(crate) use dht::{
+    DhtAnnouncer, DhtPeer, DhtPong, DhtReady, DhtStored, DhtValue, RelayReady, Relayed,
+};
 pub(crate) use keys::{
     BackedUp, Exported, Imported, Recovered, Root, Secret, Tally as SecretTally,
 };

@@ -135,7 +135,7 @@ fn is_long(command: &Command) -> bool {
         | Command::Get(_)
         | Command::Seed(_)
         | Command::Core(CoreCommand::Replicate(_)) => true,
-        Command::Dht(_) => true,
+        Command::Dht(_) | Command::Relay(_) => true,
         Command::Core(CoreCommand::Tail(tail)) => tail.follow,
         _ => false,
     }
@@ -161,6 +161,10 @@ async fn attempt(cli: Cli, arguments: &[OsString], output: &Output) -> Result<u8
     if let Command::Dht(command) = cli.command {
         let input = &mut Input::process();
         let done = commands::dht(&cli.globals, command, output, &stop, input).await;
+        return done.map(|()| 0);
+    }
+    if let Command::Relay(relay) = cli.command {
+        let done = commands::relay(&cli.globals, relay, output, &stop).await;
         return done.map(|()| 0);
     }
     let dir = store::locate(&cli.globals, &directory)?;

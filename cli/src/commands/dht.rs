@@ -1,5 +1,7 @@
 //! `dht`: nodes, topics and records of the DHT, without a store.
 
+mod ping;
+
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
@@ -36,6 +38,7 @@ pub(crate) async fn dht(
         DhtCommand::Bootstrap(bootstrap) => run_first(globals, bootstrap, output, stop).await,
         DhtCommand::Node => run_node(globals, output, stop).await,
         DhtCommand::Announce(announce) => keep_announced(globals, announce, output, stop).await,
+        DhtCommand::Ping(args) => stop.or_interrupted(ping::ping(globals, args, output)).await,
         DhtCommand::Lookup(args) => stop.or_interrupted(lookup(globals, args, output)).await,
         DhtCommand::Put(args) => stop.or_interrupted(put(globals, args, output, input)).await,
         DhtCommand::Get(args) => stop.or_interrupted(get(globals, args, output)).await,
@@ -177,7 +180,7 @@ async fn get(globals: &Globals, args: DhtGet, output: &Output) -> Result<()> {
     output.data(value.into()).await
 }
 
-fn builder(globals: &Globals) -> Builder {
+pub(super) fn builder(globals: &Globals) -> Builder {
     let mut builder = Dht::builder();
     if let Some(host) = globals.host {
         builder = builder.host(host);
@@ -191,7 +194,7 @@ fn builder(globals: &Globals) -> Builder {
     builder
 }
 
-fn start(globals: &Globals, builder: Builder) -> Result<Dht> {
+pub(super) fn start(globals: &Globals, builder: Builder) -> Result<Dht> {
     if globals.no_dht {
         return Err(Failure::usage("--no-dht leaves nothing to do"));
     }
@@ -202,7 +205,7 @@ fn start(globals: &Globals, builder: Builder) -> Result<Dht> {
 }
 
 /// A node that asks, and is gone soon: any port will do.
-async fn client(globals: &Globals) -> Result<Dht> {
+pub(super) async fn client(globals: &Globals) -> Result<Dht> {
     let node = builder(globals).ephemeral(true);
     let node = match globals.port {
         Some(_) => node,
@@ -217,7 +220,7 @@ async fn client(globals: &Globals) -> Result<Dht> {
 }
 
 /// Waits until the node has looked around.
-async fn settled(globals: &Globals, node: &Dht) -> Result<()> {
+pub(super) async fn settled(globals: &Globals, node: &Dht) -> Result<()> {
     in_time(globals, node.bootstrapped()).await
 }
 
@@ -234,7 +237,7 @@ async fn in_time<T>(
     }
 }
 
-fn ready(node: &Dht, host: Option<Ipv4Addr>) -> DhtReady {
+pub(super) fn ready(node: &Dht, host: Option<Ipv4Addr>) -> DhtReady {
     let status = node.status();
     let local = node.local_address();
     let host = host.or_else(|| Some(*status.remote_address.or(local)?.ip()));
@@ -257,7 +260,7 @@ fn topic(text: &str) -> Id {
 }
 
 /// The key pair whose secret is in `path`; a new one if there is no such file.
-fn secret(path: &Path) -> Result<KeyPair> {
+pub(super) fn secret(path: &Path) -> Result<KeyPair> {
     let failed = |error| Failure::storage(path.display(), &error);
     match std::fs::read_to_string(path) {
         Ok(text) => match parse_key(text.trim()) {
@@ -305,7 +308,7 @@ fn too_large(len: usize) -> Failure {
     Failure::usage(DhtError::TooLarge(len)).hint(hint)
 }
 
-fn nobody() -> Failure {
+pub(super) fn nobody() -> Failure {
     let hint = "check the network, or name a node with --bootstrap HOST:PORT";
     Failure::new(Kind::NoPeer, DhtError::NobodyAnswered).hint(hint)
 }

@@ -9,6 +9,7 @@ mod get;
 pub(crate) mod key;
 mod list;
 mod mirror;
+mod relay;
 mod replicate;
 mod seed;
 mod share;
@@ -34,6 +35,7 @@ use crate::target::Place;
 
 pub(crate) use demo::demo;
 pub(crate) use dht::dht;
+pub(crate) use relay::relay;
 
 /// Runs a command that works on the store. A wish to end interrupts those that do not wait for it.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
@@ -56,7 +58,11 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Purge(purge) => stop.or_interrupted(space::purge(context, purge)).await,
         Command::List => stop.or_interrupted(list::list(context)).await,
         Command::Status(status) => status::status(context, status).await,
-        Command::Demo | Command::Dht(_) | Command::Version | Command::Completions(_) => {
+        Command::Demo
+        | Command::Dht(_)
+        | Command::Relay(_)
+        | Command::Version
+        | Command::Completions(_) => {
             unreachable!("these run before there is a store")
         }
     }

@@ -31,6 +31,71 @@ impl Event for DhtReady {
     }
 }
 
+/// A blind relay runs.
+#[derive(Debug, Serialize)]
+pub(crate) struct RelayReady {
+    /// What peers are given as `--relay`.
+    pub(crate) public_key: String,
+    #[serde(flatten)]
+    pub(crate) node: DhtReady,
+}
+
+impl Event for RelayReady {
+    const NAME: &'static str = DhtReady::NAME;
+
+    fn words(&self) -> Option<String> {
+        let (host, port, key) = (&self.node.host, self.node.port, &self.public_key);
+        Some(format!(
+            "Relaying at {host}:{port} until Ctrl-C. Peers meet here by\n\n    --relay {key}\n"
+        ))
+    }
+}
+
+/// What a blind relay has done.
+#[derive(Debug, Serialize)]
+pub(crate) struct Relayed {
+    /// Pairs of peers.
+    pub(crate) joined: u64,
+}
+
+impl Event for Relayed {
+    const NAME: &'static str = "relayed";
+
+    fn words(&self) -> Option<String> {
+        Some(format!("Joined {} of peers", count(self.joined, "pair")))
+    }
+}
+
+/// A peer was reached by its key.
+#[derive(Debug, Serialize)]
+pub(crate) struct DhtPong {
+    pub(crate) remote_key: String,
+    /// Where it, or the relay, is.
+    pub(crate) address: Option<String>,
+    /// The first way that carried.
+    pub(crate) via: String,
+    /// From the search to the first answer over that way.
+    pub(crate) seconds: f64,
+    pub(crate) round_trip: Option<f64>,
+}
+
+impl Event for DhtPong {
+    const NAME: &'static str = "pong";
+
+    fn words(&self) -> Option<String> {
+        let address = self.address.as_deref().unwrap_or("-");
+        let away = self.round_trip.map(|time| time * 1e3);
+        let away = away.map(|ms| format!(", {ms:.1} ms away"));
+        Some(format!(
+            "{} at {address}, {}, connected in {:.2} s{}",
+            self.remote_key,
+            self.via,
+            self.seconds,
+            away.unwrap_or_default()
+        ))
+    }
+}
+
 /// A key is announced.
 #[derive(Debug, Serialize)]
 pub(crate) struct DhtAnnouncer {

@@ -1,0 +1,135 @@
+//! Goal: peers are reached by key, and meet at a blind relay, over a network of our own on loopback.
+//! Method: `fcore` runs the network and the relay; two peers in this process may go no other way.
+#![cfg(unix)]
+
+mod common;
+
+use std::net::Ipv4Addr;
+
+use common::{Bench, Finished, PATIENCE, Running};
+use ferrocore::primitives::id::parse_key;
+use ferrocore::primitives::sign::{KeyPair, PublicKey};
+use ferrocore_swarm::connect::{ConnectOptions, ListenOptions, Peers, Route};
+use ferrocore_swarm::dht::{BootstrapNode, Dht};
+
+/// A DHT of processes, and a relay in it.
+struct Network {
+    bench: Bench,
+    bootstrap: String,
+    _nodes: Vec<Running>,
+    relay: Running,
+    relay_key: String,
+}
+
+impl Network {
+    fn start() -> Self {
+        let bench = Bench::new();
+        let first = ["dht", "bootstrap", "--host", "127.0.0.1", "--port", "0"];
+        let mut nodes = vec![bench.start("s", &first)];
+        let bootstrap = format!("127.0.0.1:{}", nodes[0].wait("ready")["port"]);
+        for _ in 0..3 {
+            let mut node = bench.start("s", &on(&bootstrap, &["dht", "node"]));
+            node.wait("ready");
+            nodes.push(node);
+        }
+        let (relay, relay_key) = start_relay(&bench, &bootstrap);
+        Self {
+            bench,
+            bootstrap,
+            _nodes: nodes,
+            relay,
+            relay_key,
+        }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Finished {
+        self.bench.run("s", &on(&self.bootstrap, arguments))
+    }
+
+    async fn peers(&self) -> Peers {
+        let bootstrap: BootstrapNode = self.bootstrap.parse().unwrap();
+        let builder = Dht::builder().host(Ipv4Addr::LOCALHOST).port(0);
+        let builder = builder.bootstrap([bootstrap]).ephemeral(true);
+        let builder = builder.config(|config| config.quick_firewall = false);
+        let dht = builder.bind().unwrap();
+        dht.bootstrapped().await.unwrap();
+        Peers::new(dht, KeyPair::generate())
+    }
+}
+
+fn start_relay(bench: &Bench, bootstrap: &str) -> (Running, String) {
+    let arguments = on(bootstrap, &["relay", "--secret", "relay.secret"]);
+    let mut relay = bench.start("s", &arguments);
+    let ready = relay.wait("ready");
+    assert_eq!(ready["host"], "127.0.0.1");
+    assert!(ready["port"].as_u64().is_some_and(|port| port > 0));
+    (relay, ready["public_key"].as_str().unwrap().to_owned())
+}
+
+fn on(bootstrap: &str, arguments: &[&str]) -> Vec<String> {
+    let here = [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--bootstrap",
+        bootstrap,
+    ];
+    let all = arguments.iter().chain(&here);
+    all.map(|each| (*each).to_owned()).collect()
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(PATIENCE, future).await;
+    waited.expect("in time")
+}
+
+#[tokio::test]
+async fn peers_that_may_not_punch_meet_at_a_relay() {
+    let network = Network::start();
+    let key = parse_key(&network.relay_key).unwrap();
+    let key = PublicKey::from(*key.as_bytes());
+    let (a, b) = (network.peers().await, network.peers().await);
+    // Neither side may punch, so the relay is the only way.
+    let mut listen = ListenOptions::default();
+    (listen.lan, listen.punch, listen.relay_through) = (false, false, Some(key));
+    let mut server = a.listen(KeyPair::generate(), listen).unwrap();
+    assert!(within(server.announced()).await);
+    let mut options = ConnectOptions::default();
+    (options.lan, options.punch) = (false, false);
+    let dialling = b.connect(server.public_key(), options);
+    let ours = within(dialling).await.unwrap();
+    let theirs = within(server.accept()).await.unwrap();
+    assert_eq!(ours.route, Route::Relayed);
+    let (mut sender, _reading) = ours.stream.split();
+    let (_writing, mut receiver) = theirs.stream.split();
+    sender.send(&[b"hello"]).await.unwrap();
+    sender.flush().await.unwrap();
+    assert_eq!(within(receiver.recv()).await.unwrap().unwrap(), "hello");
+    let ended = network.relay.interrupt().expect(0);
+    assert_eq!(ended.event("relayed")["joined"], 1);
+    // The secret is kept, so that peers that know the relay find it again.
+    let (again, same_key) = start_relay(&network.bench, &network.bootstrap);
+    assert_eq!(same_key, network.relay_key);
+    again.interrupt().expect(0);
+}
+
+#[test]
+fn who_listens_is_reached_by_key_and_who_does_not_is_not() {
+    let network = Network::start();
+    let pong = network.run(&["dht", "ping", &network.relay_key, "--json"]);
+    let pong = pong.expect(0).event("pong");
+    assert_eq!(pong["remote_key"], network.relay_key.as_str());
+    assert!(pong["address"].as_str().unwrap().starts_with("127.0.0.1:"));
+    assert!(["direct", "punched"].contains(&pong["via"].as_str().unwrap()));
+    assert!(pong["seconds"].as_f64().unwrap() > 0.0);
+    let missing = network.run(&["dht", "ping", &"00".repeat(32), "--json"]);
+    assert_eq!(missing.expect(4).event("error")["kind"], "no_peer");
+    network.run(&["dht", "ping", "nonsense"]).expect(2);
+    let key = network.relay_key.clone();
+    let (bench, bootstrap) = (network.bench, network.bootstrap);
+    network.relay.interrupt().expect(0);
+    bench
+        .run("s", &on(&bootstrap, &["dht", "ping", &key]))
+        .expect(4);
+}
