@@ -195,8 +195,8 @@ pub(super) fn builder(globals: &Globals) -> Builder {
 }
 
 pub(super) fn start(globals: &Globals, builder: Builder) -> Result<Dht> {
-    if globals.no_dht {
-        return Err(Failure::usage("--no-dht leaves nothing to do"));
+    if globals.no_dht || globals.lan_only {
+        return Err(Failure::usage("without the DHT there is nothing to do"));
     }
     builder.bind().map_err(|error| {
         let failure = Failure::usage(format!("cannot open the UDP socket: {error}"));
