@@ -143,6 +143,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Dht(DhtCommand),
     Relay(Relay),
+    Doctor(Doctor),
     Du(Du),
     Purge(Purge),
     /// Free what crashes left behind: purges and drafts cut off, temporary files
@@ -616,6 +617,17 @@ pub(crate) struct Relay {
     /// Keep the same key by the secret in this file, which is made if it is not there [default: a new key]
     #[arg(long, value_name = "FILE")]
     pub(crate) secret: Option<PathBuf>,
+}
+
+/// Check what it takes to share and fetch, and say what to do: clock, disk, local network, UDP, DHT, NAT
+///
+/// With --relay also the relay; with a target who serves it, and by which way. --no-dht, --no-lan and --lan-only leave
+/// parts out. Exit code 0 only if everything else works; 4 if only nobody serves the target.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  fcore doctor hyper://KEY")]
+pub(crate) struct Doctor {
+    /// A drive or log: a link, a key or a name
+    pub(crate) target: Option<Place>,
 }
 
 /// Print a completion script

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferrocore::swarm::SearchState;
-use ferrocore::{Core, Dialing, Listening, PeerEvent, PeerInfo};
+use ferrocore::{Core, Dialing, Listening, Node, PeerEvent, PeerInfo};
 use tokio::sync::Mutex;
 
 use crate::args::Globals;
@@ -175,7 +175,7 @@ impl Context {
             return Failure::new(Kind::Verification, message).hint("fetch it from other peers");
         }
         if node.connected().is_empty() {
-            let message = format!("no peer was reached within {seconds} s{}", self.obstacles());
+            let message = format!("no peer was reached within {seconds} s{}", obstacles(node));
             let hint = match self.globals.peer.is_empty() {
                 true => "see that the other side still shares it, or name it with --peer",
                 false => "check the addresses given with --peer",
@@ -196,29 +196,6 @@ impl Context {
     /// Whether others find us by key alone, as far as we know, and no address was given for them to use instead.
     pub(crate) fn is_found(&self) -> bool {
         self.globals.listen.is_none() && self.store.node.swarm().is_some()
-    }
-
-    /// What stood in the way of finding and reaching peers, as far as that is known.
-    fn obstacles(&self) -> String {
-        let Some(swarm) = self.store.node.swarm() else {
-            return String::new();
-        };
-        let status = swarm.status();
-        let searches = status.topics.iter().flat_map(|topic| &topic.searches);
-        let failed = searches.filter_map(|(name, state)| match state {
-            SearchState::Failed(reason) => Some(format!("{name}: {reason}")),
-            _ => None,
-        });
-        let dials = status.peers.iter();
-        let refused = dials.filter_map(|peer| {
-            let failure = peer.last_failure.as_ref()?;
-            Some(format!("{} does not answer: {failure}", peer.peer))
-        });
-        let obstacles: BTreeSet<String> = failed.chain(refused).take(OBSTACLES_MAX).collect();
-        obstacles
-            .into_iter()
-            .map(|each| format!("; {each}"))
-            .collect()
     }
 
     /// Reports what happens with peers, for ever.
@@ -260,6 +237,29 @@ impl Context {
         }
         std::future::pending().await
     }
+}
+
+/// What stood in the way of finding and reaching peers, as far as that is known.
+pub(crate) fn obstacles(node: &Node) -> String {
+    let Some(swarm) = node.swarm() else {
+        return String::new();
+    };
+    let status = swarm.status();
+    let searches = status.topics.iter().flat_map(|topic| &topic.searches);
+    let failed = searches.filter_map(|(name, state)| match state {
+        SearchState::Failed(reason) => Some(format!("{name}: {reason}")),
+        _ => None,
+    });
+    let dials = status.peers.iter();
+    let refused = dials.filter_map(|peer| {
+        let failure = peer.last_failure.as_ref()?;
+        Some(format!("{} does not answer: {failure}", peer.peer))
+    });
+    let obstacles: BTreeSet<String> = failed.chain(refused).take(OBSTACLES_MAX).collect();
+    obstacles
+        .into_iter()
+        .map(|each| format!("; {each}"))
+        .collect()
 }
 
 /// How many reasons a failure names.

@@ -4,6 +4,7 @@
 //! Keys are z-base-32, discovery keys and hashes lower-case hex, sizes bytes, durations seconds.
 
 mod dht;
+mod doctor;
 mod keys;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use crate::output::{Event, count, human_bytes};
 pub(crate) use dht::{
     DhtAnnouncer, DhtPeer, DhtPong, DhtReady, DhtStored, DhtValue, RelayReady, Relayed,
 };
+pub(crate) use doctor::Check;
 pub(crate) use keys::{
     BackedUp, Exported, Imported, Recovered, Root, Secret, Tally as SecretTally,
 };

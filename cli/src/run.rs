@@ -135,7 +135,7 @@ fn is_long(command: &Command) -> bool {
         | Command::Get(_)
         | Command::Seed(_)
         | Command::Core(CoreCommand::Replicate(_)) => true,
-        Command::Dht(_) | Command::Relay(_) => true,
+        Command::Dht(_) | Command::Relay(_) | Command::Doctor(_) => true,
         Command::Core(CoreCommand::Tail(tail)) => tail.follow,
         _ => false,
     }
@@ -162,6 +162,10 @@ async fn attempt(cli: Cli, arguments: &[OsString], output: &Output) -> Result<u8
         let input = &mut Input::process();
         let done = commands::dht(&cli.globals, command, output, &stop, input).await;
         return done.map(|()| 0);
+    }
+    if let Command::Doctor(args) = cli.command {
+        let checking = commands::doctor(&cli.globals, args, &directory, output);
+        return stop.or_interrupted(checking).await.map(|()| 0);
     }
     if let Command::Relay(relay) = cli.command {
         let done = commands::relay(&cli.globals, relay, output, &stop).await;

@@ -1,16 +1,18 @@
-//! Goal: peers are reached by key, and meet at a blind relay, over a network of our own on loopback.
+//! Goal: peers are reached by key, meet at a blind relay, and are told what is wrong, over a network of our own on loopback.
 //! Method: `fcore` runs the network and the relay; two peers in this process may go no other way.
 #![cfg(unix)]
 
 mod common;
 
 use std::net::Ipv4Addr;
+use std::time::Instant;
 
 use common::{Bench, Finished, PATIENCE, Running};
-use ferrocore::primitives::id::parse_key;
+use ferrocore::primitives::id::{encode_z32, parse_key};
 use ferrocore::primitives::sign::{KeyPair, PublicKey};
 use ferrocore_swarm::connect::{ConnectOptions, ListenOptions, Peers, Route};
 use ferrocore_swarm::dht::{BootstrapNode, Dht};
+use serde_json::Value;
 
 /// A DHT of processes, and a relay in it.
 struct Network {
@@ -112,6 +114,69 @@ async fn peers_that_may_not_punch_meet_at_a_relay() {
     let (again, same_key) = start_relay(&network.bench, &network.bootstrap);
     assert_eq!(same_key, network.relay_key);
     again.interrupt().expect(0);
+}
+
+/// The checks of a doctor, in order, and whether each went well.
+fn checks(finished: &Finished) -> Vec<(String, bool)> {
+    let events = finished.text();
+    let events = events.lines().map(|line| line.parse::<Value>().unwrap());
+    let mut found = Vec::new();
+    for event in events.filter(|event| event["event"] == "check") {
+        let ok = event["ok"].as_bool().unwrap();
+        assert!(ok || event["hint"].is_string(), "{event}");
+        found.push((event["name"].as_str().unwrap().to_owned(), ok));
+    }
+    found
+}
+
+fn all(names: &[&str], but: &str) -> Vec<(String, bool)> {
+    let checked = |name: &&str| ((*name).to_owned(), *name != but);
+    names.iter().map(checked).collect()
+}
+
+#[test]
+fn a_doctor_says_what_works_and_what_does_not() {
+    let network = Network::start();
+    let doctor = |more: &[&str]| {
+        let mut arguments = vec!["doctor", "--json"];
+        arguments.extend(more);
+        network.run(&arguments)
+    };
+    let names = ["clock", "disk", "udp", "dht", "nat", "relay"];
+    let well = doctor(&["--relay", &network.relay_key]).expect(0);
+    assert_eq!(checks(&well), all(&names, ""));
+    let nobody = encode_z32(KeyPair::generate().public_key().as_bytes());
+    let ill = doctor(&["--relay", &nobody]).expect(1);
+    assert_eq!(checks(&ill), all(&names, "relay"));
+    let alone = on("127.0.0.1:9", &["doctor", "--json"]);
+    let alone = network.bench.run("s", &alone).expect(1);
+    assert_eq!(checks(&alone), all(&names[..4], "dht"));
+    let offline = network.bench.run("s", &["doctor", "--json"]).expect(0);
+    assert_eq!(checks(&offline), all(&names[..2], ""));
+}
+
+#[test]
+fn a_doctor_says_who_serves_a_drive() {
+    let network = Network::start();
+    let bench = &network.bench;
+    bench.write("photos/a.txt", "hello");
+    let mut share = bench.start("sharer", &on(&network.bootstrap, &["share", "photos"]));
+    let ready = share.wait("ready");
+    let [key, topic] = ["key", "discovery_key"].map(|field| ready[field].as_str().unwrap());
+    let started = Instant::now();
+    while network.run(&["dht", "lookup", topic]).code != Some(0) {
+        assert!(started.elapsed() < PATIENCE, "never announced");
+    }
+    let served = network.run(&["doctor", key, "--json"]).expect(0);
+    let names = ["clock", "disk", "udp", "dht", "nat", "target"];
+    assert_eq!(checks(&served), all(&names, ""));
+    let last: Value = served.text().lines().last().unwrap().parse().unwrap();
+    let detail = last["detail"].as_str().unwrap();
+    let ways = ["(direct) has 2 of 2 blocks", "(punched) has 2 of 2 blocks"];
+    assert!(ways.iter().any(|way| detail.contains(way)), "{detail}");
+    share.interrupt().expect(0);
+    let gone = network.run(&["doctor", key, "--json", "--timeout", "8s"]);
+    assert_eq!(checks(&gone.expect(4)), all(&names, "target"));
 }
 
 #[test]

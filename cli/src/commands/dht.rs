@@ -21,6 +21,8 @@ use crate::input::Input;
 use crate::output::Output;
 use crate::stop::Stop;
 
+pub(super) use ping::reach;
+
 /// Nodes forget announcements after 13 to 27 minutes.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(10 * 60);
 

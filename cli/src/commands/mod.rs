@@ -4,6 +4,7 @@ mod audit;
 mod core;
 mod demo;
 mod dht;
+mod doctor;
 mod files;
 mod get;
 pub(crate) mod key;
@@ -35,6 +36,7 @@ use crate::target::Place;
 
 pub(crate) use demo::demo;
 pub(crate) use dht::dht;
+pub(crate) use doctor::doctor;
 pub(crate) use relay::relay;
 
 /// Runs a command that works on the store. A wish to end interrupts those that do not wait for it.
@@ -61,6 +63,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Demo
         | Command::Dht(_)
         | Command::Relay(_)
+        | Command::Doctor(_)
         | Command::Version
         | Command::Completions(_) => {
             unreachable!("these run before there is a store")

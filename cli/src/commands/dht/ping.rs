@@ -22,18 +22,24 @@ pub(super) async fn ping(globals: &Globals, args: DhtPing, output: &Output) -> R
         .map_err(|_| Failure::usage("a key is 64 hexadecimal digits, or z-base-32"))?;
     let node = client(globals).await?;
     let peers = Peers::new(node.clone(), KeyPair::generate());
-    let pong = reach(globals, &peers, PublicKey::from(*key.as_bytes())).await;
+    let key = PublicKey::from(*key.as_bytes());
+    let pong = reach(globals, &peers, key, globals.relay).await;
     node.close().await;
     output.list(&pong?).await
 }
 
-/// Connects to the owner of a key, and hangs up.
-pub(crate) async fn reach(globals: &Globals, peers: &Peers, key: PublicKey) -> Result<DhtPong> {
+/// Connects to the owner of a key, at a relay if there is no other way, and hangs up.
+pub(crate) async fn reach(
+    globals: &Globals,
+    peers: &Peers,
+    key: PublicKey,
+    relay: Option<PublicKey>,
+) -> Result<DhtPong> {
     let dead_ends = DeadEnds::default();
     let mut options = ConnectOptions::default();
     options.timeout = globals.timeout;
     options.lan = !globals.no_lan;
-    options.relay_through = globals.relay;
+    options.relay_through = relay;
     options.watcher = dead_ends.watcher();
     let started = Instant::now();
     let dialled = peers.connect(key, options).await;

@@ -1,0 +1,159 @@
+//! What can be checked without anybody else: the clock, the disk, sockets of this machine.
+
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use ferrocore_swarm::lan::{Include, Networks};
+use tokio::net::UdpSocket;
+
+use crate::args::Globals;
+use crate::events::Check;
+use crate::output::human_bytes;
+
+/// How long a datagram to ourselves may take.
+const ECHO_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a datagram to ourselves says.
+const ECHO: &[u8] = b"fcore doctor";
+
+/// Where mDNS is spoken.
+const MDNS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
+
+/// No clock that is right shows less: 2026-01-01, in seconds since 1970.
+const CLOCK_MIN: u64 = 1_767_225_600;
+
+/// Nor more: 2100-01-01.
+const CLOCK_MAX: u64 = 4_102_444_800;
+
+/// Less free space than this is soon used up, in bytes.
+const FREE_MIN: u64 = 256 << 20;
+
+/// Whether the clock can be right; nobody is asked for the time.
+pub(super) fn clock() -> Check {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let seconds = now.map_or(0, |since| since.as_secs());
+    match seconds {
+        CLOCK_MIN..=CLOCK_MAX => Check::good("clock", "shows a time that can be"),
+        _ => Check::bad(
+            "clock",
+            format!("shows {seconds} seconds since 1970, which cannot be"),
+            "set it: announcements and records carry the time",
+        ),
+    }
+}
+
+/// Whether the store can be written, and has room.
+pub(super) fn disk(dir: &Path) -> Check {
+    let there = dir.ancestors().find(|each| each.is_dir());
+    let there = there.unwrap_or(Path::new("."));
+    let place = there.display();
+    if let Err(error) = write(there) {
+        let hint = "make it writable, or name another place with --store DIR";
+        return Check::bad("disk", format!("cannot write in {place}: {error}"), hint);
+    }
+    match free(there) {
+        Some(free) if free < FREE_MIN => Check::bad(
+            "disk",
+            format!("only {} free at {place}", human_bytes(free)),
+            "free some, or name another place with --store DIR",
+        ),
+        Some(free) => Check::good("disk", format!("{} free at {place}", human_bytes(free))),
+        None => Check::good("disk", format!("{place} can be written")),
+    }
+}
+
+fn write(dir: &Path) -> io::Result<()> {
+    let mut file = tempfile::tempfile_in(dir)?;
+    file.write_all(ECHO)?;
+    file.sync_all()
+}
+
+/// Bytes that we may still write.
+#[cfg(unix)]
+fn free(dir: &Path) -> Option<u64> {
+    let stat = nix::sys::statvfs::statvfs(dir).ok()?;
+    #[allow(
+        clippy::useless_conversion,
+        reason = "these are 32 bits wide on some systems"
+    )]
+    let (blocks, size) = (
+        u64::from(stat.blocks_available()),
+        u64::from(stat.fragment_size()),
+    );
+    Some(blocks.saturating_mul(size))
+}
+
+#[cfg(not(unix))]
+fn free(_: &Path) -> Option<u64> {
+    None
+}
+
+/// Whether a UDP socket can be opened where the options say, and takes datagrams.
+pub(super) async fn udp(globals: &Globals) -> Check {
+    let host = globals.host.unwrap_or(Ipv4Addr::UNSPECIFIED);
+    let place = SocketAddrV4::new(host, globals.port.unwrap_or(0));
+    let at_home = match host.is_unspecified() {
+        true => Ipv4Addr::LOCALHOST,
+        false => host,
+    };
+    match echo(place, at_home, |_| Ok(())).await {
+        Ok(()) => Check::good("udp", format!("a socket on {host} sends and receives")),
+        Err(error) => Check::bad(
+            "udp",
+            format!("no datagram passes at {place}: {error}"),
+            "choose another --host or --port, and let the firewall pass UDP",
+        ),
+    }
+}
+
+/// Whether this machine is in a local network.
+pub(super) fn interfaces() -> Check {
+    match Networks::new(Include::default()).is_empty() {
+        false => Check::good("lan", "this machine is in a local network"),
+        true => Check::bad(
+            "lan",
+            "this machine is in no local network",
+            "connect it to one, or leave it out with --no-lan",
+        ),
+    }
+}
+
+/// Whether multicast comes back to this machine. It leaves it not: what the network does with it, only another machine
+/// can tell.
+pub(super) async fn multicast() -> Check {
+    let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+    let join = |socket: &UdpSocket| {
+        socket.join_multicast_v4(MDNS, Ipv4Addr::UNSPECIFIED)?;
+        socket.set_multicast_loop_v4(true)?;
+        socket.set_multicast_ttl_v4(0)
+    };
+    match echo(any, MDNS, join).await {
+        Ok(()) => Check::good("mdns", "multicast works, as far as this machine can tell"),
+        Err(error) => Check::bad(
+            "mdns",
+            format!("multicast does not work: {error}"),
+            "let the firewall pass UDP to 224.0.0.251, port 5353; or leave it out with --no-lan",
+        ),
+    }
+}
+
+/// Sends a datagram from a socket at `place` to its own port at `host`, and waits for it.
+async fn echo(
+    place: SocketAddrV4,
+    host: Ipv4Addr,
+    prepare: impl FnOnce(&UdpSocket) -> io::Result<()>,
+) -> io::Result<()> {
+    let socket = UdpSocket::bind(place).await?;
+    prepare(&socket)?;
+    let to = SocketAddr::from((host, socket.local_addr()?.port()));
+    socket.send_to(ECHO, to).await?;
+    let mut buffer = [0; ECHO.len()];
+    let heard = async {
+        while socket.recv_from(&mut buffer).await?.0 != ECHO.len() || buffer != *ECHO {}
+        Ok(())
+    };
+    let heard = tokio::time::timeout(ECHO_PATIENCE, heard).await;
+    heard.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
