@@ -73,6 +73,32 @@ impl Source {
         Self::signed_by(manifest, &[(0, pair(1)), (2, pair(3))])
     }
 
+    /// All of three signers, two of whom saw the log longer.
+    fn patched() -> Self {
+        let signers = [1, 2, 3].map(|seed| Manifest::single(pair(seed).public_key()).signers);
+        let manifest = Manifest {
+            quorum: 3,
+            allow_patch: true,
+            signers: signers.concat(),
+            ..Manifest::single(pair(1).public_key())
+        };
+        let verifier = Verifier::new(manifest.key(), manifest.clone()).unwrap();
+        let longer = writer(CoreOptions::default());
+        longer
+            .append_batch((LENGTH..LENGTH + 9).map(block).collect())
+            .unwrap();
+        let parts = [(1, LENGTH + 9), (2, LENGTH), (3, LENGTH + 2)].map(|(seed, length)| {
+            let head = longer.tree_head(length).unwrap();
+            verifier.sign_part(&head, &pair(seed)).unwrap()
+        });
+        let signature = longer.assemble_signature(&verifier, LENGTH, &parts);
+        Self {
+            writer: writer(CoreOptions::default()),
+            key: manifest.key(),
+            signed: Some((manifest, signature.unwrap())),
+        }
+    }
+
     /// A pinned beginning that is the whole log.
     fn pinned() -> Self {
         let writer = writer(CoreOptions::default());
@@ -371,6 +397,11 @@ fn no_changed_byte_gets_into_a_core_of_version_0() {
 #[test]
 fn no_changed_byte_gets_into_a_core_of_many_signers() {
     check("two of three", &Source::quorum());
+}
+
+#[test]
+fn no_changed_byte_gets_into_a_core_whose_signers_saw_more() {
+    check("patched", &Source::patched());
 }
 
 #[test]
