@@ -17,7 +17,7 @@ use ferrocore_swarm::{Connection, Connections, JoinOptions, Online, Swarm};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::limits::TOPICS_MAX;
-use crate::node::Shared;
+use crate::node::{Hold, Shared};
 use crate::tcp::{attend, open_session};
 
 /// Where a node looks for peers, and is found by them. Nowhere, unless something is chosen.
@@ -108,8 +108,8 @@ impl Network {
             dht = Some(node_of_dht);
         }
         let (swarm, connections) = builder.open();
-        let attending = tokio::spawn(attend_all(node.clone(), connections));
-        let joining = tokio::spawn(join_all(node.clone(), swarm.clone()));
+        let attending = tokio::spawn(attend_all(node.hold(), connections));
+        let joining = tokio::spawn(join_all(node.hold(), swarm.clone()));
         Ok(Self {
             swarm,
             dht,
@@ -128,12 +128,12 @@ impl Drop for Network {
 }
 
 /// Replicates over every connection that comes up.
-async fn attend_all(node: Arc<Shared>, mut connections: Connections) {
+async fn attend_all(node: Hold, mut connections: Connections) {
     // Dropped with this task, it ends those of the connections.
     let mut attending = JoinSet::new();
     while let Some(connection) = connections.next().await {
         while attending.try_join_next().is_some() {}
-        let node = Arc::clone(&node);
+        let node = node.clone();
         attending.spawn(async move { replicate(&node, connection).await });
     }
     while attending.join_next().await.is_some() {}
@@ -146,7 +146,7 @@ async fn replicate(node: &Shared, connection: Connection) {
 }
 
 /// Joins the discovery key of every core that is opened, while the node is open.
-async fn join_all(node: Arc<Shared>, swarm: Swarm) {
+async fn join_all(node: Hold, swarm: Swarm) {
     let mut opened = node.store.watch_opened();
     let mut joined = HashMap::new();
     let mut order: VecDeque<DiscoveryKey> = VecDeque::new();

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +18,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::limits::LEAVE_TIMEOUT;
+use crate::limits::{GOODBYE_TIMEOUT, LEAVE_TIMEOUT};
 use crate::network::{DhtOptions, Discovery, Network};
 use crate::peers::{PeerEvents, PeerInfo, PeerReport, Peers};
 use crate::tcp::{self, Dialing, Listening};
@@ -42,6 +43,14 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     pub(crate) limits: Limits,
     closing: watch::Sender<bool>,
+}
+
+/// A task's hold on its node, which [`Node::close`] waits for: then nothing keeps the store open any more.
+#[derive(Clone)]
+pub(crate) struct Hold {
+    // Fields are dropped in this order: the store is let go before anybody hears of it.
+    shared: Arc<Shared>,
+    _waited_for: watch::Receiver<bool>,
 }
 
 #[derive(Default)]
@@ -208,7 +217,7 @@ impl Node {
     /// [`NodeError::Listen`] if the address is malformed, taken, or not of this machine.
     pub async fn listen(&self, address: impl ToString) -> Result<Listening, NodeError> {
         let address = address.to_string();
-        let listening = tcp::listen(self.shared.clone(), &address).await;
+        let listening = tcp::listen(self.shared.hold(), &address).await;
         listening.map_err(|source| NodeError::Listen { address, source })
     }
 
@@ -216,7 +225,7 @@ impl Node {
     ///
     /// A peer that cannot be reached is no error: it may come up. [`Node::peers`] tells.
     pub fn dial(&self, address: impl ToString) -> Dialing {
-        tcp::dial(self.shared.clone(), address.to_string())
+        tcp::dial(self.shared.hold(), address.to_string())
     }
 
     /// Finds peers, and lets them find this node, from now on; nothing changes if it does so already.
@@ -334,7 +343,10 @@ impl Node {
         self.shared.key_pair.public_key()
     }
 
-    /// Says goodbye to all peers. The store stays open as long as any handle on it is kept.
+    /// Says goodbye to all peers, and ends everything that the node does by itself.
+    ///
+    /// The store stays open as long as any handle on it is kept, this one among them. Once they are dropped it can be
+    /// opened again at once.
     pub async fn close(&self) {
         let mut events = self.peers();
         self.shared.closing.send_replace(true);
@@ -345,6 +357,9 @@ impl Node {
             timeout(LEAVE_TIMEOUT, network.swarm.close()).await.ok();
         }
         self.with_links(|links| *links = Links::default());
+        // What was aborted lets go when it is next looked at.
+        let let_go = self.shared.closing.closed();
+        timeout(GOODBYE_TIMEOUT, let_go).await.ok();
     }
 
     fn network(&self) -> MutexGuard<'_, Option<Network>> {
@@ -357,6 +372,14 @@ impl Node {
 }
 
 impl Shared {
+    /// For a task to keep.
+    pub(crate) fn hold(self: &Arc<Self>) -> Hold {
+        Hold {
+            shared: Arc::clone(self),
+            _waited_for: self.closing.subscribe(),
+        }
+    }
+
     /// Waits until the node closes.
     pub(crate) async fn closed(&self) {
         // The sender lives as long as `self`.
@@ -367,12 +390,25 @@ impl Shared {
             .ok();
     }
 
+    /// Whether the node closes, or has closed.
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
     /// Does `work` until the node closes.
     pub(crate) async fn until_closed(&self, work: impl Future<Output = ()>) {
         tokio::select! {
             () = work => {}
             () = self.closed() => {}
         }
+    }
+}
+
+impl Deref for Hold {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
     }
 }
 

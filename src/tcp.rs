@@ -24,7 +24,7 @@ use crate::limits::{
     ACCEPT_PAUSE, CONNECT_TIMEOUT, GOODBYE_TIMEOUT, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT,
     INBOUND_MAX, REDIAL_MAX, REDIAL_MIN,
 };
-use crate::node::Shared;
+use crate::node::{Hold, Shared};
 use crate::peers::PeerEvent;
 use crate::throttle::Throttled;
 
@@ -63,32 +63,35 @@ impl Drop for Dialing {
 }
 
 /// Accepts peers at `address`.
-pub(crate) async fn listen(node: Arc<Shared>, address: &str) -> io::Result<Listening> {
+pub(crate) async fn listen(node: Hold, address: &str) -> io::Result<Listening> {
     let spoken = Address::parse(address)?;
     let listener = TcpListener::bind(spoken.host()).await?;
     let address = listener.local_addr()?;
     let finding = node.store.finding();
     let task = tokio::spawn(async move {
-        accept(node, listener, spoken).await;
-        drop(finding);
+        // Let go in this order's reverse, also when it is aborted.
+        let node = node;
+        let _finding = finding;
+        accept(&node, listener, spoken).await;
     });
     let task = task.abort_handle();
     Ok(Listening { address, task })
 }
 
 /// Dials `address` for as long as the answer is kept.
-pub(crate) fn dial(node: Arc<Shared>, address: String) -> Dialing {
+pub(crate) fn dial(node: Hold, address: String) -> Dialing {
     let finding = node.store.finding();
     let task = tokio::spawn(async move {
-        node.until_closed(redial(&node, &address)).await;
-        drop(finding);
+        let node = node;
+        let _finding = finding;
+        redial(&node, &address).await;
     });
     Dialing {
         task: task.abort_handle(),
     }
 }
 
-async fn accept(node: Arc<Shared>, listener: TcpListener, spoken: Address) {
+async fn accept(node: &Hold, listener: TcpListener, spoken: Address) {
     let half_open = Arc::new(Semaphore::new(HALF_OPEN_MAX));
     // Dropped with this task, it ends those of the connections.
     let mut connections = JoinSet::new();
@@ -115,7 +118,7 @@ async fn accept(node: Arc<Shared>, listener: TcpListener, spoken: Address) {
 
 /// Serves one peer that has dialled us. Whatever is wrong with it is its own problem.
 async fn answer(
-    node: Arc<Shared>,
+    node: Hold,
     stream: TcpStream,
     address: SocketAddr,
     spoken: Address,
@@ -130,10 +133,10 @@ async fn answer(
     }
 }
 
-/// Dials again and again; ends never.
+/// Dials again and again, until the node closes.
 async fn redial(node: &Shared, address: &str) {
     let mut pause = REDIAL_MIN;
-    loop {
+    while !node.is_closing() {
         let started = Instant::now();
         if let Err(error) = call(node, address).await {
             let address = address.to_owned();
@@ -142,20 +145,29 @@ async fn redial(node: &Shared, address: &str) {
         } else if started.elapsed() > REDIAL_MAX {
             pause = REDIAL_MIN;
         }
-        sleep(jittered(pause)).await;
+        node.until_closed(sleep(jittered(pause))).await;
         pause = (pause * 2).min(REDIAL_MAX);
     }
 }
 
-/// Dials once, and attends the connection to its end.
+/// Dials once, and attends the connection to its end, which comes with a goodbye when the node closes.
 async fn call(node: &Shared, address: &str) -> Result<(), StreamError> {
+    let connected = tokio::select! {
+        connected = connect(node, address) => connected?,
+        () = node.closed() => return Ok(()),
+    };
+    let (session, address) = connected;
+    attend(node, session, Some(address), true, Via::Tcp).await;
+    Ok(())
+}
+
+async fn connect(node: &Shared, address: &str) -> Result<(Session, SocketAddr), StreamError> {
     let spoken = Address::parse(address)?;
     let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(spoken.host())).await;
     let stream = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
     let address = stream.peer_addr()?;
     let session = shake_hands(node, stream, Role::Initiator, &spoken).await?;
-    attend(node, session, Some(address), true, Via::Tcp).await;
-    Ok(())
+    Ok((session, address))
 }
 
 async fn shake_hands(
@@ -244,7 +256,13 @@ pub(crate) async fn attend(
         () = node.closed() => {
             entered.session.close();
             let goodbye = timeout(GOODBYE_TIMEOUT, entered.session.closed()).await;
-            goodbye.unwrap_or(Ok(()))
+            match goodbye {
+                Ok(ended) => ended,
+                Err(_) => {
+                    entered.session.abort();
+                    entered.session.closed().await
+                }
+            }
         }
     };
     if let Err(SessionError::Peer(misbehaved)) = ended {

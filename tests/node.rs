@@ -207,6 +207,24 @@ async fn closing_says_goodbye_and_dropping_stops_listening() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_node_leaves_its_store_to_the_next() {
+    let (alice, address) = listening().await;
+    let written = alice.create_core("notes").unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    for round in 0..20 {
+        written.append(vec![round; 100_000]).unwrap();
+        let store = Node::builder().dir(scratch.path());
+        let bob = open(store.peer(address).listen("127.0.0.1:0")).await;
+        let read = bob.core(&written.key()).unwrap();
+        // Half of them leave in the midst of it.
+        if round % 2 == 0 {
+            soon(read.get(u64::from(round))).await.unwrap();
+        }
+        soon(bob.close()).await;
+    }
+}
+
 #[tokio::test]
 async fn an_address_that_is_taken_is_an_error() {
     let (_alice, address) = listening().await;

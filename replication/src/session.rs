@@ -21,7 +21,7 @@ use ferrocore_secret_stream::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::connection::{Connection, Event};
@@ -83,6 +83,7 @@ pub struct Session {
     commands: mpsc::UnboundedSender<Command>,
     stats: Arc<Mutex<Stats>>,
     end: watch::Receiver<Option<Result<(), SessionError>>>,
+    task: AbortHandle,
     misbehaved: tokio::sync::Mutex<mpsc::Receiver<Arc<PeerMisbehaved>>>,
     remote_public_key: PublicKey,
 }
@@ -114,7 +115,7 @@ impl Session {
             misbehaved: report,
         };
         let driver = Driver::new(stream, store, options, received, outlets);
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let result = driver.run().await;
             if let Err(error) = &result {
                 tracing::debug!(peer = ?remote_public_key, %error, "a session failed");
@@ -125,6 +126,7 @@ impl Session {
             commands,
             stats,
             end,
+            task: task.abort_handle(),
             misbehaved: tokio::sync::Mutex::new(misbehaved),
             remote_public_key,
         }
@@ -143,6 +145,12 @@ impl Session {
         let _ = self.commands.send(Command::Close);
     }
 
+    /// Ends the session now, whatever is still to be written. It has let its cores go once it is
+    /// [`closed`](Self::closed).
+    pub fn abort(&self) {
+        self.task.abort();
+    }
+
     /// Waits until the session has ended: by [`close`](Self::close), or because the peer ended it.
     ///
     /// # Errors
@@ -151,7 +159,7 @@ impl Session {
         let mut end = self.end.clone();
         match end.wait_for(Option::is_some).await {
             Ok(result) => result.clone().unwrap_or(Ok(())),
-            Err(_) => Ok(()), // the runtime went away
+            Err(_) => Ok(()), // aborted, or the runtime went away
         }
     }
 
