@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ferrocore::log::core::Download;
-use ferrocore::log::{StorageError, StoreError};
-use ferrocore::{Core, Dialing, Node, NodeError};
+use ferrocore::{Core, Dialing, Node};
 use ferrocore_interop_tests::node::Tree;
 use ferrocore_interop_tests::peer::Peer;
 use serde_json::{Value, json};
@@ -250,7 +249,8 @@ impl Chaos {
         let keys = &self.keys;
         self.ports[peer] = match &mut self.members[peer] {
             Member::Ours(ours) => {
-                let node = reopen(&ours.dir).await;
+                let builder = Node::builder().dir(&ours.dir).listen("127.0.0.1:0");
+                let node = builder.open().await.unwrap();
                 let open = |slot: usize| match WRITERS[slot] == peer {
                     true => node.create_core(NAMES[slot]).unwrap(),
                     false => node.core(&keys[slot].parse().unwrap()).unwrap(),
@@ -329,24 +329,6 @@ impl Ours {
     fn core(&mut self, slot: usize) -> &Core {
         &self.running().cores[slot].0
     }
-}
-
-/// Opens a store that tasks of connections may still hold that have just been ended.
-async fn reopen(dir: &std::path::Path) -> Node {
-    let opening = async {
-        loop {
-            let builder = Node::builder().dir(dir).listen("127.0.0.1:0");
-            match builder.open().await {
-                Ok(node) => return node,
-                Err(NodeError::Store(StoreError::Storage(StorageError::Locked { .. }))) => {}
-                Err(error) => panic!("{error}"),
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, opening)
-        .await
-        .expect("the store is let go")
 }
 
 /// Waits until `core` is what `head` says, with every block.

@@ -52,24 +52,10 @@ async fn we_write(tree: Tree, scratch: &tempfile::TempDir) -> (Node, Core, Peer)
     (node, core, peer)
 }
 
-/// A node on a store that another one may just be leaving.
+/// A node on a store that another one has just left.
 async fn reopened(dir: &std::path::Path, port: u16) -> Node {
-    let open = || {
-        Node::builder()
-            .dir(dir)
-            .peer(format!("127.0.0.1:{port}"))
-            .open()
-    };
-    within(async {
-        loop {
-            match open().await {
-                Ok(node) => return node,
-                Err(error) => assert!(error.to_string().contains("in use"), "{error}"),
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await
+    let builder = Node::builder().dir(dir).peer(format!("127.0.0.1:{port}"));
+    builder.open().await.unwrap()
 }
 
 /// Waits until `core` has all blocks of what Node says it has, and nothing else.
