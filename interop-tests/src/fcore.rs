@@ -246,9 +246,10 @@ const ALWAYS: [&str; 3] = ["--json", "--no-dht", "--no-lan"];
 
 /// The binary, built by the same profile as the running test unless `FCORE_BIN` names one.
 ///
-/// Cargo hands a test the binaries of its own package only. A nested `cargo build` is safe (cargo
-/// lets go of its lock before tests run), fresh, and works in a new clone. `--workspace` makes it
-/// resolve features as `cargo test --workspace` does, so it mostly finds everything built.
+/// Cargo hands a test the binaries of its own package only. A nested cargo is safe (cargo lets go of
+/// its lock before tests run), fresh, and works in a new clone. It builds the binary for one of its own
+/// tests, since only then are features resolved as `cargo test --workspace` does: so it finds everything built,
+/// where `cargo build` would compile it all once more without the features of dev-dependencies.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match std::env::var_os("FCORE_BIN") {
@@ -260,10 +261,11 @@ fn binary() -> &'static Path {
 fn build() -> PathBuf {
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args([
-            "build",
+            "test",
+            "--no-run",
             "--workspace",
-            "--bin",
-            "fcore",
+            "--test",
+            "program",
             "--message-format",
             "json-render-diagnostics",
         ])
@@ -279,7 +281,9 @@ fn build() -> PathBuf {
     let messages = output.stdout.split(|byte| *byte == b'\n');
     let mut executables = messages.filter_map(|line| {
         let message: Value = serde_json::from_slice(line).ok()?;
-        message["executable"].as_str().map(PathBuf::from)
+        let is_binary = message["target"]["name"] == "fcore";
+        let executable = message["executable"].as_str().filter(|_| is_binary);
+        executable.map(PathBuf::from)
     });
     executables
         .next_back()
@@ -293,7 +297,7 @@ fn running_profile() -> String {
     let folder = folders.find(|folder| !["deps", "examples"].map(OsStr::new).contains(folder));
     let folder = folder.map(OsStr::to_string_lossy);
     match folder.as_deref() {
-        Some("debug") | None => "dev".to_owned(),
+        Some("debug") | None => "test".to_owned(),
         Some(profile) => profile.to_owned(),
     }
 }
