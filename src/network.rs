@@ -139,7 +139,7 @@ async fn attend_all(node: Hold, mut connections: Connections) {
     while attending.join_next().await.is_some() {}
 }
 
-async fn replicate(node: &Shared, connection: Connection) {
+async fn replicate(node: &Hold, connection: Connection) {
     let info = connection.info;
     let session = open_session(node, connection.stream);
     attend(node, session, info.address, info.is_initiator, info.via).await;

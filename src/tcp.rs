@@ -134,7 +134,7 @@ async fn answer(
 }
 
 /// Dials again and again, until the node closes.
-async fn redial(node: &Shared, address: &str) {
+async fn redial(node: &Hold, address: &str) {
     let mut pause = REDIAL_MIN;
     while !node.is_closing() {
         let started = Instant::now();
@@ -151,7 +151,7 @@ async fn redial(node: &Shared, address: &str) {
 }
 
 /// Dials once, and attends the connection to its end, which comes with a goodbye when the node closes.
-async fn call(node: &Shared, address: &str) -> Result<(), StreamError> {
+async fn call(node: &Hold, address: &str) -> Result<(), StreamError> {
     let connected = tokio::select! {
         connected = connect(node, address) => connected?,
         () = node.closed() => return Ok(()),
@@ -234,12 +234,18 @@ where
 
 /// Lists the connection until it ends or the node closes.
 pub(crate) async fn attend(
-    node: &Shared,
+    node: &Hold,
     session: Session,
     address: Option<SocketAddr>,
     is_initiator: bool,
     via: Via,
 ) {
+    // Also when nobody attends it any more, the session has the store open until it has ended.
+    let (ended, hold) = (session.ended(), node.clone());
+    tokio::spawn(async move {
+        ended.await;
+        drop(hold);
+    });
     let entered = node.peers.enter(session, address, is_initiator, via);
     let report = |misbehaved| {
         let peer = entered.info;

@@ -163,6 +163,14 @@ impl Session {
         }
     }
 
+    /// Waits as [`closed`](Self::closed) does, and keeps nothing of the session: it may be dropped meanwhile, which ends it.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut end = self.end.clone();
+        async move {
+            end.wait_for(Option::is_some).await.ok();
+        }
+    }
+
     /// The next thing that the peer did wrong without losing the connection, or `None` when the
     /// session has ended. Each is given to one caller; at most [`MISBEHAVIOURS_MAX`] wait.
     pub async fn misbehaved(&self) -> Option<Arc<PeerMisbehaved>> {
