@@ -1,6 +1,8 @@
 //! Which packets arrived out of order: ranges of sequence numbers, and their form as SACK blocks.
 //! Knows intervals. Does not know what the packets hold.
 
+use std::collections::{BTreeSet, VecDeque};
+
 use crate::limits::SACK_BLOCKS_MAX;
 use crate::seq;
 
@@ -9,6 +11,28 @@ use crate::seq;
 pub(crate) struct RangeSet {
     ranges: Vec<(u64, u64)>,
 }
+
+/// The numbers that arrived out of order last, newest at the back: what an ack must tell that cannot tell all.
+#[derive(Debug, Default)]
+pub(crate) struct Recent(VecDeque<u64>);
+
+impl Recent {
+    /// Packet `seq` has arrived before its turn.
+    pub(crate) fn push(&mut self, seq: u64) {
+        if self.0.len() >= RECENT_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(seq);
+    }
+
+    /// Everything is in order again.
+    pub(crate) fn clear(&mut self) {
+        self.0 = VecDeque::new();
+    }
+}
+
+/// How many arrivals are remembered. They fill the blocks of an ack several times over, for acks get lost, too.
+const RECENT_MAX: usize = 4 * SACK_BLOCKS_MAX;
 
 impl RangeSet {
     /// Adds one number; false if it was there.
@@ -66,18 +90,38 @@ impl RangeSet {
     }
 
     pub(crate) fn contains(&self, seq: u64) -> bool {
+        self.position(seq).is_some()
+    }
+
+    /// Which range holds `seq`.
+    fn position(&self, seq: u64) -> Option<usize> {
         let at = self.ranges.partition_point(|&(_, end)| end <= seq);
-        self.ranges.get(at).is_some_and(|&(start, _)| start <= seq)
+        let range = self.ranges.get(at);
+        range.is_some_and(|&(start, _)| start <= seq).then_some(at)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
-    /// The lowest ranges, as many as an ack may carry.
-    pub(crate) fn blocks(&self) -> impl ExactSizeIterator<Item = (u32, u32)> {
-        let lowest = self.ranges.iter().take(SACK_BLOCKS_MAX);
-        lowest.map(|&(start, end)| (seq::to_wire(start), seq::to_wire(end)))
+    /// The ranges for an ack, ascending. If they are more than it may carry: those with the latest arrivals, for
+    /// the sender knows the others from earlier acks. (libudx names the lowest; its sender takes any.)
+    pub(crate) fn blocks(&self, recent: &Recent) -> Vec<(u32, u32)> {
+        let wire = |&(start, end): &(u64, u64)| (seq::to_wire(start), seq::to_wire(end));
+        if self.ranges.len() <= SACK_BLOCKS_MAX {
+            return self.ranges.iter().map(wire).collect();
+        }
+        let mut chosen = BTreeSet::new();
+        for &seq in recent.0.iter().rev() {
+            if chosen.len() == SACK_BLOCKS_MAX {
+                break;
+            }
+            chosen.extend(self.position(seq));
+        }
+        let lowest = 0..SACK_BLOCKS_MAX - chosen.len();
+        chosen.extend(lowest);
+        let chosen = chosen.into_iter().filter_map(|at| self.ranges.get(at));
+        chosen.map(wire).collect()
     }
 
     /// Grows the range at `at` by one number, joining it with the next if they touch.
@@ -168,13 +212,21 @@ mod tests {
     }
 
     #[test]
-    fn an_ack_lists_the_lowest_ranges_only() {
-        let mut ranges = RangeSet::default();
-        for number in 0..200 {
-            ranges.insert(number * 2);
+    fn an_ack_that_cannot_list_all_ranges_lists_those_that_grew_last() {
+        let (mut ranges, mut recent) = (RangeSet::default(), Recent::default());
+        for number in (0..200).map(|index| index * 3).chain([7]) {
+            ranges.insert(number);
+            recent.push(number);
         }
-        assert_eq!(ranges.blocks().len(), SACK_BLOCKS_MAX);
-        assert_eq!(ranges.blocks().next(), Some((0, 1)));
+        let blocks = ranges.blocks(&recent);
+        assert_eq!(blocks.len(), SACK_BLOCKS_MAX);
+        assert!(blocks.is_sorted());
+        assert_eq!(blocks[0], (6, 8), "the one that came last");
+        assert_eq!(blocks[SACK_BLOCKS_MAX - 1], (597, 598), "the highest");
+        assert_eq!(blocks[1], (453, 454), "and what came before that");
+        recent.clear();
+        assert_eq!(ranges.blocks(&recent)[0], (0, 1), "the lowest fill up");
+        assert_eq!(ranges.blocks(&recent).len(), SACK_BLOCKS_MAX);
     }
 
     #[test]

@@ -102,44 +102,40 @@ const DUPLICATE_THRESHOLD: usize = 3;
 const PATIENCE_RECOVERIES: u32 = 16;
 const PATIENCE_MAX: u32 = 40;
 
-/// A packet sent, beyond the window if need be, to learn whether the last ones arrived.
+/// Packets sent, beyond the window if need be, when nothing was heard for a while: their acks tell which of those
+/// before them are lost. Also in the middle of a recovery, unlike RFC 8985's: where many packets are lost, so are
+/// many of those sent again, and waiting for the retransmission timer costs dozens of round trips.
 #[derive(Debug, Default)]
 pub(crate) struct TailProbe {
-    /// The probe under way.
-    in_flight: Option<u64>,
-    /// A round trip was measured since the last probe.
-    permitted: bool,
+    /// Probes since the peer acked something new.
+    unanswered: u32,
 }
 
 impl TailProbe {
     pub(crate) fn may_send(&self) -> bool {
-        self.permitted && self.in_flight.is_none()
+        self.unanswered < PROBES_MAX
     }
 
-    pub(crate) fn on_sent(&mut self, seq: u64) {
-        self.in_flight = Some(seq);
-        self.permitted = false;
+    pub(crate) fn on_sent(&mut self) {
+        self.unanswered += 1;
     }
 
-    pub(crate) fn on_rtt_sample(&mut self) {
-        self.permitted = true;
+    /// The peer acked something new.
+    pub(crate) fn on_progress(&mut self) {
+        self.unanswered = 0;
     }
 
-    /// The peer expects `ack` next.
-    pub(crate) fn on_ack(&mut self, ack: u64) {
-        if self.in_flight.is_some_and(|seq| ack > seq) {
-            self.in_flight = None;
-        }
-    }
-
-    /// Loss recovery takes over.
-    pub(crate) fn reset(&mut self) {
-        self.in_flight = None;
+    /// Time until the next one (RFC 8985, 7.2), doubled from the third on.
+    pub(crate) fn timeout(&self, rtt: &Rtt, in_flight_packets: usize) -> Duration {
+        let doublings = self.unanswered.saturating_sub(1).min(PROBES_MAX);
+        probe_timeout(rtt, in_flight_packets) * (1 << doublings)
     }
 }
 
-/// Time until a tail-loss probe (RFC 8985, 7.2).
-pub(crate) fn probe_timeout(rtt: &Rtt, in_flight_packets: usize) -> Duration {
+/// After these the retransmission timer takes over.
+const PROBES_MAX: u32 = 4;
+
+fn probe_timeout(rtt: &Rtt, in_flight_packets: usize) -> Duration {
     let Some(smoothed) = rtt.smoothed() else {
         return WITHOUT_SAMPLE;
     };

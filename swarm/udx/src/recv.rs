@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::ack::RangeSet;
+use crate::ack::{RangeSet, Recent};
 use crate::limits::{PACKET_CHARGE, PACKETS_AHEAD_MAX, RECEIVE_WINDOW_FIRST};
 use crate::packet::Kinds;
 use crate::seq;
@@ -35,6 +35,7 @@ pub(crate) struct Receiver {
     ahead: BTreeMap<u64, Bytes>,
     ahead_cost: usize,
     ranges: RangeSet,
+    recent: Recent,
     discards: bool,
 }
 
@@ -49,6 +50,7 @@ impl Receiver {
             ahead: BTreeMap::new(),
             ahead_cost: 0,
             ranges: RangeSet::default(),
+            recent: Recent::default(),
             discards: false,
         }
     }
@@ -72,6 +74,7 @@ impl Receiver {
         self.ahead_cost += cost(payload.len());
         self.ahead.insert(seq, Bytes::copy_from_slice(payload));
         self.ranges.insert(seq);
+        self.recent.push(seq);
         Received::Ahead
     }
 
@@ -135,9 +138,14 @@ impl Receiver {
         !self.readable.is_empty()
     }
 
-    /// What arrived out of order.
-    pub(crate) fn ranges(&self) -> &RangeSet {
-        &self.ranges
+    /// True if something arrived out of order.
+    pub(crate) fn has_gaps(&self) -> bool {
+        !self.ranges.is_empty()
+    }
+
+    /// The SACK blocks for an ack.
+    pub(crate) fn sack_blocks(&self) -> Vec<(u32, u32)> {
+        self.ranges.blocks(&self.recent)
     }
 
     /// The next packet in line fits while the backlog does not fill the window: whatever lies ahead, it must be
@@ -174,6 +182,9 @@ impl Receiver {
             self.deliver(&payload);
         }
         self.ranges.remove_below(self.next);
+        if self.ranges.is_empty() {
+            self.recent.clear();
+        }
     }
 
     /// An idle stream keeps no large buffer.
@@ -219,7 +230,7 @@ mod tests {
         );
         assert_eq!(receiver.read(1), "b");
         assert_eq!(receiver.read(10), "c");
-        assert!(receiver.ranges().is_empty());
+        assert!(!receiver.has_gaps());
     }
 
     #[test]

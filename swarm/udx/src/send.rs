@@ -78,6 +78,8 @@ pub(crate) struct Sender {
     lost: VecDeque<u64>,
     /// Every transmission in the order of time; those superseded are skipped when they come up.
     order: VecDeque<(u64, u32)>,
+    /// Those of them that may have arrived without the peer having had room to say so.
+    untold: VecDeque<(u64, u32)>,
     in_flight: u64,
     in_flight_packets: usize,
     unacked_payload: u64,
@@ -96,6 +98,7 @@ impl Sender {
             ends_alone: false,
             lost: VecDeque::new(),
             order: VecDeque::new(),
+            untold: VecDeque::new(),
             in_flight: 0,
             in_flight_packets: 0,
             unacked_payload: 0,
@@ -222,21 +225,26 @@ impl Sender {
         self.sacked_ranges.remove_below(ack);
         if self.packets.is_empty() {
             self.order.clear();
+            self.untold.clear();
             self.lost.clear();
         }
     }
 
-    /// Marks as lost what was sent long enough before something that has arrived (RFC 8985, 6.2).
+    /// Marks as lost what was sent long enough before something that has arrived (RFC 8985, 6.2). Packets from
+    /// `told` on are left out: the peer's last ack had no room to tell of them.
     pub(crate) fn detect_losses(
         &mut self,
         now: Time,
         rack: &Rack,
         reordering: std::time::Duration,
+        told: u64,
     ) -> Losses {
         let mut losses = Losses::default();
+        self.reconsider(told);
         while let Some(&(seq, transmit)) = self.order.front() {
             match self.live(seq, transmit) {
                 None => {}
+                Some(_) if seq >= told => self.untold.push_back((seq, transmit)),
                 Some(sent_at) if !rack.is_sent_before(sent_at, seq) => break,
                 Some(sent_at) => {
                     let lost_at = sent_at + rack.rtt() + reordering;
@@ -267,14 +275,14 @@ impl Sender {
             }
         }
         self.order.clear();
+        self.untold.clear();
         losses
     }
 
-    /// The last packet, if it is in flight: what a tail-loss probe sends again.
-    pub(crate) fn last_in_flight(&self) -> Option<(u64, usize, u32)> {
-        let seq = self.next().checked_sub(1)?;
+    /// Packet `seq` and its path, unless it has arrived: what a probe sends again.
+    pub(crate) fn unacked(&self, seq: u64) -> Option<(u64, u32)> {
         let packet = self.packet(seq)?;
-        (packet.fate == Fate::InFlight).then(|| (seq, packet.size(), packet.current_path()))
+        (packet.fate != Fate::Acked).then(|| (seq, packet.current_path()))
     }
 
     /// Size of the next new packet without padding, if there is anything to send.
@@ -348,6 +356,16 @@ impl Sender {
         self.sacked
     }
 
+    /// Puts back in line what acks tell of by now. New packets are in the order of their numbers, so that the
+    /// first of those left out is nearly always the lowest; what is not waits a little longer.
+    fn reconsider(&mut self, told: u64) {
+        let known = self.untold.iter().take_while(|&&(seq, _)| seq < told);
+        let known = known.count();
+        for packet in self.untold.drain(..known).rev() {
+            self.order.push_front(packet);
+        }
+    }
+
     fn index(&self, seq: u64) -> Option<usize> {
         usize::try_from(seq.checked_sub(self.una)?).ok()
     }
@@ -393,9 +411,12 @@ impl Sender {
 
     /// Keeps superseded entries from piling up behind a packet that stays in flight.
     fn compact_order(&mut self) {
-        if self.order.len() <= 2 * self.packets.len() + 64 {
+        if self.order.len() + self.untold.len() <= 2 * self.packets.len() + 64 {
             return;
         }
+        let mut untold = std::mem::take(&mut self.untold);
+        untold.retain(|&(seq, transmit)| self.live(seq, transmit).is_some());
+        self.untold = untold;
         let mut order = std::mem::take(&mut self.order);
         order.retain(|&(seq, transmit)| self.live(seq, transmit).is_some());
         self.order = order;

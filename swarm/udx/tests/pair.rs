@@ -123,37 +123,6 @@ fn one_network(case: u64) -> bool {
 }
 
 #[test]
-fn a_lossy_path_is_used_well() {
-    // Goal: random loss does not starve a stream, as it would starve one that takes it for congestion.
-    // Method: 8 Mbit/s, 40 ms round trip, a queue of one round trip; share of the bottleneck that is goodput.
-    for (loss_permille, share_min) in [(0, 0.85), (10, 0.80), (50, 0.70), (200, 0.45)] {
-        let wire = Network {
-            loss_permille,
-            delay: Duration::from_millis(20),
-            bandwidth: 1_000_000,
-            queue: 40_000,
-            ..Network::default()
-        };
-        let back = Network {
-            loss_permille,
-            delay: Duration::from_millis(20),
-            ..Network::default()
-        };
-        let mut pair = Pair::new(3, [config(), config()], [wire, back]);
-        pair.peers[0].to_write = pattern(1, 8_000_000);
-        let start = pair.now;
-        assert!(pair.run(Duration::from_secs(200), |pair| {
-            pair.peers[1].stream.has_ended()
-        }));
-        let seconds = pair.now.saturating_since(start).as_secs_f64();
-        let share = 8.0 / seconds;
-        let stats = pair.peers[0].stream.stats();
-        println!("loss {loss_permille}/1000: {share:.2} of the bottleneck; {stats:?}");
-        assert!(share >= share_min, "loss {loss_permille}/1000: {share:.2}");
-    }
-}
-
-#[test]
 fn the_queue_of_a_bottleneck_is_not_filled() {
     // Goal: pacing. Method: a queue of ten round trips, which a loss-driven sender would fill.
     let wire = Network {

@@ -1,11 +1,13 @@
 //! BBR version 1: sends at the bottleneck's rate with little more in flight than the path holds.
 //! Knows rates, round trips and windows. Does not know packets. Follows libudx `udx_bbr.c`, and thereby Linux,
-//! in bytes and nanoseconds where libudx counts packets and milliseconds.
+//! in bytes and nanoseconds where libudx counts packets and milliseconds; and sends more where the path loses a
+//! steady share whatever the rate, so that the bottleneck is full behind the loss.
 
 use std::time::Duration;
 
 use ferrocore_primitives::time::Time;
 
+use super::erasure::Erasure;
 use super::filter::Windowed;
 use super::rate::Sample;
 
@@ -70,10 +72,10 @@ pub(crate) struct Bbr {
     cycle: usize,
     cycle_at: Time,
     recovery: Recovery,
-    conserves: bool,
     idle_restart: bool,
     saw_rtt: bool,
     aggregation: Aggregation,
+    erasure: Erasure,
 }
 
 impl Bbr {
@@ -104,10 +106,10 @@ impl Bbr {
                 .map_or(0, |phase| if phase == 0 { 0 } else { phase + 1 }),
             cycle_at: now,
             recovery: Recovery::Open,
-            conserves: false,
             idle_restart: false,
             saw_rtt: false,
             aggregation: Aggregation::new(now),
+            erasure: Erasure::new(),
         }
     }
 
@@ -174,6 +176,11 @@ impl Bbr {
         self.cwnd = (in_flight + self.packet).max(MIN_PACKETS * self.packet);
     }
 
+    /// So many bytes turned out to be lost.
+    pub(crate) fn on_lost(&mut self, bytes: u64) {
+        self.erasure.on_lost(bytes);
+    }
+
     /// Takes in an ack and sets window and pacing rate.
     pub(crate) fn on_ack(&mut self, ack: &Ack, smoothed_rtt: Option<Duration>) {
         self.update_bandwidth(ack);
@@ -189,12 +196,13 @@ impl Bbr {
 
     fn update_bandwidth(&mut self, ack: &Ack) {
         self.round_start = false;
+        self.erasure.on_acked(ack.acked);
         let Some(rate) = ack.rate else { return };
         if rate.prior_delivered >= self.next_round_delivered {
             self.next_round_delivered = ack.delivered;
             self.rounds += 1;
             self.round_start = true;
-            self.conserves = false;
+            self.erasure.on_round(self.rounds, self.packet);
         }
         let bandwidth = float(rate.delivered) / rate.interval.as_secs_f64();
         if !rate.app_limited || bandwidth >= self.bandwidth() {
@@ -311,8 +319,11 @@ impl Bbr {
             Mode::Startup => (HIGH_GAIN, HIGH_GAIN),
             Mode::Drain => (1.0 / HIGH_GAIN, HIGH_GAIN),
             Mode::ProbeBandwidth => {
-                let gain = CYCLE_GAINS.get(self.cycle).copied();
-                (gain.unwrap_or(1.0), CWND_GAIN)
+                let gain = CYCLE_GAINS.get(self.cycle).copied().unwrap_or(1.0);
+                let factor = self.erasure.factor();
+                // The phase that drains shows which losses are the sender's own doing.
+                let pacing = if gain < 1.0 { gain } else { gain * factor };
+                (pacing, CWND_GAIN * factor)
             }
             Mode::ProbeRtt => (1.0, 1.0),
         };
@@ -331,7 +342,8 @@ impl Bbr {
     }
 
     fn set_cwnd(&mut self, ack: &Ack) {
-        if ack.acked > 0 && !self.recover_or_restore(ack) {
+        if ack.acked > 0 {
+            self.recover_or_restore(ack);
             let target = self.bdp(self.cwnd_gain) + self.aggregation_window();
             if self.is_full {
                 self.cwnd = (self.cwnd + ack.acked).min(target);
@@ -345,25 +357,17 @@ impl Bbr {
         }
     }
 
-    /// Takes losses off the window; in the first round of a recovery one packet leaves for each that arrives.
-    fn recover_or_restore(&mut self, ack: &Ack) -> bool {
+    /// Takes losses off the window for as long as it takes acks to make good for them. Linux and libudx also let
+    /// only one packet leave for each that arrives in the first round of a recovery; where every round loses
+    /// something that is always, and the pacer bounds what leaves anyway.
+    fn recover_or_restore(&mut self, ack: &Ack) {
         self.cwnd = self.cwnd.saturating_sub(ack.lost).max(self.packet);
-        let before = std::mem::replace(&mut self.recovery, ack.recovery);
-        if ack.recovery == Recovery::Fast && before != Recovery::Fast {
-            self.recovery = before;
+        if ack.recovery == Recovery::Fast && self.recovery == Recovery::Open {
             self.save_cwnd();
-            self.recovery = ack.recovery;
-            self.conserves = true;
-            self.next_round_delivered = ack.delivered;
-            self.cwnd = ack.in_flight + ack.acked;
-        } else if ack.recovery == Recovery::Open && before != Recovery::Open {
+        } else if ack.recovery == Recovery::Open && self.recovery != Recovery::Open {
             self.cwnd = self.cwnd.max(self.prior_cwnd);
-            self.conserves = false;
         }
-        if self.conserves {
-            self.cwnd = self.cwnd.max(ack.in_flight + ack.acked);
-        }
-        self.conserves
+        self.recovery = ack.recovery;
     }
 
     fn save_cwnd(&mut self) {

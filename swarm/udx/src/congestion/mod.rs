@@ -2,6 +2,7 @@
 //! Knows bytes and times. Does not know packets or their contents.
 
 mod bbr;
+mod erasure;
 pub(crate) mod filter;
 mod pacer;
 mod rate;

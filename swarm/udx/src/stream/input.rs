@@ -7,7 +7,7 @@ use ferrocore_primitives::time::Time;
 use super::{CloseReason, Life, Stream};
 use crate::ack::valid_blocks;
 use crate::congestion::{Ack, AckedRate, Recovery};
-use crate::limits::{DATAGRAM_LEN_MAX, LINGER, MESSAGES_MAX, PACKETS_AHEAD_MAX};
+use crate::limits::{DATAGRAM_LEN_MAX, LINGER, MESSAGES_MAX, PACKETS_AHEAD_MAX, SACK_BLOCKS_MAX};
 use crate::packet::{Kinds, Packet};
 use crate::recv::Received;
 use crate::send::{Acked, Losses};
@@ -148,10 +148,16 @@ impl Stream {
         }
     }
 
+    /// An ack full of blocks may have left out whatever lies above the last of them.
     fn ack_blocks(&mut self, now: Time, packet: &Packet<'_>, progress: &mut Progress) {
+        let is_full = packet.sacks().count() >= SACK_BLOCKS_MAX;
+        self.told = u64::MAX;
         for block in valid_blocks(packet.sacks(), self.sender.una(), self.sender.next()) {
             match block {
                 Ok(block) => {
+                    if is_full {
+                        self.told = block.1;
+                    }
                     for (start, end) in self.sender.news_of(block) {
                         (start..end).for_each(|seq| self.ack_packet(now, seq, progress));
                     }
@@ -187,15 +193,14 @@ impl Stream {
 
     /// Draws the conclusions: round trip, losses, rates, timers.
     fn on_progress(&mut self, now: Time, progress: Progress, ack: u64, advanced: bool) {
-        self.tail.on_ack(ack);
         self.leave_recovery(ack);
         let rtt = progress.rtt_of.map(|sent_at| now.saturating_since(sent_at));
         if let Some(rtt) = rtt {
             self.rtt.update(now, rtt);
-            self.tail.on_rtt_sample();
         }
         let acked = progress.rate.bytes();
         if acked > 0 {
+            self.tail.on_progress();
             self.arm_after_ack(now, advanced);
         }
         let losses = if acked > 0 {
@@ -235,13 +240,14 @@ impl Stream {
         let window = self
             .rack
             .reordering_window(is_recovering, self.sender.sacked(), &self.rtt);
-        let losses = self.sender.detect_losses(now, &self.rack, window);
+        let losses = self
+            .sender
+            .detect_losses(now, &self.rack, window, self.told);
         self.note_losses(&losses);
         if losses.packets > 0 && self.recovery == Recovery::Open {
             self.counters.fast_recoveries += 1;
             self.recovery = Recovery::Fast;
             self.recovery_end = self.sender.next();
-            self.tail.reset();
         }
         self.timers.set_reordering(losses.next_at);
         losses
@@ -249,6 +255,7 @@ impl Stream {
 
     pub(super) fn note_losses(&mut self, losses: &Losses) {
         self.counters.lost += losses.packets;
+        self.bbr.on_lost(losses.bytes);
         if let Some(size) = losses.probe {
             self.mtu.on_probe_lost(size);
         }

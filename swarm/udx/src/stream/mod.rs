@@ -97,6 +97,8 @@ pub struct Stream {
     tail: TailProbe,
     recovery: Recovery,
     recovery_end: u64,
+    /// The peer's last ack told of all packets below this one.
+    told: u64,
     bbr: Bbr,
     pacer: Pacer,
     rate: RateMeter,
@@ -157,6 +159,7 @@ impl Stream {
             tail: TailProbe::default(),
             recovery: Recovery::Open,
             recovery_end: 0,
+            told: u64::MAX,
             pacer: Pacer::new(bbr.pacing_rate()),
             bbr,
             rate: RateMeter::default(),

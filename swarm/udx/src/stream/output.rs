@@ -84,7 +84,7 @@ impl Stream {
             return None;
         }
         // An ack with SACK blocks goes first; a plain one rides on data if there is any.
-        if self.wants.ack && !self.receiver.ranges().is_empty() {
+        if self.wants.ack && self.receiver.has_gaps() {
             return Some(self.put_ack(now, remote, out));
         }
         if let Some(transmit) = self.put_data(now, datagrams_max, out) {
@@ -169,22 +169,22 @@ impl Stream {
         }
     }
 
-    /// One packet past every window: a new one, or else the last one again.
+    /// One packet past every window: the first one again if the peer misses it, or a new one, or the last one again.
     fn put_tail_probe(&mut self, now: Time, batch: &mut Batch, out: &mut Vec<u8>) {
         let payload_max = self.mtu.payload_max();
         let is_new = self.peer_window > 0 && self.sender.next_new_size(payload_max).is_some();
-        let probe = if is_new {
+        let probe = if self.sender.sacked() > 0 {
+            self.sender.unacked(self.sender.una())
+        } else if is_new {
             Some((self.sender.packetise(payload_max, 0, self.path), self.path))
         } else {
-            self.sender
-                .last_in_flight()
-                .map(|(seq, _, path)| (seq, path))
+            self.sender.unacked(self.sender.next().saturating_sub(1))
         };
         if let Some((seq, path)) = probe {
+            self.tail.on_sent();
+            self.counters.tail_probes += 1;
             let path = self.known_path(path);
             self.put_packet(now, seq, path, batch, out);
-            self.tail.on_sent(seq);
-            self.counters.tail_probes += 1;
         }
     }
 
@@ -219,7 +219,7 @@ impl Stream {
         self.counters.retransmits += u64::from(!is_new);
         self.count_sent(now, header.kinds, size);
         self.pacer.on_sent(size as u64);
-        self.arm_after_send(now, is_new, is_new && was_all_acked);
+        self.arm_after_send(now, is_new && was_all_acked);
         batch.push(size, path);
     }
 
@@ -266,8 +266,8 @@ impl Stream {
 
     fn put_ack(&mut self, now: Time, remote: Remote, out: &mut Vec<u8>) -> Transmit {
         self.wants.ack = false;
-        let blocks = self.receiver.ranges().blocks();
-        let kinds = if blocks.len() == 0 {
+        let blocks = self.receiver.sack_blocks();
+        let kinds = if blocks.is_empty() {
             Kinds::ACK
         } else {
             Kinds::SACK

@@ -8,7 +8,6 @@ use ferrocore_primitives::time::Time;
 use super::{CloseReason, Life, Stream};
 use crate::congestion::Recovery;
 use crate::limits::RTO_MAX;
-use crate::loss::probe_timeout;
 use crate::packet::Kinds;
 
 /// Deadlines; `None` is not set.
@@ -65,9 +64,6 @@ impl Timers {
 
     pub(super) fn set_reordering(&mut self, at: Option<Time>) {
         self.reordering = at;
-        if at.is_some() {
-            self.tail_probe = None;
-        }
     }
 
     pub(super) fn stop(&mut self) {
@@ -131,7 +127,7 @@ impl Stream {
             self.find_losses(now);
         }
         if take_if_due(&mut self.timers.tail_probe, now) && self.tail.may_send() {
-            self.wants.tail_probe = true;
+            self.wants.tail_probe = self.sender.has_unacked();
             self.timers.rto = Some(now + self.backed_off_rto());
         }
         if take_if_due(&mut self.timers.rto, now) {
@@ -147,7 +143,7 @@ impl Stream {
     }
 
     /// Sets the timers of packets in flight after one was sent.
-    pub(super) fn arm_after_send(&mut self, now: Time, is_new: bool, was_idle: bool) {
+    pub(super) fn arm_after_send(&mut self, now: Time, was_idle: bool) {
         if was_idle {
             self.timers.progress_at = now;
             self.timers.backoff = 0;
@@ -155,9 +151,7 @@ impl Stream {
         if self.timers.rto.is_none() {
             self.timers.rto = Some(now + self.backed_off_rto());
         }
-        if is_new {
-            self.arm_tail_probe(now);
-        }
+        self.arm_tail_probe(now);
     }
 
     /// Sets them anew after the peer acked something, `advanced` if it was the oldest.
@@ -168,10 +162,12 @@ impl Stream {
             self.timers.rto = None;
             self.timers.tail_probe = None;
             self.timers.reordering = None;
-        } else if advanced {
-            self.timers.rto = Some(now + self.rtt.rto());
-            self.arm_tail_probe(now);
+            return;
         }
+        if advanced {
+            self.timers.rto = Some(now + self.rtt.rto());
+        }
+        self.arm_tail_probe(now);
     }
 
     /// With the peer's window shut and nothing in flight, only a probe can learn that it has opened.
@@ -189,11 +185,9 @@ impl Stream {
     }
 
     fn arm_tail_probe(&mut self, now: Time) {
-        let is_calm = self.recovery == Recovery::Open && self.sender.sacked() == 0;
-        self.timers.tail_probe = is_calm.then(|| {
-            let at = now + probe_timeout(&self.rtt, self.sender.unacked_packets());
-            self.timers.rto.map_or(at, |rto| at.min(rto))
-        });
+        let timeout = self.tail.timeout(&self.rtt, self.sender.unacked_packets());
+        let at = now + timeout;
+        self.timers.tail_probe = Some(self.timers.rto.map_or(at, |rto| at.min(rto)));
     }
 
     fn on_retransmission_timeout(&mut self, now: Time) {
@@ -216,7 +210,6 @@ impl Stream {
         }
         self.recovery = Recovery::Timeout;
         self.recovery_end = self.sender.next();
-        self.tail.reset();
         self.timers.tail_probe = None;
         self.timers.reordering = None;
         let losses = self.sender.lose_all();

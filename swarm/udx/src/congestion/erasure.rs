@@ -1,0 +1,54 @@
+//! What share of its packets a path loses however slowly they are sent: radio, a bad cable, a policer of others.
+//! Knows rounds and bytes. Does not know what is done about it.
+
+use super::filter::Windowed;
+
+/// The smallest share lost in any round of late. The rounds in which a sender drains the bottleneck's queue are among
+/// them, so that loss which it causes itself does not count.
+#[derive(Debug)]
+pub(crate) struct Erasure {
+    acked: u64,
+    lost: u64,
+    share: Windowed<f64>,
+}
+
+impl Erasure {
+    pub(crate) fn new() -> Self {
+        Self {
+            acked: 0,
+            lost: 0,
+            share: Windowed::min(WINDOW_ROUNDS),
+        }
+    }
+
+    pub(crate) fn on_acked(&mut self, bytes: u64) {
+        self.acked += bytes;
+    }
+
+    pub(crate) fn on_lost(&mut self, bytes: u64) {
+        self.lost += bytes;
+    }
+
+    /// A round is over. Too few bytes say little: they are counted with the next round's.
+    pub(crate) fn on_round(&mut self, round: u64, packet: u64) {
+        let all = self.acked + self.lost;
+        if all < SAMPLE_PACKETS * packet {
+            return;
+        }
+        #[allow(clippy::cast_precision_loss)] // far below 2^52
+        let share = self.lost as f64 / all as f64;
+        self.share.update(round, share);
+        (self.acked, self.lost) = (0, 0);
+    }
+
+    /// How many bytes have to be sent for one that arrives.
+    pub(crate) fn factor(&self) -> f64 {
+        1.0 / (1.0 - self.share.get().unwrap_or(0.0).min(SHARE_MAX))
+    }
+}
+
+/// As long as the bandwidth is remembered, so that one phase that drains is always in it.
+const WINDOW_ROUNDS: u64 = 10;
+const SAMPLE_PACKETS: u64 = 64;
+/// Worse paths are not worth flooding.
+const SHARE_MAX: f64 = 0.5;
