@@ -132,6 +132,11 @@ impl Changeset {
         &self.blocks
     }
 
+    /// Bytes of the blocks it brings.
+    pub fn block_bytes(&self) -> usize {
+        self.blocks.iter().map(|(_, block)| block.len()).sum()
+    }
+
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
         !self.is_upgrade()

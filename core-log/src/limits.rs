@@ -35,8 +35,9 @@ pub const PUSHES_MAX: usize = 1024;
 /// Longest name of an extension, in bytes.
 pub const EXTENSION_NAME_MAX: usize = 256;
 
-/// Bytes that appends may take up while they wait for a commit, before
-/// [`Core::append_async`](crate::Core::append_async) refuses more.
+/// Bytes that the changes of one core may take up while they wait for a commit, before
+/// [`Core::append_async`](crate::Core::append_async) and [`Core::commit_async`](crate::Core::commit_async)
+/// refuse more.
 pub const APPENDS_WAITING_BYTES_MAX: usize = 256 << 20;
 
 /// Most events that wait for one subscriber of a store; it is told if it misses any.

@@ -1,5 +1,5 @@
-//! Goal: with `Durability::Sync`, appends that wait together share their syncs, nobody sees a head
-//! before it is durable, and no ticket waits for ever.
+//! Goal: with `Durability::Sync`, appends that wait together share their syncs, and so do blocks that several
+//! peers prove; nobody sees a head before it is durable, and no ticket waits for ever.
 //! Method: files in memory whose syncs wait at a gate, where they may also fail.
 #![cfg(feature = "files")]
 
@@ -13,17 +13,20 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use ferrocore_log::core::AppendTicket;
+use ferrocore_log::changeset::VerifyError;
+use ferrocore_log::core::{AcceptError, AcceptTicket, Ticket};
 use ferrocore_log::events::Event;
 use ferrocore_log::limits::APPENDS_WAITING_BYTES_MAX;
 use ferrocore_log::proof::{ProofRequest, UpgradeRequest};
+use ferrocore_log::storage::OpenedCore;
 use ferrocore_log::storage::files::block_file::BlockFile;
 use ferrocore_log::storage::files::{CoreFiles, FileCore};
 use ferrocore_log::{
     AppendOptions, Core, CoreError, Corestore, Durability, EncryptionKey, StorageError,
     StoreOptions,
 };
-use rig::{Contents, Disk, What, header, key_pair, open};
+use rig::workload::{block_proof, upgrade};
+use rig::{Contents, Disk, What, create, header, key_pair, open};
 
 /// Where syncs wait, or fail.
 #[derive(Clone, Default)]
@@ -104,6 +107,20 @@ impl BlockFile for Gated {
 
 /// A core on files with a gate, in Sync mode.
 fn gated() -> (Core, Disk, Gate) {
+    let (storage, disk, gate) = gated_storage();
+    let core = Core::open(storage, Some(key_pair()), Durability::Sync).unwrap();
+    (core, disk, gate)
+}
+
+/// A reader of `source`, as long as it is, on such files.
+fn gated_reader(source: &Core) -> (Core, Disk, Gate) {
+    let (storage, disk, gate) = gated_storage();
+    let core = Core::open(storage, None, Durability::Sync).unwrap();
+    upgrade(&core, source);
+    (core, disk, gate)
+}
+
+fn gated_storage() -> (OpenedCore, Disk, Gate) {
     let (disk, gate) = (Disk::new(Contents::new()), Gate::default());
     let gated = |file| -> Box<dyn BlockFile> {
         let gate = gate.clone();
@@ -119,8 +136,25 @@ fn gated() -> (Core, Disk, Gate) {
         ..files
     };
     let opened = FileCore::create(files, header(), Durability::Sync).unwrap();
-    let core = Core::open(opened, Some(key_pair()), Durability::Sync).unwrap();
-    (core, disk, gate)
+    (opened, disk, gate)
+}
+
+/// A writer with 40 blocks.
+fn source() -> Core {
+    let source = create(&Disk::new(Contents::new()), Durability::Buffered).unwrap();
+    let blocks = (0..40).map(|i| Bytes::from(format!("block {i}")));
+    source.append_batch(blocks.collect()).unwrap();
+    source
+}
+
+/// Verifies the proofs of `blocks` and queues them.
+fn accept_async(core: &Core, source: &Core, blocks: Range<u64>) -> AcceptTicket {
+    let mut changeset = core.changeset();
+    let proofs = blocks.map(|index| block_proof(core, source, index));
+    for verified in core.verify_into(&mut changeset, proofs.collect()) {
+        verified.unwrap();
+    }
+    core.commit_async(changeset)
 }
 
 fn syncs(disk: &Disk) -> usize {
@@ -128,7 +162,7 @@ fn syncs(disk: &Disk) -> usize {
     changes.filter(|c| matches!(c.what, What::Sync)).count()
 }
 
-fn is_pending(ticket: &mut AppendTicket) -> bool {
+fn is_pending<T, E>(ticket: &mut Ticket<T, E>) -> bool {
     let mut context = Context::from_waker(Waker::noop());
     matches!(pin!(ticket).poll(&mut context), Poll::Pending)
 }
@@ -173,6 +207,112 @@ fn nobody_sees_a_head_before_it_is_durable() {
     }
     let again = open(&Disk::new(disk.contents()), Durability::Sync).unwrap();
     assert_eq!(again.unwrap().length(), 12);
+}
+
+/// Goal: blocks of several peers, some of them the same, are one commit, and nobody sees them before.
+#[test]
+fn what_peers_prove_shares_a_commit() {
+    let source = source();
+    let (core, disk, gate) = gated_reader(&source);
+    let events = core.events();
+    gate.close();
+    let mut first = accept_async(&core, &source, 0..3);
+    gate.await_sync();
+    let peers: Vec<_> = (0..8)
+        .map(|peer| accept_async(&core, &source, 2 * peer..2 * peer + 4))
+        .collect();
+    assert!(is_pending(&mut first));
+    assert!((0..40).all(|index| !core.has(index)));
+    assert_eq!(events.try_next(), None);
+
+    let before = syncs(&disk);
+    gate.open(None);
+    assert_eq!(first.wait().unwrap().blocks, [0, 1, 2]);
+    let mut next = 3;
+    for ticket in peers {
+        let blocks = ticket.wait().unwrap().blocks;
+        let expected: Vec<u64> = (next..next + blocks.len() as u64).collect();
+        assert_eq!(blocks, expected, "each block is told once");
+        next += blocks.len() as u64;
+    }
+    assert_eq!(next, 18);
+    assert_eq!(syncs(&disk) - before, 4, "data and oplog of two commits");
+    let again = open(&Disk::new(disk.contents()), Durability::Sync).unwrap();
+    for core in [core, again.unwrap()] {
+        for index in 0..40 {
+            let block = (index < 18).then(|| source.get_local(index).unwrap().unwrap());
+            assert_eq!(core.get_local(index).unwrap(), block);
+        }
+    }
+}
+
+/// Goal: of longer logs that wait the first is taken, blocks of the shorter one all the same, and a move to
+/// another history leaves what waits behind it stale.
+#[test]
+fn proofs_that_wait_are_judged_when_their_turn_comes() {
+    let source = source();
+    let (core, _disk, gate) = gated_reader(&source);
+    gate.close();
+    let leads = accept_async(&core, &source, 39..40);
+    gate.await_sync();
+    source.append("one more").unwrap();
+    let request = ProofRequest {
+        upgrade: Some(UpgradeRequest {
+            start: 40,
+            length: 1,
+        }),
+        ..ProofRequest::default()
+    };
+    let longer = source.prove(&request).unwrap().unwrap();
+    let upgrades = [(); 2].map(|()| core.accept_async(longer.clone()));
+    let blocks = accept_async(&core, &source, 0..2);
+    source.truncate(20, None).unwrap();
+    let whole = ProofRequest {
+        fork: 1,
+        upgrade: Some(UpgradeRequest {
+            start: 0,
+            length: 20,
+        }),
+        ..ProofRequest::default()
+    };
+    let reorg = core.reorg(source.prove(&whole).unwrap().unwrap()).unwrap();
+    let mut adopted = core.adopt_async(reorg);
+    let late = core.accept_async(longer);
+    assert!(is_pending(&mut adopted));
+    gate.open(None);
+    leads.wait().unwrap();
+    let [first, second] = upgrades.map(Ticket::wait);
+    assert_eq!(first.unwrap().length, Some(41));
+    let is_stale = |result: Result<_, AcceptError>| {
+        matches!(result, Err(AcceptError::Verify(VerifyError::Stale)))
+    };
+    assert!(is_stale(second.map(drop)));
+    assert_eq!(blocks.wait().unwrap().blocks, [0, 1]);
+    adopted.wait().unwrap();
+    assert!(is_stale(late.wait().map(drop)));
+    assert_eq!((core.fork(), core.length()), (1, 20));
+    assert_eq!(core.count(0..40), 0, "what was shared was not looked for");
+}
+
+#[test]
+fn a_failed_sync_fails_all_proofs_that_wait() {
+    let source = source();
+    let (core, _disk, gate) = gated_reader(&source);
+    gate.close();
+    let mut tickets = vec![accept_async(&core, &source, 0..1)];
+    gate.await_sync();
+    tickets.extend((1..4).map(|i| accept_async(&core, &source, i..i + 1)));
+    // Data and oplog of the first commit.
+    gate.open(Some(2));
+    let mut results = tickets.into_iter().map(Ticket::wait);
+    assert_eq!(results.next().unwrap().unwrap().blocks, [0]);
+    for result in results {
+        let error = result.unwrap_err();
+        assert!(matches!(error, AcceptError::Storage(_)), "{error}");
+    }
+    assert_eq!(core.count(0..40), 1, "nobody sees what may be lost");
+    let refused = core.get_local(0);
+    assert!(matches!(refused, Err(CoreError::Storage(_))));
 }
 
 #[test]

@@ -1,17 +1,20 @@
 //! Accepting proofs: verify against the roots, commit, flip, tell.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::group::{AcceptTicket, Acceptance, Done, Waiter};
+use super::ticket::Completer;
 use super::{AcceptError, Core, Inner, Stored};
 use crate::changeset::{Changeset, VerifyError};
 use crate::events::Event;
+use crate::limits::APPENDS_WAITING_BYTES_MAX;
 use crate::merkle::{Node, Roots};
 use crate::proof::Proof;
 use crate::seek::{self, NodeSource};
-use crate::storage::{BitWrite, BlockWrite, CoreWrite, Head, HeadWrite, StorageError};
+use crate::storage::{BitWrite, BlockWrite, CoreWrite, Durability, Head, HeadWrite, StorageError};
 use crate::verifier::Verifier;
 
 /// What a commit of verified proofs brought.
@@ -58,22 +61,148 @@ impl Core {
         changeset.extend(&Stored(&*self.inner.storage), proofs)
     }
 
-    /// Commits verified proofs: all of them or none.
+    /// Commits verified proofs: all of them or none. With [`Durability::Sync`] those who accept at the same
+    /// time share a commit, and so its wait for the device.
     ///
     /// # Errors
     /// [`VerifyError::Stale`] if the core has moved on since the changeset was begun, or
     /// [`AcceptError::Storage`].
     pub fn commit(&self, changeset: Changeset) -> Result<Accepted, AcceptError> {
-        let inner = &*self.inner;
-        let _writer = inner.lock_writer();
-        let accepted = inner.weigh(&changeset)?;
-        inner.store(&changeset, &accepted)?;
-        inner.flip(changeset, &accepted);
-        Ok(accepted)
+        if self.inner.durability == Durability::Buffered {
+            return self.inner.accept_alone(changeset);
+        }
+        let (waiter, ticket) = self.acceptance(changeset);
+        self.inner.commit_now(waiter);
+        ticket.wait()
+    }
+
+    /// As [`Core::commit`], without waiting for the device.
+    ///
+    /// The ticket is complete once the blocks survive what the store's [`Durability`] promises; until then
+    /// nobody sees them, nor a new length. With [`Durability::Sync`] this only queues them for a thread of
+    /// the store. With [`Durability::Buffered`] the commit is made when this returns.
+    ///
+    /// # Errors
+    /// The ticket's, as for [`Core::commit`], and [`AcceptError::TooMuch`].
+    pub fn commit_async(&self, changeset: Changeset) -> AcceptTicket {
+        if self.inner.durability == Durability::Buffered {
+            return AcceptTicket::ready(self.inner.accept_alone(changeset));
+        }
+        if !self.inner.queue.has_room() {
+            let max = APPENDS_WAITING_BYTES_MAX;
+            return AcceptTicket::ready(Err(AcceptError::TooMuch { max }));
+        }
+        let (waiter, ticket) = self.acceptance(changeset);
+        self.inner.commit_later(waiter);
+        ticket
+    }
+
+    /// Verifies one proof, and commits it without waiting for the device.
+    ///
+    /// # Errors
+    /// The ticket's, as for [`Core::accept`] and [`Core::commit_async`]. If it does not verify, the ticket is
+    /// complete at once.
+    pub fn accept_async(&self, proof: Proof) -> AcceptTicket {
+        let mut changeset = self.changeset();
+        match self.verify_into(&mut changeset, vec![proof]).pop() {
+            Some(Err(error)) => AcceptTicket::ready(Err(error.into())),
+            _ => self.commit_async(changeset),
+        }
+    }
+
+    fn acceptance(&self, changeset: Changeset) -> (Waiter, AcceptTicket) {
+        let (completer, ticket) = Completer::new(self.discovery_key());
+        let acceptance = Acceptance {
+            changeset,
+            completer,
+        };
+        (Waiter::Accept(Box::new(acceptance)), ticket)
     }
 }
 
 impl Inner {
+    fn accept_alone(&self, changeset: Changeset) -> Result<Accepted, AcceptError> {
+        let _writer = self.lock_writer();
+        self.accept(changeset)
+    }
+
+    /// The writer lock must be held, here and below.
+    fn accept(&self, changeset: Changeset) -> Result<Accepted, AcceptError> {
+        let accepted = self.weigh(&changeset)?;
+        if !changeset.is_empty() {
+            let write = self.change_for(&changeset, &accepted)?;
+            self.storage.commit(write, self.durability)?;
+        }
+        self.flip(changeset, &accepted);
+        Ok(accepted)
+    }
+
+    /// Accepts what all of `group` bring: blocks in one commit, then each longer log in its own, of which
+    /// only the first can still fit. What does not fit fails alone.
+    pub(super) fn accept_group(&self, group: Vec<Acceptance>, done: &mut Done) {
+        let _writer = self.lock_writer();
+        let (upgrades, blocks): (Vec<_>, Vec<_>) = group
+            .into_iter()
+            .partition(|waiting| waiting.changeset.is_upgrade());
+        self.accept_blocks(blocks, done);
+        for Acceptance {
+            changeset,
+            completer,
+        } in upgrades
+        {
+            done.push(completer, self.accept(changeset));
+        }
+    }
+
+    fn accept_blocks(&self, group: Vec<Acceptance>, done: &mut Done) {
+        let (mut write, mut taken) = (CoreWrite::default(), HashSet::new());
+        let mut fitting = Vec::new();
+        for waiting in group {
+            match self.add(&waiting.changeset, &mut taken, &mut write) {
+                Ok(accepted) => fitting.push((waiting, accepted)),
+                Err(error) => done.push(waiting.completer, Err(error)),
+            }
+        }
+        // Peers may have proven the same nodes.
+        write.nodes.sort_unstable_by_key(|node| node.index);
+        write.nodes.dedup_by_key(|node| node.index);
+        let is_empty = fitting
+            .iter()
+            .all(|(waiting, _)| waiting.changeset.is_empty());
+        let committed = match is_empty {
+            true => Ok(()),
+            false => self.storage.commit(write, self.durability),
+        };
+        for (waiting, accepted) in fitting {
+            let result = match &committed {
+                Ok(()) => {
+                    self.flip(waiting.changeset, &accepted);
+                    Ok(accepted)
+                }
+                Err(error) => Err(error.again(self.discovery_key).into()),
+            };
+            done.push(waiting.completer, result);
+        }
+    }
+
+    /// Adds what `changeset` brings, but for blocks that others have brought already, to `write`.
+    fn add(
+        &self,
+        changeset: &Changeset,
+        taken: &mut HashSet<u64>,
+        write: &mut CoreWrite,
+    ) -> Result<Accepted, AcceptError> {
+        let mut accepted = self.weigh(changeset)?;
+        accepted.blocks.retain(|index| !taken.contains(index));
+        let more = self.change_for(changeset, &accepted)?;
+        taken.extend(&accepted.blocks);
+        write.blocks.extend(more.blocks);
+        write.nodes.extend(more.nodes);
+        write.bits.extend(more.bits);
+        write.manifest = write.manifest.take().or(more.manifest);
+        Ok(accepted)
+    }
+
     /// What `changeset` brings to the current state, if it still fits it.
     fn weigh(&self, changeset: &Changeset) -> Result<Accepted, VerifyError> {
         let shared = self.read();
@@ -95,10 +224,12 @@ impl Inner {
         })
     }
 
-    fn store(&self, changeset: &Changeset, accepted: &Accepted) -> Result<(), StorageError> {
-        if changeset.is_empty() {
-            return Ok(());
-        }
+    /// What to write to make `accepted` of `changeset` part of the core.
+    fn change_for(
+        &self,
+        changeset: &Changeset,
+        accepted: &Accepted,
+    ) -> Result<CoreWrite, StorageError> {
         let current = Arc::clone(&self.read().roots);
         let roots = match changeset.is_upgrade() {
             true => &changeset.roots,
@@ -113,15 +244,14 @@ impl Inner {
             },
             ancestors: changeset.base.length,
         });
-        let write = CoreWrite {
+        Ok(CoreWrite {
             blocks: self.place(changeset, roots, &accepted.blocks)?,
             nodes: changeset.nodes.values().copied().collect(),
             bits: runs(&accepted.blocks),
             head,
             manifest: self.new_manifest(changeset),
             ..CoreWrite::default()
-        };
-        self.storage.commit(write, self.durability)
+        })
     }
 
     /// Finds each fresh block's byte offset and joins neighbours.

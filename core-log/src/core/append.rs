@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ferrocore_primitives::hash::{self, Hash};
 
-use super::group::{self, AppendTicket, Completer, Done, Flusher, Make, Request};
+use super::group::{AppendTicket, Done, Make, Request, Waiter};
+use super::ticket::Completer;
 use super::{AppendOptions, Core, CoreError, Inner};
 use crate::encryption::BlockCipher;
 use crate::events::Event;
@@ -166,28 +167,26 @@ impl Core {
         if self.inner.durability == Durability::Buffered {
             return AppendTicket::ready(self.append_with(blocks, options));
         }
-        match self.queue_batch(blocks, options) {
-            Ok((ticket, leads)) => {
-                if leads {
-                    Flusher::hand_over(&self.inner.flusher, Arc::clone(&self.inner));
-                }
+        match self.request(blocks, options) {
+            Ok((request, ticket)) => {
+                self.inner.commit_later(request);
                 ticket
             }
             Err(error) => AppendTicket::ready(Err(error)),
         }
     }
 
-    fn queue_batch(
+    fn request(
         &self,
         blocks: Vec<Bytes>,
         options: AppendOptions,
-    ) -> Result<(AppendTicket, bool), CoreError> {
-        if !self.inner.appends.has_room() {
+    ) -> Result<(Waiter, AppendTicket), CoreError> {
+        if !self.inner.queue.has_room() {
             let max = APPENDS_WAITING_BYTES_MAX;
             return Err(CoreError::TooManyAppends { max });
         }
         let (bytes, make) = self.making(blocks, options)?;
-        Ok(self.queue(bytes, make))
+        Ok(self.waiter(bytes, make))
     }
 
     /// What stores `blocks` once their place is certain, and how many bytes they are then.
@@ -261,28 +260,20 @@ impl Core {
 
     /// Commits with those who append at the same time.
     fn append_together(&self, bytes: usize, make: Make) -> Result<Appended, CoreError> {
-        let inner = &self.inner;
-        let (ticket, leads) = self.queue(bytes, make);
-        if leads {
-            let (done, more) = inner.lead();
-            if more {
-                Flusher::hand_over(&inner.flusher, Arc::clone(inner));
-            }
-            group::complete(done);
-        }
+        let (request, ticket) = self.waiter(bytes, make);
+        self.inner.commit_now(request);
         ticket.wait()
     }
 
-    /// Queues an append, and says whether nobody else sees to its commit.
-    fn queue(&self, bytes: usize, make: Make) -> (AppendTicket, bool) {
+    fn waiter(&self, bytes: usize, make: Make) -> (Waiter, AppendTicket) {
         let (completer, ticket) = Completer::new(self.discovery_key());
-        let leads = self.inner.appends.push(Request {
+        let request = Request {
             make,
             bytes,
             padding: self.padding(),
             completer,
-        });
-        (ticket, leads)
+        };
+        (Waiter::Append(request), ticket)
     }
 }
 
@@ -337,22 +328,23 @@ impl Inner {
     }
 
     /// Appends what all of `group` bring in one commit. One that does not fit the log fails alone.
-    pub(super) fn append_group(&self, group: Vec<Request>) -> Vec<Done> {
+    pub(super) fn append_group(&self, group: Vec<Request>, done: &mut Done) {
         let _writer = self.lock_writer();
         let mut growth = self.growth();
-        let append = |request: Request| {
+        let mut append = |request: Request| {
             let grown = self.grow(&mut growth, request.make);
             let appended = grown.map(|()| growth.appended(request.padding));
             (request.completer, appended)
         };
-        let mut done: Vec<Done> = group.into_iter().map(append).collect();
-        if let Err(error) = self.commit_growth(growth) {
-            let results = done.iter_mut().map(|(_, result)| result);
-            results
-                .filter(|result| result.is_ok())
-                .for_each(|result| *result = Err(error.again(self.key)));
+        let over: Vec<_> = group.into_iter().map(&mut append).collect();
+        let failure = self.commit_growth(growth).err();
+        for (completer, result) in over {
+            let result = match &failure {
+                Some(error) => result.and_then(|_| Err(error.again(self.key))),
+                None => result,
+            };
+            done.push(completer, result);
         }
-        done
     }
 
     /// The log as it is. The writer lock must be held until the growth is committed.

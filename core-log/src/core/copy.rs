@@ -236,6 +236,7 @@ fn refused(core: Key, error: AcceptError) -> CoreError {
         }
         AcceptError::Verify(VerifyError::Stale) => CoreError::HistoryChanged { core },
         AcceptError::Verify(_) => CoreError::Prologue { core },
+        AcceptError::TooMuch { max } => CoreError::TooManyAppends { max },
     }
 }
 

@@ -284,4 +284,10 @@ pub enum AcceptError {
     /// It verifies, but could not be stored.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// So many bytes wait for a commit that no more are taken; ask for it again later.
+    #[error("more than {max} bytes wait to be stored; ask for it again later")]
+    TooMuch {
+        /// [`APPENDS_WAITING_BYTES_MAX`](crate::limits::APPENDS_WAITING_BYTES_MAX).
+        max: usize,
+    },
 }

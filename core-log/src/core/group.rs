@@ -1,114 +1,33 @@
-//! Group commit: appends that wait for the device share one commit, and with it its syncs.
+//! Group commit: changes that wait for the device share one commit, and with it its syncs.
 //!
-//! Whoever appends to a core that nobody is committing commits at once. Whoever comes meanwhile
-//! queues up, and all of them are the next commit, under one signature. That one is left to a
-//! thread of the [`Flusher`], which is started when there is work and ends when there is none.
+//! Whoever changes a core that nobody is committing commits at once. Whoever comes meanwhile
+//! queues up, and those who want the same are the next commit: appends under one signature, and the
+//! blocks that several peers have proven. That one is left to a thread of the [`Flusher`].
 //!
-//! Knows queues, tickets and threads. Does not know what an append is: `append` does.
+//! Knows queues and whose turn it is. Does not know what an append is, nor a proof: `append`, `accept`
+//! and `history` do.
 
 use std::collections::VecDeque;
-use std::fmt;
-use std::future::Future;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
-use std::thread;
-
-use ferrocore_primitives::keys::DiscoveryKey;
+use std::sync::{Arc, Mutex};
 
 use super::append::{Appended, HashedBlocks};
-use super::{CoreError, Inner};
+use super::flusher::Flusher;
+use super::ticket::{Completer, Ticket};
+use super::{AcceptError, Accepted, CoreError, Inner};
+use crate::changeset::Changeset;
 use crate::limits::{APPENDS_WAITING_BYTES_MAX, BATCH_BYTES_MAX};
+use crate::reorg::Reorg;
 use crate::storage::{StorageError, lock};
 
-/// Most threads that commit for the cores of one store.
-const FLUSHERS_MAX: usize = 8;
+/// An append under way.
+pub type AppendTicket = Ticket<Appended, CoreError>;
 
-/// An append under way: a future, for any runtime or none, that is there once the blocks are.
-///
-/// The append takes place whether the ticket is kept or dropped. Tickets of one core come in the
-/// order of their appends; those that share a commit share its failure.
-#[must_use = "an append that was not waited for may have failed"]
-pub struct AppendTicket {
-    slot: Arc<Slot>,
-}
+/// Verified proofs on their way to storage.
+pub type AcceptTicket = Ticket<Accepted, AcceptError>;
 
-#[derive(Default)]
-struct Slot {
-    state: Mutex<SlotState>,
-    done: Condvar,
-}
-
-#[derive(Default)]
-struct SlotState {
-    is_over: bool,
-    result: Option<Result<Appended, CoreError>>,
-    waker: Option<Waker>,
-}
-
-impl Slot {
-    /// The first result counts.
-    fn complete(&self, result: Result<Appended, CoreError>) {
-        let waker = {
-            let mut state = lock(&self.state);
-            if mem::replace(&mut state.is_over, true) {
-                return;
-            }
-            state.result = Some(result);
-            state.waker.take()
-        };
-        self.done.notify_all();
-        waker.into_iter().for_each(Waker::wake);
-    }
-}
-
-impl AppendTicket {
-    /// Of an append that is over.
-    pub(super) fn ready(result: Result<Appended, CoreError>) -> Self {
-        let slot = Arc::<Slot>::default();
-        slot.complete(result);
-        Self { slot }
-    }
-
-    /// Blocks this thread until the append is over.
-    ///
-    /// # Errors
-    /// Those of [`Core::append_batch`](super::Core::append_batch).
-    pub fn wait(self) -> Result<Appended, CoreError> {
-        let state = lock(&self.slot.state);
-        let waited = self
-            .slot
-            .done
-            .wait_while(state, |state| state.result.is_none());
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-        state.result.take().expect("it was waited for")
-    }
-}
-
-impl Future for AppendTicket {
-    type Output = Result<Appended, CoreError>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = lock(&self.slot.state);
-        if let Some(result) = state.result.take() {
-            return Poll::Ready(result);
-        }
-        assert!(!state.is_over, "polled after it was ready");
-        state.waker = Some(context.waker().clone());
-        Poll::Pending
-    }
-}
-
-impl fmt::Debug for AppendTicket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_done = lock(&self.slot.state).result.is_some();
-        f.debug_struct("AppendTicket")
-            .field("is_done", &is_done)
-            .finish()
-    }
-}
+/// A move to another history that is under way.
+pub type AdoptTicket = Ticket<(), AcceptError>;
 
 /// Makes blocks for the block index and the fork they will have, unless those do not suit it.
 pub(super) type Make = Box<dyn FnOnce(u64, u64) -> Result<HashedBlocks, CoreError> + Send>;
@@ -120,58 +39,66 @@ pub(super) struct Request {
     pub(super) bytes: usize,
     /// Of these, so many a block are not the caller's.
     pub(super) padding: usize,
-    pub(super) completer: Completer,
+    pub(super) completer: Completer<Appended, CoreError>,
 }
 
-/// Whoever completes a ticket. No ticket waits for ever: dropped, it fails it.
-pub(super) struct Completer {
-    slot: Arc<Slot>,
-    core: DiscoveryKey,
+/// Verified proofs that wait for their commit.
+pub(super) struct Acceptance {
+    pub(super) changeset: Changeset,
+    pub(super) completer: Completer<Accepted, AcceptError>,
 }
 
-/// An append that is over, and who waits for it.
-pub(super) type Done = (Completer, Result<Appended, CoreError>);
-
-impl Completer {
-    pub(super) fn new(core: DiscoveryKey) -> (Self, AppendTicket) {
-        let slot = Arc::<Slot>::default();
-        let ticket = AppendTicket {
-            slot: Arc::clone(&slot),
-        };
-        (Self { slot, core }, ticket)
-    }
-
-    pub(super) fn complete(self, result: Result<Appended, CoreError>) {
-        self.slot.complete(result);
-    }
+/// A history that waits to take the place of the current one.
+pub(super) struct Adoption {
+    pub(super) reorg: Reorg,
+    pub(super) completer: Completer<(), AcceptError>,
 }
 
-impl Drop for Completer {
-    fn drop(&mut self) {
-        let core = self.core;
-        self.slot
-            .complete(Err(StorageError::Poisoned { core }.into()));
-    }
+/// A change that waits for its commit.
+pub(super) enum Waiter {
+    Append(Request),
+    Accept(Box<Acceptance>),
+    Adopt(Box<Adoption>),
 }
 
-/// The appends to one core that wait for their commit.
+/// Changes that are over, and who waits for them.
 #[derive(Default)]
-pub(super) struct AppendQueue(Mutex<Waiting>);
+#[must_use = "somebody waits"]
+pub(super) struct Done(Vec<Box<dyn FnOnce() + Send>>);
+
+impl Done {
+    pub(super) fn push<T, E>(&mut self, completer: Completer<T, E>, result: Result<T, E>)
+    where
+        T: Send + 'static,
+        E: From<StorageError> + Send + 'static,
+    {
+        self.0.push(Box::new(move || completer.complete(result)));
+    }
+
+    /// Tells those who waited.
+    pub(super) fn tell(self) {
+        self.0.into_iter().for_each(|complete| complete());
+    }
+}
+
+/// The changes of one core that wait for their commit.
+#[derive(Default)]
+pub(super) struct CommitQueue(Mutex<Waiting>);
 
 #[derive(Default)]
 struct Waiting {
-    requests: VecDeque<Request>,
+    waiters: VecDeque<Waiter>,
     bytes: usize,
     /// Whether somebody commits, and will look here again.
     is_led: bool,
 }
 
-impl AppendQueue {
-    /// Queues `request` and says whether the caller must see to its commit, as nobody else does.
-    pub(super) fn push(&self, request: Request) -> bool {
+impl CommitQueue {
+    /// Queues `waiter` and says whether the caller must see to its commit, as nobody else does.
+    pub(super) fn push(&self, waiter: Waiter) -> bool {
         let mut waiting = lock(&self.0);
-        waiting.bytes += request.cost();
-        waiting.requests.push_back(request);
+        waiting.bytes += waiter.cost();
+        waiting.waiters.push_back(waiter);
         !mem::replace(&mut waiting.is_led, true)
     }
 
@@ -180,25 +107,26 @@ impl AppendQueue {
         lock(&self.0).bytes < APPENDS_WAITING_BYTES_MAX
     }
 
-    /// Those that the next commit takes: all, as long as their blocks make no too large batch.
-    fn next_group(&self) -> Vec<Request> {
+    /// Those that the next commit takes: all of a kind, as long as their blocks make no too large batch.
+    fn next_group(&self) -> Vec<Waiter> {
         let mut waiting = lock(&self.0);
-        let mut bytes = 0;
-        let fits = |request: &&Request| {
-            bytes += request.bytes;
-            bytes <= BATCH_BYTES_MAX
+        let (mut bytes, mut kind) = (0, None);
+        let fits = |waiter: &&Waiter| {
+            bytes += waiter.bytes();
+            let kind = *kind.get_or_insert(mem::discriminant(*waiter));
+            bytes <= BATCH_BYTES_MAX && kind == mem::discriminant(*waiter)
         };
-        let count = waiting.requests.iter().take_while(fits).count().max(1);
-        let count = count.min(waiting.requests.len());
-        let group: Vec<_> = waiting.requests.drain(..count).collect();
-        waiting.bytes -= group.iter().map(Request::cost).sum::<usize>();
+        let count = waiting.waiters.iter().take_while(fits).count().max(1);
+        let count = count.min(waiting.waiters.len());
+        let group: Vec<_> = waiting.waiters.drain(..count).collect();
+        waiting.bytes -= group.iter().map(Waiter::cost).sum::<usize>();
         group
     }
 
     /// Ends the lead if nobody waits, and says whether it did.
     fn resign(&self) -> bool {
         let mut waiting = lock(&self.0);
-        waiting.is_led = !waiting.requests.is_empty();
+        waiting.is_led = !waiting.waiters.is_empty();
         !waiting.is_led
     }
 
@@ -211,18 +139,35 @@ impl AppendQueue {
     }
 }
 
-impl Request {
+impl Waiter {
+    /// Of its blocks.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Append(request) => request.bytes,
+            Self::Accept(acceptance) => acceptance.changeset.block_bytes(),
+            Self::Adopt(_) => 0,
+        }
+    }
+
     /// What it takes up while it waits, about.
     fn cost(&self) -> usize {
-        REQUEST_BYTES + self.bytes
+        let nodes = match self {
+            Self::Append(_) => 0,
+            Self::Accept(acceptance) => acceptance.changeset.nodes.len(),
+            Self::Adopt(adoption) => adoption.reorg.tree.nodes.len(),
+        };
+        WAITER_BYTES + self.bytes() + nodes * NODE_BYTES
     }
 }
 
-/// What a request takes besides its blocks, about.
-const REQUEST_BYTES: usize = 256;
+/// What one takes besides its blocks and nodes, about.
+const WAITER_BYTES: usize = 256;
+
+/// What a verified node takes, about.
+const NODE_BYTES: usize = 64;
 
 /// Fails those who wait for a leader who panics.
-struct Lead<'a>(&'a AppendQueue);
+struct Lead<'a>(&'a CommitQueue);
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
@@ -231,85 +176,66 @@ impl Drop for Lead<'_> {
 }
 
 impl Inner {
+    /// Queues a change. The ticket that belongs to it is completed by a thread, or has been by now.
+    pub(super) fn commit_later(self: &Arc<Self>, waiter: Waiter) {
+        if self.queue.push(waiter) {
+            Flusher::hand_over(&self.flusher, Arc::clone(self));
+        }
+    }
+
+    /// Queues a change, and makes its commit here unless others are at it: the caller waits anyway.
+    pub(super) fn commit_now(self: &Arc<Self>, waiter: Waiter) {
+        if !self.queue.push(waiter) {
+            return;
+        }
+        let (done, more) = self.lead();
+        if more {
+            Flusher::hand_over(&self.flusher, Arc::clone(self));
+        }
+        done.tell();
+    }
+
     /// Makes one commit for those who wait. Returns them, and whether more have come; if not, the
     /// lead is given up.
-    pub(super) fn lead(&self) -> (Vec<Done>, bool) {
-        let lead = Lead(&self.appends);
-        let done = self.append_group(self.appends.next_group());
+    pub(super) fn lead(&self) -> (Done, bool) {
+        let lead = Lead(&self.queue);
+        let done = self.commit_group(self.queue.next_group());
         mem::forget(lead);
-        (done, !self.appends.resign())
+        (done, !self.queue.resign())
     }
-}
 
-/// The threads that commit for the cores of a store when no caller does.
-#[derive(Default)]
-pub(crate) struct Flusher(Mutex<Work>);
-
-#[derive(Default)]
-struct Work {
-    cores: VecDeque<Arc<Inner>>,
-    threads: usize,
-}
-
-impl Flusher {
-    /// Leaves the lead of `core` to a thread, or, where there are no threads, keeps it here.
-    pub(super) fn hand_over(this: &Arc<Self>, core: Arc<Inner>) {
-        {
-            let mut work = lock(&this.0);
-            work.cores.push_back(core);
-            if work.threads == FLUSHERS_MAX {
-                return;
+    /// Commits what is of one kind.
+    fn commit_group(&self, group: Vec<Waiter>) -> Done {
+        let (mut appends, mut proofs, mut done) = (Vec::new(), Vec::new(), Done::default());
+        for waiter in group {
+            match waiter {
+                Waiter::Append(request) => appends.push(request),
+                Waiter::Accept(acceptance) => proofs.push(*acceptance),
+                Waiter::Adopt(adoption) => {
+                    let Adoption { reorg, completer } = *adoption;
+                    done.push(completer, self.adopt(reorg));
+                }
             }
-            work.threads += 1;
         }
-        let flusher = Arc::clone(this);
-        let thread = thread::Builder::new().name("ferrocore-flusher".to_owned());
-        if thread.spawn(move || flusher.run()).is_err() {
-            this.run();
+        if !appends.is_empty() {
+            self.append_group(appends, &mut done);
         }
-    }
-
-    /// Works until there is nothing left to do.
-    fn run(&self) {
-        while let Some(core) = self.next() {
-            // A panic fails those who waited for this core, not those of the next.
-            let _ = catch_unwind(AssertUnwindSafe(|| self.commit_for(core)));
+        if !proofs.is_empty() {
+            self.accept_group(proofs, &mut done);
         }
-    }
-
-    fn next(&self) -> Option<Arc<Inner>> {
-        let mut work = lock(&self.0);
-        let core = work.cores.pop_front();
-        if core.is_none() {
-            work.threads -= 1;
-        }
-        core
-    }
-
-    fn commit_for(&self, core: Arc<Inner>) {
-        let (done, more) = core.lead();
-        match more {
-            // Behind the others: none is kept waiting by a core that is always busy.
-            true => lock(&self.0).cores.push_back(core),
-            // Before the tickets: who waited may close the core, and open it again.
-            false => drop(core),
-        }
-        complete(done);
-    }
-}
-
-/// Tells those who waited.
-pub(super) fn complete(done: Vec<Done>) {
-    for (completer, result) in done {
-        completer.complete(result);
+        done
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use ferrocore_primitives::keys::DiscoveryKey;
+
     use super::*;
 
-    fn request() -> (Request, AppendTicket) {
+    fn request() -> (Waiter, AppendTicket) {
         let (completer, ticket) = Completer::new(DiscoveryKey::from([0; 32]));
         let request = Request {
             make: Box::new(|_, _| Ok(HashedBlocks::hash(Vec::new()))),
@@ -317,12 +243,12 @@ mod tests {
             padding: 0,
             completer,
         };
-        (request, ticket)
+        (Waiter::Append(request), ticket)
     }
 
     #[test]
     fn a_leader_who_panics_fails_those_who_wait() {
-        let queue = AppendQueue::default();
+        let queue = CommitQueue::default();
         let (first, second) = (request(), request());
         assert!(queue.push(first.0), "the first leads");
         assert!(!queue.push(second.0));
@@ -337,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_group_is_no_larger_than_a_batch() {
-        let queue = AppendQueue::default();
+        let queue = CommitQueue::default();
         for _ in 0..5 {
             queue.push(request().0);
         }

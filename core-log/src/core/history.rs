@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ferrocore_primitives::keys::Key;
 
+use super::group::{AdoptTicket, Adoption, Waiter};
+use super::ticket::Completer;
 use super::{AcceptError, Core, Inner, Shared, Stored};
 use crate::changeset::{Base, VerifyError};
 use crate::events::Event;
@@ -12,7 +14,7 @@ use crate::manifest::Manifest;
 use crate::merkle::{Node, Roots};
 use crate::proof::Proof;
 use crate::reorg::Reorg;
-use crate::storage::{BitWrite, CoreWrite, Head, HeadWrite, StorageError};
+use crate::storage::{BitWrite, CoreWrite, Durability, Head, HeadWrite, StorageError};
 use crate::verifier::Verifier;
 
 impl Core {
@@ -49,26 +51,22 @@ impl Core {
     /// [`VerifyError::Stale`] if the core has come to another fork meanwhile, or
     /// [`AcceptError::Storage`].
     pub fn adopt(&self, reorg: Reorg) -> Result<(), AcceptError> {
-        let inner = &*self.inner;
-        let _writer = inner.lock_writer();
-        if reorg.base.fork != self.fork() {
-            return Err(VerifyError::Stale.into());
+        self.inner.adopt(reorg)
+    }
+
+    /// As [`Core::adopt`], without waiting for the device. With [`Durability::Sync`] this only queues the
+    /// move, which a thread of the store makes; with [`Durability::Buffered`] it is made when this returns.
+    ///
+    /// # Errors
+    /// The ticket's, as for [`Core::adopt`].
+    pub fn adopt_async(&self, reorg: Reorg) -> AdoptTicket {
+        if self.inner.durability == Durability::Buffered {
+            return AdoptTicket::ready(self.adopt(reorg));
         }
-        if inner.read().conflict.is_some() {
-            return Err(VerifyError::Frozen.into());
-        }
-        let ancestors = reorg.ancestors();
-        let tree = reorg.tree;
-        let manifest = inner.new_manifest(&tree);
-        inner.replace_history(History {
-            fork: tree.base.fork,
-            ancestors,
-            signature: tree.signature.unwrap_or_default(),
-            nodes: tree.nodes.into_values().collect(),
-            roots: tree.roots,
-            manifest,
-        })?;
-        Ok(())
+        let (completer, ticket) = Completer::new(self.discovery_key());
+        let adoption = Box::new(Adoption { reorg, completer });
+        self.inner.commit_later(Waiter::Adopt(adoption));
+        ticket
     }
 }
 
@@ -86,6 +84,32 @@ pub(super) struct History {
 }
 
 impl Inner {
+    pub(super) fn adopt(&self, reorg: Reorg) -> Result<(), AcceptError> {
+        let _writer = self.lock_writer();
+        let (fork, is_frozen) = {
+            let shared = self.read();
+            (shared.fork, shared.conflict.is_some())
+        };
+        if reorg.base.fork != fork {
+            return Err(VerifyError::Stale.into());
+        }
+        if is_frozen {
+            return Err(VerifyError::Frozen.into());
+        }
+        let ancestors = reorg.ancestors();
+        let tree = reorg.tree;
+        let manifest = self.new_manifest(&tree);
+        self.replace_history(History {
+            fork: tree.base.fork,
+            ancestors,
+            signature: tree.signature.unwrap_or_default(),
+            nodes: tree.nodes.into_values().collect(),
+            roots: tree.roots,
+            manifest,
+        })?;
+        Ok(())
+    }
+
     /// Commits `next`, flips to it and tells everybody. The writer lock must be held.
     pub(super) fn replace_history(&self, next: History) -> Result<(), StorageError> {
         // From here on storage holds nodes of either history. Snapshots are told before: one that

@@ -14,6 +14,7 @@ mod cuts;
 mod draft;
 mod encrypt;
 mod error;
+mod flusher;
 mod freeze;
 mod group;
 mod guard;
@@ -26,6 +27,7 @@ mod session;
 mod shrink;
 mod snapshot;
 mod stream;
+mod ticket;
 mod want;
 
 use std::collections::BTreeMap;
@@ -37,7 +39,7 @@ use bytes::Bytes;
 use ferrocore_primitives::keys::{DiscoveryKey, Key};
 use ferrocore_primitives::sign::KeyPair;
 
-use self::group::AppendQueue;
+use self::group::CommitQueue;
 use crate::bitfield::Bitfield;
 use crate::conflict::Conflict;
 use crate::encryption::CoreCiphers;
@@ -64,9 +66,9 @@ pub use append::{Appended, HashedBlocks};
 pub use append_options::AppendOptions;
 pub use draft::{CommitOptions, Draft, DraftOptions};
 pub use error::{AcceptError, CoreError, ProveError};
+pub(crate) use flusher::Flusher;
 pub use freeze::FreezeError;
-pub use group::AppendTicket;
-pub(crate) use group::Flusher;
+pub use group::{AcceptTicket, AdoptTicket, AppendTicket};
 pub(crate) use guard::Release;
 pub use guard::{BROKEN_CLAIMS_MAX, RemoteHead};
 pub use propose::{Proposal, TruncateProposal};
@@ -74,6 +76,7 @@ pub use query::ByteSpan;
 pub use session::Exclusive;
 pub use snapshot::Snapshot;
 pub use stream::{ByteStream, ReadStream, Sink};
+pub use ticket::Ticket;
 pub use want::{Download, Finding, Progress, Supply};
 
 /// A core: a signed, append-only log of blocks.
@@ -103,8 +106,8 @@ struct Inner {
     shared: RwLock<Shared>,
     /// Held from reading the roots to the commit.
     writer: Mutex<()>,
-    /// Appends that wait for a commit, with [`Durability::Sync`].
-    appends: AppendQueue,
+    /// Changes that wait for a commit, with [`Durability::Sync`].
+    queue: CommitQueue,
     flusher: Arc<Flusher>,
     /// Held by the one [`Exclusive`] handle.
     exclusive: Arc<AsyncMutex<()>>,
@@ -255,7 +258,7 @@ impl Core {
             conflict_keeper: opened.conflicts,
             shared: RwLock::new(shared),
             writer: Mutex::new(()),
-            appends: AppendQueue::default(),
+            queue: CommitQueue::default(),
             flusher,
             exclusive: Arc::default(),
             cuts: Cuts::default(),
