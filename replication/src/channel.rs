@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
 
 use ferrocore_log::Core;
 use ferrocore_log::core::Finding;
@@ -37,6 +38,8 @@ pub(crate) struct CoreChannel {
     finding: Option<Finding>,
     /// Set when the core has news for us.
     is_woken: Arc<AtomicBool>,
+    /// Notifies when what came has reached storage.
+    waker: Waker,
     invalid_requests: u32,
     stats: Stats,
 }
@@ -54,6 +57,7 @@ impl CoreChannel {
             extensions: Extensions::default(),
             pushes: Pushes::default(),
             is_woken: Arc::default(),
+            waker: Waker::noop().clone(),
             invalid_requests: 0,
             stats: Stats::default(),
         }
@@ -66,14 +70,21 @@ impl CoreChannel {
         wire: &mut Wire<'_>,
         notify: &Wake,
     ) {
+        // Not through `is_woken`, which may be lowered after the commit was looked at.
+        self.waker = Waker::from(Arc::new(Notifier(Arc::clone(notify))));
         let (is_woken, notify) = (Arc::clone(&self.is_woken), Arc::clone(notify));
         let wake: Wake = Arc::new(move || {
             if !is_woken.swap(true, Ordering::AcqRel) {
                 notify();
             }
         });
-        self.downloads
-            .start(&self.core, &self.peer, answers_seeks, wake);
+        self.downloads.start(
+            &self.core,
+            &self.peer,
+            answers_seeks,
+            wake,
+            self.waker.clone(),
+        );
         self.finding = None;
         self.announcer.introduce(&self.core, &self.peer, wire);
     }
@@ -95,7 +106,7 @@ impl CoreChannel {
             Message::Cancel(cancel) => self.uploads.cancel(cancel.request),
             Message::Data(data) => {
                 let is_pushed = !self.downloads.is_asked(data.request);
-                if !is_pushed || !self.pushes.handle(&self.core, &data.proof)? {
+                if !is_pushed || !self.pushes.handle(&self.core, &data.proof, &self.waker)? {
                     let (core, peer, stats) = (&self.core, &mut self.peer, &mut self.stats);
                     self.downloads.handle_data(core, peer, data, now, stats)?;
                 }
@@ -134,6 +145,7 @@ impl CoreChannel {
         budget: usize,
         now: Time,
     ) -> Result<(), PeerMisbehaved> {
+        let pushed = self.take_pushed(now);
         let (core, peer, stats) = (&self.core, &self.peer, &mut self.stats);
         let committed = self.downloads.commit(core, peer, wire, now, stats);
         self.is_woken.store(false, Ordering::Release);
@@ -142,11 +154,21 @@ impl CoreChannel {
             .sync_if_push_changed(&self.core, &self.peer, wire);
         self.extensions.look(&self.core, self.downloads.supplier());
         self.pushes.look(&self.core, self.downloads.supplier());
-        committed?;
+        pushed.and(committed)?;
         let (core, peer) = (&self.core, &self.peer);
         self.downloads.cancel_overtaken(core, wire, &mut self.stats);
         self.downloads
             .schedule(core, peer, wire, budget, now, &mut self.stats);
+        Ok(())
+    }
+
+    /// Goes on with pushed blocks that had to wait.
+    fn take_pushed(&mut self, now: Time) -> Result<(), PeerMisbehaved> {
+        while let Some(proof) = self.pushes.go_on(&self.core, &self.waker)? {
+            let (core, peer, stats) = (&self.core, &mut self.peer, &mut self.stats);
+            let data = Data { request: 0, proof };
+            self.downloads.handle_data(core, peer, data, now, stats)?;
+        }
         Ok(())
     }
 
@@ -191,6 +213,11 @@ impl CoreChannel {
     /// Asks this peer for nothing more.
     pub(crate) fn stop_asking(&mut self) {
         self.downloads.stop();
+    }
+
+    /// Whether something that came is on its way to the device.
+    pub(crate) fn is_committing(&self) -> bool {
+        self.downloads.is_committing() || self.pushes.is_storing()
     }
 
     pub(crate) fn core(&self) -> &Core {
@@ -358,6 +385,15 @@ impl CoreChannel {
             self.stats.bytes_uploaded += block.value.len() as u64;
         }
         Ok(())
+    }
+}
+
+/// Calls a wake as a waker.
+struct Notifier(Wake);
+
+impl std::task::Wake for Notifier {
+    fn wake(self: Arc<Self>) {
+        (self.0)();
     }
 }
 

@@ -40,7 +40,9 @@ pub const PROTOCOL: &str = "hypercore/alpha";
 ///   yet (`!wants_frame()`), poll events again.
 ///
 /// Cores are read and written on the way: a block asked for is read when its frame is made, a block
-/// that came is on its way to storage when `poll_event` returns.
+/// that came is on its way to storage when `poll_event` returns. It never waits for the device: a core
+/// that does ([`Durability::Sync`](ferrocore_log::Durability::Sync)) takes what came in the background, and
+/// calls `wake` then.
 pub struct Connection {
     mux: Mux,
     scratch: Vec<u8>,
@@ -56,6 +58,8 @@ pub struct Connection {
     asked: VecDeque<ChannelId>,
     /// Questions of the peer on all channels.
     questions: usize,
+    /// Channels that are committing.
+    commits: usize,
     long_answers: LongAnswers,
     /// Requests of ours on all channels.
     shares: Shares,
@@ -81,6 +85,9 @@ pub struct Backlog {
     pub questions: usize,
     /// Bytes that wait to be taken by [`Connection::poll_transmit`].
     pub bytes: usize,
+    /// Cores of which something that came is on its way to the device. [`Connection::new`]'s `wake` is called
+    /// when it is there.
+    pub commits: usize,
 }
 
 /// What a connection asks of its owner.
@@ -113,6 +120,7 @@ impl Connection {
             touched: Vec::new(),
             asked: VecDeque::new(),
             questions: 0,
+            commits: 0,
             long_answers: LongAnswers::default(),
             shares: Shares::default(),
             woken: Arc::default(),
@@ -287,6 +295,7 @@ impl Connection {
             requests: self.shares.in_flight(),
             questions: self.questions,
             bytes: self.mux.buffered_bytes(),
+            commits: self.commits,
         }
     }
 
@@ -453,6 +462,7 @@ impl Connection {
     ) -> Option<T> {
         let channel = self.channels.get_mut(&id)?;
         let (in_flight, questions) = (channel.in_flight(), channel.questions());
+        let was_committing = channel.is_committing();
         let stats = channel.stats();
         let mut wire = Wire::new(&mut self.mux, id, &mut self.scratch);
         let done = work(channel, &mut wire);
@@ -461,6 +471,8 @@ impl Connection {
         self.shares
             .moved(id, in_flight, channel.in_flight(), channel.is_busy());
         self.questions = self.questions - questions + channel.questions();
+        self.commits -= usize::from(was_committing);
+        self.commits += usize::from(channel.is_committing());
         if questions == 0 && channel.questions() > 0 {
             self.asked.push_back(id);
         }
@@ -518,6 +530,7 @@ impl Connection {
             self.by_core.remove(&channel.core().discovery_key());
             self.shares.moved(id, channel.in_flight(), 0, false);
             self.questions -= channel.questions();
+            self.commits -= usize::from(channel.is_committing());
         }
     }
 

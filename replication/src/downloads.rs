@@ -20,12 +20,13 @@ mod supplier;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::task::Waker;
 
 use ferrocore_log::Core;
 use ferrocore_log::supply::{SupplierId, Wake};
 use ferrocore_primitives::time::Time;
 
-use self::commit::{Arrived, check_conflict};
+use self::commit::{Arrived, Committing, check_conflict};
 use self::supplier::Supplier;
 use crate::following::Following;
 use crate::messages::{Data, NoData};
@@ -51,6 +52,10 @@ pub(crate) struct Downloads {
     promises: Promises<Arrived>,
     /// Answers to be verified and committed together.
     arrived: Vec<Arrived>,
+    /// Those that are on their way to the device. Until they are there, the next wait.
+    committing: Option<Committing>,
+    /// Told when they are.
+    waker: Waker,
     /// Until then, blocks that somebody waits for are left to faster peers.
     patient_until: Option<Time>,
     /// Whether the last request was not the last there was to send.
@@ -71,6 +76,8 @@ impl Downloads {
             requests: Requests::new(now),
             promises: Promises::default(),
             arrived: Vec::new(),
+            committing: None,
+            waker: Waker::noop().clone(),
             patient_until: None,
             is_short: false,
             wanted: BTreeSet::new(),
@@ -79,12 +86,21 @@ impl Downloads {
         }
     }
 
-    /// Makes the peer a supplier of `core`. `wake` is called when there is more to ask for.
-    pub(crate) fn start(&mut self, core: &Core, peer: &Peer, answers_seeks: bool, wake: Wake) {
+    /// Makes the peer a supplier of `core`. `wake` is called when there is more to ask for, `waker` when what
+    /// came from the peer has reached storage.
+    pub(crate) fn start(
+        &mut self,
+        core: &Core,
+        peer: &Peer,
+        answers_seeks: bool,
+        wake: Wake,
+        waker: Waker,
+    ) {
         let supplier = Supplier::attach(core, answers_seeks, wake);
         core.supply()
             .share(supplier.id, Arc::new(peer.blocks.clone()));
         self.supplier = Some(supplier);
+        self.waker = waker;
     }
 
     /// The peer as a supplier, once it has opened its half of the channel.
@@ -118,6 +134,11 @@ impl Downloads {
     /// Whether more would be asked for if the connection had room for it.
     pub(crate) fn is_short(&self) -> bool {
         self.is_short
+    }
+
+    /// Whether something that came is on its way to the device.
+    pub(crate) fn is_committing(&self) -> bool {
+        self.committing.is_some() || self.following.is_adopting()
     }
 
     /// How fast the peer answers.
@@ -168,7 +189,7 @@ impl Downloads {
             return Ok(());
         }
         if matches!(pending.asked, Asked::Fork | Asked::Node(_)) {
-            let followed = self.following.handle(core, proof);
+            let followed = self.following.handle(core, proof, &self.waker);
             return self.check_followed(core, followed, stats);
         }
         let arrived = Arrived { pending, proof };

@@ -30,6 +30,12 @@ pub const WINDOW_MAX: usize = 4096;
 /// block; at least [`WINDOW_MIN`] requests are sent whatever their size.
 pub const WINDOW_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Bytes of blocks that may have come on one channel and wait for the device, before no more is asked for.
+pub const UNSTORED_BYTES_MAX: u64 = WINDOW_BYTES;
+
+/// Pushed blocks on one channel that may wait for those before them to be stored; more are dropped.
+pub const PUSHED_WAITING_MAX: usize = 64;
+
 /// A peer's queue of our requests is kept to what it answers in this time, beyond its round trip.
 pub const QUEUE_TIME: Duration = Duration::from_millis(100);
 

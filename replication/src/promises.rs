@@ -53,6 +53,8 @@ impl Path {
 #[derive(Debug)]
 pub(crate) struct Promises<T> {
     nodes: HashSet<u64>,
+    /// Nodes that came and are not stored yet: paths may end at them, too, and need not wait for them.
+    held: HashSet<u64>,
     /// Answers that overtook the one they rest on, by the node they wait for.
     parked: HashMap<u64, Vec<T>>,
 }
@@ -61,6 +63,7 @@ impl<T> Default for Promises<T> {
     fn default() -> Self {
         Self {
             nodes: HashSet::new(),
+            held: HashSet::new(),
             parked: HashMap::new(),
         }
     }
@@ -73,7 +76,7 @@ impl<T> Promises<T> {
     pub(crate) fn short_path(&self, block: u64) -> Option<Path> {
         let mut at = 2 * block;
         for levels in 0..=SHORT_LEVELS_MAX {
-            if self.nodes.contains(&at) {
+            if self.nodes.contains(&at) || self.held.contains(&at) {
                 return Some(Path {
                     block,
                     levels,
@@ -87,7 +90,20 @@ impl<T> Promises<T> {
 
     /// A request along `path` is in flight.
     pub(crate) fn promise(&mut self, path: Path) {
-        self.nodes.extend(path.nodes());
+        // What came already must not be waited for: nobody would bring it.
+        let held = &self.held;
+        self.nodes
+            .extend(path.nodes().filter(|node| !held.contains(node)));
+    }
+
+    /// The answer along `path` came, and waits to be stored.
+    pub(crate) fn hold(&mut self, path: Path) {
+        self.held.extend(path.nodes());
+    }
+
+    /// What was held is in storage, or never will be.
+    pub(crate) fn stored(&mut self) {
+        self.held.clear();
     }
 
     /// Whether an answer along `path` came too early. Then it belongs to [`park`](Self::park).
@@ -146,6 +162,22 @@ mod tests {
         promises.park(second, "second");
         assert_eq!(promises.settle(first), ["second"]);
         assert!(!promises.is_early(second));
+    }
+
+    #[test]
+    fn paths_rest_on_what_is_being_stored_and_do_not_wait_for_it() {
+        let mut promises = Promises::<()>::default();
+        let first = ask(&mut promises, 0);
+        assert!(promises.settle(first).is_empty());
+        assert_eq!(promises.short_path(2), None);
+        promises.hold(first);
+        let third = ask(&mut promises, 2);
+        assert_eq!(third.promised_anchor, Some(5));
+        assert!(!promises.is_early(third));
+        promises.stored();
+        assert!(!promises.is_early(third), "nor once it is stored");
+        assert!(promises.settle(third).is_empty());
+        assert_eq!(promises.short_path(3), None);
     }
 
     #[test]

@@ -4,16 +4,20 @@
 //! are welcome here: both are the core's ([`ferrocore_log::push`]). Matches `push` and `_handleRequest` of
 //! `hypercore/lib/replicator.js` 11.37.1.
 
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::slice;
+use std::task::{Context, Poll, Waker};
 
 use ferrocore_log::Core;
 use ferrocore_log::changeset::VerifyError;
-use ferrocore_log::core::AcceptError;
+use ferrocore_log::core::{AcceptError, AcceptTicket};
 use ferrocore_log::flat_tree;
 use ferrocore_log::proof::{NodeRequest, Proof, ProofRequest, UpgradeRequest};
 use ferrocore_log::supply::SupplierId;
 
-use crate::limits::{BAD_PUSHES_MAX, UPLOAD_TOGETHER_BYTES};
+use crate::limits::{BAD_PUSHES_MAX, PUSHED_WAITING_MAX, UPLOAD_TOGETHER_BYTES};
 use crate::messages::{Data, Message, Request};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::peer::Peer;
@@ -30,6 +34,10 @@ pub(crate) struct Pushes {
     is_waiting: bool,
     /// Pushed blocks of the peer that did not hold.
     refused: u32,
+    /// A pushed block of the peer's on its way to the device.
+    storing: Option<AcceptTicket>,
+    /// Those that came behind it, which may rest on it.
+    behind: VecDeque<Proof>,
 }
 
 impl Pushes {
@@ -102,18 +110,70 @@ impl Pushes {
         true
     }
 
-    /// Takes in an answer that nobody asked for. False if it is of no use here.
+    /// Takes in an answer that nobody asked for. False if it is of no use here. `waker` is told when there is
+    /// more to do for [`go_on`](Self::go_on).
     ///
     /// # Errors
     /// [`PeerMisbehaved::BadProof`] if it does not hold, once too often: what is pushed while the log is being
     /// upgraded otherwise may rest on what has changed.
-    pub(crate) fn handle(&mut self, core: &Core, proof: &Proof) -> Result<bool, PeerMisbehaved> {
+    pub(crate) fn handle(
+        &mut self,
+        core: &Core,
+        proof: &Proof,
+        waker: &Waker,
+    ) -> Result<bool, PeerMisbehaved> {
         let is_of_use =
             proof.fork == core.fork() && (proof.block.is_some() || proof.upgrade.is_some());
         if !core.push_mode().is_allowed() || !is_of_use {
             return Ok(false);
         }
-        match core.accept(proof.clone()) {
+        if self.storing.is_some() {
+            if self.behind.len() < PUSHED_WAITING_MAX {
+                self.behind.push_back(proof.clone());
+            }
+            return Ok(true);
+        }
+        self.storing = Some(core.accept_async(proof.clone()));
+        self.look_at_storing(core, waker)
+    }
+
+    /// Whether a pushed block is on its way to the device.
+    pub(crate) fn is_storing(&self) -> bool {
+        self.storing.is_some()
+    }
+
+    /// Goes on with what has come behind a block that is stored now. Returns the next that is of no use.
+    ///
+    /// # Errors
+    /// As for [`handle`](Self::handle).
+    pub(crate) fn go_on(
+        &mut self,
+        core: &Core,
+        waker: &Waker,
+    ) -> Result<Option<Proof>, PeerMisbehaved> {
+        self.look_at_storing(core, waker)?;
+        while self.storing.is_none() {
+            let Some(proof) = self.behind.pop_front() else {
+                break;
+            };
+            if !self.handle(core, &proof, waker)? {
+                return Ok(Some(proof));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Looks whether the block that is being stored is, and judges it if it was not.
+    fn look_at_storing(&mut self, core: &Core, waker: &Waker) -> Result<bool, PeerMisbehaved> {
+        let Some(mut ticket) = self.storing.take() else {
+            return Ok(true);
+        };
+        let Poll::Ready(result) = Pin::new(&mut ticket).poll(&mut Context::from_waker(waker))
+        else {
+            self.storing = Some(ticket);
+            return Ok(true);
+        };
+        match result {
             Ok(_) => Ok(true),
             Err(AcceptError::Verify(error)) if !error.is_blameless() => self.refuse(error),
             Err(AcceptError::Storage(error) | AcceptError::Verify(VerifyError::Storage(error))) => {

@@ -296,6 +296,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         // What came before the end is worth as much as what came before that.
         if result.is_ok() || matches!(result, Err(SessionError::Stream(_))) {
             result = result.and(self.poll_events());
+            // Whoever waits for the end may open the cores again.
+            let stored = timeout(CLOSE_TIMEOUT, self.store_all()).await;
+            result = result.and(stored.unwrap_or(Ok(())));
         }
         self.publish_stats();
         let Self {
@@ -309,6 +312,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         drop(frames);
         let written = finish(writer).await;
         result.and(written.map_err(SessionError::from))
+    }
+
+    /// Waits until what came is on the device.
+    async fn store_all(&mut self) -> Result<(), SessionError> {
+        while self.connection.backlog().commits > 0 {
+            self.news.notified().await;
+            self.connection.handle_wake();
+            self.poll_events()?;
+        }
+        Ok(())
     }
 
     /// Runs until the stream ends or the session is closed.

@@ -14,7 +14,8 @@ use ferrocore_primitives::time::Time;
 
 use super::Downloads;
 use super::available::Available;
-use crate::limits::{WANT_BLOCKS, WANTS_MAX};
+use super::commit::{Arrived, Committing};
+use crate::limits::{UNSTORED_BYTES_MAX, WANT_BLOCKS, WANTS_MAX};
 use crate::messages::{Message, Request, Want};
 use crate::peer::Peer;
 use crate::promises::Path;
@@ -68,7 +69,11 @@ impl Downloads {
         now: Time,
     ) {
         let mean_block = core.byte_length() / core.length().max(1);
-        let wanted = self.requests.room(mean_block);
+        // What the device is too slow for is not asked for.
+        let wanted = match self.unstored_bytes() < UNSTORED_BYTES_MAX {
+            true => self.requests.room(mean_block),
+            false => 0,
+        };
         let room = wanted.min(budget);
         let available = Available::new(peer);
         self.request_seeks(core, id, &available, wire, now);
@@ -123,7 +128,9 @@ impl Downloads {
     fn request_upgrade(&mut self, core: &Core, peer: &Peer, wire: &mut Wire<'_>, now: Time) {
         let (start, sync) = (core.length(), &peer.sync);
         let is_possible = sync.can_upgrade && sync.length > start && sync.remote_length == start;
-        if !is_possible || self.requests.is_upgrading() {
+        let is_coming = self.committing.as_ref().is_some_and(Committing::is_upgrade)
+            || self.arrived.iter().any(Arrived::is_upgrade);
+        if !is_possible || is_coming || self.requests.is_upgrading() {
             return;
         }
         let proof = ProofRequest {

@@ -1,10 +1,15 @@
 //! From answers to the core: they are verified together, committed together, and those that fail are judged.
+//! A commit that has to wait for the device is left to the core, and what comes meanwhile is the next one.
 //!
 //! Knows whose fault a proof is that does not hold. Does not know how it is verified: that is the core's.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
 use ferrocore_log::Core;
 use ferrocore_log::changeset::VerifyError;
-use ferrocore_log::core::AcceptError;
+use ferrocore_log::core::{AcceptError, AcceptTicket, Accepted};
 use ferrocore_log::proof::{Proof, ProofRequest, UpgradeRequest};
 use ferrocore_primitives::time::Time;
 
@@ -25,8 +30,43 @@ pub(super) struct Arrived {
     pub(super) proof: Proof,
 }
 
+impl Arrived {
+    /// Whether it brings a longer log.
+    pub(super) fn is_upgrade(&self) -> bool {
+        self.pending.asked == Asked::Upgrade
+    }
+}
+
+/// A commit that is under way.
+#[derive(Debug)]
+pub(super) struct Committing {
+    ticket: AcceptTicket,
+    /// What it answers.
+    verified: Vec<Pending>,
+    bytes: usize,
+}
+
+impl Committing {
+    fn poll(&mut self, waker: &Waker) -> Poll<Result<Accepted, AcceptError>> {
+        Pin::new(&mut self.ticket).poll(&mut Context::from_waker(waker))
+    }
+
+    /// Whether it brings a longer log.
+    pub(super) fn is_upgrade(&self) -> bool {
+        self.verified
+            .iter()
+            .any(|pending| pending.asked == Asked::Upgrade)
+    }
+
+    /// Leaves what it answers to others: it was of another history.
+    pub(super) fn forget(&mut self) {
+        self.verified.clear();
+    }
+}
+
 impl Downloads {
-    /// Verifies what has arrived and commits it in one pass.
+    /// Verifies what has arrived and commits it in one pass, or sees to it that this is done once the commit
+    /// before is over.
     ///
     /// # Errors
     /// [`PeerMisbehaved::BadProof`] if a proof does not hold. Those that do are committed.
@@ -38,10 +78,13 @@ impl Downloads {
         now: Time,
         stats: &mut Stats,
     ) -> Result<(), PeerMisbehaved> {
+        let adopted = self.following.poll(&self.waker);
+        let must_wait = self.is_still_committing(core, stats);
+        self.check_followed(core, adopted, stats)?;
         if let Some(error) = self.suspicion.take_verdict() {
             return Err(PeerMisbehaved::BadProof(error));
         }
-        if self.arrived.is_empty() {
+        if must_wait || self.arrived.is_empty() {
             return Ok(());
         }
         let arrived = std::mem::take(&mut self.arrived).into_iter();
@@ -51,12 +94,36 @@ impl Downloads {
         let mut changeset = core.changeset();
         let results = core.verify_into(&mut changeset, proofs);
         let (verified, refused) = self.sort_out(core, requests, results);
-        let bytes: usize = changeset
-            .blocks()
-            .iter()
-            .map(|(_, block)| block.len())
-            .sum();
-        match core.commit(changeset) {
+        let bytes = changeset.block_bytes();
+        self.committing = Some(Committing {
+            ticket: core.commit_async(changeset),
+            verified,
+            bytes,
+        });
+        if self.is_still_committing(core, stats) {
+            self.hold_committing();
+        }
+        let Some(error) = refused else {
+            return Ok(());
+        };
+        stats.proofs_refused += 1;
+        self.suspect(core, peer, error, wire, now)
+    }
+
+    /// Whether the commit is still under way; if it is over, sees to what follows.
+    fn is_still_committing(&mut self, core: &Core, stats: &mut Stats) -> bool {
+        let Some(mut committing) = self.committing.take() else {
+            return false;
+        };
+        let Poll::Ready(result) = committing.poll(&self.waker) else {
+            self.committing = Some(committing);
+            return true;
+        };
+        self.promises.stored();
+        let Committing {
+            verified, bytes, ..
+        } = committing;
+        match result {
             Ok(accepted) => {
                 stats.blocks_downloaded += accepted.blocks.len() as u64;
                 stats.bytes_downloaded += bytes as u64;
@@ -67,11 +134,22 @@ impl Downloads {
             }
             Err(error) => self.fail_commit(core, &verified, &error),
         }
-        let Some(error) = refused else {
-            return Ok(());
-        };
-        stats.proofs_refused += 1;
-        self.suspect(core, peer, error, wire, now)
+        false
+    }
+
+    /// Paths that are asked for may rest on what is being committed.
+    fn hold_committing(&mut self) {
+        let verified = self.committing.iter().flat_map(|c| &c.verified);
+        let paths = verified.filter_map(Pending::path);
+        paths.for_each(|path| self.promises.hold(path));
+    }
+
+    /// Bytes of blocks that have come and are not stored.
+    pub(super) fn unstored_bytes(&self) -> u64 {
+        let committing = self.committing.as_ref().map_or(0, |c| c.bytes);
+        let arrived = self.arrived.iter().filter_map(|a| a.proof.block.as_ref());
+        let arrived: usize = arrived.map(|block| block.value.len()).sum();
+        (committing + arrived) as u64
     }
 
     /// Asks a peer whose proof does not hold for all it has, if that may show another history.
@@ -132,6 +210,9 @@ impl Downloads {
         while let Some(next) = ready.pop() {
             if let Some(path) = next.pending.path() {
                 ready.extend(self.promises.settle(path));
+                if self.committing.is_some() {
+                    self.promises.hold(path);
+                }
             }
             self.arrived.push(next);
         }

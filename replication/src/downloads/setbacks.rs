@@ -109,7 +109,7 @@ impl Downloads {
             Asked::Upgrade => self.doubt(),
             Asked::Whole => self.suspicion.conclude(),
             Asked::Fork | Asked::Node(_) => {
-                if let Err(error) = self.following.give_up(core) {
+                if let Err(error) = self.following.give_up(core, &self.waker) {
                     tracing::warn!(core = %core.key(), %error, "cannot follow to another fork");
                 }
                 self.doubt(); // unless it was adopted
