@@ -86,19 +86,29 @@ pub enum ConflictError {
 impl Conflict {
     /// Whether this proves that whoever signs for the core `key` signed two histories.
     ///
-    /// Cost: the verification of two signatures and some 100 hashes for each tree.
+    /// Of a compat core both trees must be signed in one way, be it as before there were namespaces: whether a
+    /// core is of that kind, its key does not tell. A [`Core`](crate::Core) that knows takes nothing else.
+    ///
+    /// Cost: the verification of two signatures, or of three, and some 100 hashes for each tree.
     ///
     /// # Errors
     /// [`ConflictError`] if it does not.
     pub fn verify(&self, key: &Key) -> Result<(), ConflictError> {
-        let verifier = match &self.manifest {
-            None => Some(Verifier::compat(*key)),
-            Some(manifest) => Verifier::new(*key, manifest.clone()),
+        let Some(manifest) = &self.manifest else {
+            return match self.verify_under(&Verifier::compat(*key)) {
+                Err(ConflictError::Signature) => self.verify_under(&Verifier::legacy(*key)),
+                verified => verified,
+            };
         };
-        let verifier = verifier.ok_or(ConflictError::Manifest)?;
+        let verifier = Verifier::new(*key, manifest.clone()).ok_or(ConflictError::Manifest)?;
+        self.verify_under(&verifier)
+    }
+
+    /// As [`Conflict::verify`], where it is known how the core is signed.
+    pub(crate) fn verify_under(&self, verifier: &Verifier) -> Result<(), ConflictError> {
         let [ours, theirs] = [&self.ours, &self.theirs].map(|tree| {
             let roots = tree.roots(self.length)?;
-            tree.check_signature(self.fork, &roots, &verifier)?;
+            tree.check_signature(self.fork, &roots, verifier)?;
             Ok(roots.hash())
         });
         match ours? == theirs? {

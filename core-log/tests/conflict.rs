@@ -208,6 +208,44 @@ fn evidence_is_verified_with_the_key_alone() {
     }
 }
 
+/// Goal: a core that is signed as before there were namespaces has its conflicts, too, and evidence about it
+/// stops no core that is signed otherwise.
+#[test]
+fn legacy_cores_conflict_as_they_are_signed() {
+    let make = |tag: &str, legacy: bool, length| {
+        let options = CoreOptions {
+            legacy,
+            ..options(true)
+        };
+        let core = Corestore::memory().get_with(options).unwrap();
+        append(&core, tag, 2, length);
+        core
+    };
+    let (core, other) = (make("ours", true, 5), make("theirs", true, 9));
+    let conflict = core.check_conflict(&whole(&other, 4)).unwrap().unwrap();
+    let conflict = Conflict::from_slice(&conflict.to_vec()).unwrap();
+    conflict.verify(&core.key()).unwrap();
+    assert!(core.append("x").is_err(), "it is frozen");
+    let bystander = make("ours", true, 3);
+    bystander.freeze(conflict.clone()).unwrap();
+    assert!(bystander.conflict().is_some());
+
+    let modern = make("ours", false, 3);
+    assert_eq!(modern.key(), core.key());
+    assert!(modern.freeze(conflict.clone()).is_err());
+    let shown = modern.check_conflict(&whole(&other, 3));
+    assert!(matches!(shown, Err(VerifyError::Signature { .. })));
+    modern.append("goes on").unwrap();
+    // One tree of each kind proves nothing.
+    let newer = make("theirs", false, 9);
+    let mixed = modern.check_conflict(&whole(&newer, 4)).unwrap().unwrap();
+    let mixed = Conflict {
+        ours: mixed.ours.clone(),
+        ..conflict
+    };
+    assert!(mixed.verify(&core.key()).is_err());
+}
+
 #[test]
 fn what_is_not_signed_freezes_nothing() {
     let core = writer("ours", false, 2, 5);

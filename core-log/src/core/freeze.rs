@@ -52,8 +52,12 @@ impl Core {
     /// # Errors
     /// [`ConflictError`] if it proves nothing: the core goes on.
     pub fn freeze(&self, conflict: Conflict) -> Result<(), FreezeError> {
-        conflict.verify(&self.key())?;
         let inner = &*self.inner;
+        let known = inner.read().verifier.clone();
+        match known.filter(|verifier| verifier.is_compat() && conflict.manifest.is_none()) {
+            Some(verifier) => conflict.verify_under(&verifier)?,
+            None => conflict.verify(&self.key())?,
+        }
         let _writer = inner.lock_writer();
         if self.conflict().is_none() {
             let conflict = Arc::new(conflict);
@@ -130,7 +134,7 @@ impl Inner {
             theirs,
         };
         // Damage here is no proof against anybody, and neither is agreement.
-        Ok(conflict.verify(&self.key).is_ok().then_some(conflict))
+        Ok(conflict.verify_under(&verifier).is_ok().then_some(conflict))
     }
 
     /// The nodes at these indexes, if all are here.
