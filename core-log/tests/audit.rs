@@ -38,7 +38,7 @@ fn written() -> Contents {
 
 fn damaged(file: &'static str, damage: impl FnOnce(&mut Vec<u8>)) -> Core {
     let mut files = written();
-    damage(files.get_mut(file).unwrap());
+    files.get_mut(file).unwrap().edit(damage);
     open(&Disk::new(files), Durability::Buffered)
         .unwrap()
         .unwrap()
@@ -93,7 +93,9 @@ fn a_damaged_node_is_named_and_made_anew() {
     let nodes = (0..2 * BLOCKS - 1).filter(|index| ![15, 19].contains(index));
     for (index, at) in nodes.flat_map(|index| [0, 1, 7, 8, 39].map(|at| (index, at))) {
         let mut files = written();
-        files.get_mut("tree").unwrap()[index as usize * NODE_BYTES + at] ^= 0x40;
+        let byte = index as usize * NODE_BYTES + at;
+        let tree = files.get_mut("tree").unwrap();
+        tree.edit(|tree| tree[byte] ^= 0x40);
         let disk = Disk::new(files);
         if [7, 17, 20].contains(&index) {
             open(&disk, Durability::Buffered).expect_err("the header names other roots");
@@ -115,7 +117,8 @@ fn a_damaged_node_is_named_and_made_anew() {
 #[test]
 fn a_missing_node_is_made_anew() {
     let mut files = written();
-    files.get_mut("tree").unwrap()[3 * NODE_BYTES..4 * NODE_BYTES].fill(0);
+    let tree = files.get_mut("tree").unwrap();
+    tree.punch(3 * NODE_BYTES..4 * NODE_BYTES);
     let disk = Disk::new(files);
     let core = open(&disk, Durability::Buffered).unwrap().unwrap();
     assert_eq!(repair(&core), [(Damage::Node(3), true)]);
@@ -126,8 +129,10 @@ fn a_missing_node_is_made_anew() {
 #[test]
 fn a_block_whose_leaf_is_wrong_as_well_is_forgotten() {
     let mut files = written();
-    files.get_mut("data").unwrap()[byte_offset(5)] ^= 1;
-    files.get_mut("tree").unwrap()[10 * NODE_BYTES + 20] ^= 1;
+    let data = files.get_mut("data").unwrap();
+    data.edit(|data| data[byte_offset(5)] ^= 1);
+    let tree = files.get_mut("tree").unwrap();
+    tree.edit(|tree| tree[10 * NODE_BYTES + 20] ^= 1);
     let disk = Disk::new(files);
     let core = open(&disk, Durability::Buffered).unwrap().unwrap();
     let found = repair(&core);
@@ -148,9 +153,10 @@ fn a_bit_without_a_block_is_named_and_one_that_is_missing_is_told() {
     core.clear(2..5).unwrap();
     core.flush().unwrap();
     let mut files = disk.contents();
-    let bits = files.get_mut("bitfield").unwrap();
-    bits[0] |= 1 << 3;
-    bits[0] &= !(1 << 6);
+    files.get_mut("bitfield").unwrap().edit(|bits| {
+        bits[0] |= 1 << 3;
+        bits[0] &= !(1 << 6);
+    });
     let disk = Disk::new(files);
     let core = open(&disk, Durability::Buffered).unwrap().unwrap();
     let (report, found) = audit(&core, Mode::DryRun);

@@ -196,7 +196,8 @@ fn a_damaged_root_beside_a_journal_is_told() {
     let nodes_of_root = 3 * 40..4 * 40;
     for byte in nodes_of_root {
         let mut damaged = killed.clone();
-        damaged.get_mut("tree").unwrap()[byte] ^= 1;
+        let tree = damaged.get_mut("tree").unwrap();
+        tree.edit(|tree| tree[byte] ^= 1);
         let opened = open(&Disk::new(damaged), Durability::Buffered);
         assert!(
             matches!(opened, Err(StorageError::Corrupt { .. })),

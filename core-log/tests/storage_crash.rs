@@ -1,6 +1,6 @@
 //! Goal: whenever the process is killed or the power goes, and whatever part of the last changes
 //! reaches the device, the core opens, has what was acknowledged, and goes on.
-//! Method: random histories on files in memory that remember every change. The files are rebuilt
+//! Method: random histories, some of a core of several pages of the bitfield, on files in memory that remember every change. The files are rebuilt
 //! as they may be found after each of them, with what no sync covered lost, kept, torn or in
 //! part, and again after each change that the recovery itself makes, three deep.
 //!
@@ -24,7 +24,7 @@ use ferrocore_primitives::hash::Hash;
 use rig::power::{Device, Loss, Scene, losses};
 use rig::rng::{Rng, from_env, rounds};
 use rig::workload::{
-    Mark, Recording, Snapshot, block_proof, record_reader, record_writer, upgrade,
+    Mark, Recording, Snapshot, block_proof, pick, record_reader, record_writer, upgrade,
 };
 use rig::{Contents, Disk, What, create, create_from, header, key_pair, open};
 
@@ -331,7 +331,7 @@ fn go_on(core: &Core, source: Option<&Core>, strict: bool, rng: &mut Rng) {
         }
         Some(source) if core.length() < source.length() => upgrade(core, source),
         Some(source) if core.length() > 0 => {
-            let index = rng.below(core.length() as usize) as u64;
+            let index = pick(core.length(), rng);
             match core.accept(block_proof(core, source, index)) {
                 // The way to the block was lost, and the core says so.
                 Err(AcceptError::Storage(StorageError::Corrupt { .. })) if !strict => {}
@@ -366,6 +366,7 @@ fn record_reorg(durability: Durability) -> Recording {
     // The head may be there without the block.
     let mut between = after.clone();
     between.blocks[4] = None;
+    between.here.0 -= 1;
     let mark = |at, state, durable| Mark {
         at,
         state: Some(state),

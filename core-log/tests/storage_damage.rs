@@ -58,9 +58,12 @@ fn history() -> (Contents, Vec<Bytes>) {
 fn damage(files: &mut Contents, rng: &mut Rng) {
     let names = ["oplog", "tree", "bitfield", "data", "header"];
     let name = names[rng.below(names.len())];
-    let Some(file) = files.get_mut(name).filter(|file| !file.is_empty()) else {
-        return;
-    };
+    if let Some(file) = files.get_mut(name).filter(|file| !file.is_empty()) {
+        file.edit(|bytes| damage_file(bytes, rng));
+    }
+}
+
+fn damage_file(file: &mut Vec<u8>, rng: &mut Rng) {
     let at = place(file, rng);
     let other = place(file, rng);
     match rng.below(8) {

@@ -168,9 +168,10 @@ fn every_call_of_an_open_may_fail() {
     let expected = Snapshot::of(&core).unwrap();
     let mut files = disk.contents();
     // As after a crash: half an entry, and pages and nodes from a later state.
-    files.get_mut("oplog").unwrap().extend([1; 100]);
-    files.get_mut("tree").unwrap().extend([1; 400]);
-    files.get_mut("bitfield").unwrap()[3_000] = 9;
+    let mut edit = |name, edit: fn(&mut Vec<u8>)| files.get_mut(name).unwrap().edit(edit);
+    edit("oplog", |oplog| oplog.extend([1; 100]));
+    edit("tree", |tree| tree.extend([1; 400]));
+    edit("bitfield", |bitfield| bitfield[3_000] = 9);
     let disk = Disk::new(files.clone());
     drop(open(&disk, Durability::Sync).unwrap());
     for call in 0..disk.calls() {

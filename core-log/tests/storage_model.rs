@@ -10,10 +10,14 @@ mod rig;
 use ferrocore_log::{Core, Durability, EncryptionKey};
 use model::Model;
 use rig::rng::{Rng, from_env, rounds};
+use rig::workload::wide;
 use rig::{Contents, Disk, create, open};
 
 const SEQUENCES: usize = 2_000;
 const STEPS: usize = 16;
+
+/// One history in so many is of a core of several pages of the bitfield, which takes longer to check.
+const ONE_IN_WIDE: usize = 40;
 
 #[test]
 fn a_core_is_a_list_of_blocks() {
@@ -28,9 +32,16 @@ fn a_core_is_a_list_of_blocks() {
             Some(key) => core.with_encryption(key),
             None => core,
         };
-        let disk = Disk::new(Contents::new());
-        let mut core = handle(create(&disk, durability).unwrap());
-        let mut model = Model::new(key.is_some());
+        let is_wide = key.is_none() && rng.one_in(ONE_IN_WIDE);
+        let (disk, mut model) = match is_wide {
+            true => (Disk::new(wide()), Model::wide()),
+            false => (Disk::new(Contents::new()), Model::new(key.is_some())),
+        };
+        let core = match is_wide {
+            true => open(&disk, durability).unwrap().unwrap(),
+            false => create(&disk, durability).unwrap(),
+        };
+        let mut core = handle(core);
         for _ in 0..STEPS {
             model.step(&core, &mut rng);
             model.check(&core, &mut rng);

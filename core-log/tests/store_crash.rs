@@ -267,7 +267,8 @@ impl Sweep<'_> {
     ) {
         self.cuts += 1;
         let journal = files.get(JOURNAL);
-        self.journaled += usize::from(journal.is_some_and(|bytes| bytes.starts_with(b"FCJ1")));
+        self.journaled +=
+            usize::from(journal.is_some_and(|file| file.to_vec().starts_with(b"FCJ1")));
         // Deeper down the files are of before the recovery, and the marks of after it.
         if strict && depth == 1 {
             check_without_journal(&files, marks);

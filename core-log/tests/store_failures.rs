@@ -266,9 +266,9 @@ fn a_damaged_journal_halves_no_batch() {
         for cuts in [false, true] {
             let mut files = at_commit.clone();
             let journal = files.get_mut(JOURNAL).unwrap();
-            match journal.get_mut(at).filter(|_| !cuts) {
-                Some(byte) => *byte ^= 1 << (at % 8),
-                None => journal.truncate(at),
+            match at < len && !cuts {
+                true => journal.edit(|bytes| bytes[at] ^= 1 << (at % 8)),
+                false => journal.truncate(at),
             }
             let store = open_store(&Disk::new(files), durability).unwrap();
             let state = state_of(&open_cores(&store).unwrap());

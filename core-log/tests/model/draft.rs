@@ -4,8 +4,9 @@ use bytes::Bytes;
 use ferrocore_log::merkle::{Node, Roots};
 use ferrocore_log::{CommitOptions, Core, CoreError, Draft};
 
-use super::{Block, begins_with, byte_length};
+use super::{Block, any_length, begins_with, byte_length};
 use crate::rig::rng::Rng;
+use crate::rig::workload::watched;
 
 pub(super) struct DraftModel {
     handle: Option<Draft>,
@@ -65,7 +66,7 @@ impl DraftModel {
     }
 
     pub(super) fn truncate(&mut self, rng: &mut Rng) {
-        let length = rng.below(self.blocks.len() + 1);
+        let length = any_length(&self.blocks, rng);
         let result = self.handle().truncate(length as u64);
         let is_possible = length >= self.base || !self.is_gone && length <= self.left;
         if !is_possible {
@@ -101,7 +102,7 @@ impl DraftModel {
     ) {
         let length = match rng.below(2) {
             0 => self.blocks.len(),
-            _ => rng.below(self.blocks.len() + 1),
+            _ => any_length(&self.blocks, rng),
         };
         let options = CommitOptions {
             length: Some(length as u64),
@@ -128,8 +129,10 @@ impl DraftModel {
         assert_eq!(draft.length(), self.blocks.len() as u64);
         assert_eq!(draft.base_length(), self.base as u64);
         assert_eq!(draft.byte_length().unwrap(), byte_length(&self.blocks));
-        for (block, index) in self.blocks.iter().zip(0..) {
-            let found = draft.get_local(index as u64);
+        for index in watched(self.blocks.len() as u64) {
+            let found = draft.get_local(index);
+            let index = index as usize;
+            let block = &self.blocks[index];
             let bytes = || block.bytes.clone();
             match index {
                 _ if index >= self.base => assert_eq!(found.unwrap(), Some(bytes())),

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use ferrocore_log::{AppendOptions, Core, CoreError};
 
 use super::rig::rng::Rng;
+use super::rig::workload::{WIDE_LENGTH, pick, watched, wide_block};
 use draft::DraftModel;
 use view::ViewModel;
 
@@ -55,6 +56,19 @@ impl Model {
             user_data: BTreeMap::new(),
             views: Vec::new(),
             draft: None,
+        }
+    }
+
+    /// The model of a wide core as it begins.
+    pub(crate) fn wide() -> Self {
+        let block = |index| Block {
+            bytes: wide_block(index),
+            fork: 0,
+            is_here: true,
+        };
+        Self {
+            blocks: (0..WIDE_LENGTH).map(block).collect(),
+            ..Self::new(false)
         }
     }
 
@@ -155,7 +169,7 @@ impl Model {
     }
 
     fn truncate(&mut self, core: &Core, rng: &mut Rng) {
-        let length = rng.below(self.blocks.len() + 1);
+        let length = any_length(&self.blocks, rng);
         core.truncate(length as u64, None).unwrap();
         self.blocks.truncate(length);
         self.fork += 1;
@@ -168,8 +182,12 @@ impl Model {
     }
 
     fn clear(&mut self, core: &Core, rng: &mut Rng) {
-        let start = rng.below(self.blocks.len() + 1);
-        let end = start + rng.below(20);
+        let start = any_length(&self.blocks, rng);
+        let end = match rng.one_in(4) {
+            // Whole pages, of a wide core.
+            true => any_length(&self.blocks, rng).max(start),
+            false => start + rng.below(20),
+        };
         core.clear(start as u64..end as u64).unwrap();
         let cleared = self.blocks.iter_mut().take(end).skip(start);
         cleared.for_each(|block| block.is_here = false);
@@ -190,7 +208,7 @@ impl Model {
     fn look(&mut self, core: &Core, rng: &mut Rng) {
         let length = match rng.below(2) {
             0 => self.blocks.len(),
-            _ => rng.below(self.blocks.len() + 1),
+            _ => any_length(&self.blocks, rng),
         };
         let view = match length == self.blocks.len() {
             true => core.snapshot(),
@@ -230,7 +248,10 @@ impl Model {
         let missing = self.blocks.iter().position(|block| !block.is_here);
         let contiguous_length = missing.unwrap_or(self.blocks.len()) as u64;
         assert_eq!(core.contiguous_length(), contiguous_length);
-        for (block, index) in self.blocks.iter().zip(0..) {
+        let here = self.blocks.iter().filter(|block| block.is_here).count() as u64;
+        assert_eq!(core.count(0..core.length()), here);
+        for index in watched(core.length()) {
+            let block = &self.blocks[index as usize];
             let expected = block.is_here.then(|| block.bytes.clone());
             assert_eq!(core.get_local(index).unwrap(), expected);
         }
@@ -256,8 +277,8 @@ impl Model {
     }
 
     fn check_range(&self, core: &Core, rng: &mut Rng) {
-        let start = rng.below(self.blocks.len() + 1);
-        let end = rng.below(self.blocks.len() + 1).max(start);
+        let start = any_length(&self.blocks, rng);
+        let end = any_length(&self.blocks, rng).max(start);
         let are_here = self.blocks[start..end].iter().all(|block| block.is_here);
         assert_eq!(core.has_range(start as u64..end as u64), are_here);
     }
@@ -268,6 +289,14 @@ impl Model {
         if let Some((byte, place)) = any_byte(&self.blocks, rng) {
             assert_eq!(core.seek_local(byte).unwrap(), Some(place));
         }
+    }
+}
+
+/// A length that the log has or had: any of a short one, one at an edge of a page of a long one.
+fn any_length(blocks: &[Block], rng: &mut Rng) -> usize {
+    match blocks.len() as u64 {
+        0 => 0,
+        length => pick(length, rng) as usize + rng.below(2),
     }
 }
 

@@ -4,6 +4,7 @@ use ferrocore_log::{CoreError, Snapshot};
 
 use super::{Block, any_byte, byte_length};
 use crate::rig::rng::Rng;
+use crate::rig::workload::watched;
 
 pub(super) struct ViewModel {
     snapshot: Snapshot,
@@ -30,8 +31,10 @@ impl ViewModel {
         assert_eq!(snapshot.length(), self.blocks.len() as u64);
         assert_eq!(snapshot.compat_length(), self.left as u64);
         assert_eq!(snapshot.byte_length(), byte_length(&self.blocks));
-        for (block, index) in self.blocks.iter().zip(0..) {
-            let found = snapshot.get_local(index as u64);
+        for index in watched(self.blocks.len() as u64) {
+            let found = snapshot.get_local(index);
+            let index = index as usize;
+            let block = &self.blocks[index];
             if index < self.left {
                 assert!(core[index].is_stored_as(block));
                 let expected = core[index].is_here.then(|| block.bytes.clone());

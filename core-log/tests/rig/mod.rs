@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub(crate) mod drafts;
+pub(crate) mod file;
 pub(crate) mod power;
 pub(crate) mod rng;
 pub(crate) mod store;
@@ -11,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use ferrocore_log::storage::files::block_file::BlockFile;
 use ferrocore_log::storage::files::{CoreFiles, FileCore};
@@ -19,15 +20,17 @@ use ferrocore_log::storage::{CoreHeader, Head, OpenedCore, StorageError};
 use ferrocore_log::{Core, CoreError, Durability, Manifest};
 use ferrocore_primitives::sign::KeyPair;
 
+use self::file::File;
+
 /// The content of a core's files by name.
-pub(crate) type Contents = HashMap<&'static str, Vec<u8>>;
+pub(crate) type Contents = HashMap<&'static str, File>;
 
 /// Longest file, as file systems have one too.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// Files in memory that remember every change, and may fail.
 #[derive(Clone)]
-pub(crate) struct Disk(Arc<Mutex<State>>);
+pub(crate) struct Disk(Arc<(Mutex<State>, Condvar)>);
 
 struct State {
     files: Contents,
@@ -35,6 +38,9 @@ struct State {
     /// How often the files were asked for anything.
     calls: usize,
     fault: Option<Fault>,
+    /// Whether syncs wait, and how many do.
+    is_held: bool,
+    held: usize,
 }
 
 /// One change of one file.
@@ -86,12 +92,15 @@ impl Disk {
     }
 
     pub(crate) fn with_fault(files: Contents, fault: Option<Fault>) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        let state = State {
             files,
             changes: Vec::new(),
             calls: 0,
             fault,
-        })))
+            is_held: false,
+            held: 0,
+        };
+        Self(Arc::new((Mutex::new(state), Condvar::new())))
     }
 
     /// The files as a killed process leaves them.
@@ -112,6 +121,22 @@ impl Disk {
     /// How many changes there were.
     pub(crate) fn now(&self) -> usize {
         self.lock().changes.len()
+    }
+
+    /// Lets syncs wait until they are let go.
+    pub(crate) fn hold(&self) {
+        self.lock().is_held = true;
+    }
+
+    /// Waits until a sync does.
+    pub(crate) fn await_held(&self) {
+        let none = |state: &mut State| state.held == 0;
+        drop(self.0.1.wait_while(self.lock(), none).unwrap());
+    }
+
+    pub(crate) fn let_go(&self) {
+        self.lock().is_held = false;
+        self.0.1.notify_all();
     }
 
     /// How often the files were asked for anything.
@@ -148,7 +173,7 @@ impl Disk {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.0.0.lock().unwrap()
     }
 }
 
@@ -191,29 +216,28 @@ impl MemFile {
     }
 
     /// Looks at the file; the flag says whether only at half of what was asked for.
-    fn look<T>(&self, look: impl FnOnce(&[u8], bool) -> T) -> io::Result<T> {
+    fn look<T>(&self, look: impl FnOnce(&File, bool) -> T) -> io::Result<T> {
         let mut state = self.disk.lock();
         let fault = state.fault();
         let halved = matches!(fault, Some(FaultKind::ShortRead));
         if let Some(fault) = fault.filter(|_| !halved) {
             return Err(fault.into());
         }
+        let empty = File::default();
         let file = state.files.get(self.name);
-        Ok(look(file.map_or(&[], Vec::as_slice), halved))
+        Ok(look(file.unwrap_or(&empty), halved))
     }
 }
 
 impl BlockFile for MemFile {
     fn len(&self) -> io::Result<u64> {
-        self.look(|bytes, _| bytes.len() as u64)
+        self.look(|file, _| file.len() as u64)
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        self.look(|bytes, halved| {
-            let rest = bytes.get(offset as usize..).unwrap_or_default();
-            let count = rest.len().min(buffer.len()) / if halved { 2 } else { 1 };
-            buffer[..count].copy_from_slice(&rest[..count]);
-            count
+        self.look(|file, halved| {
+            let count = file.read(offset, buffer);
+            count / if halved { 2 } else { 1 }
         })
     }
 
@@ -227,6 +251,15 @@ impl BlockFile for MemFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let (state, changed) = &*self.disk.0;
+        let mut state = state.lock().unwrap();
+        if state.is_held {
+            state.held += 1;
+            changed.notify_all();
+            state = changed.wait_while(state, |state| state.is_held).unwrap();
+            state.held -= 1;
+        }
+        drop(state);
         self.change(What::Sync)
     }
 
@@ -248,17 +281,9 @@ impl From<FaultKind> for io::Error {
 pub(crate) fn apply(files: &mut Contents, change: &Change) {
     let file = files.entry(change.file).or_default();
     match &change.what {
-        What::Write { offset, bytes } => {
-            let (start, end) = (*offset as usize, *offset as usize + bytes.len());
-            file.resize(file.len().max(end), 0);
-            file[start..end].copy_from_slice(bytes);
-        }
-        What::SetLen(len) => file.resize(*len as usize, 0),
-        What::Punch(range) => {
-            let end = file.len().min(range.end as usize);
-            let hole = file.get_mut(range.start as usize..end);
-            hole.unwrap_or_default().fill(0);
-        }
+        What::Write { offset, bytes } => file.write(*offset as usize, bytes),
+        What::SetLen(len) => file.resize(*len as usize),
+        What::Punch(range) => file.punch(range.start as usize..range.end as usize),
         What::Sync => {}
     }
 }

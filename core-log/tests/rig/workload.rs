@@ -1,8 +1,13 @@
-//! Histories of a core, recorded change by change.
+//! Histories of a core, recorded change by change. Some begin with a *wide* core, of several pages of the
+//! bitfield, and keep to the edges of these.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
+use ferrocore_log::bitfield::PAGE_BITS;
+use ferrocore_log::core::AcceptTicket;
 use ferrocore_log::proof::{NodeRequest, Proof, ProofRequest, UpgradeRequest};
 use ferrocore_log::{Core, CoreError, Durability};
 use ferrocore_primitives::hash::Hash;
@@ -13,25 +18,76 @@ use super::{Change, Contents, Disk, create, create_from, header, open};
 /// Steps of one history.
 const STEPS: usize = 12;
 
+/// How many blocks a wide core begins with: an append or two from its fourth page.
+pub(crate) const WIDE_LENGTH: u64 = 3 * PAGE_BITS - 5;
+
+/// Of a longer log, only some blocks are [watched].
+const WHOLE_LENGTH_MAX: u64 = 4_096;
+
+/// How many blocks on each side of an edge are watched.
+const EDGE_BLOCKS: u64 = 8;
+
+/// The files of a wide core that has all its blocks, and is flushed.
+pub(crate) fn wide() -> Contents {
+    static WIDE: OnceLock<Contents> = OnceLock::new();
+    let files = WIDE.get_or_init(|| {
+        let disk = Disk::new(Contents::new());
+        let core = create(&disk, Durability::Buffered).unwrap();
+        let blocks = (0..WIDE_LENGTH).map(wide_block).collect();
+        core.append_batch(blocks).unwrap();
+        core.flush().unwrap();
+        drop(core);
+        disk.contents()
+    });
+    files.clone()
+}
+
+pub(crate) fn wide_block(index: u64) -> Bytes {
+    Bytes::copy_from_slice(&index.to_le_bytes()[..3])
+}
+
+/// The blocks that a snapshot looks at: all of a short log; of a long one those at the edges of pages, and the
+/// last. Histories of long cores keep to these.
+pub(crate) fn watched(length: u64) -> Vec<u64> {
+    if length <= WHOLE_LENGTH_MAX {
+        return (0..length).collect();
+    }
+    let edges = (0..=length / PAGE_BITS).map(|page| page * PAGE_BITS);
+    let around = |edge: u64| edge.saturating_sub(EDGE_BLOCKS)..length.min(edge + EDGE_BLOCKS);
+    let watched: BTreeSet<u64> = edges.chain([length]).flat_map(around).collect();
+    watched.into_iter().collect()
+}
+
+/// A block that is watched.
+pub(crate) fn pick(length: u64, rng: &mut Rng) -> u64 {
+    let watched = watched(length);
+    watched[rng.below(watched.len())]
+}
+
 /// Everything there is to know about a core.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Snapshot {
     pub(crate) fork: u64,
     pub(crate) length: u64,
     pub(crate) hash: Hash,
+    /// Those that are [watched].
     pub(crate) blocks: Vec<Option<Bytes>>,
+    /// How many are here, and how many without a gap.
+    pub(crate) here: (u64, u64),
     pub(crate) user_data: Option<Vec<u8>>,
 }
 
 impl Snapshot {
     pub(crate) fn of(core: &Core) -> Result<Self, CoreError> {
-        let blocks = (0..core.length()).map(|index| core.get_local(index));
+        let blocks = watched(core.length()).into_iter();
+        let blocks = blocks.map(|index| core.get_local(index));
         Ok(Self::with(core, blocks.collect::<Result<_, _>>()?))
     }
 
     /// As [`Snapshot::of`], where a block that is damaged counts for one that is not here.
     pub(crate) fn lossy(core: &Core) -> Self {
-        let blocks = (0..core.length()).map(|index| core.get_local(index).unwrap_or_default());
+        let blocks = watched(core.length()).into_iter();
+        let blocks = blocks.map(|index| core.get_local(index).unwrap_or_default());
         Self::with(core, blocks.collect())
     }
 
@@ -41,6 +97,7 @@ impl Snapshot {
             length: core.length(),
             hash: core.tree_hash(),
             blocks,
+            here: (core.count(0..core.length()), core.contiguous_length()),
             user_data: core.user_data("key"),
         }
     }
@@ -61,11 +118,13 @@ impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (fork, length, hash) = self.head();
         let user_data = self.user_data.as_ref().map(Vec::len);
-        let missing = |(index, block): (usize, &Option<_>)| block.is_none().then_some(index);
-        let missing: Vec<_> = self.blocks.iter().enumerate().filter_map(missing).collect();
+        let missing = |(index, block): (u64, &Option<_>)| block.is_none().then_some(index);
+        let blocks = watched(length).into_iter().zip(&self.blocks);
+        let missing: Vec<_> = blocks.filter_map(missing).collect();
+        let here = self.here;
         write!(
             f,
-            "(fork {fork}, length {length}, {hash}, user data {user_data:?}, without {missing:?})"
+            "(fork {fork}, length {length}, {hash}, user data {user_data:?}, {here:?} here, without {missing:?})"
         )
     }
 }
@@ -95,22 +154,39 @@ pub(crate) struct Recording {
     pub(crate) is_lossy: bool,
 }
 
+/// One history in so many is of a wide core.
+const ONE_IN_WIDE: usize = 4;
+
 /// Records what somebody does who has the secret key.
 pub(crate) fn record_writer(durability: Durability, rng: &mut Rng) -> Recording {
-    let mut recorder = Recorder::new(durability, None, rng);
+    let mut recorder = match rng.one_in(ONE_IN_WIDE) {
+        true => Recorder::wide(durability),
+        false => Recorder::new(durability, None, rng),
+    };
     (0..STEPS).for_each(|_| recorder.write(rng));
     recorder.finish()
 }
 
 /// Records what somebody does who takes blocks from another, in any order.
 pub(crate) fn record_reader(durability: Durability, rng: &mut Rng) -> Recording {
-    let source = create(&Disk::new(Contents::new()), Durability::Buffered).unwrap();
+    let is_wide = rng.one_in(ONE_IN_WIDE);
+    let source = match is_wide {
+        true => open(&Disk::new(wide()), Durability::Buffered)
+            .unwrap()
+            .unwrap(),
+        false => create(&Disk::new(Contents::new()), Durability::Buffered).unwrap(),
+    };
     let mut recorder = Recorder::new(durability, Some(source), rng);
+    if is_wide {
+        upgrade(recorder.core(), recorder.source.as_ref().unwrap());
+        recorder.mark(false);
+    }
     (0..STEPS).for_each(|_| recorder.read(rng));
     recorder.finish()
 }
 
 struct Recorder {
+    start: Contents,
     disk: Disk,
     core: Option<Core>,
     durability: Durability,
@@ -126,6 +202,7 @@ impl Recorder {
             header.manifest = None;
         }
         let mut recorder = Self {
+            start: Contents::new(),
             core: Some(create_from(&disk, header, durability).unwrap()),
             disk,
             durability,
@@ -140,10 +217,27 @@ impl Recorder {
         recorder
     }
 
+    /// Of a writer of a wide core.
+    fn wide(durability: Durability) -> Self {
+        let (start, disk) = (wide(), Disk::new(wide()));
+        let core = open(&disk, durability).unwrap();
+        let mut recorder = Self {
+            start,
+            disk,
+            core,
+            durability,
+            marks: Vec::new(),
+            source: None,
+        };
+        recorder.mark(false);
+        recorder.marks[0].durable = true;
+        recorder
+    }
+
     fn finish(mut self) -> Recording {
         drop(self.core.take());
         Recording {
-            start: Contents::new(),
+            start: self.start,
             changes: self.disk.changes(),
             marks: self.marks,
             source: self.source,
@@ -180,7 +274,8 @@ impl Recorder {
         let durable = match rng.below(16) {
             0..3 => self.upgrade(1 + rng.below(9), rng),
             3 => self.upgrade(130, rng),
-            4..11 => self.fetch(1 + rng.below(5), rng),
+            4..9 => self.fetch(1 + rng.below(5), rng),
+            9..11 => self.fetch_together(rng),
             _ => self.change_anything(rng),
         };
         self.mark(durable);
@@ -219,7 +314,7 @@ impl Recorder {
     }
 
     fn truncate(&self, rng: &mut Rng) -> bool {
-        let length = rng.below(self.core().length() as usize + 1) as u64;
+        let length = self.any_length(rng);
         let cuts = length < self.core().length();
         self.core().truncate(length, None).unwrap();
         cuts
@@ -227,10 +322,22 @@ impl Recorder {
 
     fn clear(&self, rng: &mut Rng) -> bool {
         let length = self.core().length();
-        let start = rng.below(length as usize + 1) as u64;
-        let end = length.min(start + rng.below(9) as u64);
+        let start = self.any_length(rng);
+        let end = match rng.one_in(4) {
+            // Whole pages.
+            true => self.any_length(rng).max(start),
+            false => length.min(start + rng.below(9) as u64),
+        };
         self.core().clear(start..end).unwrap();
         false
+    }
+
+    /// A length that the core has or had, at an edge of what is watched or between.
+    fn any_length(&self, rng: &mut Rng) -> u64 {
+        match self.core().length() {
+            0 => 0,
+            length => pick(length, rng) + u64::from(rng.one_in(4)),
+        }
     }
 
     fn upgrade(&self, count: usize, rng: &mut Rng) -> bool {
@@ -242,17 +349,67 @@ impl Recorder {
 
     /// Takes several blocks in one commit.
     fn fetch(&self, count: usize, rng: &mut Rng) -> bool {
+        if self.core().length() > 0 {
+            self.take(&self.pick(count, rng)).wait().unwrap();
+        }
+        false
+    }
+
+    /// Takes blocks of several peers at once: those of the first are committed alone, and those of the others,
+    /// which come while this waits for the device, together.
+    fn fetch_together(&mut self, rng: &mut Rng) -> bool {
+        let before = self.state();
+        let first = self.pick(3, rng);
+        let is_new = first.iter().any(|index| !self.core().has(*index));
+        if self.durability == Durability::Buffered || !is_new {
+            return self.fetch(3, rng);
+        }
+        self.disk.hold();
+        let leads = self.take(&first);
+        self.disk.await_held();
+        let others: Vec<_> = (0..3).map(|_| self.take(&self.pick(4, rng))).collect();
+        assert_eq!(self.state(), before, "nobody sees what may be lost");
+        self.disk.let_go();
+        leads.wait().unwrap();
+        let late = others
+            .into_iter()
+            .flat_map(|ticket| ticket.wait().unwrap().blocks);
+        let late: BTreeSet<u64> = late.collect();
+        let mut between = self.state();
+        for (index, block) in watched(between.length).into_iter().zip(&mut between.blocks) {
+            *block = block.take().filter(|_| !late.contains(&index));
+        }
+        let (here, contiguous) = between.here;
+        let first = late.first().copied().unwrap_or(contiguous);
+        between.here = (here - late.len() as u64, contiguous.min(first));
+        self.marks.push(Mark {
+            at: self.disk.now(),
+            state: Some(between),
+            durable: false,
+        });
+        false
+    }
+
+    fn state(&self) -> Snapshot {
+        Snapshot::of(self.core()).unwrap()
+    }
+
+    /// Some blocks, or none of an empty log.
+    fn pick(&self, count: usize, rng: &mut Rng) -> Vec<u64> {
+        let length = self.core().length();
+        let count = if length == 0 { 0 } else { count };
+        (0..count).map(|_| pick(length, rng)).collect()
+    }
+
+    /// Takes the proofs of `blocks` and commits them as one.
+    fn take(&self, blocks: &[u64]) -> AcceptTicket {
         let (core, source) = (self.core(), self.source.as_ref().unwrap());
-        let length = core.length() as usize;
-        let wanted = (0..count).filter(|_| length > 0);
-        let proofs = wanted.map(|_| block_proof(core, source, rng.below(length) as u64));
-        let proofs = proofs.collect();
+        let proofs = blocks.iter().map(|index| block_proof(core, source, *index));
         let mut changeset = core.changeset();
-        for result in core.verify_into(&mut changeset, proofs) {
+        for result in core.verify_into(&mut changeset, proofs.collect()) {
             result.unwrap();
         }
-        core.commit(changeset).unwrap();
-        false
+        core.commit_async(changeset)
     }
 }
 
