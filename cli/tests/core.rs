@@ -76,6 +76,22 @@ fn blocks_go_in_and_come_out() {
         (&6.into(), &6.into())
     );
     assert_eq!(info["key"], created["key"]);
+    // Every field that a script may rely on.
+    let expected = [
+        "byte_length",
+        "contiguous_length",
+        "discovery_key",
+        "fork",
+        "key",
+        "length",
+        "manifest",
+        "name",
+        "tree_hash",
+        "writable",
+    ];
+    for field in expected {
+        assert!(info.get(field).is_some(), "{field} in {info}");
+    }
 }
 
 #[test]
