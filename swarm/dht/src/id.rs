@@ -66,17 +66,44 @@ impl Id {
         xor.iter_mut().zip(other.0).for_each(|(a, b)| *a ^= b);
         Distance(xor)
     }
+
+    /// The point that differs in one bit, counted from the first: the middle of all that share just the bits before
+    /// it with this one. Itself if there is no such bit.
+    #[must_use]
+    pub fn with_bit_flipped(mut self, bit: usize) -> Self {
+        if let Some(byte) = self.0.get_mut(bit / 8) {
+            *byte ^= 0x80 >> (bit % 8);
+        }
+        self
+    }
 }
 
 impl Distance {
-    /// A quarter of this distance.
-    pub fn quarter(&self) -> Self {
+    /// An eighth of this distance.
+    #[must_use]
+    pub fn eighth(&self) -> Self {
         let mut carried = 0;
         Self(self.0.map(|byte| {
-            let shifted = carried << 6 | byte >> 2;
+            let shifted = carried << 5 | byte >> 3;
             carried = byte;
             shifted
         }))
+    }
+
+    /// Twice this distance, or all there is.
+    #[must_use]
+    pub fn doubled(&self) -> Self {
+        if self.0.first().is_some_and(|first| first & 0x80 != 0) {
+            return Self([0xff; Id::LEN]);
+        }
+        let mut carried = 0;
+        let mut doubled = self.0;
+        for byte in doubled.iter_mut().rev() {
+            let shifted = *byte << 1 | carried;
+            carried = *byte >> 7;
+            *byte = shifted;
+        }
+        Self(doubled)
     }
 
     /// How many leading bits the two points share, 0 to 256.
@@ -148,14 +175,38 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_is_two_bits_less() {
+    fn points_that_differ_in_a_bit_share_those_before_it() {
+        let zero = Id::from([0; 32]);
+        for bit in 0..256 {
+            let flipped = zero.with_bit_flipped(bit);
+            assert_eq!(zero.distance(&flipped).shared_bits(), bit);
+            assert_eq!(flipped.with_bit_flipped(bit), zero);
+        }
+        assert_eq!(zero.with_bit_flipped(256), zero);
+    }
+
+    #[test]
+    fn an_eighth_is_three_bits_less() {
         let mut bytes = [0; 32];
         bytes[3] = 0b1011;
         let zero = Id::from([0; 32]);
-        let quarter = zero.distance(&bytes.into()).quarter();
-        bytes[3] = 0b10;
-        bytes[4] = 0b1100_0000;
-        assert_eq!(quarter, zero.distance(&bytes.into()));
+        let eighth = zero.distance(&bytes.into()).eighth();
+        bytes[3] = 0b1;
+        bytes[4] = 0b0110_0000;
+        assert_eq!(eighth, zero.distance(&bytes.into()));
+    }
+
+    #[test]
+    fn a_double_is_one_bit_more_and_never_less() {
+        let mut bytes = [0; 32];
+        bytes[4] = 0b1100_0001;
+        let zero = Id::from([0; 32]);
+        let doubled = zero.distance(&bytes.into()).doubled();
+        bytes[3] = 1;
+        bytes[4] = 0b1000_0010;
+        assert_eq!(doubled, zero.distance(&bytes.into()));
+        let far = zero.distance(&[0x80; 32].into()).doubled();
+        assert_eq!(far, zero.distance(&[0xff; 32].into()));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! | of the nodes known, the closest is visited first | fewer requests; there it is the one heard of last |
 //! | a closer node after one that is not closer is taken too | replies name nodes in no order |
 //! | of the closest nodes at most [`HOST_NODES_MAX`] are of one host of the internet | ids derive from address and port: one host can have thousands of them near any target |
-//! | where far more nodes crowd around the target than there should be, all nodes of the region count as closest | a hundred invented ones cannot hide what the others have |
+//! | where far more nodes crowd around the target than there should be, all nodes of the region count as closest, and searches beside the target find those that nobody names any more | a hundred invented ones cannot hide what the others have |
 //! | at most [`VISITS_MAX`] nodes are visited | liars can name closer nodes forever |
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -28,6 +28,10 @@ const CONCURRENCY_CAREFUL: usize = 3;
 
 /// Where the region around a target is crowded, nodes of it that count as closest.
 pub const REGION_NODES_MAX: usize = 256;
+
+/// Where the region around a target is crowded, searches beside the target: each covers half of what is left of the
+/// region, so that of its [`K`] nodes hardly one is missed.
+pub const SWEEPS: usize = 5;
 
 /// Nodes that one query visits.
 pub const VISITS_MAX: usize = 1000;
@@ -52,6 +56,8 @@ pub struct Query {
     spare: BTreeMap<Distance, SocketAddrV4>,
     /// How far the [`K`] closest nodes are from any target, going by how close others are to us.
     region: Option<Distance>,
+    /// Searches beside the target that are under way; `None` before they begin.
+    sweeps: Option<usize>,
     /// By distance, at most [`K`], or [`REGION_NODES_MAX`] in a crowded region.
     closest: Vec<Response>,
     in_flight: usize,
@@ -71,6 +77,8 @@ pub enum Step {
     Visit(SocketAddrV4),
     /// More nodes, from the routing table: [`Query::add_table`].
     Table,
+    /// Searches beside the target, for its region is crowded: [`Query::sweep_targets`].
+    Sweep,
     /// Answers.
     Wait,
     /// Nothing: it is over.
@@ -110,6 +118,7 @@ impl Query {
             pending: BTreeMap::new(),
             spare: BTreeMap::new(),
             region: None,
+            sweeps: None,
             closest: Vec::new(),
             in_flight: 0,
             slow: 0,
@@ -144,6 +153,30 @@ impl Query {
         }
     }
 
+    /// Targets beside the target, whose closest nodes make up its region. Routing tables there are full of those that
+    /// crowd around the target; but tables have other rows for these.
+    pub fn sweep_targets(&self) -> Vec<Id> {
+        let Some(region) = self.region else {
+            return Vec::new();
+        };
+        let first = region.shared_bits();
+        let bits = first..first + SWEEPS;
+        bits.map(|bit| self.target.with_bit_flipped(bit)).collect()
+    }
+
+    /// A search beside the target has begun.
+    pub fn sweep_began(&mut self) {
+        *self.sweeps.get_or_insert(0) += 1;
+    }
+
+    /// It found these nodes.
+    pub fn sweep_ended(&mut self, found: &[Response]) {
+        self.sweeps = self.sweeps.map(|sweeps| sweeps.saturating_sub(1));
+        for response in found.iter().take(K) {
+            self.add(response.from, None);
+        }
+    }
+
     /// How many nodes it would take from the table now.
     pub fn wanted(&self) -> usize {
         if self.only_given {
@@ -154,6 +187,10 @@ impl Query {
 
     /// What to do next.
     pub fn step(&mut self) -> Step {
+        if self.sweeps.is_none() && !self.only_given && self.is_crowded() {
+            self.sweeps = Some(0);
+            return Step::Sweep;
+        }
         if let Some(node) = self.next_visit() {
             return Step::Visit(node);
         }
@@ -161,7 +198,8 @@ impl Query {
             self.is_careful = true;
         }
         let all_slow = self.slow == self.in_flight && self.closest.len() >= K;
-        if !self.pending.is_empty() || (self.in_flight > 0 && !all_slow) {
+        let is_sweeping = self.sweeps.is_some_and(|sweeps| sweeps > 0);
+        if is_sweeping || !self.pending.is_empty() || (self.in_flight > 0 && !all_slow) {
             return Step::Wait;
         }
         let failed = self.successes < K / 4;
@@ -343,10 +381,11 @@ impl Query {
         count < max && (same < HOST_NODES_MAX || is_local(*node.ip()))
     }
 
-    /// Whether the closest nodes are much closer than they should be.
+    /// Whether the closest nodes are much closer than they should be. Within an eighth of the region there are two or
+    /// three honest nodes: who crowds less than that leaves some of them among the closest.
     fn is_crowded(&self) -> bool {
         let last = self.closest.get(K - 1);
-        let region = self.region.map(|region| region.quarter());
+        let region = self.region.map(|region| region.eighth());
         last.zip(region)
             .is_some_and(|(last, near)| self.distance(last) < near)
     }

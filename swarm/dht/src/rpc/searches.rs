@@ -33,6 +33,8 @@ pub(super) enum Owner {
     Bootstrap,
     /// The node's own, now and then.
     Refresh,
+    /// Another query, whose target is crowded.
+    Sweep(QueryId),
 }
 
 impl Rpc {
@@ -50,6 +52,11 @@ impl Rpc {
     pub fn cancel_query(&mut self, now: Time, query: QueryId) {
         self.searches.remove(&query);
         self.cancel_visits(now, query);
+        let is_part = |search: &Search| search.owner == Owner::Sweep(query);
+        let parts = self.searches.iter().filter(|(_, search)| is_part(search));
+        for part in parts.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.cancel_query(now, part);
+        }
     }
 
     /// Searches as the node itself does: with less haste while others need the window.
@@ -108,6 +115,12 @@ impl Rpc {
             closest: search.query.into_closest(),
         };
         match search.owner {
+            Owner::Sweep(of) => {
+                if let Some(whole) = self.searches.get_mut(&of) {
+                    whole.query.sweep_ended(&outcome.closest);
+                    self.advance(now, of);
+                }
+            }
             Owner::Application => self.push(Event::QueryEnded(id, result.map(|()| outcome))),
             Owner::Bootstrap if result.is_ok() => self.bootstrap_searched(now),
             Owner::Bootstrap | Owner::Refresh => {}
@@ -138,16 +151,24 @@ impl Rpc {
         Ok(id)
     }
 
-    /// How far the closest nodes are from a target, judged by those that are closest to ourselves.
+    /// How far the [`K`] closest nodes are from a target, judged by those that are closest to ourselves. In a small
+    /// table, such as that of a node that has just come, only the nearest few are surely the closest there are. And
+    /// where we live next to a crowd ourselves, the nearest few of all are still likely to be honest: so the widest
+    /// of three estimates counts.
     fn region(&self) -> Option<Distance> {
-        if !self.bootstrap.is_done() || self.table.len() < 2 * K {
+        if !self.bootstrap.is_done() {
             return None;
         }
         let own = self.table.own();
         let known = self.table.latest();
         let mut distances: Vec<_> = known.map(|node| own.distance(&node.id())).collect();
-        let (_, region, _) = distances.select_nth_unstable(K - 1);
-        Some(*region)
+        distances.sort_unstable();
+        let estimates = [(K / 4, 2), (K / 2, 1), (K, 0)].map(|(nearest, doublings)| {
+            let enough = distances.len() >= 2 * nearest;
+            let distance = distances.get(nearest - 1).filter(|_| enough)?;
+            Some((0..doublings).fold(*distance, |far, _| far.doubled()))
+        });
+        estimates.into_iter().flatten().max()
     }
 
     fn search_answered(&mut self, now: Time, id: QueryId, search: &mut Search, response: Response) {
@@ -155,7 +176,7 @@ impl Rpc {
         search
             .query
             .answered(&response, |node| self.may_ask(node, &from));
-        if search.owner != Owner::Application {
+        if matches!(search.owner, Owner::Bootstrap | Owner::Refresh) {
             let idle = self.flights.len() < IN_FLIGHT_IDLE;
             let quiet = self.quiet_concurrency();
             search
@@ -167,7 +188,26 @@ impl Rpc {
             Owner::Application if response.error == ErrorCode::NONE => {
                 self.push(Event::QueryResponse(id, response));
             }
-            Owner::Application | Owner::Refresh => {}
+            Owner::Application | Owner::Refresh | Owner::Sweep(_) => {}
+        }
+    }
+
+    /// Looks for the nodes of a crowded region by searches beside its middle.
+    fn sweep(&mut self, now: Time, id: QueryId) {
+        self.stats.crowded += 1;
+        let search = self.searches.get(&id);
+        let targets = search.map_or(Vec::new(), |search| search.query.sweep_targets());
+        for target in targets {
+            let Some(search) = self.searches.get_mut(&id) else {
+                return;
+            };
+            search.query.sweep_began();
+            let plan = Plan::new(target, Command::FIND_NODE);
+            if self.search(now, plan, Owner::Sweep(id)).is_err()
+                && let Some(search) = self.searches.get_mut(&id)
+            {
+                search.query.sweep_ended(&[]);
+            }
         }
     }
 
@@ -181,6 +221,7 @@ impl Rpc {
             match step {
                 Step::Visit(node) => self.visit(now, id, node),
                 Step::Table => self.fill(id),
+                Step::Sweep => self.sweep(now, id),
                 Step::Wait => return,
                 Step::Done => return self.end_search(now, id, Ok(())),
             }

@@ -379,6 +379,8 @@ pub struct Stats {
     pub retries: u64,
     /// Queries of ours.
     pub queries: u64,
+    /// Of them, those whose target had far more nodes around it than there should be.
+    pub crowded: u64,
     /// Requests of others that were looked at.
     pub incoming: u64,
     /// Requests of others that came too often, and were dropped.
