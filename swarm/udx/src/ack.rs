@@ -105,21 +105,25 @@ impl RangeSet {
     }
 
     /// The ranges for an ack, ascending. If they are more than it may carry: those with the latest arrivals, for
-    /// the sender knows the others from earlier acks. (libudx names the lowest; its sender takes any.)
-    pub(crate) fn blocks(&self, recent: &Recent) -> Vec<(u32, u32)> {
+    /// the sender knows the others from earlier acks. (libudx names the lowest; its sender takes any.) Of several acks
+    /// at once each goes further back.
+    pub(crate) fn blocks(&self, recent: &Recent, turn: usize) -> Vec<(u32, u32)> {
         let wire = |&(start, end): &(u64, u64)| (seq::to_wire(start), seq::to_wire(end));
         if self.ranges.len() <= SACK_BLOCKS_MAX {
             return self.ranges.iter().map(wire).collect();
         }
         let mut chosen = BTreeSet::new();
-        for &seq in recent.0.iter().rev() {
+        let skipped = turn * SACK_BLOCKS_MAX % RECENT_MAX;
+        for &seq in recent.0.iter().rev().skip(skipped) {
             if chosen.len() == SACK_BLOCKS_MAX {
                 break;
             }
             chosen.extend(self.position(seq));
         }
-        let lowest = 0..SACK_BLOCKS_MAX - chosen.len();
-        chosen.extend(lowest);
+        let mut lowest = 0..;
+        while chosen.len() < SACK_BLOCKS_MAX {
+            chosen.extend(lowest.next());
+        }
         let chosen = chosen.into_iter().filter_map(|at| self.ranges.get(at));
         chosen.map(wire).collect()
     }
@@ -218,15 +222,18 @@ mod tests {
             ranges.insert(number);
             recent.push(number);
         }
-        let blocks = ranges.blocks(&recent);
+        let blocks = ranges.blocks(&recent, 0);
         assert_eq!(blocks.len(), SACK_BLOCKS_MAX);
         assert!(blocks.is_sorted());
         assert_eq!(blocks[0], (6, 8), "the one that came last");
         assert_eq!(blocks[SACK_BLOCKS_MAX - 1], (597, 598), "the highest");
         assert_eq!(blocks[1], (453, 454), "and what came before that");
+        let further = ranges.blocks(&recent, 1);
+        assert_eq!(further.len(), SACK_BLOCKS_MAX);
+        assert_eq!(further[SACK_BLOCKS_MAX - 1], (450, 451), "those before");
         recent.clear();
-        assert_eq!(ranges.blocks(&recent)[0], (0, 1), "the lowest fill up");
-        assert_eq!(ranges.blocks(&recent).len(), SACK_BLOCKS_MAX);
+        assert_eq!(ranges.blocks(&recent, 0)[0], (0, 1), "the lowest fill up");
+        assert_eq!(ranges.blocks(&recent, 0).len(), SACK_BLOCKS_MAX);
     }
 
     #[test]

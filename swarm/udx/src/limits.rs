@@ -20,10 +20,13 @@ pub const OVERHEAD_IPV6: u16 = 48;
 /// SACK blocks in one ack (libudx `UDX_MAX_SACKS`).
 pub const SACK_BLOCKS_MAX: usize = 50;
 
+/// Acks for packets that arrived in one go while others are missing; they name different gaps if those are many.
+pub const ACKS_MAX: u32 = 8;
+
 /// Default of [`Config::receive_window`](crate::stream::Config::receive_window), in bytes; libudx's too.
 pub const RECEIVE_WINDOW: u32 = 4 * 1024 * 1024;
 
-/// What a connected stream's window begins with, in bytes; it grows by what is read, up to
+/// What a connected stream's window begins with, in bytes; it grows by eight times what is read, up to
 /// [`Config::receive_window`](crate::stream::Config::receive_window). A stranger whose first bytes nobody has
 /// liked yet costs less than 2 MiB: this backlog, the same again in packets ahead, and what a buffer spares.
 pub const RECEIVE_WINDOW_FIRST: u32 = 512 * 1024;

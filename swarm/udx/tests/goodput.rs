@@ -15,6 +15,7 @@ struct Link {
     bytes_per_second: u64,
     delay: Duration,
     queue: u64,
+    batch: Duration,
 }
 
 /// 8 Mbit/s, 40 ms round trip, a queue of one round trip.
@@ -32,6 +33,7 @@ const fn link(bytes_per_second: u64, delay_micros: u64, queue: u64) -> Link {
         bytes_per_second,
         delay,
         queue,
+        batch: Duration::ZERO,
     }
 }
 
@@ -49,6 +51,7 @@ fn transfer(link: Link, loss_permille: u64, len: usize) -> Outcome {
         delay: link.delay,
         bandwidth: link.bytes_per_second,
         queue: link.queue,
+        batch: link.batch,
         ..Network::default()
     };
     let seed = setting("FERROCORE_SEED", 3);
@@ -69,7 +72,10 @@ fn transfer(link: Link, loss_permille: u64, len: usize) -> Outcome {
     let seconds = pair.now.saturating_since(start).as_secs_f64();
     let share = (len - heard) as f64 / seconds / link.bytes_per_second as f64;
     let [sender, receiver] = [0, 1].map(|side: usize| pair.peers[side].stream.stats());
-    println!("{link:?}, {loss_permille}/1000 lost: {share:.2}, {sender:?}");
+    println!(
+        "{link:?}, {loss_permille}/1000 lost: {share:.2}, {sender:?}, needless {}",
+        receiver.duplicates
+    );
     Outcome {
         share,
         sender,
@@ -96,6 +102,21 @@ fn a_lossy_path_is_used_well() {
     assert_shares(CABLE, 6_000_000, &[(0, 0.85), (50, 0.7)]);
     assert_shares(CABLE, 9_000_000, &[(200, 0.5), (300, 0.4)]);
     assert_shares(WIRE, 6_000_000, &[(50, 0.7), (200, 0.5)]);
+}
+
+#[test]
+fn a_receiver_that_acks_batches_loses_little() {
+    // Goal: a kernel hands over what arrived within a millisecond in one go, and one ack for all of that may be lost.
+    let batched = |link| Link {
+        batch: Duration::from_millis(1),
+        ..link
+    };
+    assert_shares(
+        batched(CABLE),
+        9_000_000,
+        &[(0, 0.85), (50, 0.7), (200, 0.5)],
+    );
+    assert_shares(batched(WIRE), 9_000_000, &[(0, 0.8), (50, 0.7), (200, 0.5)]);
 }
 
 #[test]

@@ -41,6 +41,7 @@ fn any_network(rng: &mut Rng) -> Network {
         bandwidth: [0, 20_000, 1_000_000, 50_000_000][rng.below(4) as usize],
         queue: [3_000, 60_000, 1_000_000][rng.below(3) as usize],
         datagram_max: [1172, 1200, 1400, usize::MAX][rng.below(4) as usize],
+        batch: Duration::from_micros([0, 0, 1_000, 5_000][rng.below(4) as usize]),
         outage: rng.chance(150).then(|| {
             let from = Time::ZERO + Duration::from_millis(rng.below(2_000));
             (from, from + Duration::from_millis(rng.below(30_000)))

@@ -81,6 +81,7 @@ impl Stream {
         }
         if kinds.has(Kinds::DATA | Kinds::END) {
             self.wants.ack = true;
+            self.wants.unacked = self.wants.unacked.saturating_add(1);
             match self.receiver.handle(seq, kinds, packet.payload) {
                 Received::InOrder | Received::Ahead => {}
                 Received::Duplicate => self.counters.duplicates += 1,

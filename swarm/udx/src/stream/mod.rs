@@ -135,6 +135,8 @@ enum Life {
 #[derive(Debug, Default)]
 struct Wants {
     ack: bool,
+    /// Packets that the next ack is for.
+    unacked: u32,
     heartbeat: bool,
     tail_probe: bool,
     destroy: bool,

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use ferrocore_primitives::time::Time;
 
 use super::{Life, Remote, Stream};
-use crate::limits::{IN_FLIGHT_MAX, PACKETS_AHEAD_MAX};
+use crate::limits::{ACKS_MAX, IN_FLIGHT_MAX, PACKETS_AHEAD_MAX};
 use crate::packet::{HEADER_LEN, Header, Kinds, SACK_BLOCK_LEN, put_sack};
 use crate::seq;
 
@@ -62,6 +62,9 @@ impl Batch {
         self.bytes += size;
     }
 }
+
+/// Packets that arrive in one go, some being lost, and are acked by one ack.
+const PACKETS_PER_ACK: u32 = 4;
 
 /// A UDP datagram's limit bounds a batch too.
 const BATCH_BYTES_MAX: usize = 65_000;
@@ -122,6 +125,7 @@ impl Stream {
         let to = self.remote_of(batch.path)?;
         if Some(to) == self.remote {
             self.wants.ack = false;
+            self.wants.unacked = 0;
         }
         Some(Transmit {
             destination: to.address,
@@ -264,9 +268,29 @@ impl Stream {
         padding.unwrap_or(0)
     }
 
+    /// One ack; or, where packets get lost, several for a batch of packets, since acks get lost, too, and libudx's
+    /// sender waits a second for the next. They name different gaps if those are many.
     fn put_ack(&mut self, now: Time, remote: Remote, out: &mut Vec<u8>) -> Transmit {
         self.wants.ack = false;
-        let blocks = self.receiver.sack_blocks();
+        let packets = std::mem::take(&mut self.wants.unacked);
+        let count = if self.receiver.has_gaps() {
+            packets.div_ceil(PACKETS_PER_ACK).clamp(1, ACKS_MAX)
+        } else {
+            1
+        };
+        let start = out.len();
+        for turn in 0..count {
+            self.put_one_ack(now, remote, turn, out);
+        }
+        let size = (out.len() - start) / count.max(1) as usize;
+        Transmit {
+            destination: remote.address,
+            segment_size: (count > 1).then_some(size),
+        }
+    }
+
+    fn put_one_ack(&mut self, now: Time, remote: Remote, turn: u32, out: &mut Vec<u8>) {
+        let blocks = self.receiver.sack_blocks(turn as usize);
         let kinds = if blocks.is_empty() {
             Kinds::ACK
         } else {
@@ -280,7 +304,6 @@ impl Stream {
         }
         self.advertised = header.window;
         self.count_sent(now, kinds, size);
-        single(remote)
     }
 
     fn put_bare(&mut self, now: Time, remote: Remote, kinds: Kinds, out: &mut Vec<u8>) -> Transmit {

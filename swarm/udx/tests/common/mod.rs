@@ -50,6 +50,8 @@ pub struct Network {
     pub queue: u64,
     /// Larger datagrams vanish.
     pub datagram_max: usize,
+    /// Datagrams arrive together at multiples of this, as a busy machine takes them in; zero is one by one.
+    pub batch: Duration,
     /// From here to there nothing passes.
     pub outage: Option<(Time, Time)>,
 }
@@ -65,6 +67,7 @@ impl Default for Network {
             bandwidth: 0,
             queue: 0,
             datagram_max: usize::MAX,
+            batch: Duration::ZERO,
             outage: None,
         }
     }
@@ -199,6 +202,8 @@ impl Pair {
         for _ in 0..copies {
             let jitter = self.rng.below(wire.jitter.as_nanos() as u64 + 1);
             let at = self.now + queued + wire.delay + Duration::from_nanos(jitter);
+            let batch = wire.batch.as_nanos().max(1) as u64;
+            let at = Time::from_nanos(at.as_nanos().next_multiple_of(batch));
             let datagram = if self.rng.chance(wire.corrupt_permille) {
                 self.noise(datagram.len())
             } else {
