@@ -5,15 +5,15 @@ mod common;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use common::{End, HANDSHAKE_HASH, blocks, writer_and_reader};
+use common::script::{Script, block, reason, request, sync_of};
+use common::{HANDSHAKE_HASH, blocks, writer_and_reader};
+use ferrocore_log::Core;
 use ferrocore_log::proof::{NodeRequest, ProofRequest, UpgradeRequest};
-use ferrocore_log::{Core, Corestore};
-use ferrocore_mux::{ChannelId, Event, Mux, Segment};
+use ferrocore_mux::{Mux, Segment};
 use ferrocore_primitives::encoding::Encode;
 use ferrocore_primitives::time::Time;
 use ferrocore_replication::PeerMisbehaved;
 use ferrocore_replication::capability::capability;
-use ferrocore_replication::connection::PROTOCOL;
 use ferrocore_replication::limits::{
     DENIALS_MAX, INVALID_REQUESTS_MAX, OUTPUT_MAX, UPLOADS_MAX, WANT_BLOCKS,
 };
@@ -21,115 +21,10 @@ use ferrocore_replication::messages::{
     Cancel, Data, Handshake, Message, NoData, Range, Reason, Request, Sync, Want,
 };
 
-/// A peer that says whatever a test wants, to an honest end.
-struct Script {
-    mux: Mux,
-    channel: ChannelId,
-    victim: End,
-}
-
-impl Script {
-    /// Opens a channel for `core`, which the victim's `store` has or wants.
-    fn open(store: &Corestore, core: &Core) -> Self {
-        let capability = capability(true, &core.key(), &HANDSHAKE_HASH);
-        Self::open_with(
-            store,
-            core,
-            &Handshake {
-                seeks: true,
-                capability,
-            }
-            .to_vec(),
-        )
-    }
-
-    fn open_with(store: &Corestore, core: &Core, handshake: &[u8]) -> Self {
-        let mut mux = Mux::new();
-        let id = core.discovery_key();
-        let channel = mux.open(PROTOCOL, Some(id.as_bytes()), handshake).unwrap();
-        Self {
-            mux,
-            channel,
-            victim: End::new(false, store),
-        }
-    }
-
-    fn say(&mut self, message: &Message) {
-        let (mux, channel) = (&mut self.mux, self.channel);
-        let sent = message.encode(&mut Vec::new(), |segments| {
-            mux.send(channel, message.kind(), segments)
-        });
-        sent.unwrap();
-    }
-
-    /// Delivers what was said and returns what the victim answers.
-    fn deliver(&mut self) -> Result<Vec<Message>, PeerMisbehaved> {
-        while let Some(frame) = self.mux.poll_transmit() {
-            self.victim.arriving.push_back(frame.to_bytes());
-        }
-        loop {
-            let frames = self.victim.step(Time::ZERO)?;
-            let is_done = frames.is_empty() && self.victim.arriving.is_empty();
-            frames
-                .into_iter()
-                .for_each(|frame| self.mux.handle_frame(frame));
-            if is_done {
-                return Ok(self.heard());
-            }
-        }
-    }
-
-    fn heard(&mut self) -> Vec<Message> {
-        let mut heard = Vec::new();
-        while let Some(event) = self.mux.poll_event().unwrap() {
-            if let Event::Message { kind, payload, .. } = event {
-                heard.push(Message::decode(kind, &payload).unwrap().unwrap());
-            }
-        }
-        heard
-    }
-
-    fn is_open(&self, core: &Core) -> bool {
-        self.victim.connection.has(&core.discovery_key())
-    }
-}
-
-fn sync_of(length: u64) -> Message {
-    Message::Sync(Sync {
-        length,
-        can_upgrade: true,
-        uploading: true,
-        downloading: true,
-        ..Sync::default()
-    })
-}
-
-fn request(id: u64, proof: ProofRequest) -> Message {
-    Message::Request(Request {
-        id,
-        proof,
-        priority: 0,
-    })
-}
-
-fn block(index: u64) -> ProofRequest {
-    ProofRequest {
-        block: Some(NodeRequest { index, nodes: 0 }),
-        ..ProofRequest::default()
-    }
-}
-
 fn upgrade(start: u64, length: u64) -> ProofRequest {
     ProofRequest {
         upgrade: Some(UpgradeRequest { start, length }),
         ..ProofRequest::default()
-    }
-}
-
-fn reason(message: &Message) -> Option<Reason> {
-    match message {
-        Message::NoData(no_data) => Some(no_data.reason),
-        _ => None,
     }
 }
 

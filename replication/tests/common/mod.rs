@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
 pub(crate) mod lines;
+pub(crate) mod script;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
