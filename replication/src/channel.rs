@@ -210,9 +210,9 @@ impl CoreChannel {
         self.downloads.handle_timeout(core, wire, now, stats);
     }
 
-    /// Asks this peer for nothing more.
+    /// Asks this peer for nothing more of this history.
     pub(crate) fn stop_asking(&mut self) {
-        self.downloads.stop();
+        self.downloads.turn_away();
     }
 
     /// Whether something that came is on its way to the device.

@@ -45,6 +45,8 @@ pub(crate) struct Downloads {
     supplier: Option<Supplier>,
     /// Whether the peer is asked for nothing more.
     is_stopped: bool,
+    /// Whether it withholds what it announced, and is asked for nothing until one of us moves to another fork.
+    is_withholding: bool,
     /// Our fork and the peer's, as of what was asked for.
     forks: (u64, u64),
     following: Following,
@@ -71,6 +73,7 @@ impl Downloads {
         Self {
             supplier: None,
             is_stopped: false,
+            is_withholding: false,
             forks: (0, 0),
             following: Following::default(),
             requests: Requests::new(now),
@@ -113,6 +116,18 @@ impl Downloads {
         self.is_stopped = true;
         self.doubt();
         self.pause();
+    }
+
+    /// Asks the peer for nothing more of this history.
+    pub(crate) fn turn_away(&mut self) {
+        self.is_withholding = true;
+        self.doubt();
+        self.pause();
+    }
+
+    /// Whether the peer can be asked at all.
+    fn is_of_use(&self) -> bool {
+        !self.is_stopped && !self.is_withholding
     }
 
     /// Whether a request of this id is in flight.

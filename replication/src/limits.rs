@@ -75,7 +75,7 @@ pub const BAD_PUSHES_MAX: u32 = 32;
 /// Requests that make no sense, on one channel, before the connection is closed.
 pub const INVALID_REQUESTS_MAX: u32 = 64;
 
-/// Blocks that a peer announced and then would not give before it is asked for no more.
+/// Blocks of one fork that a peer announced and then would not give before it is asked for no more of them.
 pub const DENIALS_MAX: usize = 32;
 
 /// Channels closed for bad proofs before the connection is.

@@ -44,7 +44,7 @@ pub enum PeerMisbehaved {
 /// What becomes of a peer that misbehaved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Ask it for nothing more on this channel, but keep answering.
+    /// Ask it for nothing more on this channel until one side moves to another fork, but keep answering.
     StopAsking,
     /// Close the channel; other cores may be fine.
     CloseChannel,

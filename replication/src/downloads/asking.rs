@@ -39,7 +39,7 @@ impl Downloads {
             return;
         };
         let is_idle =
-            core.push_mode() == PushMode::Only || self.is_stopped || self.suspicion.is_any();
+            core.push_mode() == PushMode::Only || !self.is_of_use() || self.suspicion.is_any();
         if is_idle || !peer.is_synced || !peer.sync.uploading {
             return;
         }

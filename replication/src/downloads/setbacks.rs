@@ -79,7 +79,8 @@ impl Downloads {
             Asked::Block(_) | Asked::Seek(..) | Asked::Upgrade if pending.fork != core.fork() => {
                 true
             }
-            Asked::Block(path) => peer.blocks.deny(path.block),
+            // Nor what it has taken back.
+            Asked::Block(path) => !peer.has(path.block) || peer.blocks.deny(path.block),
             Asked::Upgrade => {
                 peer.sync.can_upgrade = false;
                 self.judge(core, peer);

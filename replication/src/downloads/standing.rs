@@ -22,7 +22,7 @@ impl Downloads {
         }
         self.leave_forks((core.fork(), peer.sync.fork));
         self.report_head(core, peer);
-        let Some(supplier) = self.supplier.as_ref().filter(|_| !self.is_stopped) else {
+        let Some(supplier) = self.supplier.as_ref().filter(|_| self.is_of_use()) else {
             return;
         };
         if self.following.is_possible(core, peer) && peer.sync.uploading {
@@ -45,7 +45,7 @@ impl Downloads {
     /// Says to the core which head the peer says to have: whoever writes the core must know. What the
     /// peer could not be asked to prove does not count.
     fn report_head(&self, core: &Core, peer: &Peer) {
-        let Some(supplier) = self.supplier.as_ref().filter(|_| !self.is_stopped) else {
+        let Some(supplier) = self.supplier.as_ref().filter(|_| self.is_of_use()) else {
             return;
         };
         let sync = &peer.sync;
@@ -78,6 +78,8 @@ impl Downloads {
         self.wanted.clear();
         self.following = Following::default();
         self.suspicion.conclude();
+        // What it would not give may have been of the history that it was about to leave.
+        self.is_withholding = false;
         self.pause();
     }
 }
