@@ -7,8 +7,9 @@ use std::ops::Range;
 use ferrocore_log::Core;
 
 use crate::limits::LAST_BLOCKS;
-use crate::messages::{self, Message, Sync};
+use crate::messages::{self, Message, Sync, Want};
 use crate::peer::Peer;
+use crate::uploads::{self, Told};
 use crate::wire::Wire;
 
 /// What one peer was told.
@@ -22,6 +23,12 @@ pub(crate) struct Announcer {
     push_told: bool,
     /// The fork it was told that we are on.
     fork_told: Option<u64>,
+    /// No block from here on was ever said to be here; or it was taken back since.
+    blocks_told: u64,
+    /// The peer takes all blocks before this one to be here, and may know nothing else of them.
+    contiguous_told: u64,
+    /// Our length when the peer was last reminded of it, and the end of the blocks that it then had.
+    reminded: (u64, u64),
 }
 
 impl Announcer {
@@ -30,7 +37,7 @@ impl Announcer {
         self.sync(core, peer, wire);
         let (length, contiguous) = (core.length(), core.contiguous_length());
         if contiguous > 0 {
-            send_range(wire, false, 0..contiguous);
+            self.send_have(0..contiguous, wire);
         }
         if contiguous == length {
             self.complete_told = length;
@@ -38,18 +45,57 @@ impl Announcer {
     }
 
     /// Tells a peer that we have come to another fork, unless it knows. Until it does, it goes on
-    /// asking for the old one.
-    pub(crate) fn move_on(&mut self, core: &Core, peer: &Peer, wire: &mut Wire<'_>) {
-        if self.fork_told != Some(core.fork()) {
+    /// asking for the old one. True if it was news: then what it asked about is to be told again.
+    ///
+    /// What it believes to be here is taken back first. A JavaScript peer keeps what it knows of our blocks
+    /// over a fork, asks for them all at once, and turns away from us for good after 32 refusals
+    /// (`hypercore/lib/replicator.js` 11.37.1, `_onnodata`).
+    pub(crate) fn move_on(&mut self, core: &Core, peer: &Peer, wire: &mut Wire<'_>) -> bool {
+        let is_news = self.fork_told != Some(core.fork());
+        if is_news {
+            self.take_back(core, wire);
             self.introduce(core, peer, wire);
         }
+        is_news
+    }
+
+    /// Takes back whatever was said of blocks that may not be here any more.
+    pub(crate) fn take_back(&mut self, core: &Core, wire: &mut Wire<'_>) {
+        let from = core.contiguous_length();
+        self.have_not(core, from..self.blocks_told, wire);
+        self.blocks_told = self.blocks_told.min(from);
+    }
+
+    /// Whether the peer may believe a block to be here.
+    pub(crate) fn may_have_told(&self, index: u64) -> bool {
+        index < self.blocks_told
     }
 
     /// Tells that `blocks` are here no more.
-    pub(crate) fn have_not(&mut self, blocks: Range<u64>, wire: &mut Wire<'_>) {
+    pub(crate) fn have_not(&mut self, core: &Core, blocks: Range<u64>, wire: &mut Wire<'_>) {
         self.complete_told = 0;
-        if !blocks.is_empty() {
-            send_range(wire, true, blocks);
+        if blocks.is_empty() {
+            return;
+        }
+        let behind = blocks.end..self.contiguous_told;
+        self.contiguous_told = self.contiguous_told.min(blocks.start);
+        send_range(wire, true, blocks);
+        // A JavaScript peer takes it that all before the cut is contiguous, and forgets what is behind it.
+        for run in here(core, behind) {
+            self.send_have(run, wire);
+        }
+    }
+
+    /// Answers a question about blocks.
+    pub(crate) fn tell(&mut self, core: &Core, want: Want, wire: &mut Wire<'_>) {
+        match uploads::tell(core, want) {
+            Some(Told::Run(blocks)) => self.send_have(blocks, wire),
+            Some(Told::Words(words)) => {
+                let end = words.start + 32 * words.words.len() as u64;
+                self.blocks_told = self.blocks_told.max(end);
+                wire.send(&Message::Bitfield(words));
+            }
+            None => {}
         }
     }
 
@@ -82,6 +128,31 @@ impl Announcer {
         }
     }
 
+    /// Tells our state to a peer that has got blocks past our end and did not say that it can prove them.
+    ///
+    /// A JavaScript relay can tell so by itself only while blocks come to it from the peer in question
+    /// (`hypercore/lib/replicator.js` 11.37.1, `_handleData`); it looks again whenever it hears of our state.
+    pub(crate) fn remind(
+        &mut self,
+        core: &Core,
+        peer: &Peer,
+        had: messages::Range,
+        wire: &mut Wire<'_>,
+    ) {
+        let length = core.length();
+        let end = had.start.saturating_add(had.length);
+        // What proves a growth from our length is the same as what proves the blocks beside it.
+        let is_telling = had.start == 0 || (had.start <= length && length <= end);
+        let is_news = !had.drop && is_telling && end > length && peer.sync.fork == core.fork();
+        let is_offered = peer.sync.can_upgrade && peer.sync.length >= end;
+        let (reminded_at, reminded_of) = self.reminded;
+        let is_due = reminded_at != length || reminded_of < end;
+        if is_news && !is_offered && is_due {
+            self.reminded = (length, end);
+            self.sync(core, peer, wire);
+        }
+    }
+
     /// Tells our state if nodes that came meanwhile let us prove what we could not before.
     pub(crate) fn sync_if_upgradable(&mut self, core: &Core, peer: &Peer, wire: &mut Wire<'_>) {
         let is_behind = peer.sync.fork == core.fork() && peer.sync.length < core.length();
@@ -103,15 +174,37 @@ impl Announcer {
         if core.contiguous_length() == length {
             if self.complete_told < length {
                 self.complete_told = length;
-                send_range(wire, false, 0..length);
+                self.send_have(0..length, wire);
             }
             return;
         }
         let is_recent = blocks.end + LAST_BLOCKS >= length;
         if (is_recent || peer.wants.overlap(&blocks)) && !peer.blocks.has_all(blocks.clone()) {
-            send_range(wire, false, blocks);
+            for run in here(core, blocks) {
+                self.send_have(run, wire);
+            }
         }
     }
+
+    fn send_have(&mut self, blocks: Range<u64>, wire: &mut Wire<'_>) {
+        self.blocks_told = self.blocks_told.max(blocks.end);
+        if blocks.start == 0 {
+            self.contiguous_told = self.contiguous_told.max(blocks.end);
+        }
+        send_range(wire, false, blocks);
+    }
+}
+
+/// The runs of `blocks` that are here: the log may have been cut since they came.
+fn here(core: &Core, blocks: Range<u64>) -> Vec<Range<u64>> {
+    core.with_bitfield(|bits| {
+        let (mut runs, mut from) = (Vec::new(), blocks.start);
+        while let Some(start) = bits.next_set(from).filter(|start| *start < blocks.end) {
+            from = bits.next_unset(start).min(blocks.end);
+            runs.push(start..from);
+        }
+        runs
+    })
 }
 
 fn send_range(wire: &mut Wire<'_>, drop: bool, blocks: Range<u64>) {

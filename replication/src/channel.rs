@@ -128,6 +128,7 @@ impl CoreChannel {
             Message::Range(range) => {
                 self.peer.blocks.handle_range(range);
                 self.downloads.handle_available(&self.core, range.start);
+                self.announcer.remind(&self.core, &self.peer, range, wire);
             }
             Message::Extension(extension) => {
                 let supplier = self.downloads.supplier();
@@ -180,7 +181,7 @@ impl CoreChannel {
     ) -> Result<(), PeerMisbehaved> {
         while wire.buffered_bytes() < UPLOAD_BUFFER_TARGET && !long.is_waiting() {
             // What is refused because of our fork must not look like unwillingness.
-            self.announcer.move_on(&self.core, &self.peer, wire);
+            self.move_on(wire);
             match self.uploads.pop(UPLOADS_TOGETHER) {
                 None if self
                     .extensions
@@ -188,11 +189,7 @@ impl CoreChannel {
                 None if self.push_next(wire, long) => {}
                 None => break,
                 Some(Turn::Requests(requests)) => self.answer_all(requests, wire, long)?,
-                Some(Turn::Want(want)) => {
-                    if let Some(message) = uploads::tell(&self.core, want) {
-                        wire.send(&message);
-                    }
-                }
+                Some(Turn::Want(want)) => self.announcer.tell(&self.core, want, wire),
             }
         }
         Ok(())
@@ -288,15 +285,34 @@ impl CoreChannel {
         }
     }
 
+    /// Tells the peer that we are on another fork, unless it knows.
+    fn move_on(&mut self, wire: &mut Wire<'_>) -> bool {
+        let is_news = self.announcer.move_on(&self.core, &self.peer, wire);
+        if is_news {
+            self.tell_again();
+        }
+        is_news
+    }
+
+    /// What the peer once asked about and was told, it will not ask again.
+    fn tell_again(&mut self) {
+        let (contiguous, length) = (self.core.contiguous_length(), self.core.length());
+        for want in self.peer.wants.touching(contiguous..length) {
+            self.uploads.push(Question::Want(want));
+        }
+    }
+
     /// Tells the peer what happened to the core, its state at most once.
     fn announce(&mut self, wire: &mut Wire<'_>) {
-        let (core, peer) = (&self.core, &self.peer);
         let events: Vec<Event> = std::iter::from_fn(|| self.events.try_next()).collect();
-        self.announcer.move_on(core, peer, wire);
+        let has_moved = self.move_on(wire);
         if events.contains(&Event::Lagged) {
-            self.announcer.introduce(core, peer, wire);
-            return self.downloads.judge(core, peer);
+            self.announcer.take_back(&self.core, wire);
+            self.announcer.introduce(&self.core, &self.peer, wire);
+            self.tell_again();
+            return self.downloads.judge(&self.core, &self.peer);
         }
+        let (core, peer) = (&self.core, &self.peer);
         let changes_state = |event: &Event| {
             matches!(
                 event,
@@ -304,7 +320,9 @@ impl CoreChannel {
             )
         };
         if events.iter().any(changes_state) {
-            self.announcer.sync(core, peer, wire);
+            if !has_moved {
+                self.announcer.sync(core, peer, wire);
+            }
             self.downloads.judge(core, peer);
         } else {
             self.announcer.sync_if_upgradable(core, peer, wire);
@@ -313,11 +331,8 @@ impl CoreChannel {
             match event {
                 Event::Append { length } => self.announcer.have(core, peer, length..length, wire),
                 Event::Have(blocks) => self.announcer.have(core, peer, blocks, wire),
-                Event::Clear(blocks) => self.announcer.have_not(blocks, wire),
-                Event::Truncate { length, .. } => {
-                    self.pushes.start_over();
-                    self.announcer.have_not(length..core.length(), wire);
-                }
+                Event::Clear(blocks) => self.announcer.have_not(core, blocks, wire),
+                Event::Truncate { .. } => self.pushes.start_over(),
                 Event::Conflict { .. } => show_conflict(core, peer, wire),
                 _ => {}
             }
@@ -352,6 +367,28 @@ impl CoreChannel {
         Ok(())
     }
 
+    /// A peer that asks for a block believes it to be here because we said so: it is told better before it is
+    /// refused. A reason would count against us, see [`uploads::answer`].
+    fn without_reproach(
+        &mut self,
+        request: &Request,
+        answer: Message,
+        wire: &mut Wire<'_>,
+    ) -> Message {
+        let is_of_today = request.proof.fork == self.core.fork();
+        let block = request.proof.block.filter(|_| is_of_today);
+        let block = block.map(|block| block.index);
+        let told = block.filter(|index| self.announcer.may_have_told(*index));
+        match (answer, told) {
+            (Message::NoData(no_data), Some(index)) if no_data.reason == Reason::NotAvailable => {
+                self.announcer.have_not(&self.core, index..index + 1, wire);
+                let reason = Reason::None;
+                Message::NoData(NoData { reason, ..no_data })
+            }
+            (answer, _) => answer,
+        }
+    }
+
     fn answer(
         &mut self,
         request: &Request,
@@ -362,6 +399,7 @@ impl CoreChannel {
             message,
             is_invalid,
         } = answer;
+        let message = self.without_reproach(request, message, wire);
         self.invalid_requests += u32::from(is_invalid);
         if self.invalid_requests == INVALID_REQUESTS_MAX {
             return Err(PeerMisbehaved::TooManyInvalidRequests);

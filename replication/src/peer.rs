@@ -184,6 +184,31 @@ impl RemoteWants {
         self.all || self.ranges.iter().any(overlaps)
     }
 
+    /// What was asked about `blocks`; if that is too much to remember, all of them.
+    pub(crate) fn touching(&self, blocks: Range<u64>) -> Vec<Want> {
+        let want = |start| Want {
+            start,
+            length: WANT_BLOCKS,
+            any: false,
+        };
+        if blocks.is_empty() {
+            return Vec::new();
+        }
+        if self.all {
+            let batches = blocks.start / WANT_BLOCKS..blocks.end.div_ceil(WANT_BLOCKS);
+            let batches = batches.take(REMOTE_WANTS_MAX);
+            return batches.map(|batch| want(batch * WANT_BLOCKS)).collect();
+        }
+        let is_touching =
+            |range: &&Range<u64>| range.start < blocks.end && blocks.start < range.end;
+        let ranges = self.ranges.iter().filter(is_touching);
+        let wants = ranges.map(|range| Want {
+            length: range.end - range.start,
+            ..want(range.start)
+        });
+        wants.collect()
+    }
+
     /// Notes a want. False if it is to be ignored.
     pub(crate) fn add(&mut self, want: Want) -> bool {
         if want.length > WANT_BLOCKS {

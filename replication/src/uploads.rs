@@ -3,6 +3,7 @@
 //! Knows their order and how to answer one from a core. Does not know when there is room to.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 
 use ferrocore_log::Core;
 use ferrocore_log::core::ProveError;
@@ -10,7 +11,7 @@ use ferrocore_log::proof::{Proof, ProofRequest};
 
 use ferrocore_mux::limits::FRAME_LEN_MAX;
 
-use crate::messages::{BitfieldWords, Data, Message, NoData, Range, Reason, Request, Want};
+use crate::messages::{BitfieldWords, Data, Message, NoData, Reason, Request, Want};
 
 /// What is reserved for a proof beside its block, in bytes: a path of 53 nodes, and more.
 const ANSWER_OVERHEAD: usize = 16 * 1024;
@@ -249,6 +250,10 @@ fn answer_with(core: &Core, request: &Request, proof: Result<Option<Proof>, Prov
             }),
             is_invalid: false,
         },
+        // Of a history that we have left, as the peer will hear or has heard. A reason would count against us:
+        // a JavaScript peer turns away for good after 32 of them (`hypercore/lib/replicator.js` 11.37.1,
+        // `_onnodata`), and has up to 48 requests in flight.
+        Ok(None) if request.proof.fork < core.fork() => none(Reason::None),
         Ok(None) | Err(ProveError::MissingNode { .. }) => none(Reason::NotAvailable),
         Err(ProveError::Invalid(_)) => none(Reason::InvalidRequest),
         Err(error) => {
@@ -258,34 +263,35 @@ fn answer_with(core: &Core, request: &Request, proof: Result<Option<Proof>, Prov
     }
 }
 
+/// The answer to a want.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// These are here.
+    Run(Range<u64>),
+    /// Of these, those whose bits are set are here, and no others.
+    Words(BitfieldWords),
+}
+
 /// Answers a want from what `core` has; nothing if it has none of it.
-pub(crate) fn tell(core: &Core, want: Want) -> Option<Message> {
+pub(crate) fn tell(core: &Core, want: Want) -> Option<Told> {
     let (length, contiguous) = (core.length(), core.contiguous_length());
     let end = want.start.saturating_add(want.length);
     if end < contiguous || contiguous == length || (want.any && want.start < contiguous) {
-        return Some(Message::Range(Range {
-            drop: false,
-            start: 0,
-            length: contiguous,
-        }));
+        return Some(Told::Run(0..contiguous));
     }
     let end = end.min(length);
     if want.any {
         let first = core
             .with_bitfield(|bits| bits.next_set(want.start))
             .filter(|index| *index < end)?;
-        return Some(Message::Range(Range {
-            drop: false,
-            start: first,
-            length: 1,
-        }));
+        return Some(Told::Run(first..first + 1));
     }
     let start = want.start - want.start % 32;
     let words = usize::try_from(end.saturating_sub(start).div_ceil(32))
         .ok()
         .filter(|words| *words > 0)?;
     let words = core.with_bitfield(|bits| bits.words(start, words));
-    Some(Message::Bitfield(BitfieldWords { start, words }))
+    Some(Told::Words(BitfieldWords { start, words }))
 }
 
 #[cfg(test)]
