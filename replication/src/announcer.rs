@@ -27,8 +27,6 @@ pub(crate) struct Announcer {
     blocks_told: u64,
     /// The peer takes all blocks before this one to be here, and may know nothing else of them.
     contiguous_told: u64,
-    /// Our length when the peer was last reminded of it, and the end of the blocks that it then had.
-    reminded: (u64, u64),
 }
 
 impl Announcer {
@@ -124,31 +122,6 @@ impl Announcer {
     /// Tells our state if we have begun, or ceased, to take what we did not ask for.
     pub(crate) fn sync_if_push_changed(&mut self, core: &Core, peer: &Peer, wire: &mut Wire<'_>) {
         if self.fork_told.is_some() && core.push_mode().is_allowed() != self.push_told {
-            self.sync(core, peer, wire);
-        }
-    }
-
-    /// Tells our state to a peer that has got blocks past our end and did not say that it can prove them.
-    ///
-    /// A JavaScript relay can tell so by itself only while blocks come to it from the peer in question
-    /// (`hypercore/lib/replicator.js` 11.37.1, `_handleData`); it looks again whenever it hears of our state.
-    pub(crate) fn remind(
-        &mut self,
-        core: &Core,
-        peer: &Peer,
-        had: messages::Range,
-        wire: &mut Wire<'_>,
-    ) {
-        let length = core.length();
-        let end = had.start.saturating_add(had.length);
-        // What proves a growth from our length is the same as what proves the blocks beside it.
-        let is_telling = had.start == 0 || (had.start <= length && length <= end);
-        let is_news = !had.drop && is_telling && end > length && peer.sync.fork == core.fork();
-        let is_offered = peer.sync.can_upgrade && peer.sync.length >= end;
-        let (reminded_at, reminded_of) = self.reminded;
-        let is_due = reminded_at != length || reminded_of < end;
-        if is_news && !is_offered && is_due {
-            self.reminded = (length, end);
             self.sync(core, peer, wire);
         }
     }

@@ -20,6 +20,7 @@ use crate::messages::{Data, Message, NoData, Reason, Request, Sync};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::peer::Peer;
 use crate::pushes::Pushes;
+use crate::reminder::Reminder;
 use crate::stats::{CoreStats, Stats};
 use crate::uploads::{self, Answer, LongAnswers, Question, Turn, Uploads};
 use crate::wire::Wire;
@@ -34,6 +35,7 @@ pub(crate) struct CoreChannel {
     uploads: Uploads,
     extensions: Extensions,
     pushes: Pushes,
+    reminder: Reminder,
     /// Keeps readers waiting until the peer has answered.
     finding: Option<Finding>,
     /// Set when the core has news for us.
@@ -56,6 +58,7 @@ impl CoreChannel {
             uploads: Uploads::default(),
             extensions: Extensions::default(),
             pushes: Pushes::default(),
+            reminder: Reminder::default(),
             is_woken: Arc::default(),
             waker: Waker::noop().clone(),
             invalid_requests: 0,
@@ -128,7 +131,6 @@ impl CoreChannel {
             Message::Range(range) => {
                 self.peer.blocks.handle_range(range);
                 self.downloads.handle_available(&self.core, range.start);
-                self.announcer.remind(&self.core, &self.peer, range, wire);
             }
             Message::Extension(extension) => {
                 let supplier = self.downloads.supplier();
@@ -160,6 +162,8 @@ impl CoreChannel {
         self.downloads.cancel_overtaken(core, wire, &mut self.stats);
         self.downloads
             .schedule(core, peer, wire, budget, now, &mut self.stats);
+        let is_waiting = self.downloads.waits_for_sync(core, peer) || is_left_behind(core, peer);
+        self.reminder.look(is_waiting, now);
         Ok(())
     }
 
@@ -201,10 +205,13 @@ impl CoreChannel {
             .send_next(core, peer, to, wire, long, &mut self.stats)
     }
 
-    /// Gives up requests that are overdue.
+    /// Gives up requests that are overdue, and reminds a peer of what it does not seem to know.
     pub(crate) fn handle_timeout(&mut self, wire: &mut Wire<'_>, now: Time) {
         let (core, stats) = (&self.core, &mut self.stats);
         self.downloads.handle_timeout(core, wire, now, stats);
+        if self.reminder.is_due(now) {
+            self.announcer.sync(&self.core, &self.peer, wire);
+        }
     }
 
     /// Asks this peer for nothing more of this history.
@@ -222,7 +229,11 @@ impl CoreChannel {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        self.downloads.next_deadline()
+        let deadlines = [
+            self.downloads.next_deadline(),
+            self.reminder.next_deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Requests of ours in flight.
@@ -433,6 +444,12 @@ impl std::task::Wake for Notifier {
     fn wake(self: Arc<Self>) {
         (self.0)();
     }
+}
+
+/// Whether a peer that wants the log has not followed us to our fork, nor we it to its own.
+fn is_left_behind(core: &Core, peer: &Peer) -> bool {
+    let is_lower = peer.is_synced && peer.sync.fork < core.fork();
+    is_lower && peer.sync.downloading && core.length() > 0
 }
 
 /// Shows both sides of a conflict to a peer that may be on either, as JavaScript shows its own: with the id

@@ -42,6 +42,7 @@ mod pace;
 mod peer;
 mod promises;
 mod pushes;
+mod reminder;
 mod requests;
 pub mod session;
 mod shares;

@@ -17,6 +17,12 @@ pub const LATE_AFTER_MIN: Duration = Duration::from_millis(500);
 /// ... and not later than this.
 pub const LATE_AFTER_MAX: Duration = Duration::from_secs(3);
 
+/// A peer that seems not to know our state, or not to have told its own, hears ours again after this long...
+pub const REMINDER_AFTER: Duration = Duration::from_secs(1);
+
+/// ... and each time after twice as long, up to this.
+pub const REMINDER_AFTER_MAX: Duration = Duration::from_secs(60);
+
 /// Requests in flight on a fresh channel: what a JavaScript peer keeps in flight over TCP.
 pub const WINDOW_START: usize = 48;
 

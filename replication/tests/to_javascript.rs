@@ -6,6 +6,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::script::{Script, block, reason, request, sync_of};
 use common::{Pair, blocks, writer_and_reader};
 use ferrocore_log::proof::{ProofRequest, UpgradeRequest};
@@ -156,8 +158,18 @@ fn cleared_blocks_are_taken_back_before_they_are_refused() {
     assert_eq!(known(&heard), here, "also what is behind the gap");
 }
 
+/// How often our state of `fork` is told within `seconds`.
+fn reminders(script: &mut Script, fork: u64, seconds: u64) -> usize {
+    script.now += Duration::from_secs(seconds);
+    let heard = script.deliver().unwrap();
+    heard
+        .iter()
+        .filter(|message| is_sync_of(message, fork))
+        .count()
+}
+
 #[test]
-fn a_relay_with_blocks_past_our_end_is_reminded_of_us() {
+fn a_relay_that_may_prove_more_by_now_is_reminded_of_us() {
     let (here, _writer, there, reader) = writer_and_reader(&blocks(5));
     let mut pair = Pair::new(&here, &there);
     pair.b.connection.attach(&reader, pair.now);
@@ -166,30 +178,55 @@ fn a_relay_with_blocks_past_our_end_is_reminded_of_us() {
     let mut script = Script::open(&there, &reader);
     script.say(&sync(0, 0));
     script.deliver().unwrap();
-    let mut reminders = |message: &Message| {
-        script.say(message);
-        let heard = script.deliver().unwrap();
-        heard
-            .iter()
-            .filter(|message| is_sync_of(message, 0))
-            .count()
-    };
-    assert_eq!(
-        reminders(&range(false, 7, 1)),
-        0,
-        "this proves nothing of what we lack"
-    );
-    assert_eq!(reminders(&range(false, 5, 1)), 1);
-    assert_eq!(reminders(&range(false, 0, 9)), 1);
-    assert_eq!(reminders(&range(false, 0, 9)), 0);
-    assert_eq!(reminders(&range(true, 0, 9)), 0);
-    assert_eq!(reminders(&range(false, 0, 9)), 0);
-    assert_eq!(reminders(&sync(0, 9)), 0);
-    assert_eq!(
-        reminders(&range(false, 0, 9)),
-        0,
-        "it has said that it can prove this"
-    );
+    assert_eq!(reminders(&mut script, 0, 100), 0, "it has nothing");
+    // It says that it can prove nine blocks, but to whom has none; then it does not say so of its own accord.
+    for message in [range(false, 0, 9), sync(0, 9)] {
+        script.say(&message);
+        assert_eq!(reminders(&mut script, 0, 0), 0);
+        assert_eq!(reminders(&mut script, 0, 1), 1);
+        assert_eq!(reminders(&mut script, 0, 1), 0);
+        assert_eq!(reminders(&mut script, 0, 1), 1);
+        script.say(&range(true, 0, 9));
+        script.say(&sync(0, 0));
+        script.deliver().unwrap();
+        assert_eq!(reminders(&mut script, 0, 100), 0);
+    }
+}
+
+#[test]
+fn a_relay_is_asked_for_blocks_past_the_length_it_told() {
+    let (here, _writer, there, reader) = writer_and_reader(&blocks(9));
+    let mut pair = Pair::new(&here, &there);
+    pair.b.connection.attach(&reader, pair.now);
+    pair.drive();
+    drop(pair);
+    let mut script = Script::open(&there, &reader);
+    let _all = reader.download_all();
+    script.say(&sync(0, 5));
+    script.say(&range(false, 0, 9));
+    let heard = script.deliver().unwrap();
+    let asked = heard.iter().filter_map(|message| match message {
+        Message::Request(Request { proof, .. }) => Some(proof.block?.index),
+        _ => None,
+    });
+    assert_eq!(asked.count(), 9);
+}
+
+#[test]
+fn a_reader_that_does_not_follow_is_reminded_of_the_fork() {
+    let (store, writer, ..) = writer_and_reader(&blocks(100));
+    let mut script = Script::open(&store, &writer);
+    script.say(&sync(0, 100));
+    script.deliver().unwrap();
+    assert_eq!(reminders(&mut script, 0, 100), 0);
+    writer.truncate(40, None).unwrap();
+    assert_eq!(reminders(&mut script, 1, 0), 1);
+    assert_eq!(reminders(&mut script, 1, 1), 1);
+    assert_eq!(reminders(&mut script, 1, 1), 0);
+    assert_eq!(reminders(&mut script, 1, 1), 1);
+    script.say(&sync(1, 40));
+    script.deliver().unwrap();
+    assert_eq!(reminders(&mut script, 1, 1000), 0);
 }
 
 #[test]

@@ -127,10 +127,7 @@ impl Downloads {
     /// One upgrade at a time, and only from the length that the peer has acknowledged.
     fn request_upgrade(&mut self, core: &Core, peer: &Peer, wire: &mut Wire<'_>, now: Time) {
         let (start, sync) = (core.length(), &peer.sync);
-        let is_possible = sync.can_upgrade && sync.length > start && sync.remote_length == start;
-        let is_coming = self.committing.as_ref().is_some_and(Committing::is_upgrade)
-            || self.arrived.iter().any(Arrived::is_upgrade);
-        if !is_possible || is_coming || self.requests.is_upgrading() {
+        if !is_upgrade_offered(core, peer) || self.is_upgrade_coming() {
             return;
         }
         let proof = ProofRequest {
@@ -148,6 +145,22 @@ impl Downloads {
             proof,
             priority: 0,
         }));
+    }
+
+    /// Whether the peer has more of the log than we can ask it for until it speaks again.
+    pub(crate) fn waits_for_sync(&self, core: &Core, peer: &Peer) -> bool {
+        let length = core.length();
+        let is_longer = peer.sync.length > length || peer.blocks.read().contiguous() > length;
+        let is_of_use = self.is_of_use() && peer.is_synced && peer.sync.uploading;
+        let may_ask = is_of_use && peer.sync.fork == core.fork() && core.conflict().is_none();
+        may_ask && is_longer && !is_upgrade_offered(core, peer) && !self.is_upgrade_coming()
+    }
+
+    /// Whether a longer log was asked for, or came and is not committed yet.
+    fn is_upgrade_coming(&self) -> bool {
+        let is_committing = self.committing.as_ref().is_some_and(Committing::is_upgrade);
+        let has_arrived = self.arrived.iter().any(Arrived::is_upgrade);
+        self.requests.is_upgrading() || is_committing || has_arrived
     }
 
     /// Asks where bytes are, by way of leaves that the peer has.
@@ -235,9 +248,15 @@ impl Downloads {
     }
 }
 
+/// Whether the peer said that it can prove a longer log, to us as we are now.
+fn is_upgrade_offered(core: &Core, peer: &Peer) -> bool {
+    let (length, sync) = (core.length(), &peer.sync);
+    sync.can_upgrade && sync.length > length && sync.remote_length == length
+}
+
 /// A peer with a shorter log can prove blocks only if our tree grew from its own roots.
 fn can_ask_for_blocks(core: &Core, peer: &Peer) -> bool {
-    let is_shorter = peer.sync.length < core.length();
+    let length = peer.sync.length.max(peer.blocks.read().contiguous());
     peer.sync.fork == core.fork()
-        && (!is_shorter || core.can_upgrade_from(peer.sync.length).unwrap_or(false))
+        && (length >= core.length() || core.can_upgrade_from(length).unwrap_or(false))
 }

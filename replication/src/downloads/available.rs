@@ -42,10 +42,12 @@ impl<'a> Available<'a> {
 }
 
 impl Availability for Available<'_> {
+    /// Blocks past the length that the peer told count too: a JavaScript relay may announce them long before it
+    /// tells that length (`hypercore/lib/replicator.js` 11.37.1, `_updateCanUpgradeAndSync`).
     fn next_available(&self, range: Range<u64>) -> Option<u64> {
-        let range = range.start..range.end.min(self.length);
         let found = self.blocks.next(range.clone());
-        self.note_unknown(range.start..found.unwrap_or(range.end));
+        let end = found.unwrap_or(range.end).min(self.length);
+        self.note_unknown(range.start..end);
         found
     }
 }

@@ -17,6 +17,7 @@ pub(crate) struct Script {
     pub(crate) mux: Mux,
     pub(crate) channel: ChannelId,
     pub(crate) victim: End,
+    pub(crate) now: Time,
 }
 
 impl Script {
@@ -42,6 +43,7 @@ impl Script {
             mux,
             channel,
             victim: End::new(false, store),
+            now: Time::ZERO,
         }
     }
 
@@ -59,7 +61,7 @@ impl Script {
             self.victim.arriving.push_back(frame.to_bytes());
         }
         loop {
-            let frames = self.victim.step(Time::ZERO)?;
+            let frames = self.victim.step(self.now)?;
             let is_done = frames.is_empty() && self.victim.arriving.is_empty();
             frames
                 .into_iter()
