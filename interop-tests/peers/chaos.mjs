@@ -6,8 +6,10 @@ import net from 'node:net'
 import { decodeKey, hex, load, serve, store } from './peer.mjs'
 
 const NoiseSecretStream = load('@hyperswarm/secret-stream')
+const { tree } = load('hypercore-crypto')
 const cores = []
 const streams = new Set()
+const failures = []
 
 serve({
   /** Opens core number `slot`: the one with this key, or the store's own of this name; keeps all of it. */
@@ -33,6 +35,40 @@ serve({
     return info(cores[slot])
   },
 
+  /** What this peer thinks of core `slot` and of those it replicates it with: why it does not get on. */
+  explain ({ slot }) {
+    const core = cores[slot]
+    const { replicator, state, header } = core.core
+    const peers = replicator.peers.map((peer) => ({
+      to: peer.stream.rawStream.localPort + '-' + peer.stream.rawStream.remotePort,
+      paused: peer.paused,
+      fork: peer.remoteFork,
+      length: peer.remoteLength,
+      acked: peer.lengthAcked,
+      contiguous: peer._remoteContiguousLength,
+      canUpgrade: peer.canUpgrade,
+      remoteCanUpgrade: peer.remoteCanUpgrade,
+      uploading: peer.remoteUploading,
+      inflight: peer.inflight,
+      syncs: peer.syncsProcessing,
+      denials: peer.stats.notAvailableBackoffs,
+      invalidData: peer.stats.invalidData,
+      invalidRequests: peer.stats.invalidRequests
+    }))
+    return {
+      fork: state.fork,
+      length: state.length,
+      contiguous: header.hints.contiguousLength,
+      peers,
+      failures,
+      reorgs: replicator._reorgs.map((f) => ({ fork: f.fork, inflight: f.inflight.length, want: f.batch && f.batch.want })),
+      applying: replicator._applyingReorg !== null,
+      upgrade: replicator._upgrade && replicator._upgrade.inflight.length,
+      ranges: replicator._ranges.map((r) => ({ start: r.start, end: r.end })),
+      inflight: [...replicator._inflight].map((r) => ({ id: r.id, fork: r.fork, block: r.block, hash: r.hash, upgrade: r.upgrade }))
+    }
+  },
+
   listen () {
     return new Promise((resolve, reject) => {
       const server = net.createServer((socket) => replicate(socket, false))
@@ -55,29 +91,33 @@ serve({
   async converge ({ slot, fork, length, treeHash }) {
     const core = cores[slot]
     for (;;) {
-      const now = await info(core)
+      const now = info(core)
       const isSame = now.fork === fork && now.length === length && now.treeHash === treeHash
-      if (isSame && now.contiguousLength === length) return now
+      if (isSame && now.contiguousLength === length) break
       await new Promise((resolve) => setTimeout(resolve, 20))
     }
+    const stored = length ? hex(await core.treeHash()) : null
+    if (stored !== treeHash) throw new Error(`${stored} is stored, not ${treeHash}`)
   }
 })
 
 function replicate (socket, isInitiator) {
   socket.setNoDelay(true)
   const stream = new NoiseSecretStream(isInitiator, socket)
-  stream.on('error', () => {})
+  stream.on('error', (err) => failures.push(err.message))
   stream.on('close', () => streams.delete(stream))
   streams.add(stream)
   store.replicate(stream)
 }
 
-async function info (core) {
+/** Of one moment: `core.treeHash()` reads from storage, which may change meanwhile, and waits for the last block. */
+function info (core) {
+  const { fork, length, roots } = core.core.state
   return {
     id: core.id,
-    fork: core.fork,
-    length: core.length,
+    fork,
+    length,
     contiguousLength: core.contiguousLength,
-    treeHash: core.length ? hex(await core.treeHash()) : null
+    treeHash: length ? hex(tree(roots)) : null
   }
 }
