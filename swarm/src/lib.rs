@@ -29,6 +29,7 @@ pub mod queue;
 pub mod retry;
 mod rng;
 pub mod roster;
+mod surroundings;
 mod swarm;
 mod target;
 mod topic;
@@ -38,8 +39,9 @@ pub use link::{BoxIo, Carried, Io, Link};
 pub use online::Online;
 pub use roster::ConnectionId;
 pub use swarm::{
-    Connection, ConnectionInfo, Connections, Firewall, JoinOptions, PeerState, PeerStatus,
-    SearchState, Session, Status, Swarm, SwarmBuilder, SwarmEvent, SwarmEvents, TopicStatus,
+    Connection, ConnectionInfo, Connections, Firewall, JoinOptions, PathStatus, PeerState,
+    PeerStatus, SearchState, Session, Status, Swarm, SwarmBuilder, SwarmEvent, SwarmEvents,
+    TopicStatus,
 };
 pub use target::{Address, PeerId, Target};
 pub use topic::Topic;

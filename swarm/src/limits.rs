@@ -115,5 +115,17 @@ pub const DHT_FOUND_MAX: usize = 256;
 /// How long a topic waits to be announced in the DHT until somebody is there who passes handshakes on to us.
 pub const LISTEN_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often it is looked who passes handshakes on to us.
-pub const RELAYS_CHECK: Duration = Duration::from_millis(500);
+/// How often this machine's addresses are looked at.
+pub const ADDRESSES_LOOK: Duration = Duration::from_secs(2);
+
+/// How long addresses that have changed may go on changing before anything is done about it.
+pub const ADDRESSES_SETTLE: Duration = Duration::from_millis(500);
+
+/// How long a swarm that goes to sleep may take to tell others.
+pub const SUSPEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Topics that are taken back at once.
+pub const LEAVING_MAX: usize = 16;
+
+/// Paths of its last dial that are remembered of a peer.
+pub const PATHS_MAX: usize = 16;

@@ -7,9 +7,10 @@ use std::net::SocketAddrV4;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ferrocore_dht::id::Id;
+use ferrocore_dht::nat::Seen;
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::Topic;
 use crate::connect::{
@@ -17,7 +18,7 @@ use crate::connect::{
 };
 use crate::dht::{AnnounceOptions, Dht};
 use crate::discovery::{Discovery, DiscoveryError, Finder, Interest};
-use crate::limits::{DHT_FOUND_MAX, DIAL_TIMEOUT, LISTEN_PATIENCE, PEERS_KNOWN_MAX, RELAYS_CHECK};
+use crate::limits::{DHT_FOUND_MAX, DIAL_TIMEOUT, LISTEN_PATIENCE, PEERS_KNOWN_MAX};
 use crate::target::{Address, PeerId, Target};
 use crate::transport::{
     BoxFuture, DialError, Established, Inbound, ListenError, Paths, Transport, Via,
@@ -197,19 +198,23 @@ impl Shared {
         }
     }
 
-    /// The relay to meet a peer at, if it is known to need one.
+    /// The relay to meet a peer at, if it is known to need one; or anybody, when our own NAT gives out random ports.
     fn relay_for(&self, key: &PublicKey) -> Option<PublicKey> {
+        let is_random = matches!(self.peers.dht().status().seen, Seen::Host(_));
         let needs = self
             .needs_relay
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        self.relay_through.filter(|_| needs.contains(key))
+        self.relay_through
+            .filter(|_| is_random || needs.contains(key))
     }
 
     /// Takes in who connects, and keeps in mind through whom they may.
     async fn serve(&self, mut server: Server, inbound: Inbound) {
+        let mut announced = server.announcement();
+        let mut disruptions = self.peers.dht().disruptions();
         loop {
-            let relays = server.relay_addresses();
+            let relays = announced.relay_addresses();
             self.relays.send_if_modified(|known| {
                 let is_news = *known != relays;
                 *known = relays;
@@ -224,7 +229,11 @@ impl Shared {
                     }
                     None => return,
                 },
-                () = sleep(RELAYS_CHECK) => {}
+                () = announced.changed() => {}
+                Ok(()) = disruptions.changed() => {
+                    // Those who pass handshakes on to us see us elsewhere now.
+                    self.peers.refresh().await;
+                }
             }
         }
     }
@@ -291,6 +300,33 @@ impl Transport for Online {
             })?;
             self.shared.serve(server, inbound).await;
             Ok(())
+        })
+    }
+
+    fn suspend(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.shared.peers.suspend().await;
+            // Announced again, it is by whoever passes handshakes on to us then.
+            self.shared.relays.send_replace(Vec::new());
+            self.shared.announced().clear();
+        })
+    }
+
+    fn resume(&self) -> BoxFuture<'_, Result<(), ListenError>> {
+        Box::pin(async {
+            let resumed = self.shared.peers.resume().await;
+            resumed.map_err(|error| ListenError {
+                transport: "dht",
+                reason: error.to_string(),
+            })
+        })
+    }
+
+    fn disrupted(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if self.dht().disruptions().changed().await.is_err() {
+                std::future::pending().await
+            }
         })
     }
 }

@@ -19,6 +19,20 @@ const BACKOFFS: [(Duration, Duration); 4] = [
 /// Added at random to every backoff.
 const JITTER: Duration = Duration::from_millis(500);
 
+impl Tier {
+    /// About how long it is, without what is added at random.
+    pub fn about(self) -> Duration {
+        let [short, medium, long, very_long] = BACKOFFS;
+        let (about, _) = match self {
+            Self::Short => short,
+            Self::Medium => medium,
+            Self::Long => long,
+            Self::VeryLong => very_long,
+        };
+        about
+    }
+}
+
 /// A backoff is two periods of this share: whoever comes waits between one and two of them.
 const PERIOD_SHARE: f64 = 0.66;
 

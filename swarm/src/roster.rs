@@ -58,6 +58,8 @@ pub struct Roster {
     open: HashMap<ConnectionId, Open>,
     banned_keys: HashSet<PublicKey>,
     limits: RosterLimits,
+    seed: u64,
+    is_resting: bool,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,32 @@ impl Roster {
             open: HashMap::new(),
             banned_keys: HashSet::new(),
             limits,
+            seed,
+            is_resting: false,
+        }
+    }
+
+    /// Lets nobody be dialled until [`wake`](Self::wake), and forgets whose turn it was: those wanted are found again.
+    pub fn rest(&mut self) {
+        self.is_resting = true;
+        self.queue = Queue::new(self.seed);
+        self.retry = RetryTimer::new(!self.seed);
+        for peer in self.peers.values_mut() {
+            (peer.info.queued, peer.info.waiting) = (false, false);
+        }
+    }
+
+    /// Undoes [`rest`](Self::rest). Those asked for by key are dialled at once.
+    pub fn wake(&mut self) {
+        self.is_resting = false;
+        let explicit: Vec<PeerId> = self.explicit.iter().cloned().collect();
+        for id in explicit {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.info.forgive();
+            }
+            if !self.is_connected(&id) && !self.dialling.contains(&id) {
+                self.enqueue(&id);
+            }
         }
     }
 
@@ -175,7 +203,7 @@ impl Roster {
 
     /// The next peer to dial, if it is time for one.
     pub fn poll_dial(&mut self, now: Time) -> Option<Target> {
-        if self.dialling.len() >= self.limits.dials_max {
+        if self.is_resting || self.dialling.len() >= self.limits.dials_max {
             return None;
         }
         let id = self.next_explicit(now).or_else(|| self.next_queued())?;
@@ -343,6 +371,9 @@ impl Roster {
     }
 
     fn enqueue(&mut self, id: &PeerId) {
+        if self.is_resting {
+            return;
+        }
         if let Some(peer) = self.peers.get_mut(id)
             && peer.info.update_priority()
         {
@@ -409,7 +440,7 @@ impl Roster {
 
     fn wait(&mut self, id: &PeerId, now: Time) -> Option<Tier> {
         let peer = self.peers.get_mut(id)?;
-        if peer.is_aimless() || peer.info.waiting {
+        if self.is_resting || peer.is_aimless() || peer.info.waiting {
             return None;
         }
         let tier = peer.info.retry_tier()?;

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ferrocore_dht::rpc::Socket;
 use ferrocore_primitives::sign::KeyPair;
 use ferrocore_swarm::connect::{
     BlindRelay, ConnectError, ConnectOptions, Connection, DialEvent, ListenOptions, Peers, Pool,
@@ -218,4 +219,61 @@ async fn a_suspended_server_is_gone_and_comes_back() {
     };
     let (ours, theirs) = within(async { tokio::join!(dialling, server.accept()) }).await;
     talk(ours, theirs.unwrap()).await;
+}
+
+/// Goal: a stream goes on when one end's address changes. Method: the dialling end moves to another socket of its node, which to
+/// the other end looks like another address; what the other end sends then arrives only if it follows.
+#[tokio::test]
+async fn a_stream_follows_its_peer_to_another_address() {
+    let network = Network::start(4).await;
+    let (a, b) = (network.peers().await, network.peers().await);
+    let mut server = listening(&a, ListenOptions::default()).await;
+    let mut options = ConnectOptions::default();
+    options.punch = false;
+    let (ours, theirs) = connect(&b, &mut server, options).await;
+    let (at_ours, at_theirs) = (ours.handle(), theirs.handle());
+    let (mut sender, mut ours_hears) = ours.stream.split();
+    let (mut answerer, mut theirs_hears) = theirs.stream.split();
+    for tag in [Socket::Client, Socket::Server] {
+        let socket = b.dht().socket(tag).unwrap();
+        let (address, id) = at_ours.remote().unwrap();
+        at_ours.change_remote(&socket, id, address).unwrap();
+        sender.send(&[b"hello"]).await.unwrap();
+        sender.flush().await.unwrap();
+        assert_eq!(within(theirs_hears.recv()).await.unwrap().unwrap(), "hello");
+        within(async {
+            while at_theirs.remote().map(|(address, _)| address) != Some(socket.local_addr()) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        answerer.send(&[b"there"]).await.unwrap();
+        answerer.flush().await.unwrap();
+        assert_eq!(within(ours_hears.recv()).await.unwrap().unwrap(), "there");
+    }
+}
+
+/// Goal: a forged packet does not turn a stream on somebody else. Method: a socket that answers no pings sends a packet of
+/// the stream; the stream stays where it is.
+#[tokio::test]
+async fn a_stream_follows_nobody_who_does_not_answer() {
+    let network = Network::start(4).await;
+    let (a, b) = (network.peers().await, network.peers().await);
+    let mut server = listening(&a, ListenOptions::default()).await;
+    let mut options = ConnectOptions::default();
+    options.punch = false;
+    let (ours, theirs) = connect(&b, &mut server, options).await;
+    let (before, _) = theirs.handle().remote().unwrap();
+    let forger = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (to, id) = ours.handle().remote().unwrap();
+    // A heartbeat of the stream: magic, version, no flags, no data offset, id, window, sequence, acknowledgement.
+    let mut packet = vec![0xff, 1, 8, 0];
+    packet.extend(id.to_le_bytes());
+    packet.extend([0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    forger.send_to(&packet, to).await.unwrap();
+    let mut ping = [0; 64];
+    let asked = within(forger.recv_from(&mut ping)).await.unwrap();
+    assert_eq!((asked.1, ping[0]), (to, 3), "a ping of the DHT");
+    assert_eq!(theirs.handle().remote().unwrap().0, before);
+    talk(ours, theirs).await;
 }

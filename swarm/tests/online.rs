@@ -129,3 +129,37 @@ async fn members_who_all_look_for_each_other_keep_one_connection_to_each() {
         assert_eq!(keys.len(), 3);
     }
 }
+
+/// Goal: who sleeps is not found, though it was announced; awake it is, with the same key. Method: Alice sleeps while Carol looks.
+#[tokio::test]
+async fn who_sleeps_is_found_again_once_awake() {
+    let world = World::new().await;
+    let topic = Topic::from_name("shogi");
+    let (alice, mut to_alice) = world.swarm();
+    let (bob, mut to_bob) = world.swarm();
+    let serving = JoinOptions {
+        client: false,
+        ..Default::default()
+    };
+    let looking = JoinOptions {
+        server: false,
+        ..Default::default()
+    };
+    let _serving = alice.join(topic, serving);
+    soon(alice.flush()).await;
+    let _looking = bob.join(topic, looking);
+    soon(to_bob.next()).await.unwrap();
+    soon(to_alice.next()).await.unwrap();
+
+    soon(alice.suspend()).await;
+    let (carol, mut to_carol) = world.swarm();
+    let _looking_too = carol.join(topic, looking);
+    soon(carol.flush()).await;
+    assert!(carol.status().peers.is_empty(), "{:?}", carol.status());
+
+    soon(alice.resume()).await.unwrap();
+    soon(alice.flush()).await;
+    carol.refresh();
+    let found = soon(to_carol.next()).await.unwrap();
+    assert_eq!(found.info.remote_key, alice.public_key());
+}

@@ -12,8 +12,8 @@ use ferrocore_swarm::discovery::{Discovery, DiscoveryError, Finder, Interest, St
 use ferrocore_swarm::transport::BoxFuture;
 use ferrocore_swarm::transport::memory::{Memory, MemoryNetwork};
 use ferrocore_swarm::{
-    Connection, Connections, JoinOptions, PeerId, PeerState, Swarm, SwarmBuilder, SwarmEvent,
-    Target, Topic,
+    Connection, Connections, JoinOptions, PeerId, PeerState, SearchState, Swarm, SwarmBuilder,
+    SwarmEvent, Target, Topic,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -526,4 +526,91 @@ async fn a_swarm_that_closes_lets_go_of_everything() {
     assert!(at_bob.lock().unwrap().is_empty());
     let tracker = world.tracker.members.lock().unwrap();
     assert_eq!(tracker[&topic()].len(), 1);
+}
+
+/// Goal: a swarm that sleeps is found by nobody, connected to nobody and takes nobody, and is itself again afterwards.
+#[tokio::test(start_paused = true)]
+async fn a_swarm_that_sleeps_is_gone_until_it_wakes() {
+    let mut world = World::default();
+    let (alice, mut to_alice) = world.swarm().open();
+    let (bob, mut to_bob) = world.swarm().open();
+    let _serving = alice.join(topic(), JoinOptions::default());
+    soon(alice.flush()).await;
+    let _looking = bob.join(topic(), JoinOptions::default());
+    let at_alice = soon(to_alice.next()).await.unwrap();
+    let at_bob = soon(to_bob.next()).await.unwrap();
+
+    soon(alice.suspend()).await;
+    assert!(alice.status().is_suspended);
+    let searches = alice.status().topics[0].searches.clone();
+    assert_eq!(searches, [("tracker", SearchState::Suspended)]);
+    let members = world.tracker.members.lock().unwrap()[&topic()].clone();
+    let keys: Vec<_> = members.iter().map(|(key, _)| *key).collect();
+    assert_eq!(keys, [bob.public_key()], "the announcement is taken back");
+    let (mut sender, mut receiver) = at_alice.stream.split();
+    assert!(sender.send(&[b"hello"]).await.is_err() || sender.flush().await.is_err());
+    assert!(receiver.recv().await.is_err(), "the connection is closed");
+    drop((sender, receiver));
+    drop(at_bob);
+    // Bob tries again and again, and nobody answers.
+    sleep(Duration::from_secs(60)).await;
+    assert!(alice.status().connections.is_empty());
+    soon(alice.flush()).await;
+    let another = alice.join(Topic::from_name("another"), JoinOptions::default());
+    assert!(
+        !world
+            .tracker
+            .members
+            .lock()
+            .unwrap()
+            .contains_key(&another.topic())
+    );
+
+    alice.resume().await.unwrap();
+    let again = soon(to_alice.next()).await.unwrap();
+    assert_eq!(again.info.remote_key, bob.public_key());
+    assert!(!alice.status().is_suspended);
+    soon(alice.flush()).await;
+    assert!(
+        world
+            .tracker
+            .members
+            .lock()
+            .unwrap()
+            .contains_key(&another.topic())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_asked_for_by_key_is_dialled_again_after_sleep() {
+    let mut world = World::default();
+    let (alice, mut to_alice) = world.swarm().open();
+    let (bob, _to_bob) = world.swarm().open();
+    let _serving = alice.join(topic(), JoinOptions::default());
+    let _looking = bob.join(topic(), JoinOptions::default());
+    soon(to_alice.next()).await.unwrap();
+    alice.join_peer(bob.public_key());
+    for _ in 0..7 {
+        soon(alice.suspend()).await;
+        alice.resume().await.unwrap();
+        let again = soon(to_alice.next()).await.unwrap();
+        assert_eq!(again.info.remote_key, bob.public_key());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dial_has_tried_is_told() {
+    let mut world = World::default();
+    let gone = named(&world.network.host(99));
+    let list = StaticList::new([gone]);
+    let (swarm, _connections) = world.swarm().discovery(list).open();
+    let _looking = swarm.join(topic(), JoinOptions::default());
+    soon(swarm.flush()).await;
+    let status = swarm.status();
+    let [peer] = status.peers.as_slice() else {
+        panic!("one peer: {status:?}");
+    };
+    assert!(peer.last_failure.is_some() && peer.retry.is_some());
+    let paths: Vec<_> = peer.paths.iter().map(|path| path.path.as_str()).collect();
+    assert_eq!(paths, ["memory 99"]);
 }

@@ -20,6 +20,7 @@ use super::error::{RelayError, Route};
 use super::net::v4;
 use super::peers::Peers;
 use super::punching::{RoundIn, ServerPunching};
+use super::roam::follow;
 use super::stream::{Connection, encrypt};
 
 /// An answered handshake.
@@ -78,6 +79,7 @@ impl Accepting {
             .connect(&socket, self.remote_id, to.into())
             .is_ok()
         {
+            follow(self.peers.dht(), self.stream.handle(), None);
             hand_out(self.stream, self.keys, Route::Direct, &self.connections).await;
         }
     }
@@ -105,7 +107,7 @@ impl Accepting {
         }
     }
 
-    async fn hand_out_direct(self, handle: &StreamHandle) {
+    async fn hand_out_direct(mut self, handle: &StreamHandle) {
         let address = handle.remote().and_then(|(address, _)| v4(address));
         let local = handle.local_addr();
         let server = self.peers.net().server_socket();
@@ -115,6 +117,9 @@ impl Accepting {
             Some(_) if is_servers => Route::Direct,
             _ => Route::Punched,
         };
+        let punching = self.punching.as_mut();
+        let extra = local.and_then(|local| punching?.take_at(local));
+        follow(self.peers.dht(), self.stream.handle(), extra);
         hand_out(self.stream, self.keys, route, &self.connections).await;
     }
 
@@ -183,7 +188,10 @@ impl Upgrade {
                     if let Some(socket) = self.socket_at(path.local)
                         && self.handle.change_remote(&socket, self.remote_id, path.remote).is_ok()
                     {
-                        return show_path(&self.handle).await;
+                        show_path(&self.handle).await;
+                        let punching = self.punching.as_mut();
+                        let extra = punching.and_then(|punching| punching.take_at(path.local));
+                        return follow(self.peers.dht(), self.handle.clone(), extra);
                     }
                 }
                 Some(round) = self.rounds.recv() => {

@@ -21,9 +21,10 @@ use tokio::time::{sleep, timeout};
 
 use super::blind::{Meeting, meet};
 use super::error::{ConnectError, DialEvent, Route, Watcher};
-use super::net::Net;
+use super::net::{Extra, Net};
 use super::peers::Peers;
 use super::punching::punch_to_server;
+use super::roam::follow;
 use super::search::{Answer, search};
 use super::stream::{Connection, PATH_TIMEOUT, encrypt, proven, raw_stream};
 
@@ -70,11 +71,20 @@ impl Default for ConnectOptions {
     }
 }
 
+/// A path that carries.
+#[derive(Debug)]
+struct Carrier {
+    socket: UdxSocket,
+    to: SocketAddrV4,
+    /// The same socket, if it was opened to punch.
+    extra: Option<Extra>,
+}
+
 /// What one way led to.
 #[derive(Debug)]
 enum Found {
     /// A path to the peer.
-    Path(UdxSocket, SocketAddrV4),
+    Path(Carrier),
     /// A place at a relay.
     Meeting(Meeting),
 }
@@ -199,9 +209,9 @@ impl<'a> Dial<'a> {
         let mut error = ConnectError::CannotPunch;
         while let Some(done) = tries.join_next().await {
             match done {
-                Ok((route, Ok(Found::Path(socket, to)))) => {
+                Ok((route, Ok(Found::Path(carrier)))) => {
                     return self
-                        .connect(stream, answer, remote_id, route, socket, to)
+                        .connect(stream, answer, remote_id, route, carrier)
                         .await;
                 }
                 Ok((_, Ok(Found::Meeting(meeting)))) => {
@@ -259,7 +269,7 @@ impl<'a> Dial<'a> {
                 let (target, remote) = (self.target, answer.agreed.payload.firewall);
                 tries.spawn(async move {
                     let punched = punch_to_server(&net, target, start, remote).await;
-                    let found = punched.map(|(socket, to)| Found::Path(socket, to));
+                    let found = punched.map(|(extra, to)| Found::Path(Carrier::punched(extra, to)));
                     (Route::Punched, found.map_err(ConnectError::from))
                 });
             }
@@ -285,8 +295,7 @@ impl<'a> Dial<'a> {
         answer: &Answer,
         remote_id: u32,
         route: Route,
-        socket: UdxSocket,
-        to: SocketAddrV4,
+        Carrier { socket, to, extra }: Carrier,
     ) -> Result<Connection, ConnectError> {
         if stream.remote().is_none() {
             let connected = stream.connect(&socket, remote_id, to.into());
@@ -296,6 +305,7 @@ impl<'a> Dial<'a> {
         let connection = encrypt(stream, keys, route, Some(socket)).await?;
         proven(&connection, to).await?;
         self.tell(DialEvent::Connected { route, address: to });
+        follow(self.net.dht(), connection.handle(), extra);
         Ok(connection)
     }
 
@@ -319,7 +329,11 @@ impl<'a> Dial<'a> {
             address: at,
         });
         let (handle, watcher) = (connection.handle(), self.options.watcher.clone());
-        tokio::spawn(leave_relay(handle, remote_id, meeting, tries, watcher));
+        let dht = self.net.dht().clone();
+        tokio::spawn(async move {
+            let extra = leave_relay(&handle, remote_id, meeting, tries, watcher).await;
+            follow(&dht, handle, extra);
+        });
         Ok(connection)
     }
 
@@ -338,7 +352,8 @@ async fn wait(net: &Net, handle: &StreamHandle) -> Result<Found, ConnectError> {
     let address = address.ok_or(ConnectError::NoAnswer)?;
     let local = handle.local_addr();
     let socket = local.and_then(|local| net.socket_at(local));
-    Ok(Found::Path(socket.ok_or(ConnectError::NoAnswer)?, address))
+    let socket = socket.ok_or(ConnectError::NoAnswer)?;
+    Ok(Found::Path(Carrier::own(socket, address)))
 }
 
 /// Pings an address on the local network.
@@ -354,23 +369,24 @@ async fn knock(net: &Net, to: SocketAddrV4) -> Result<Found, ConnectError> {
 
 /// Moves a stream from its relay to the first direct path, and then leaves the relay.
 async fn leave_relay(
-    handle: StreamHandle,
+    handle: &StreamHandle,
     remote_id: u32,
     meeting: Meeting,
     mut tries: Tries,
     watcher: Watcher,
-) {
+) -> Option<Extra> {
     loop {
         let done = tokio::select! {
             done = tries.join_next() => done,
-            _ = handle.closed() => return,
+            _ = handle.closed() => return None,
         };
         match done {
-            Some(Ok((route, Ok(Found::Path(socket, to))))) => {
+            Some(Ok((route, Ok(Found::Path(Carrier { socket, to, extra }))))) => {
                 if handle.change_remote(&socket, remote_id, to.into()).is_ok() {
                     watcher.tell(DialEvent::Connected { route, address: to });
-                    show_path(&handle).await;
-                    break;
+                    show_path(handle).await;
+                    drop(meeting);
+                    return extra;
                 }
             }
             Some(Ok((route, Err(error)))) => {
@@ -381,11 +397,10 @@ async fn leave_relay(
             None => {
                 // No way but the relay.
                 handle.closed().await;
-                return;
+                return None;
             }
         }
     }
-    drop(meeting);
 }
 
 /// Lets the peer see the new path, and waits until what went by the old one is through.
@@ -401,9 +416,28 @@ pub(super) async fn show_path(handle: &StreamHandle) {
     }
 }
 
+impl Carrier {
+    /// Over a socket of the node.
+    fn own(socket: UdxSocket, to: SocketAddrV4) -> Self {
+        Self {
+            socket,
+            to,
+            extra: None,
+        }
+    }
+
+    fn punched(extra: Extra, to: SocketAddrV4) -> Self {
+        let carrier = Self::own(extra.socket.clone(), to);
+        Self {
+            extra: Some(extra),
+            ..carrier
+        }
+    }
+}
+
 impl Net {
     fn server_path(&self, to: SocketAddrV4) -> Result<Found, ConnectError> {
         let socket = self.server_socket().ok_or(ConnectError::Suspended)?;
-        Ok(Found::Path(socket, to))
+        Ok(Found::Path(Carrier::own(socket, to)))
     }
 }

@@ -22,7 +22,7 @@ use ferrocore_udx::socket::UdxSocket;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
-use super::net::Net;
+use super::net::{Extra, Net};
 use super::sockets::{Input, Sockets};
 
 /// A round for a server's connection, as it came in.
@@ -34,13 +34,13 @@ pub(super) struct RoundIn {
     pub(super) is_our_relay: bool,
 }
 
-/// Punches to a server; returns the socket and the address that carry.
+/// Punches to a server; returns the socket and the address that carry. The socket is to be kept as long as its stream.
 pub(super) async fn punch_to_server(
     net: &Net,
     target: Id,
     start: Start,
     remote: Firewall,
-) -> Result<(UdxSocket, SocketAddrV4), PunchError> {
+) -> Result<(Extra, SocketAddrV4), PunchError> {
     let (mut sockets, mut inputs) = Sockets::new(net.clone());
     let mut punch = ClientPunch::new(start, puncher(net, true, remote));
     let mut asked = None;
@@ -65,7 +65,8 @@ pub(super) async fn punch_to_server(
         }
         if let Some(result) = punch.result() {
             let (number, to) = result?;
-            let socket = sockets.get(number).ok_or(PunchError::NothingCameThrough)?;
+            let socket = sockets.take(number);
+            let socket = socket.ok_or(PunchError::NothingCameThrough)?;
             return Ok((socket, to));
         }
         let timeout = punch.poll_timeout();
@@ -136,6 +137,11 @@ impl ServerPunching {
     /// The socket at this local address, if it is one of these.
     pub(super) fn socket_at(&self, local: std::net::SocketAddr) -> Option<UdxSocket> {
         self.sockets.at(local)
+    }
+
+    /// Hands that socket out, for a stream.
+    pub(super) fn take_at(&mut self, local: std::net::SocketAddr) -> Option<Extra> {
+        self.sockets.take_at(local)
     }
 
     pub(super) fn handle_relayed(&mut self) {

@@ -128,6 +128,33 @@ impl Server {
     pub fn relay_addresses(&self) -> Vec<SocketAddrV4> {
         self.announced.borrow().addresses.clone()
     }
+
+    /// How far announcing has come, for who waits for that beside connections.
+    pub fn announcement(&self) -> Announcement {
+        Announcement {
+            announced: self.announced.clone(),
+        }
+    }
+}
+
+/// How a server is announced; see [`Server::announcement`].
+#[derive(Debug, Clone)]
+pub struct Announcement {
+    announced: watch::Receiver<Announced>,
+}
+
+impl Announcement {
+    /// As [`Server::relay_addresses`], of now.
+    pub fn relay_addresses(&mut self) -> Vec<SocketAddrV4> {
+        self.announced.borrow_and_update().addresses.clone()
+    }
+
+    /// Returns when that may be another than at the last look; never again once the server is gone.
+    pub async fn changed(&mut self) {
+        if self.announced.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
 }
 
 /// What the router hands to a server.

@@ -90,9 +90,17 @@ impl Sockets {
             .map(|(number, _)| *number)
     }
 
-    /// The socket itself; it stays open as long as a stream uses it.
-    pub(super) fn get(&self, socket: SocketNumber) -> Option<UdxSocket> {
-        self.open.get(&socket).map(|extra| extra.socket.clone())
+    /// Hands a socket out, for a stream.
+    pub(super) fn take(&mut self, socket: SocketNumber) -> Option<Extra> {
+        self.open.remove(&socket)
+    }
+
+    /// The same of the socket at this local address.
+    pub(super) fn take_at(&mut self, local: SocketAddr) -> Option<Extra> {
+        let mut open = self.open.iter();
+        let number = open.find(|(_, extra)| extra.socket.local_addr() == local);
+        let number = number.map(|(number, _)| *number)?;
+        self.take(number)
     }
 
     /// The socket at this local address.

@@ -32,7 +32,7 @@ mod task;
 mod verbs;
 
 use std::net::SocketAddrV4;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -60,6 +60,17 @@ use shared::{Owner, Shared};
 #[derive(Debug, Clone)]
 pub struct Dht {
     owner: Arc<Owner>,
+}
+
+/// A node that is not kept alive.
+#[derive(Debug, Clone)]
+pub(crate) struct WeakDht(Weak<Owner>);
+
+impl WeakDht {
+    /// The node, if it is still there.
+    pub(crate) fn upgrade(&self) -> Option<Dht> {
+        self.0.upgrade().map(|owner| Dht { owner })
+    }
 }
 
 /// How a node stands.
@@ -138,6 +149,16 @@ impl Dht {
     /// How the node stands, whenever that changes.
     pub fn watch(&self) -> watch::Receiver<NodeStatus> {
         self.shared().status.subscribe()
+    }
+
+    /// How often the node has changed networks or slept, for who holds connections; see [`NodeStatus::disruptions`].
+    pub fn disruptions(&self) -> watch::Receiver<u64> {
+        self.shared().disruptions.subscribe()
+    }
+
+    /// The node, without keeping it.
+    pub(crate) fn downgrade(&self) -> WeakDht {
+        WeakDht(Arc::downgrade(&self.owner))
     }
 
     /// Counts since the start.

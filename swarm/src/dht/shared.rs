@@ -36,6 +36,8 @@ pub(super) struct Shared {
     pub(super) udx: Udx,
     pub(super) place: Place,
     pub(super) status: watch::Sender<NodeStatus>,
+    /// As in the status, which changes much more often.
+    pub(super) disruptions: watch::Sender<u64>,
     /// Wakes the task: there are other sockets, an earlier deadline, or it is over.
     pub(super) wake: Notify,
     /// Whether the task holds no sockets.
@@ -60,7 +62,7 @@ pub(super) struct Inner {
     requests: HashMap<RequestId, oneshot::Sender<Result<Response, RequestError>>>,
     queries: HashMap<QueryId, mpsc::UnboundedSender<Found>>,
     arrivals: Option<mpsc::Sender<Arrival>>,
-    disruptions: u64,
+    pub(super) disruptions: u64,
 }
 
 /// What a query found. At most as many as it visits nodes wait to be taken.
@@ -101,6 +103,7 @@ impl Shared {
             udx,
             place,
             status: watch::Sender::new(status),
+            disruptions: watch::Sender::new(0),
             wake: Notify::new(),
             is_parked: watch::Sender::new(false),
             started: Instant::now(),
@@ -115,6 +118,10 @@ impl Shared {
         let result = f(&mut inner, now);
         inner.flush(now);
         let status = inner.status();
+        self.disruptions.send_if_modified(|old| {
+            let disruptions = status.disruptions;
+            std::mem::replace(old, disruptions) != disruptions
+        });
         self.status.send_if_modified(|old| {
             let is_new = *old != status;
             *old = status;

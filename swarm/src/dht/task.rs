@@ -15,12 +15,14 @@ use super::Arrival;
 use super::bootstrap::BootstrapNode;
 use super::shared::{Shared, own_ip, unix_ms};
 use super::sockets::{Sockets, v4};
+use crate::limits::ADDRESSES_LOOK;
+use crate::surroundings::Addresses;
 
 /// The wall clock may be so far ahead of ours before we must have slept.
 const SLEPT: Duration = Duration::from_secs(15);
 
 /// How often the machine's own address is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+const LOOK_INTERVAL: Duration = ADDRESSES_LOOK;
 
 /// Names are not looked up more often than this.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -45,6 +47,10 @@ pub(super) async fn run(shared: Arc<Shared>, bootstrap: Vec<BootstrapNode>) {
     loop {
         let (sockets, deadline, is_alone) = shared.with(|inner, _| {
             let deadline = inner.node.rpc().poll_timeout();
+            let deadline = deadline.map(|deadline| match surroundings.next_look(&shared) {
+                Some(look) => look.min(deadline),
+                None => deadline,
+            });
             inner.sleeps_until = deadline;
             let is_alone = std::mem::take(&mut inner.is_alone);
             (
@@ -116,12 +122,14 @@ fn take(shared: &Shared, socket: Socket, datagram: Datagram) {
     });
 }
 
-/// The wall clock and the machine's own address, as they were last seen.
+/// The wall clock and the machine's own addresses, as they were last seen.
 #[derive(Debug)]
 struct Surroundings {
     unix_ms: u64,
     now: Time,
+    /// The address of the way out, if there is one.
     ip: Option<Ipv4Addr>,
+    addresses: Addresses,
     looked_at: Time,
 }
 
@@ -131,8 +139,15 @@ impl Surroundings {
             unix_ms: unix_ms(),
             now: shared.now(),
             ip: own_ip(),
+            addresses: Addresses::now(),
             looked_at: shared.now(),
         }
+    }
+
+    /// When to look at the addresses. A node bound to one address stays where it is.
+    fn next_look(&self, shared: &Shared) -> Option<Time> {
+        let is_anywhere = shared.place.host.is_unspecified();
+        is_anywhere.then(|| self.looked_at + LOOK_INTERVAL)
     }
 
     /// The clock of a runtime stands still while a machine sleeps; the one on the wall does not.
@@ -142,30 +157,49 @@ impl Surroundings {
         let passed = now.saturating_since(self.now);
         let has_slept = by_wall > passed + SLEPT;
         (self.unix_ms, self.now) = (unix_ms, now);
-        let has_moved = self.has_moved(shared, now);
+        let change = self.change(shared, now);
         shared.with(|inner, now| {
             inner.node.set_unix_ms(now, unix_ms);
             let rpc = inner.node.rpc_mut();
-            if has_moved {
-                rpc.network_changed(now);
-            } else if has_slept && !rpc.is_suspended() {
-                rpc.woke_up(now);
+            match change {
+                Some(Change::Moved) => rpc.network_changed(now),
+                _ if has_slept && !rpc.is_suspended() => rpc.woke_up(now),
+                // The way out is as it was: what is known of it holds, but not for every connection.
+                Some(Change::Beside) => inner.disruptions += 1,
+                None => {}
             }
         });
     }
 
-    /// A node bound to one address stays where it is.
-    fn has_moved(&mut self, shared: &Shared, now: Time) -> bool {
-        if !shared.place.host.is_unspecified() || now < self.looked_at + LOOK_INTERVAL {
-            return false;
+    fn change(&mut self, shared: &Shared, now: Time) -> Option<Change> {
+        if self.next_look(shared).is_none_or(|look| now < look) {
+            return None;
         }
         self.looked_at = now;
-        let ip = own_ip();
-        // Without any network there is nothing to move to.
-        let has_moved = ip.is_some() && ip != self.ip;
+        let (ip, addresses) = (own_ip(), Addresses::now());
+        let is_other = addresses != self.addresses;
+        let has_moved = match ip {
+            Some(_) => ip != self.ip,
+            // A network without a way out is left with its address.
+            None => is_other,
+        };
         self.ip = ip.or(self.ip);
-        has_moved
+        self.addresses = addresses;
+        match (has_moved, is_other) {
+            (true, _) => Some(Change::Moved),
+            (false, true) => Some(Change::Beside),
+            (false, false) => None,
+        }
     }
+}
+
+/// What has become of the machine's addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// The machine is on another network, or elsewhere on it.
+    Moved,
+    /// It has an address more or less beside that of its way out.
+    Beside,
 }
 
 /// The bootstrap nodes by name.

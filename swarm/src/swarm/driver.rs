@@ -60,6 +60,7 @@ fn take_turns(shared: &Arc<Shared>, dials: &mut Dials) -> Option<Instant> {
 }
 
 fn start(shared: &Arc<Shared>, target: Target, dials: &mut Dials) {
+    shared.note_dial(&target.id);
     let shared = Arc::clone(shared);
     dials.spawn(async move {
         let id = target.id.clone();
@@ -91,6 +92,7 @@ async fn dial(shared: &Arc<Shared>, target: &Target) -> Result<Established, Dial
 fn report_paths(shared: &Arc<Shared>, peer: &PeerId) -> Paths {
     let (shared, peer) = (Arc::clone(shared), peer.clone());
     Paths::new(move |event| {
+        shared.note_path(&peer, &event);
         let peer = peer.clone();
         shared.tell(match event {
             PathEvent::Trying(path) => SwarmEvent::Dialing { peer, path },
@@ -117,7 +119,7 @@ fn conclude(shared: &Arc<Shared>, peer: &PeerId, dialled: Result<Established, Di
         }
     };
     let retry = shared.with_roster(|roster, now| roster.dial_failed(peer, now));
-    shared.note_failure(peer, reason.clone());
+    shared.note_failure(peer, &reason, retry);
     let peer = peer.clone();
     shared.tell(SwarmEvent::DialFailed {
         peer,
@@ -132,6 +134,7 @@ fn take_in(shared: &Arc<Shared>, found: Found) {
         let mut state = shared.lock();
         let joined = state.topics.get(&found.topic);
         let limit = joined.and_then(|joined| joined.client_limit());
+        let limit = limit.filter(|_| !state.is_suspended);
         match limit {
             Some(limit) if state.roster.may_add(&found.topic, &peer, limit) => {
                 state.roster.found(found.target, found.topic)

@@ -90,6 +90,12 @@ pub enum SwarmEvent {
     Disconnected(ConnectionInfo),
     /// A key is kept away from now on.
     Banned(PublicKey),
+    /// The swarm sleeps: it is found by nobody, and finds nobody.
+    Suspended,
+    /// It is awake again.
+    Resumed,
+    /// The machine is on another network, or has slept: everything is announced and looked up anew.
+    NetworkChanged,
     /// A transport accepts nobody any more.
     NotListening {
         /// Which, and why.
@@ -123,6 +129,8 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// Each connection.
     pub connections: Vec<ConnectionInfo>,
+    /// Whether it sleeps.
+    pub is_suspended: bool,
 }
 
 /// How it goes with one topic.
@@ -147,6 +155,8 @@ pub enum SearchState {
     Done,
     /// It failed for this reason, and comes again sooner.
     Failed(String),
+    /// It comes when the swarm is awake again.
+    Suspended,
 }
 
 /// What is known of one peer.
@@ -161,8 +171,23 @@ pub struct PeerStatus {
     pub priority: Priority,
     /// What it waits for.
     pub state: PeerState,
+    /// What the last dial tried, in that order; at most [`PATHS_MAX`](crate::limits::PATHS_MAX).
+    pub paths: Vec<PathStatus>,
     /// Why the last dial failed, if it did.
     pub last_failure: Option<String>,
+    /// How soon it is dialled again after that, if it is before it is found again.
+    pub retry: Option<Tier>,
+    /// Whether a blind relay is all that can help.
+    pub needs_relay: bool,
+}
+
+/// What became of one path of a dial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathStatus {
+    /// Which, such as `lan 192.168.1.7:4000`.
+    pub path: String,
+    /// Why it led nowhere, if that is known.
+    pub failure: Option<String>,
 }
 
 /// What a peer waits for.

@@ -25,6 +25,7 @@
 
 mod driver;
 mod events;
+mod rest;
 mod shared;
 mod topics;
 
@@ -41,11 +42,11 @@ use crate::Topic;
 use crate::discovery::Discovery;
 use crate::link::{Carried, Link};
 use crate::roster::{ConnectionId, RosterLimits};
-use crate::transport::Transport;
+use crate::transport::{ListenError, Transport};
 
 pub use events::{
-    ConnectionInfo, PeerState, PeerStatus, SearchState, Status, SwarmEvent, SwarmEvents,
-    TopicStatus,
+    ConnectionInfo, PathStatus, PeerState, PeerStatus, SearchState, Status, SwarmEvent,
+    SwarmEvents, TopicStatus,
 };
 use shared::Shared;
 
@@ -93,7 +94,7 @@ pub struct Swarm {
 
 struct Inner {
     shared: Arc<Shared>,
-    driver: AbortHandle,
+    tasks: [AbortHandle; 2],
 }
 
 /// A topic that is joined for as long as this is kept.
@@ -198,8 +199,10 @@ impl SwarmBuilder {
         shared.discoveries = self.discoveries;
         shared.firewall = self.firewall;
         let shared = Arc::new(shared);
-        let driver = tokio::spawn(driver::run(Arc::clone(&shared), queues)).abort_handle();
-        let inner = Arc::new(Inner { shared, driver });
+        let driver = tokio::spawn(driver::run(Arc::clone(&shared), queues));
+        let watching = tokio::spawn(rest::watch(Arc::clone(&shared)));
+        let tasks = [driver.abort_handle(), watching.abort_handle()];
+        let inner = Arc::new(Inner { shared, tasks });
         (Swarm { inner }, Connections { receiver })
     }
 }
@@ -242,7 +245,23 @@ impl Swarm {
         self.shared().flush().await;
     }
 
-    /// Looks up and announces every topic now: for when the network has changed.
+    /// Goes to sleep, as before the program is frozen: takes announcements back, closes all connections, dials nobody and
+    /// takes nobody, and lets the transports go of their sockets. Topics stay joined. It takes at most
+    /// [`SUSPEND_TIMEOUT`](crate::limits::SUSPEND_TIMEOUT) and what the transports need.
+    pub async fn suspend(&self) {
+        self.shared().suspend().await;
+    }
+
+    /// Wakes up: everything is announced and looked up again, and whoever is found is dialled.
+    ///
+    /// # Errors
+    /// If a transport gets no sockets: the swarm sleeps on, and this may be tried again.
+    pub async fn resume(&self) -> Result<(), ListenError> {
+        self.shared().resume().await
+    }
+
+    /// Looks up and announces every topic now. The swarm does so itself when the machine is on another network, or has
+    /// slept.
     pub fn refresh(&self) {
         self.shared().refresh();
     }
@@ -282,7 +301,9 @@ impl Swarm {
 
 impl Inner {
     fn shut_down(&self) {
-        self.driver.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
         self.shared.shut_down();
     }
 }

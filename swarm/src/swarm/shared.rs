@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,18 +12,18 @@ use ferrocore_primitives::time::Time;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::time::Instant;
 
-use super::events::{PeerState, PeerStatus, Status, SwarmEvent};
+use super::events::{PathStatus, PeerState, PeerStatus, Status, SwarmEvent};
 use super::topics::Joined;
 use super::{Connection, ConnectionInfo, Firewall};
 use crate::Topic;
 use crate::connections::{Candidate, Verdict};
 use crate::discovery::{Discovery, Found};
-use crate::limits::{EVENTS_MAX, FOUND_QUEUED_MAX, INBOUND_MAX};
+use crate::limits::{EVENTS_MAX, FOUND_QUEUED_MAX, INBOUND_MAX, PATHS_MAX};
 use crate::link::{Carried, Control, Link};
-use crate::peer_info::PeerInfo;
+use crate::peer_info::{PeerInfo, Tier};
 use crate::roster::{ConnectionId, Roster, RosterLimits};
 use crate::target::PeerId;
-use crate::transport::{Established, Transport};
+use crate::transport::{Established, PathEvent, Transport};
 
 pub(super) struct Shared {
     pub(super) key_pair: KeyPair,
@@ -48,14 +49,26 @@ pub(super) struct State {
     pub(super) roster: Roster,
     pub(super) topics: HashMap<Topic, Joined>,
     pub(super) next_id: u64,
-    open: HashMap<ConnectionId, Open>,
-    failures: HashMap<PeerId, String>,
+    pub(super) open: HashMap<ConnectionId, Open>,
+    /// The last dial of each peer that is known.
+    dials: HashMap<PeerId, LastDial>,
+    pub(super) is_suspended: bool,
     is_shut_down: bool,
 }
 
-struct Open {
+pub(super) struct Open {
     info: ConnectionInfo,
-    control: Arc<Control>,
+    pub(super) control: Arc<Control>,
+    /// Our address without which it is lost.
+    pub(super) bound_to: Option<IpAddr>,
+}
+
+/// What became of a dial.
+#[derive(Debug, Default)]
+struct LastDial {
+    paths: Vec<PathStatus>,
+    failure: Option<String>,
+    retry: Option<Tier>,
 }
 
 /// What the driver takes from.
@@ -78,7 +91,8 @@ impl Shared {
             topics: HashMap::new(),
             next_id: 0,
             open: HashMap::new(),
-            failures: HashMap::new(),
+            dials: HashMap::new(),
+            is_suspended: false,
             is_shut_down: false,
         };
         let shared = Self {
@@ -134,7 +148,14 @@ impl Shared {
 
     /// Whether a key may connect. Who is refused by the firewall is banned.
     pub(super) fn admits(&self, key: &PublicKey) -> bool {
-        if *key == self.key_pair.public_key() || self.lock().roster.is_banned(key) {
+        if *key == self.key_pair.public_key() {
+            return false;
+        }
+        let is_closed = {
+            let state = self.lock();
+            state.is_suspended || state.roster.is_banned(key)
+        };
+        if is_closed {
             return false;
         }
         let is_refused = self.firewall.as_ref().is_some_and(|refuses| refuses(key));
@@ -156,6 +177,12 @@ impl Shared {
 
     /// Enters a connection, and gives it out if it stays.
     pub(super) fn enter(self: &Arc<Self>, connection: Established, dialled: Option<&PeerId>) {
+        if self.lock().is_suspended {
+            if let Some(peer) = dialled {
+                self.with_roster(|roster, now| roster.dial_failed(peer, now));
+            }
+            return;
+        }
         let info = ConnectionInfo {
             id: self.next_id(),
             remote_key: connection.stream.remote_public_key(),
@@ -203,7 +230,11 @@ impl Shared {
         let stream = connection
             .stream
             .map_io(|io| Link::new(io, link_control, on_drop));
-        let open = Open { info, control };
+        let open = Open {
+            info,
+            control,
+            bound_to: connection.bound_to,
+        };
         let topics = {
             let mut state = self.lock();
             state.open.insert(info.id, open);
@@ -237,11 +268,24 @@ impl Shared {
         self.stir();
     }
 
-    pub(super) fn note_failure(&self, peer: &PeerId, reason: String) {
+    /// A dial begins: what is known of the one before is forgotten, and of peers that are.
+    pub(super) fn note_dial(&self, peer: &PeerId) {
         let mut state = self.lock();
         let known: HashSet<PeerId> = state.roster.peers().map(|(id, _)| id.clone()).collect();
-        state.failures.retain(|id, _| known.contains(id));
-        state.failures.insert(peer.clone(), reason);
+        state.dials.retain(|id, _| known.contains(id));
+        state.dials.insert(peer.clone(), LastDial::default());
+    }
+
+    pub(super) fn note_path(&self, peer: &PeerId, event: &PathEvent) {
+        if let Some(dial) = self.lock().dials.get_mut(peer) {
+            dial.note(event);
+        }
+    }
+
+    pub(super) fn note_failure(&self, peer: &PeerId, reason: &str, retry: Option<Tier>) {
+        if let Some(dial) = self.lock().dials.get_mut(peer) {
+            (dial.failure, dial.retry) = (Some(reason.to_owned()), retry);
+        }
     }
 
     fn next_id(&self) -> ConnectionId {
@@ -257,17 +301,24 @@ impl Shared {
 
     pub(super) fn status(&self) -> Status {
         let state = self.lock();
-        let peers = state.roster.peers().map(|(id, info)| PeerStatus {
-            peer: id.clone(),
-            attempts: info.attempts(),
-            priority: info.priority(),
-            state: peer_state(info, state.roster.is_dialling(id)),
-            last_failure: state.failures.get(id).cloned(),
+        let peers = state.roster.peers().map(|(id, info)| {
+            let dial = state.dials.get(id);
+            PeerStatus {
+                peer: id.clone(),
+                attempts: info.attempts(),
+                priority: info.priority(),
+                state: peer_state(info, state.roster.is_dialling(id)),
+                paths: dial.map_or_else(Vec::new, |dial| dial.paths.clone()),
+                last_failure: dial.and_then(|dial| dial.failure.clone()),
+                retry: dial.and_then(|dial| dial.retry),
+                needs_relay: info.needs_relay,
+            }
         });
         Status {
             topics: state.topics.values().map(Joined::status).collect(),
             peers: peers.collect(),
             connections: state.open.values().map(|open| open.info).collect(),
+            is_suspended: state.is_suspended,
         }
     }
 
@@ -305,6 +356,34 @@ impl Shared {
     }
 }
 
+impl LastDial {
+    fn note(&mut self, event: &PathEvent) {
+        match event {
+            PathEvent::Trying(path) if self.paths.len() < PATHS_MAX => {
+                self.paths.push(PathStatus {
+                    path: path.clone(),
+                    failure: None,
+                });
+            }
+            PathEvent::Trying(_) => {}
+            PathEvent::Failed { path, reason } => {
+                let mut tried = self.paths.iter_mut().rev();
+                if let Some(tried) = tried.find(|tried| tried.is(path)) {
+                    tried.failure = Some(reason.clone());
+                }
+            }
+        }
+    }
+}
+
+impl PathStatus {
+    /// Whether `failed` names it: by its kind and address, or its kind alone.
+    fn is(&self, failed: &str) -> bool {
+        let rest = self.path.strip_prefix(failed);
+        self.failure.is_none() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    }
+}
+
 fn peer_state(info: &PeerInfo, is_dialling: bool) -> PeerState {
     match info {
         _ if is_dialling => PeerState::Dialling,
@@ -324,5 +403,42 @@ impl fmt::Debug for Shared {
 impl fmt::Debug for Open {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.info.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trying(path: &str) -> PathEvent {
+        PathEvent::Trying(path.to_owned())
+    }
+
+    #[test]
+    fn a_failure_is_told_of_the_path_that_it_names() {
+        let mut dial = LastDial::default();
+        dial.note(&trying("lan 10.0.0.1:1"));
+        dial.note(&trying("lan 10.0.0.2:1"));
+        dial.note(&trying("punched 44.0.0.2:7"));
+        for (path, reason) in [
+            ("lan 10.0.0.1:1", "gone"),
+            ("punched", "random"),
+            ("lan", "far"),
+        ] {
+            let (path, reason) = (path.to_owned(), reason.to_owned());
+            dial.note(&PathEvent::Failed { path, reason });
+        }
+        let failures = dial.paths.iter().map(|path| path.failure.as_deref());
+        let failures: Vec<_> = failures.collect();
+        assert_eq!(failures, [Some("gone"), Some("far"), Some("random")]);
+    }
+
+    #[test]
+    fn paths_are_bounded() {
+        let mut dial = LastDial::default();
+        for number in 0..PATHS_MAX + 3 {
+            dial.note(&trying(&format!("tcp {number}")));
+        }
+        assert_eq!(dial.paths.len(), PATHS_MAX);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ferrocore_primitives::random;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::JoinOptions;
@@ -17,7 +17,7 @@ use super::events::{SearchState, SwarmEvent, TopicStatus};
 use super::shared::Shared;
 use crate::Topic;
 use crate::discovery::{Discovery, DiscoveryError, Finder, Interest};
-use crate::limits::{LEAVE_TIMEOUT, REFRESH_INTERVAL, REFRESH_JITTER, REFRESH_RETRY};
+use crate::limits::{LEAVE_TIMEOUT, LEAVING_MAX, REFRESH_INTERVAL, REFRESH_JITTER, REFRESH_RETRY};
 use crate::rng::Rng;
 
 /// A topic that at least one session holds.
@@ -28,7 +28,8 @@ pub(super) struct Joined {
     wanted: watch::Sender<(Interest, u64)>,
     /// What each search came to, for the number it was asked for.
     searches: HashMap<&'static str, (SearchState, u64)>,
-    tasks: Vec<AbortHandle>,
+    /// Dropped, they end.
+    tasks: JoinSet<()>,
     /// For the tasks of leaving it, which may begin where there is no runtime.
     runtime: Handle,
 }
@@ -67,6 +68,31 @@ impl Joined {
         }
     }
 
+    /// Ends every search, and returns those that still have to notice.
+    pub(super) fn rest(&mut self) -> (Topic, JoinSet<()>) {
+        for (state, _) in self.searches.values_mut() {
+            *state = SearchState::Suspended;
+        }
+        let mut tasks = std::mem::take(&mut self.tasks);
+        tasks.abort_all();
+        (self.topic, tasks)
+    }
+
+    /// Starts every search.
+    pub(super) fn search(&mut self, shared: &Arc<Shared>) {
+        let (_, number) = *self.wanted.borrow();
+        for discovery in &shared.discoveries {
+            let search = Search {
+                shared: Arc::clone(shared),
+                discovery: Arc::clone(discovery),
+                topic: self.topic,
+            };
+            self.tasks.spawn(search.run(self.wanted.subscribe()));
+            let state = (SearchState::Searching, number);
+            self.searches.insert(discovery.name(), state);
+        }
+    }
+
     /// Lets every search start anew.
     fn restart(&self) {
         let interest = Self::interest(&self.sessions);
@@ -83,14 +109,6 @@ impl Joined {
     }
 }
 
-impl Drop for Joined {
-    fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
-    }
-}
-
 impl Shared {
     /// Adds a session to a topic; the first one starts its searches.
     pub(super) fn join(self: &Arc<Self>, topic: Topic, options: JoinOptions) -> u64 {
@@ -103,27 +121,17 @@ impl Shared {
             return id;
         }
         let sessions = HashMap::from([(id, options)]);
-        let wanted = watch::Sender::new((Joined::interest(&sessions), 0));
-        let discoveries = self.discoveries.iter();
-        let tasks = discoveries.map(|discovery| {
-            let search = Search {
-                shared: Arc::clone(self),
-                discovery: Arc::clone(discovery),
-                topic,
-            };
-            tokio::spawn(search.run(wanted.subscribe())).abort_handle()
-        });
-        let tasks = tasks.collect();
-        let searches = self.discoveries.iter();
-        let searches = searches.map(|each| (each.name(), (SearchState::Searching, 0)));
-        let joined = Joined {
+        let mut joined = Joined {
             topic,
+            wanted: watch::Sender::new((Joined::interest(&sessions), 0)),
             sessions,
-            wanted,
-            searches: searches.collect(),
-            tasks,
+            searches: HashMap::new(),
+            tasks: JoinSet::new(),
             runtime: Handle::current(),
         };
+        if !state.is_suspended {
+            joined.search(self);
+        }
         state.topics.insert(topic, joined);
         id
     }
@@ -144,18 +152,26 @@ impl Shared {
     }
 
     /// Leaves every topic, whoever holds it.
-    pub(super) async fn leave_all(&self) {
+    pub(super) async fn leave_all(self: &Arc<Self>) {
         let topics: Vec<Topic> = {
             let mut state = self.lock();
             let topics = std::mem::take(&mut state.topics);
             topics.into_keys().collect()
         };
-        let leaving = async {
-            for topic in topics {
-                self.take_back(topic).await;
-            }
-        };
-        timeout(LEAVE_TIMEOUT, leaving).await.ok();
+        timeout(LEAVE_TIMEOUT, self.take_back_all(topics))
+            .await
+            .ok();
+    }
+
+    /// Takes announcements back, of several topics at once.
+    pub(super) async fn take_back_all(self: &Arc<Self>, topics: Vec<Topic>) {
+        let mut leaving = JoinSet::new();
+        for topic in topics {
+            while leaving.len() >= LEAVING_MAX && leaving.join_next().await.is_some() {}
+            let shared = Arc::clone(self);
+            leaving.spawn(async move { shared.take_back(topic).await });
+        }
+        while leaving.join_next().await.is_some() {}
     }
 
     /// Looks everything up and announces it now.
@@ -181,8 +197,11 @@ impl Shared {
 
     async fn take_back(&self, topic: Topic) {
         for discovery in &self.discoveries {
-            // Joined again meanwhile, it is announced again.
-            if !self.lock().topics.contains_key(&topic) {
+            let is_announced_again = {
+                let state = self.lock();
+                state.topics.contains_key(&topic) && !state.is_suspended
+            };
+            if !is_announced_again {
                 timeout(LEAVE_TIMEOUT, discovery.leave(topic)).await.ok();
             }
         }
@@ -261,10 +280,15 @@ impl Search {
             let (topic, discovery) = (self.topic, self.discovery.name());
             self.shared.tell(SwarmEvent::Searching { topic, discovery });
         }
-        if let Some(joined) = self.shared.lock().topics.get_mut(&self.topic) {
-            joined
-                .searches
-                .insert(self.discovery.name(), (search, number));
+        {
+            let mut state = self.shared.lock();
+            let is_over = state.is_suspended;
+            if let Some(joined) = state.topics.get_mut(&self.topic)
+                && !is_over
+            {
+                let (name, search) = (self.discovery.name(), (search, number));
+                joined.searches.insert(name, search);
+            }
         }
         self.shared.progress.send_replace(());
     }

@@ -7,7 +7,7 @@ pub mod tcp;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -62,6 +62,8 @@ pub struct Established {
     pub via: Via,
     /// Where the peer is, if it is anywhere.
     pub address: Option<SocketAddr>,
+    /// The address of ours without which it is lost, if it does not survive a change of networks.
+    pub(crate) bound_to: Option<IpAddr>,
 }
 
 impl Established {
@@ -75,6 +77,16 @@ impl Established {
             stream: stream.map_io(|io| Box::new(io) as BoxIo),
             via,
             address,
+            bound_to: None,
+        }
+    }
+
+    /// Lets the connection end once the machine has lost `own`, its address.
+    #[must_use]
+    pub fn bound_to(self, own: IpAddr) -> Self {
+        Self {
+            bound_to: Some(own),
+            ..self
         }
     }
 }
@@ -214,4 +226,21 @@ pub trait Transport: Send + Sync {
         key_pair: &'a KeyPair,
         inbound: Inbound,
     ) -> BoxFuture<'a, Result<(), ListenError>>;
+
+    /// Tells others that nobody is here any more, and lets go of what the system can take back, until
+    /// [`resume`](Self::resume). The swarm dials nobody meanwhile, and takes nobody.
+    fn suspend(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Goes on as before [`suspend`](Self::suspend).
+    fn resume(&self) -> BoxFuture<'_, Result<(), ListenError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Returns when what it knows of the network holds no longer, as after the machine has slept. Beside that the swarm
+    /// itself looks at the machine's addresses.
+    fn disrupted(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
 }

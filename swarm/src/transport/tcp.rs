@@ -119,11 +119,12 @@ impl Tcp {
             }
             let (key_pair, inbound, via) = (key_pair.clone(), inbound.clone(), self.via);
             handshakes.spawn(async move {
+                let own = stream.local_addr();
                 match shake_hands(stream, Role::Responder, &key_pair).await {
                     Ok(stream) if !inbound.admits(&stream.remote_public_key()) => {}
                     Ok(stream) => {
                         let connection = Established::new(stream, via, Some(address));
-                        inbound.hand_in(connection).await;
+                        inbound.hand_in(bound(connection, own)).await;
                     }
                     Err(error) => tracing::debug!(%address, %error, "a peer was turned away"),
                 }
@@ -159,7 +160,10 @@ impl Transport for Tcp {
                 };
                 paths.trying(address);
                 match connect(remote, self.patience(), target, key_pair).await {
-                    Ok(stream) => return Ok(Established::new(stream, self.via, Some(remote))),
+                    Ok((stream, own)) => {
+                        let connection = Established::new(stream, self.via, Some(remote));
+                        return Ok(bound(connection, own));
+                    }
                     Err(error) => {
                         paths.failed(address, &error);
                         failure = error;
@@ -190,15 +194,24 @@ async fn connect(
     patience: Duration,
     target: &Target,
     key_pair: &KeyPair,
-) -> Result<SecretStream<TcpStream>, DialError> {
+) -> Result<(SecretStream<TcpStream>, io::Result<SocketAddr>), DialError> {
     let connecting = timeout(patience, TcpStream::connect(address)).await;
     let stream = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+    let own = stream.local_addr();
     let stream = shake_hands(stream, Role::Initiator, key_pair).await?;
     let expected = target.expected_key();
     if expected.is_some_and(|expected| expected != stream.remote_public_key()) {
         return Err(DialError::OtherKey);
     }
-    Ok(stream)
+    Ok((stream, own))
+}
+
+/// A TCP connection stays with the address that it began with.
+fn bound(connection: Established, own: io::Result<SocketAddr>) -> Established {
+    match own {
+        Ok(own) => connection.bound_to(own.ip()),
+        Err(_) => connection,
+    }
 }
 
 async fn shake_hands(

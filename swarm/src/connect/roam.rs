@@ -1,0 +1,93 @@
+//! Streams that go on when one of their ends gets another address.
+//! Knows whom to believe. Does not know how an end notices that it has moved: its node does.
+//!
+//! | end | does |
+//! |---|---|
+//! | that has moved | sends empty messages, by which the other sees where it is now, and gives the stream up if nothing comes back |
+//! | that has not | pings the address a packet came from, from the socket it came to, and sends there from then on |
+//!
+//! The ping is what keeps others from turning a stream on somebody who has not asked for it: a packet's sender can be
+//! forged, an answer to the ping cannot be given from elsewhere. Whoever reads the packets on their way could answer
+//! it, too, but could hold them up anyway, and reads nothing. JavaScript peers show a new path in the same way
+//! (`relayConnection` of `hyperdht/lib/connect.js`), but follow none after a connection has come about: they
+//! connect again.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ferrocore_dht::rpc::{Outgoing, Socket};
+use ferrocore_udx::socket::{Path, StreamHandle, UdxSocket};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::net::{Extra, v4};
+use crate::dht::{Dht, WeakDht};
+
+/// How often the end that has moved shows itself, and how long it waits each time. Together that is longer than peers are
+/// silent while they live: [`KEEP_ALIVE`](super::KEEP_ALIVE).
+const SHOWN: usize = 4;
+const SHOWN_PAUSE: Duration = Duration::from_secs(2);
+
+const _: () = assert!(SHOWN as u64 * SHOWN_PAUSE.as_secs() > super::KEEP_ALIVE.as_secs());
+
+/// Follows the peer of a stream that has a path of its own, until the stream is over. `extra` is the socket it is on, if that
+/// was opened to punch.
+pub(super) fn follow(dht: &Dht, handle: StreamHandle, extra: Option<Extra>) {
+    let (disruptions, dht) = (dht.disruptions(), dht.downgrade());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = follow_peer(&dht, &handle, extra.as_ref()) => {}
+            () = show_ourselves(&handle, disruptions) => {}
+            _ = handle.closed() => {}
+        }
+    });
+}
+
+async fn follow_peer(dht: &WeakDht, handle: &StreamHandle, extra: Option<&Extra>) {
+    while let (Ok(path), Some(dht)) = (handle.other_path().await, dht.upgrade()) {
+        if let Some((tag, socket)) = socket_of(&dht, &path, extra) {
+            take_path(&dht, handle, &path, tag, &socket).await;
+        }
+    }
+}
+
+async fn take_path(dht: &Dht, handle: &StreamHandle, path: &Path, tag: Socket, socket: &UdxSocket) {
+    let Some(to) = v4(path.remote) else {
+        return;
+    };
+    let ping = Outgoing {
+        socket: Some(tag),
+        ..Outgoing::ping(to)
+    };
+    if dht.request(ping).await.is_ok()
+        && let Some((from, id)) = handle.remote()
+        && handle.change_remote(socket, id, path.remote).is_ok()
+    {
+        tracing::debug!(%from, %to, "a peer has moved");
+    }
+}
+
+/// The socket that a packet came to, and how the node knows it.
+fn socket_of(dht: &Dht, path: &Path, extra: Option<&Extra>) -> Option<(Socket, UdxSocket)> {
+    let own = [Socket::Server, Socket::Client].into_iter();
+    let own = own.filter_map(|tag| Some((tag, dht.socket(tag)?)));
+    let punched = extra.map(|extra| (extra.tag, extra.socket.clone()));
+    let mut sockets = own.chain(punched);
+    sockets.find(|(_, socket)| socket.local_addr() == path.local)
+}
+
+/// Whenever the network has changed: shows the peer where we are now, and ends the stream if it does not answer.
+async fn show_ourselves(handle: &StreamHandle, mut disruptions: watch::Receiver<u64>) {
+    while disruptions.changed().await.is_ok() {
+        let before = handle.stats().packets_received;
+        for _ in 0..SHOWN {
+            // One that cannot be sent is as one that is lost.
+            handle.send_message(Bytes::new()).ok();
+            sleep(SHOWN_PAUSE).await;
+        }
+        if handle.stats().packets_received == before {
+            tracing::debug!(remote = ?handle.remote(), "a peer does not find us any more");
+            return handle.destroy();
+        }
+    }
+}
