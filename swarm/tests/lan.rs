@@ -3,11 +3,15 @@
 //! Goal: who is on a topic is found by key-less names, connected, and nobody else is. Method: swarms on the loopback interface
 //! (which users' swarms leave out); real sockets, real time, no test on how long it takes.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
+use ferrocore_primitives::id::encode_z32;
 use ferrocore_swarm::lan::{Include, Lan};
 use ferrocore_swarm::transport::Via;
 use ferrocore_swarm::{Connections, JoinOptions, Swarm, Topic};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 const LOOPBACK: Include = Include {
@@ -96,4 +100,55 @@ async fn a_topic_joined_later_is_found_among_many() {
     let connection = soon(to_bob.next()).await.unwrap();
     assert_eq!(connection.topics, [topics[42]]);
     drop((early, serving));
+}
+
+/// Hears all multicast DNS on loopback.
+fn eavesdropper() -> UdpSocket {
+    let (group, port) = (Ipv4Addr::new(224, 0, 0, 251), 5353);
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.set_reuse_port(true).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket.bind(&SocketAddrV4::new(group, port).into()).unwrap();
+    socket
+        .join_multicast_v4(&group, &Ipv4Addr::LOCALHOST)
+        .unwrap();
+    UdpSocket::from_std(socket.into()).unwrap()
+}
+
+/// Goal: neither topics nor keys are on the network, in any of their notations. Method: somebody listens to all of it while two
+/// members meet.
+#[tokio::test]
+async fn a_listener_learns_neither_topics_nor_keys() {
+    let listener = eavesdropper();
+    let topic = new_topic();
+    let (alice, _to_alice) = swarm();
+    let (bob, mut to_bob) = swarm();
+    let _serving = alice.join(topic, JoinOptions::default());
+    let _looking = bob.join(topic, JoinOptions::default());
+    soon(to_bob.next()).await.unwrap();
+    let (mut heard, mut packet) = (Vec::new(), vec![0; 9000]);
+    let announcement = b"_ferrocore".as_slice();
+    while !contains(&heard, announcement) {
+        let (length, _) = soon(listener.recv_from(&mut packet)).await.unwrap();
+        heard.extend_from_slice(&packet[..length]);
+    }
+    while let Ok((length, _)) = listener.try_recv_from(&mut packet) {
+        heard.extend_from_slice(&packet[..length]);
+    }
+    heard.make_ascii_lowercase();
+    let keys = [alice.public_key(), bob.public_key()];
+    let secrets = [*topic.as_bytes(), *keys[0].as_bytes(), *keys[1].as_bytes()];
+    for secret in secrets {
+        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let z32 = encode_z32(&secret);
+        // Half of it would do to recognise it.
+        for part in [&secret[..8], &hex.as_bytes()[..16], &z32.as_bytes()[..13]] {
+            assert!(!contains(&heard, &part.to_ascii_lowercase()));
+        }
+    }
+}
+
+fn contains(heard: &[u8], part: &[u8]) -> bool {
+    heard.windows(part.len()).any(|window| window == part)
 }
