@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     pub(crate) limits: Limits,
     closing: watch::Sender<bool>,
+    /// Whether the node sleeps.
+    resting: watch::Sender<bool>,
 }
 
 /// A task's hold on its node, which [`Node::close`] waits for: then nothing keeps the store open any more.
@@ -186,6 +188,7 @@ impl NodeBuilder {
                 down: bucket(self.download_limit),
             },
             closing: watch::Sender::new(false),
+            resting: watch::Sender::new(false),
         };
         let node = Node {
             shared: Arc::new(shared),
@@ -362,6 +365,36 @@ impl Node {
         timeout(GOODBYE_TIMEOUT, let_go).await.ok();
     }
 
+    /// Puts the node to sleep, as before a phone freezes the program: says goodbye to all peers, takes announcements back,
+    /// and lets the DHT's sockets go. Cores stay open, and reading them waits. What was given to listen on refuses everybody.
+    pub async fn suspend(&self) {
+        let mut events = self.peers();
+        self.shared.resting.send_replace(true);
+        // Each connection ends within `GOODBYE_TIMEOUT`, and says so.
+        while !self.connected().is_empty() && events.next().await.is_some() {}
+        if let Some(swarm) = self.swarm() {
+            swarm.suspend().await;
+        }
+    }
+
+    /// Wakes the node up: it is found again, and finds and dials its peers.
+    ///
+    /// # Errors
+    /// [`NodeError::Discovery`] if the system does not let it; the node sleeps on, and this may be tried again.
+    pub async fn resume(&self) -> Result<(), NodeError> {
+        if let Some(swarm) = self.swarm() {
+            let resumed = swarm.resume().await;
+            resumed.map_err(|error| NodeError::Discovery(std::io::Error::other(error)))?;
+        }
+        self.shared.resting.send_replace(false);
+        Ok(())
+    }
+
+    /// Whether the node sleeps.
+    pub fn is_suspended(&self) -> bool {
+        *self.shared.resting.borrow()
+    }
+
     fn network(&self) -> MutexGuard<'_, Option<Network>> {
         self.network.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -388,6 +421,29 @@ impl Shared {
             .wait_for(|closing| *closing)
             .await
             .ok();
+    }
+
+    /// Waits until the node closes or sleeps.
+    pub(crate) async fn parted(&self) {
+        let mut resting = self.resting.subscribe();
+        tokio::select! {
+            () = self.closed() => {}
+            _ = resting.wait_for(|resting| *resting) => {}
+        }
+    }
+
+    /// Waits until the node is awake, or closes.
+    pub(crate) async fn awake(&self) {
+        let mut resting = self.resting.subscribe();
+        tokio::select! {
+            () = self.closed() => {}
+            _ = resting.wait_for(|resting| !*resting) => {}
+        }
+    }
+
+    /// Whether the node sleeps.
+    pub(crate) fn is_resting(&self) -> bool {
+        *self.resting.borrow()
     }
 
     /// Whether the node closes, or has closed.

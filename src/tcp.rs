@@ -100,6 +100,7 @@ async fn accept(node: &Hold, listener: TcpListener, spoken: Address) {
             while connections.try_join_next().is_some() {}
             match listener.accept().await {
                 Ok(_) if connections.len() >= INBOUND_MAX => tracing::debug!("too many peers"),
+                Ok(_) if node.is_resting() => tracing::debug!("a peer came while we sleep"),
                 Ok((stream, address)) => {
                     let spoken = spoken.clone();
                     connections.spawn(answer(node.clone(), stream, address, spoken, place));
@@ -133,10 +134,14 @@ async fn answer(
     }
 }
 
-/// Dials again and again, until the node closes.
+/// Dials again and again while the node is awake, until it closes.
 async fn redial(node: &Hold, address: &str) {
     let mut pause = REDIAL_MIN;
-    while !node.is_closing() {
+    loop {
+        node.awake().await;
+        if node.is_closing() {
+            return;
+        }
         let started = Instant::now();
         if let Err(error) = call(node, address).await {
             let address = address.to_owned();
@@ -150,11 +155,11 @@ async fn redial(node: &Hold, address: &str) {
     }
 }
 
-/// Dials once, and attends the connection to its end, which comes with a goodbye when the node closes.
+/// Dials once, and attends the connection to its end, which comes with a goodbye when the node closes or sleeps.
 async fn call(node: &Hold, address: &str) -> Result<(), StreamError> {
     let connected = tokio::select! {
         connected = connect(node, address) => connected?,
-        () = node.closed() => return Ok(()),
+        () = node.parted() => return Ok(()),
     };
     let (session, address) = connected;
     attend(node, session, Some(address), true, Via::Tcp).await;
@@ -232,7 +237,7 @@ where
     Session::spawn(stream, node.store.clone(), options)
 }
 
-/// Lists the connection until it ends or the node closes.
+/// Lists the connection until it ends, or the node closes or sleeps.
 pub(crate) async fn attend(
     node: &Hold,
     session: Session,
@@ -259,7 +264,7 @@ pub(crate) async fn attend(
     };
     let ended = tokio::select! {
         ended = reporting => ended,
-        () = node.closed() => {
+        () = node.parted() => {
             entered.session.close();
             let goodbye = timeout(GOODBYE_TIMEOUT, entered.session.closed()).await;
             match goodbye {

@@ -254,3 +254,30 @@ async fn nodes_of_one_network_find_each_other_by_key_alone() {
     bob.close().await;
     assert!(bob.swarm().is_none());
 }
+
+/// Goal: a node that sleeps has no connections, refuses everybody and dials nobody, and is itself again afterwards.
+#[tokio::test]
+async fn a_node_that_sleeps_is_alone_until_it_wakes() {
+    let (alice, address) = listening().await;
+    let written = alice.create_core("notes").unwrap();
+    written.append("one").unwrap();
+    let bob = open(Node::builder().peer(address)).await;
+    let read = bob.core(&written.key()).unwrap();
+    assert_eq!(soon(read.get(0)).await.unwrap(), "one");
+
+    for (sleeper, other) in [(&bob, &alice), (&alice, &bob)] {
+        let mut others = other.peers();
+        soon(sleeper.suspend()).await;
+        assert!(sleeper.is_suspended() && sleeper.connected().is_empty());
+        while !other.connected().is_empty() {
+            soon(others.next()).await;
+        }
+        let tail = written.length();
+        written.append("more").unwrap();
+        assert_eq!(read.length(), tail);
+        soon(sleeper.resume()).await.unwrap();
+        assert_eq!(soon(read.get(tail)).await.unwrap(), "more");
+    }
+    alice.suspend().await;
+    soon(alice.close()).await;
+}
