@@ -224,8 +224,9 @@ pub(crate) struct Get {
 
 /// Show what is in the store, how complete it is, and who is connected
 ///
-/// Run it while another command holds the store, such as `share`: it tells of its connections. With --json, a
-/// `core` event for each log and a `peer` event for each connection.
+/// Run it while another command holds the store, such as `share`: it tells of its connections, of its topics, and
+/// what was tried with peers that are not connected. With --json, a `core` event for each log, a `peer` event for each
+/// connection, a `topic` event for each topic and a `dial` event for each of those peers.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Example:\n  fcore status --watch")]
 pub(crate) struct Status {
@@ -540,7 +541,7 @@ pub(crate) enum DhtCommand {
     /// List the peers that announced themselves under a topic
     #[command(after_help = "Example:\n  fcore dht lookup my-topic")]
     Lookup(DhtLookup),
-    /// Announce a new key under a topic, again and again until Ctrl-C; then take it back
+    /// Announce a new key under a topic, and listen under it, until Ctrl-C; then take it back
     #[command(after_help = "Example:\n  fcore dht announce my-topic")]
     Announce(DhtAnnounce),
     /// Store a value, at most 1,000 bytes, under its hash, or under a key that can replace it

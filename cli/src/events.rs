@@ -6,6 +6,7 @@
 mod dht;
 mod doctor;
 mod keys;
+mod search;
 
 use std::net::SocketAddr;
 
@@ -17,6 +18,8 @@ pub(crate) use dht::{
     DhtAnnouncer, DhtPeer, DhtPong, DhtReady, DhtStored, DhtValue, RelayReady, Relayed,
 };
 pub(crate) use doctor::Check;
+pub(crate) use search::{Dial, Path, Search, Topic};
+
 pub(crate) use keys::{
     BackedUp, Exported, Imported, Recovered, Root, Secret, Tally as SecretTally,
 };

@@ -63,6 +63,10 @@ fn records_and_topics_travel_over_a_network_of_our_own() {
         .expect(0)
         .event("peer");
     assert_eq!(found["public_key"], announced["public_key"]);
+    assert!(!found["relays"].as_array().unwrap().is_empty());
+    let key = announced["public_key"].as_str().unwrap();
+    let pong = run(&["dht", "ping", key, "--json"]).expect(0).event("pong");
+    assert_eq!(pong["remote_key"], announced["public_key"], "it listens");
     announcing.interrupt().expect(0);
     run(&["dht", "lookup", "cats"]).expect(3);
     node.interrupt().expect(0);

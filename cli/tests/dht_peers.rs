@@ -199,3 +199,67 @@ fn who_listens_is_reached_by_key_and_who_does_not_is_not() {
         .run("s", &on(&bootstrap, &["dht", "ping", &key]))
         .expect(4);
 }
+
+/// Goal: `status` says which topics are searched for how, and of a peer that cannot be reached which paths were tried, what
+/// failed, and what comes next. Method: a sharer is killed, so that its announcement stands and nobody answers.
+#[test]
+fn status_tells_of_topics_and_of_dials_that_fail() {
+    let network = Network::start();
+    let bench = &network.bench;
+    bench.write("photos/a.txt", "hello");
+    let mut share = bench.start("sharer", &on(&network.bootstrap, &["share", "photos"]));
+    let ready = share.wait("ready");
+    let [link, topic] =
+        ["link", "discovery_key"].map(|field| ready[field].as_str().unwrap().to_owned());
+    let sharer = share.wait("announced");
+    assert_eq!(sharer["by"][0], "dht");
+    let shared = events(&bench.run("sharer", &["status", "--json"]), "topic");
+    let shared = shared
+        .iter()
+        .find(|event| event["discovery_key"] == topic.as_str());
+    let shared = shared.expect("the drive's topic");
+    assert_eq!(
+        (&shared["server"], &shared["client"]),
+        (&true.into(), &false.into())
+    );
+    assert_eq!(shared["searches"][0]["by"], "dht");
+    assert_eq!(shared["searches"][0]["state"], "done");
+
+    let key = events(&network.run(&["dht", "lookup", &topic, "--json"]), "peer");
+    let key = key[0]["public_key"].clone();
+    share.kill();
+    let get = on(
+        &network.bootstrap,
+        &["get", &link, "out", "--timeout", "60s"],
+    );
+    let get = bench.start("getter", &get);
+    let started = Instant::now();
+    let dial = loop {
+        assert!(started.elapsed() < PATIENCE, "no dial failed");
+        let dials = events(&bench.run("getter", &["status", "--json"]), "dial");
+        let failed = dials
+            .into_iter()
+            .find(|dial| dial["peer"] == key && dial["reason"].is_string());
+        if let Some(dial) = failed {
+            break dial;
+        }
+    };
+    assert!(dial["attempts"].as_u64() >= Some(1), "{dial}");
+    let paths = dial["paths"].as_array().unwrap();
+    assert!(
+        !paths.is_empty() && paths.iter().all(|path| path["path"].is_string()),
+        "{dial}"
+    );
+    assert!(
+        dial["next"].as_str().is_some_and(|next| !next.is_empty()),
+        "{dial}"
+    );
+    get.kill();
+}
+
+/// The events of one name that a command has printed; none if it failed, as before a store is there.
+fn events(finished: &Finished, name: &str) -> Vec<Value> {
+    let text = finished.text();
+    let all = text.lines().filter_map(|line| line.parse::<Value>().ok());
+    all.filter(|event| event["event"] == name).collect()
+}

@@ -214,3 +214,26 @@ fn names_that_a_drive_cannot_carry_are_skipped() {
     let ended = share.interrupt().expect(8);
     ended.event("skipped");
 }
+
+/// Goal: who seeds has all of a drive, and serves it when its writer is gone.
+#[test]
+fn a_seeder_serves_what_its_writer_no_longer_does() {
+    let bench = Bench::new();
+    sample(&bench);
+    let (share, link, address) = bench.share("s1", "in");
+    let seed = ["seed", &link, "--peer", &address, "--listen", "127.0.0.1:0"];
+    let mut seed = bench.start("s2", &seed);
+    let ready = seed.wait("ready");
+    let listen = ready["listen"].as_str().unwrap().to_owned();
+    // The index, and the bytes.
+    let mut synced = std::collections::BTreeSet::new();
+    while synced.len() < 2 {
+        synced.insert(seed.wait("synced")["key"].to_string());
+    }
+    share.interrupt().expect(0);
+    bench
+        .run("s3", &["get", &link, "out", "--peer", &listen])
+        .expect(0);
+    assert_eq!(files(&bench.path("in")), files(&bench.path("out")));
+    seed.interrupt().expect(0);
+}

@@ -12,7 +12,9 @@ use ferrocore::primitives::hash::hash;
 use ferrocore::primitives::id::{encode_z32, parse_key};
 use ferrocore::primitives::sign::{KeyPair, PublicKey};
 use ferrocore_dht::id::Id;
+use ferrocore_swarm::connect::{ListenOptions, Peers, Server};
 use ferrocore_swarm::dht::{Builder, Dht, DhtError, VALUE_LEN_MAX};
+use tokio::task::JoinSet;
 
 use crate::args::{DhtAnnounce, DhtBootstrap, DhtCommand, DhtGet, DhtLookup, DhtPut, Globals};
 use crate::events::{DhtAnnouncer, DhtPeer, DhtReady, DhtStored, DhtValue};
@@ -25,6 +27,12 @@ pub(super) use ping::reach;
 
 /// Nodes forget announcements after 13 to 27 minutes.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// How long nodes may take to forget us when we end.
+pub(super) const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Callers of an announced key that are kept at once.
+const CALLERS_MAX: usize = 64;
 
 const SECRET_LEN: usize = 32;
 
@@ -118,23 +126,57 @@ async fn keep_announced(
 ) -> Result<()> {
     let node = stop.or_interrupted(client(globals)).await?;
     let (topic, keys) = (topic(&args.topic), KeyPair::generate());
+    let peers = Peers::new(node.clone(), keys.clone());
+    let listening = peers.listen(keys.clone(), ListenOptions::default());
+    let mut server = listening.map_err(|error| Failure::new(Kind::Other, error))?;
+    stop.or_interrupted(announced(globals, &mut server)).await?;
+    let mut callers = JoinSet::new();
     loop {
-        let announcing = in_time(globals, node.announce(topic, &keys, Vec::new()));
+        let relays = server.relay_addresses();
+        let announcing = in_time(globals, node.announce(topic, &keys, relays.clone()));
         let stored = stop.or_interrupted(announcing).await?;
         let announcer = DhtAnnouncer {
             topic: topic.to_string(),
             public_key: encode_z32(keys.public_key().as_bytes()),
-            relays: Vec::new(),
+            relays,
             nodes: stored.nodes.len(),
         };
         output.report(&announcer).await?;
         tokio::select! {
             () = stop.asked() => break,
             () = tokio::time::sleep(ANNOUNCE_INTERVAL) => {}
+            () = be_there(&mut server, &mut callers) => {}
         }
     }
     in_time(globals, node.unannounce(topic, &keys)).await?;
+    // Whoever does not answer forgets us by itself.
+    tokio::time::timeout(FAREWELL, peers.suspend()).await.ok();
+    node.close().await;
     Ok(())
+}
+
+/// Lets callers connect, who hear nothing: that we are there is all there is to know.
+async fn be_there(server: &mut Server, callers: &mut JoinSet<()>) {
+    while let Some(connection) = server.accept().await {
+        while callers.try_join_next().is_some() {}
+        if callers.len() < CALLERS_MAX {
+            callers.spawn(async move {
+                connection.handle().closed().await;
+            });
+        }
+    }
+}
+
+/// Waits until callers can find a server.
+pub(super) async fn announced(globals: &Globals, server: &mut Server) -> Result<()> {
+    match tokio::time::timeout(globals.timeout, server.announced()).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(nobody()),
+        Err(_) => Err(Failure::new(
+            Kind::Timeout,
+            "no node has taken our announcement in time",
+        )),
+    }
 }
 
 async fn put(globals: &Globals, args: DhtPut, output: &Output, input: &mut Input) -> Result<()> {

@@ -1,23 +1,18 @@
 //! `relay`: a blind relay, through which peers meet that cannot reach each other.
 //! Knows who is let in, which is everybody. Does not know what the peers send.
 
-use std::time::Duration;
-
 use ferrocore::primitives::id::encode_z32;
 use ferrocore::primitives::sign::KeyPair;
 use ferrocore_swarm::connect::{BlindRelay, ListenOptions, Peers, Server};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::dht::{builder, nobody, ready, secret, settled, start};
+use super::dht::{FAREWELL, announced, builder, nobody, ready, secret, settled, start};
 use crate::args::{Globals, Relay};
 use crate::events::{RelayReady, Relayed};
 use crate::exit::{Failure, Kind, Result};
 use crate::output::Output;
 use crate::stop::Stop;
-
-/// How long nodes may take to forget us when we end.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Relays until the end is asked for.
 pub(crate) async fn relay(
@@ -55,18 +50,6 @@ pub(crate) async fn relay(
     timeout(FAREWELL, peers.suspend()).await.ok();
     node.close().await;
     output.report(&Relayed { joined }).await
-}
-
-/// Waits until callers can find us.
-async fn announced(globals: &Globals, server: &mut Server) -> Result<()> {
-    match timeout(globals.timeout, server.announced()).await {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(nobody()),
-        Err(_) => Err(Failure::new(
-            Kind::Timeout,
-            "no node has taken our announcement in time",
-        )),
-    }
 }
 
 /// Serves all who come, until the node is closed.
