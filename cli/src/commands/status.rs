@@ -53,7 +53,8 @@ async fn tell_search(context: &Context, status: &swarm::Status) -> Result<()> {
     for peer in &status.peers {
         // Who was found by name is idle once connected.
         let is_named = matches!(peer.peer, PeerId::Name(_)) && peer.last_failure.is_none();
-        if !connected.contains(&peer.peer) && !(is_named && peer.state == PeerState::Idle) {
+        let is_met = connected.contains(&peer.peer) || (is_named && peer.state == PeerState::Idle);
+        if !is_met {
             let relay = context.globals.relay.is_some();
             context.output().list(&describe_dial(peer, relay)).await?;
         }
