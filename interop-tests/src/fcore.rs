@@ -67,6 +67,12 @@ impl Fcore {
         self
     }
 
+    /// The same on a host of a network, in the DHT that its arguments name.
+    pub fn in_dht_on(mut self, network: &Network, host: u8) -> Self {
+        self.on = Some(network.host(host));
+        self.in_dht()
+    }
+
     /// The folder of its store.
     pub fn store(&self) -> &Path {
         &self.store
@@ -77,7 +83,7 @@ impl Fcore {
         let mut command = Command::new(binary());
         command.arg("--store").arg(&self.store);
         match &self.on {
-            None if self.in_dht => command.arg("--json"),
+            _ if self.in_dht => command.arg("--json"),
             None => command.args(ALWAYS),
             Some(_) => command.args(["--json", "--lan-only"]),
         };

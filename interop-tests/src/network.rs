@@ -53,6 +53,18 @@ impl Network {
         }
     }
 
+    /// Moves a host to another address of the network, `10.7.0.last`: the old one is gone at once.
+    ///
+    /// # Panics
+    /// If `ip` fails.
+    pub fn move_host(&self, host: u8, last: u8) {
+        let name = self.host(host).name;
+        let new = format!("{}/24", Ipv4Addr::new(10, 7, 0, last));
+        let moved = ip(["-n", &name, "addr", "flush", "dev", "eth0"])
+            .and_then(|()| ip(["-n", &name, "addr", "add", &new, "dev", "eth0"]));
+        moved.expect("a host's address can be changed");
+    }
+
     fn add(&self, host: u8) -> Result<(), String> {
         let (switch, name, port) = (self.switch(), self.host(host).name, format!("port{host}"));
         let address = format!("{}/24", self.address(host));
@@ -89,6 +101,65 @@ impl Host {
         entered
     }
 }
+
+impl Host {
+    /// Gives this host a way out that leads nowhere, and counts what it sends there, or to neighbours by UDP, but for
+    /// multicast DNS.
+    ///
+    /// # Errors
+    /// What `nft` or `ip` said: then the test is to be skipped, with that message.
+    pub fn watch_strays(&self) -> Result<(), String> {
+        let route = ["-n", &self.name, "route", "add", "default", "via"];
+        let [a, b, c, d, e, f] = route;
+        ip([a, b, c, d, e, f, "10.7.0.250"])?;
+        self.nft("add table inet strays")?;
+        self.nft("add chain inet strays out { type filter hook output priority 0; }")?;
+        for stray in STRAYS {
+            self.nft(&format!("add rule inet strays out {stray} counter"))?;
+        }
+        Ok(())
+    }
+
+    /// How many there were since [`watch_strays`](Self::watch_strays).
+    ///
+    /// # Panics
+    /// If nobody watches.
+    pub fn strays(&self) -> u64 {
+        let rules = self
+            .nft("list table inet strays")
+            .expect("strays are counted");
+        let mut words = rules.split_whitespace();
+        let mut strays = 0;
+        while let Some(word) = words.next() {
+            if word == "packets" {
+                let count = words.next().and_then(|count| count.parse::<u64>().ok());
+                strays += count.expect("a counter has a number");
+            }
+        }
+        strays
+    }
+
+    fn nft(&self, rule: &str) -> Result<String, String> {
+        let run = Command::new("ip")
+            .args(["netns", "exec", &self.name, "nft", rule])
+            .output();
+        let output = run.map_err(|error| format!("`ip` cannot be run: {error}"))?;
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            false => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                Err(format!("`nft {rule}`: {}", said.trim()))
+            }
+        }
+    }
+}
+
+/// What nobody sends who keeps to the local network: packets to other networks, and datagrams of anything but multicast DNS.
+const STRAYS: [&str; 3] = [
+    "ip daddr != { 10.7.0.0/24, 127.0.0.0/8, 224.0.0.0/24 }",
+    "ip daddr { 10.7.0.0/24, 224.0.0.0/24 } udp dport != 5353",
+    "ip6 daddr != { ::1, fe80::/10, ff02::/16 }",
+];
 
 impl Drop for Network {
     fn drop(&mut self) {

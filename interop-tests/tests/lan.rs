@@ -101,3 +101,37 @@ fn fcore_fetches_from_node() {
         "hello"
     );
 }
+
+/// Goal: `--lan-only` sends nothing but multicast DNS and what neighbours are told over TCP. Method: the hosts have a way out, and
+/// the kernel counts what takes it; without the option the same count is not nothing.
+#[test]
+fn lan_only_keeps_to_the_local_network() {
+    let Some(network) = network(2) else { return };
+    for host in [0, 1] {
+        if let Err(reason) = network.host(host).watch_strays() {
+            return eprintln!("skipped: packets cannot be counted here: {reason}");
+        }
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    std::fs::create_dir(at("shared")).unwrap();
+    std::fs::write(at("shared/a.txt"), "hello").unwrap();
+    let sharing = Fcore::new(at("s1")).lan_only(&network, 0);
+    let mut sharing = sharing.start(["share".as_ref(), at("shared").as_os_str()]);
+    let ready = sharing.wait_event("ready");
+    let link = ready["link"].as_str().unwrap();
+    let getting = Fcore::new(at("s2")).lan_only(&network, 1);
+    let got = getting.run(["get".as_ref(), link.as_ref(), at("fetched").as_os_str()]);
+    got.expect_code(0);
+    sharing.interrupt().expect_code(0);
+    assert_eq!([0, 1].map(|host| network.host(host).strays()), [0, 0]);
+
+    let getting = Fcore::new(at("s3")).in_dht_on(&network, 1);
+    let elsewhere = at("elsewhere");
+    let get = ["get", link, elsewhere.to_str().unwrap(), "--timeout", "3s"];
+    getting.run(get).expect_code(4);
+    assert!(
+        network.host(1).strays() > 0,
+        "the count sees what the DHT sends"
+    );
+}

@@ -1,0 +1,270 @@
+//! Goal: a swarm of ours and swarms of Hyperswarm 4.17 agree on which connections there are: when both dial at once, when there
+//! are more peers than are wanted, when one of them sleeps. Method: a private DHT of a Node process on loopback.
+#![cfg(unix)]
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use ferrocore_interop_tests::PATIENCE;
+use ferrocore_interop_tests::node::{self, Tree};
+use ferrocore_interop_tests::peer::Peer;
+use ferrocore_primitives::sign::{KeyPair, PublicKey};
+use ferrocore_swarm::dht::{BootstrapNode, Dht};
+use ferrocore_swarm::{
+    Connection, ConnectionId, Connections, JoinOptions, Online, Session, Swarm, SwarmBuilder, Topic,
+};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+
+const SERVING: JoinOptions = JoinOptions {
+    server: true,
+    client: false,
+    limit: None,
+};
+
+const LOOKING: JoinOptions = JoinOptions {
+    server: false,
+    client: true,
+    limit: None,
+};
+
+/// How often something is looked at that no event tells of.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Swarms of Node, and a DHT of their own.
+struct Node {
+    peer: Peer,
+    port: u16,
+    keys: Vec<PublicKey>,
+}
+
+impl Node {
+    fn with_swarms(count: usize) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/swarms.mjs");
+        let mut command = Command::new("node");
+        command.arg(script).arg(node::ensure(Tree::Current));
+        let mut peer = Peer::run("swarms.mjs", &mut command);
+        let port = peer.call("testnet", json!({}))["port"].as_u64().unwrap();
+        let keys = peer.call("open", json!({ "count": count }))["keys"].clone();
+        let keys = keys.as_array().unwrap().iter().map(key).collect();
+        let port = port.try_into().unwrap();
+        Self { peer, port, keys }
+    }
+
+    /// The hashes of the open connections of the first swarm.
+    fn connections(&mut self) -> Vec<String> {
+        let answer = self.peer.call("connections", json!({}));
+        let hashes = answer["hashes"].as_array().unwrap().iter();
+        hashes
+            .map(|hash| hash.as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+/// A swarm of ours, and what it has given out.
+struct Ours {
+    swarm: Swarm,
+    connections: Connections,
+    open: HashMap<ConnectionId, Attended>,
+}
+
+/// A connection that a task has, until it ends; dropped, both end.
+struct Attended {
+    hash: String,
+    words: mpsc::UnboundedSender<&'static str>,
+    task: AbortHandle,
+}
+
+impl Attended {
+    fn new(connection: Connection) -> Self {
+        let hash = hex(connection.stream.handshake_hash());
+        let (words, said) = mpsc::unbounded_channel();
+        let task = tokio::spawn(attend(connection, said)).abort_handle();
+        Self { hash, words, task }
+    }
+}
+
+impl Drop for Attended {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Listens until the connection ends, and says what it is given.
+async fn attend(connection: Connection, mut words: mpsc::UnboundedReceiver<&'static str>) {
+    let (mut sender, mut receiver) = connection.stream.split();
+    let listening = async { while let Ok(Some(_)) = receiver.recv().await {} };
+    let talking = async {
+        while let Some(word) = words.recv().await {
+            sender.send(&[word]).await.ok();
+            sender.flush().await.ok();
+        }
+    };
+    tokio::select! {
+        () = listening => {}
+        () = talking => {}
+    }
+}
+
+impl Ours {
+    /// On the DHT of `node`.
+    fn open(node: &Node, build: impl FnOnce(SwarmBuilder) -> SwarmBuilder) -> Self {
+        let bootstrap = SocketAddrV4::new(Ipv4Addr::LOCALHOST, node.port);
+        let dht = Dht::builder().host(Ipv4Addr::LOCALHOST).port(0);
+        let dht = dht
+            .bootstrap([BootstrapNode::from(bootstrap)])
+            .ephemeral(true);
+        let keys = KeyPair::generate();
+        let online = Online::new(dht.bind().unwrap(), keys.clone(), None);
+        let builder = Swarm::builder().key_pair(keys);
+        let builder = builder.transport(online.clone()).discovery(online);
+        let (swarm, connections) = build(builder).open();
+        Self {
+            swarm,
+            connections,
+            open: HashMap::new(),
+        }
+    }
+
+    async fn join(&self, topic: Topic, options: JoinOptions) -> Session {
+        let session = self.swarm.join(topic, options);
+        within(self.swarm.flush()).await;
+        session
+    }
+
+    /// Takes what is given out, and lets go what is closed.
+    async fn look(&mut self) -> Vec<String> {
+        while let Ok(Some(connection)) = timeout(PAUSE, self.connections.next()).await {
+            let id = connection.info.id;
+            self.open.insert(id, Attended::new(connection));
+        }
+        self.open.retain(|_, each| !each.task.is_finished());
+        self.open.values().map(|each| each.hash.clone()).collect()
+    }
+}
+
+async fn within<T>(wait: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, wait).await.expect("in time")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn key(text: &Value) -> PublicKey {
+    let text = text.as_str().unwrap();
+    let byte = |at: usize| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap();
+    PublicKey::from(std::array::from_fn::<u8, 32, _>(byte))
+}
+
+/// A number from the environment, as `scripts/soak` sets it.
+fn size(name: &str, default: usize) -> usize {
+    let given = std::env::var(name).ok();
+    given.map_or(default, |size| size.parse().expect("a number"))
+}
+
+/// Waits until both sides have `count` connections, the same ones, and still have them a moment later.
+async fn agreed(node: &mut Node, ours: &mut Ours, count: usize) {
+    let started = Instant::now();
+    let mut before = None;
+    loop {
+        let (mut here, mut there) = (ours.look().await, node.connections());
+        here.sort();
+        there.sort();
+        assert!(
+            started.elapsed() < PATIENCE,
+            "here {here:?}, there {there:?}"
+        );
+        let is_agreed = here == there && here.len() == count;
+        if is_agreed && before.as_ref() == Some(&here) {
+            return;
+        }
+        before = is_agreed.then_some(here);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_dials_at_once_both_sides_keep_the_same() {
+    let rounds = size("FERROCORE_DIALS", 200);
+    let mut node = Node::with_swarms(1);
+    let mut ours = Ours::open(&node, |builder| builder);
+    let _serving = ours.join(Topic::from_name("dials"), SERVING).await;
+    let (here, there) = (hex(ours.swarm.public_key().as_bytes()), node.keys[0]);
+    for _ in 0..rounds {
+        let dial = node.peer.begin("joinPeer", json!({ "key": here }));
+        ours.swarm.join_peer(there);
+        node.peer.finish(dial);
+        agreed(&mut node, &mut ours, 1).await;
+        node.peer.call("leavePeer", json!({ "key": here }));
+        ours.swarm.leave_peer(there);
+        node.peer.call("hangUp", json!({}));
+        ours.open.clear();
+        agreed(&mut node, &mut ours, 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_peers_are_dialled_than_are_wanted() {
+    let (peers, wanted) = (size("FERROCORE_PEERS", 16), 6);
+    let mut node = Node::with_swarms(peers);
+    let topic = Topic::from_name("crowd");
+    let serving = json!({ "topic": hex(topic.as_bytes()), "client": false });
+    node.peer.call("join", serving);
+    let mut ours = Ours::open(&node, |builder| builder.max_peers(wanted));
+    let _looking = ours.join(topic, LOOKING).await;
+    let is_full = async {
+        while ours.look().await.len() < wanted {
+            sleep(PAUSE).await;
+        }
+    };
+    within(is_full).await;
+    let status = ours.swarm.status();
+    assert_eq!(status.connections.len(), wanted);
+    assert!(
+        status.peers.len() > wanted,
+        "{} were found",
+        status.peers.len()
+    );
+    // One goes, and one of the others takes its place: no more.
+    let gone = *ours.open.keys().next().unwrap();
+    ours.open.remove(&gone);
+    let is_full_again = async {
+        while ours.look().await.len() < wanted {
+            assert!(ours.swarm.status().connections.len() <= wanted);
+            sleep(PAUSE).await;
+        }
+    };
+    within(is_full_again).await;
+    assert_eq!(ours.swarm.status().connections.len(), wanted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sleeps_is_met_again_once_awake() {
+    let mut node = Node::with_swarms(1);
+    let topic = Topic::from_name("sleep");
+    let mut ours = Ours::open(&node, |builder| builder);
+    let _serving = ours.join(topic, JoinOptions::default()).await;
+    node.peer
+        .call("join", json!({ "topic": hex(topic.as_bytes()) }));
+    agreed(&mut node, &mut ours, 1).await;
+
+    within(ours.swarm.suspend()).await;
+    agreed(&mut node, &mut ours, 0).await;
+    within(ours.swarm.resume()).await.unwrap();
+    agreed(&mut node, &mut ours, 1).await;
+
+    node.peer.call("suspend", json!({}));
+    agreed(&mut node, &mut ours, 0).await;
+    node.peer.call("resume", json!({}));
+    agreed(&mut node, &mut ours, 1).await;
+
+    let heard = node.peer.begin("hear", json!({}));
+    let connection = ours.open.values().next().unwrap();
+    connection.words.send("hello").unwrap();
+    assert_eq!(node.peer.finish(heard)["text"], "hello");
+}

@@ -1,0 +1,125 @@
+//! Goal: a transfer survives that one of its machines moves to another address in the middle of it. Method: hosts in network
+//! namespaces, on one switch; a limited rate makes the transfer last. Where namespaces are not permitted, the tests say so and
+//! pass.
+#![cfg(target_os = "linux")]
+
+use std::path::Path;
+
+use ferrocore_interop_tests::fcore::{Fcore, Run};
+use ferrocore_interop_tests::network::Network;
+
+/// At the rate below this takes six seconds.
+const SIZE: usize = 6_000_000;
+
+const RATE: &str = "1M";
+
+/// Hosts on a network, or the message why there can be none.
+fn network(hosts: u8) -> Option<Network> {
+    match Network::new(hosts) {
+        Ok(network) => Some(network),
+        Err(reason) => {
+            eprintln!("skipped: network namespaces are not permitted here: {reason}");
+            None
+        }
+    }
+}
+
+fn sample(folder: &Path) -> Vec<u8> {
+    // No two blocks are equal.
+    let bytes =
+        (0..SIZE as u32 / 4).flat_map(|word| word.wrapping_mul(2_654_435_761).to_le_bytes());
+    let bytes: Vec<u8> = bytes.collect();
+    std::fs::create_dir(folder).unwrap();
+    std::fs::write(folder.join("data.bin"), &bytes).unwrap();
+    bytes
+}
+
+/// Waits until bytes have come, and not all of them.
+fn is_under_way(getting: &mut Run) {
+    getting.wait_for("progress", |event| {
+        let bytes = event["bytes"].as_u64().unwrap_or_default();
+        event["event"] == "progress" && bytes > 0 && bytes < SIZE as u64 / 2
+    });
+}
+
+/// How often a peer was connected.
+fn connections(events: &[serde_json::Value]) -> usize {
+    let connected =
+        |event: &&serde_json::Value| event["event"] == "peer" && event["state"] == "connected";
+    events.iter().filter(connected).count()
+}
+
+/// Over UDP the one connection goes on, whichever end moves.
+#[test]
+fn a_stream_goes_on_at_another_address() {
+    let Some(network) = network(3) else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    let data = sample(&at("shared"));
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let first = network.address(0).to_string();
+    let run_node = |arguments: &[&str]| {
+        let place = ["--host", &first];
+        let arguments = arguments.iter().chain(&place);
+        let node = Fcore::new(at("s0")).in_dht_on(&network, 0);
+        let mut node = node.start(arguments);
+        node.wait_event("ready");
+        node
+    };
+    let bootstrap = format!("{first}:4000");
+    let mut nodes = vec![run_node(&["dht", "bootstrap", "--port", "4000"])];
+    // As many as it takes to know one's NAT.
+    for _ in 0..5 {
+        let node = ["dht", "node", "--port", "0", "--bootstrap", &bootstrap];
+        nodes.push(run_node(&node));
+    }
+    let on = |fcore: Fcore, host: u8, command: &[&str]| {
+        let place = ["--no-lan", "--bootstrap", &bootstrap];
+        let arguments: Vec<&str> = command.iter().chain(&place).copied().collect();
+        fcore.in_dht_on(&network, host).start(arguments)
+    };
+
+    let sharing = ["share", &text(&at("shared")), "--up", RATE];
+    let mut sharing = on(Fcore::new(at("s1")), 1, &sharing);
+    let link = sharing.wait_event("ready")["link"].clone();
+    sharing.wait_event("announced");
+    for (mover, address) in [(2, 12), (1, 11)] {
+        let (store, fetched) = (at(&format!("store{mover}")), at(&format!("fetched{mover}")));
+        let get = ["get", link.as_str().unwrap(), &text(&fetched)];
+        let mut getting = on(Fcore::new(store), 2, &get);
+        is_under_way(&mut getting);
+        network.move_host(mover, address);
+        let got = getting.finish().expect_code(0);
+        assert!(std::fs::read(fetched.join("data.bin")).unwrap() == data);
+        assert_eq!(connections(&got.events), 1, "{:#?}", got.events);
+    }
+    sharing.interrupt().expect_code(0);
+}
+
+/// Over TCP, on the local network, another connection takes its place.
+#[test]
+fn who_moves_on_the_local_network_is_met_again() {
+    let Some(network) = network(2) else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    let data = sample(&at("shared"));
+    let sharing = Fcore::new(at("s1")).lan_only(&network, 0);
+    let folder = at("shared");
+    let share = [
+        "share".as_ref(),
+        folder.as_os_str(),
+        "--up".as_ref(),
+        RATE.as_ref(),
+    ];
+    let mut sharing = sharing.start(share);
+    let link = sharing.wait_event("ready")["link"].clone();
+    let getting = Fcore::new(at("s2")).lan_only(&network, 1);
+    let link = link.as_str().unwrap().as_ref();
+    let mut getting = getting.start(["get".as_ref(), link, at("fetched").as_os_str()]);
+    is_under_way(&mut getting);
+    network.move_host(1, 12);
+    let got = getting.finish().expect_code(0);
+    assert!(std::fs::read(at("fetched/data.bin")).unwrap() == data);
+    assert!(connections(&got.events) > 1, "{:#?}", got.events);
+    sharing.interrupt().expect_code(0);
+}
