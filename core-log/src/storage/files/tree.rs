@@ -20,11 +20,16 @@ use crate::storage::{BlockPlace, StorageError, lock};
 /// Bytes of one node.
 pub(super) const NODE_BYTES: usize = 40;
 
+/// Lowest pages that are read at once where it is not known yet where they begin: 20 KiB. A power of two.
+const GROUP_PAGES: u64 = 4;
+
 /// Most bytes gathered into one write.
 const RUN_BYTES_MAX: usize = 256 * 1024;
 
 /// What hypercore 9 wrote at the start of its trees, in another format.
 const V9_MAGIC: &[u8] = b"\x05\x02\x57\x02\x00\x00\x28\x07BLAKE2b";
+
+const _: () = assert!(GROUP_PAGES.is_power_of_two());
 
 /// The open tree of a core.
 pub(super) struct Tree {
@@ -66,10 +71,14 @@ impl Tree {
             Cached::Known(found) => return self.place(block, found),
             Cached::Unknown(generation) => generation,
         };
+        let page = tree_cache::page_of(block);
+        let is_known = lock(&self.cache).start(page).is_some();
+        if !is_known {
+            self.load_group(page, generation)?;
+        }
         if self.node(2 * block)?.is_none() {
             return Ok(None);
         }
-        self.find_start(tree_cache::page_of(block), generation)?;
         let cached = lock(&self.cache).block(block);
         match cached {
             Cached::Known(found) => self.place(block, found),
@@ -77,11 +86,51 @@ impl Tree {
         }
     }
 
+    /// Reads lowest page `page` together with its neighbours, and remembers where each of them begins, as far
+    /// as the nodes that tell are here.
+    ///
+    /// All but the first one's lie among those just read: a page that is visited at random, when the cache has
+    /// none of it, costs this one read, and another for each group alone.
+    fn load_group(&self, page: u64, generation: u64) -> Result<(), StorageError> {
+        let first = page - page % GROUP_PAGES;
+        let mut nodes = vec![[0; NODE_BYTES]; (GROUP_PAGES * PAGE_NODES) as usize];
+        self.part
+            .read(offset(first * PAGE_NODES), nodes.as_flattened_mut())?;
+        let of_page = nodes
+            .chunks(PAGE_NODES as usize)
+            .nth((page - first) as usize);
+        let of_page = of_page.unwrap_or_default().to_vec();
+        lock(&self.cache).insert_page(page * PAGE_NODES, of_page, generation);
+        let Some(start) = self.find_start(first, generation)? else {
+            return Ok(());
+        };
+        let mut starts = [Some(start); GROUP_PAGES as usize];
+        let mut cache = lock(&self.cache);
+        for (number, at) in (first..).zip(0..starts.len()).skip(1) {
+            let (left, pages) = tree_cache::left_of(number);
+            let left = nodes.get((left - first * PAGE_NODES) as usize);
+            let before = at
+                .checked_sub(pages as usize)
+                .and_then(|at| *starts.get(at)?);
+            let size = left.filter(|node| **node != [0; NODE_BYTES]);
+            // No more than a few numbers below 2^53.
+            let start = before.zip(size);
+            let start = start.map(|(start, node)| start.saturating_add(tree_cache::size(node)));
+            if let Some(place) = starts.get_mut(at) {
+                *place = start;
+            }
+            if let Some(start) = start {
+                cache.insert_start(number, start, generation);
+            }
+        }
+        Ok(())
+    }
+
     /// Finds out where lowest page `page` begins, from the next page to its left of which that is known, and
-    /// remembers it, and all that it met on the way.
+    /// remembers it, and all that it met on the way. `None` if a node that tells is not in the file.
     ///
     /// A walk from the roots would take more nodes: all those to its left below one root.
-    fn find_start(&self, page: u64, generation: u64) -> Result<(), StorageError> {
+    fn find_start(&self, page: u64, generation: u64) -> Result<Option<u64>, StorageError> {
         let (mut at, mut sizes) = (page, Vec::new());
         let mut start = loop {
             let known = lock(&self.cache).start(at);
@@ -90,7 +139,7 @@ impl Tree {
             }
             let (left, pages) = tree_cache::left_of(at);
             let Some(left) = self.node(left)? else {
-                return Ok(());
+                return Ok(None);
             };
             sizes.push((at, left.size));
             at -= pages;
@@ -102,7 +151,7 @@ impl Tree {
             start = start.saturating_add(size);
             cache.insert_start(at, start, generation);
         }
-        Ok(())
+        Ok(Some(start))
     }
 
     /// Writes `nodes`, given in order of their indexes; neighbours go in one write.
@@ -279,8 +328,15 @@ fn decode(index: u64, bytes: &NodeBytes) -> Node {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::io;
+    use std::ops::Range;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
-    use crate::storage::files::block_file::OsFile;
+    use crate::storage::files::block_file::{BlockFile, OsFile};
 
     fn tree(directory: &tempfile::TempDir) -> Tree {
         let path = directory.path().join("tree");
@@ -347,6 +403,113 @@ mod tests {
                 assert_eq!(std::mem::take(&mut begin), roots.byte_length());
             }
             assert!(tree.locate(&roots, length).unwrap().is_none());
+        }
+    }
+
+    /// A file in memory that counts how often it is read.
+    #[derive(Clone, Default)]
+    struct Counted(Arc<(Mutex<Vec<u8>>, AtomicUsize)>);
+
+    impl Counted {
+        fn reads(&self) -> usize {
+            self.0.1.load(Ordering::Relaxed)
+        }
+    }
+
+    impl BlockFile for Counted {
+        fn len(&self) -> io::Result<u64> {
+            Ok(lock(&self.0.0).len() as u64)
+        }
+
+        fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0.1.fetch_add(1, Ordering::Relaxed);
+            let file = lock(&self.0.0);
+            let rest = file.get(offset as usize..).unwrap_or_default();
+            let count = rest.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&rest[..count]);
+            Ok(count)
+        }
+
+        fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+            let (mut file, start) = (lock(&self.0.0), offset as usize);
+            let len = file.len().max(start + bytes.len());
+            file.resize(len, 0);
+            file[start..start + bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            lock(&self.0.0).resize(len as usize, 0);
+            Ok(())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn punch(&self, _: Range<u64>) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The tree of `length` blocks of different sizes, without the nodes that `keep` refuses.
+    fn counted(length: u64, keep: impl Fn(u64) -> bool) -> (Tree, Roots, Counted) {
+        let file = Counted::default();
+        let part = Part::new(Box::new(file.clone()), PathBuf::new());
+        let tree = Tree::new(DiscoveryKey::from([0; 32]), part);
+        let (mut roots, mut nodes) = (Roots::default(), Vec::new());
+        for index in (0..length).map(|block| 2 * block) {
+            let (size, hash) = (1 + index % 31, Hash::from([1; 32]));
+            let leaf = Node { index, size, hash };
+            nodes.push(leaf);
+            roots.push(leaf, |parent| nodes.push(parent)).unwrap();
+        }
+        nodes.sort_by_key(|node| node.index);
+        tree.write(nodes.iter().filter(|node| keep(node.index)))
+            .unwrap();
+        (tree, roots, file)
+    }
+
+    /// Goal: what it takes to find a block does not grow with the log. Method: one block of each page, in an
+    /// order that visits none beside the last.
+    #[test]
+    fn a_page_that_was_never_visited_costs_little_more_than_a_read() {
+        let length = 64 * 1024;
+        let (tree, roots, file) = counted(length, |_| true);
+        let begin = |block: u64| (0..block).map(|block| 1 + 2 * block % 31).sum::<u64>();
+        let (pages, mut page) = (length / 64, 0);
+        for visit in 0..pages {
+            page = (page + 389) % pages;
+            let block = page * 64 + visit % 64;
+            let place = tree.locate(&roots, block).unwrap().unwrap();
+            assert_eq!(place.byte_offset, begin(block), "block {block}");
+        }
+        // Of each group one start has to be found.
+        let allowed = pages + pages / GROUP_PAGES + 16;
+        assert!(file.reads() as u64 <= allowed, "{} reads", file.reads());
+    }
+
+    /// Goal: of a sparse core the same is found as by a walk, whatever of its neighbours is here.
+    #[test]
+    fn blocks_of_a_sparse_core_are_found_by_their_paths() {
+        let length = 64 * 40;
+        for salt in 0..8 {
+            let blocks: Vec<u64> = (0..12).map(|i| (i * 977 + salt * 131) % length).collect();
+            let mut paths = HashSet::new();
+            for block in &blocks {
+                let mut at = 2 * block;
+                for _ in 0..12 {
+                    paths.extend([at, crate::flat_tree::sibling(at)]);
+                    at = crate::flat_tree::parent(at);
+                }
+            }
+            let (tree, roots, _) = counted(length, |index| paths.contains(&index));
+            for block in &blocks {
+                let place = tree.locate(&roots, *block).unwrap();
+                let expected = BlockPlace::find(&roots, &tree, *block).unwrap();
+                assert!(expected.is_some(), "block {block}");
+                assert_eq!(place, expected, "block {block}");
+            }
         }
     }
 
