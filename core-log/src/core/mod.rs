@@ -71,7 +71,7 @@ pub use freeze::FreezeError;
 pub use group::{AcceptTicket, AdoptTicket, AppendTicket};
 pub(crate) use guard::Release;
 pub use guard::{BROKEN_CLAIMS_MAX, RemoteHead};
-pub use propose::{Proposal, TruncateProposal};
+pub use propose::{Addition, Change, Cut, Proposal, Proposed, TruncateProposal};
 pub use query::ByteSpan;
 pub use session::Exclusive;
 pub use snapshot::Snapshot;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use ferrocore_primitives::keys::Key;
 
+use self::sealed::Tree;
 use super::append::{Growth, HashedBlocks, check_sizes, encrypt};
 use super::{Appended, Core, CoreError, Inner};
 use crate::flat_tree;
@@ -12,36 +13,131 @@ use crate::signable::TreeHead;
 use crate::signer::{Signer, SignerError};
 use crate::verifier::Verifier;
 
-/// Blocks that are not appended yet, with the tree whose signatures make them the core's.
+/// A log as it would be, with the tree whose signatures make it the core's.
 #[derive(Debug, Clone)]
-pub struct Proposal {
+pub struct Proposed<C> {
     core: Key,
-    growth: Growth,
     verifier: Verifier,
+    change: C,
 }
 
-/// A shorter log under another fork, with the tree whose signatures make it the core's.
+/// Blocks that are not appended yet.
+pub type Proposal = Proposed<Addition>;
+
+/// A shorter log under another fork.
+pub type TruncateProposal = Proposed<Cut>;
+
+/// What an append would bring.
 #[derive(Debug, Clone)]
-pub struct TruncateProposal {
-    core: Key,
+pub struct Addition(Growth);
+
+/// What a truncate would leave.
+#[derive(Debug, Clone)]
+pub struct Cut {
     /// The log that it cuts.
     from: (u64, u64),
     fork: u64,
     roots: Roots,
-    verifier: Verifier,
+}
+
+/// A change that signers agree on.
+pub trait Change: sealed::Tree {}
+
+impl<C: sealed::Tree> Change for C {}
+
+mod sealed {
+    use crate::merkle::Roots;
+
+    /// The tree after the change, and its fork.
+    pub trait Tree {
+        fn fork(&self) -> u64;
+        fn roots(&self) -> &Roots;
+    }
+}
+
+impl Tree for Addition {
+    fn fork(&self) -> u64 {
+        self.0.fork
+    }
+
+    fn roots(&self) -> &Roots {
+        &self.0.roots
+    }
+}
+
+impl Tree for Cut {
+    fn fork(&self) -> u64 {
+        self.fork
+    }
+
+    fn roots(&self) -> &Roots {
+        &self.roots
+    }
 }
 
 impl Proposal {
     /// What `growth` would make of `core`.
-    pub(super) fn new(core: &Inner, growth: Growth) -> Result<Self, CoreError> {
+    pub(super) fn of(core: &Inner, growth: Growth) -> Result<Self, CoreError> {
+        Self::new(core, Addition(growth))
+    }
+}
+
+impl<C> Proposed<C> {
+    /// What `change` would make of `core`.
+    fn new(core: &Inner, change: C) -> Result<Self, CoreError> {
         let verifier = core.read().verifier.clone();
         let core = core.key;
         let verifier = verifier.ok_or(CoreError::NotWritable { core })?;
         Ok(Self {
             core,
-            growth,
             verifier,
+            change,
         })
+    }
+}
+
+impl<C: Change> Proposed<C> {
+    /// The tree that signers sign.
+    pub fn head(&self) -> TreeHead {
+        TreeHead::of(self.change.fork(), self.change.roots())
+    }
+
+    /// The bytes that signer number `signer` of the manifest signs.
+    pub fn signable(&self, signer: usize) -> Vec<u8> {
+        self.verifier.signable(&self.head(), signer)
+    }
+
+    /// The part of `signer` in the signature.
+    ///
+    /// # Errors
+    /// [`SignerError`] if it may not or will not sign.
+    pub fn sign(&self, signer: &dyn Signer) -> Result<SignedLength, SignerError> {
+        self.verifier.sign_part(&self.head(), signer)
+    }
+
+    /// Whether `part` holds for this proposal: whom to ask again if the signature does not.
+    pub fn verify_part(&self, part: &SignedLength) -> bool {
+        let (fork, roots) = (self.change.fork(), self.change.roots());
+        self.verifier.verify_part(fork, roots, part)
+    }
+
+    /// The signature that `parts` make. Those over other trees are left out, and it holds if the
+    /// others are a quorum.
+    pub fn assemble(&self, parts: &[SignedLength]) -> Bytes {
+        let parts = parts.iter().filter(|part| self.verify_part(part));
+        let parts: Vec<SignedLength> = parts.copied().collect();
+        let never = |index| Err(index) as Result<Node, u64>; // none is longer
+        let length = self.change.roots().length();
+        let assembled = self.verifier.assemble(length, &parts, never);
+        assembled.unwrap_or_default()
+    }
+
+    /// What of `signature` makes the proposed tree that of `core`, if it does.
+    fn confirm(&self, core: &Inner, signature: &[u8]) -> Result<Bytes, CoreError> {
+        match self.core == core.key {
+            true => core.confirm(self.change.fork(), self.change.roots(), signature),
+            false => Err(CoreError::Signature { core: core.key }),
+        }
     }
 }
 
@@ -89,7 +185,7 @@ impl Core {
             Some(cipher) => Ok(encrypt(cipher, &blocks, start, fork)),
             None => Ok(HashedBlocks::hash(blocks)),
         })?;
-        Proposal::new(inner, growth)
+        Proposal::of(inner, growth)
     }
 
     /// Appends what was proposed, under a signature that others made.
@@ -105,13 +201,10 @@ impl Core {
     ) -> Result<Appended, CoreError> {
         self.check_not_read_only()?;
         let inner = &*self.inner;
-        let Proposal { core, growth, .. } = proposal;
         // Signatures are checked before anybody has to wait.
-        let signature = inner.confirm(growth.fork, &growth.roots, signature)?;
+        let signature = proposal.confirm(inner, signature)?;
+        let Addition(growth) = proposal.change;
         let _writer = inner.lock_writer();
-        if core != inner.key {
-            return Err(CoreError::Signature { core: inner.key });
-        }
         inner.check_end(growth.fork, growth.start)?;
         inner.check_guard()?;
         let appended = growth.appended(self.padding());
@@ -160,17 +253,14 @@ impl Core {
     ) -> Result<TruncateProposal, CoreError> {
         let inner = &*self.inner;
         inner.check_not_frozen()?;
-        let core = inner.key;
         let _writer = inner.lock_writer(); // so that all is of one history
         let fork = inner.check_cut(length, fork)?;
-        let verifier = inner.read().verifier.clone();
-        Ok(TruncateProposal {
-            core,
+        let cut = Cut {
             from: (self.fork(), self.length()),
             fork,
             roots: inner.load_roots(length)?,
-            verifier: verifier.ok_or(CoreError::NotWritable { core })?,
-        })
+        };
+        TruncateProposal::new(inner, cut)
     }
 
     /// Cuts the log as was proposed, under a signature that others made.
@@ -187,14 +277,11 @@ impl Core {
     ) -> Result<Appended, CoreError> {
         self.check_not_read_only()?;
         let inner = &*self.inner;
-        let TruncateProposal { fork, roots, .. } = proposal;
         // Signatures are checked before anybody has to wait.
-        let signature = inner.confirm(fork, &roots, signature)?;
+        let signature = proposal.confirm(inner, signature)?;
+        let Cut { from, fork, roots } = proposal.change;
         let _writer = inner.lock_writer();
-        if proposal.core != inner.key {
-            return Err(CoreError::Signature { core: inner.key });
-        }
-        let (from_fork, from_length) = proposal.from;
+        let (from_fork, from_length) = from;
         inner.check_end(from_fork, from_length)?;
         inner.check_not_frozen()?;
         inner.check_guard()?;
@@ -233,110 +320,6 @@ impl Core {
         inner.roots_at(longest.unwrap_or_default())?;
         let _writer = inner.lock_writer(); // so that all nodes are of one history
         verifier.assemble(length, parts, |index| inner.node_here(index))
-    }
-}
-
-impl Proposal {
-    /// The tree that signers sign.
-    pub fn head(&self) -> TreeHead {
-        self.tree().head()
-    }
-
-    /// The bytes that signer number `signer` of the manifest signs.
-    pub fn signable(&self, signer: usize) -> Vec<u8> {
-        self.verifier.signable(&self.head(), signer)
-    }
-
-    /// The part of `signer` in the signature.
-    ///
-    /// # Errors
-    /// [`SignerError`] if it may not or will not sign.
-    pub fn sign(&self, signer: &dyn Signer) -> Result<SignedLength, SignerError> {
-        self.verifier.sign_part(&self.head(), signer)
-    }
-
-    /// Whether `part` holds for this proposal: whom to ask again if the signature does not.
-    pub fn verify_part(&self, part: &SignedLength) -> bool {
-        self.tree().verify_part(part)
-    }
-
-    /// The signature that `parts` make. Those over other trees are left out, and it holds if the
-    /// others are a quorum.
-    pub fn assemble(&self, parts: &[SignedLength]) -> Bytes {
-        self.tree().assemble(parts)
-    }
-
-    fn tree(&self) -> Tree<'_> {
-        Tree {
-            verifier: &self.verifier,
-            fork: self.growth.fork,
-            roots: &self.growth.roots,
-        }
-    }
-}
-
-impl TruncateProposal {
-    /// The tree that signers sign.
-    pub fn head(&self) -> TreeHead {
-        self.tree().head()
-    }
-
-    /// The bytes that signer number `signer` of the manifest signs.
-    pub fn signable(&self, signer: usize) -> Vec<u8> {
-        self.verifier.signable(&self.head(), signer)
-    }
-
-    /// The part of `signer` in the signature.
-    ///
-    /// # Errors
-    /// [`SignerError`] if it may not or will not sign.
-    pub fn sign(&self, signer: &dyn Signer) -> Result<SignedLength, SignerError> {
-        self.verifier.sign_part(&self.head(), signer)
-    }
-
-    /// Whether `part` holds for this proposal: whom to ask again if the signature does not.
-    pub fn verify_part(&self, part: &SignedLength) -> bool {
-        self.tree().verify_part(part)
-    }
-
-    /// The signature that `parts` make. Those over other trees are left out, and it holds if the
-    /// others are a quorum.
-    pub fn assemble(&self, parts: &[SignedLength]) -> Bytes {
-        self.tree().assemble(parts)
-    }
-
-    fn tree(&self) -> Tree<'_> {
-        Tree {
-            verifier: &self.verifier,
-            fork: self.fork,
-            roots: &self.roots,
-        }
-    }
-}
-
-/// The tree of a proposal, and who checks what is signed of it.
-struct Tree<'a> {
-    verifier: &'a Verifier,
-    fork: u64,
-    roots: &'a Roots,
-}
-
-impl Tree<'_> {
-    fn head(&self) -> TreeHead {
-        TreeHead::of(self.fork, self.roots)
-    }
-
-    fn verify_part(&self, part: &SignedLength) -> bool {
-        self.verifier.verify_part(self.fork, self.roots, part)
-    }
-
-    fn assemble(&self, parts: &[SignedLength]) -> Bytes {
-        let parts = parts.iter().filter(|part| self.verify_part(part));
-        let parts: Vec<SignedLength> = parts.copied().collect();
-        let never = |index| Err(index) as Result<Node, u64>; // none is longer
-        let length = self.roots.length();
-        let assembled = self.verifier.assemble(length, &parts, never);
-        assembled.unwrap_or_default()
     }
 }
 

@@ -58,7 +58,7 @@ impl Draft {
         let state = lock(&self.inner.state);
         let length = length.unwrap_or_else(|| self.inner.length(&state));
         self.inner.check_length(&state, length)?;
-        Proposal::new(&self.core.inner, self.grown_core(&state, length)?)
+        Proposal::of(&self.core.inner, self.grown_core(&state, length)?)
     }
 
     fn append_to_core(
