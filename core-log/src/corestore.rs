@@ -4,9 +4,13 @@
 //! the process. Does not know where cores are kept ([`crate::storage`]) or how they travel.
 
 mod batch;
+mod error;
 mod keys;
+mod listing;
 mod opened;
+mod options;
 mod statics;
+mod wanted;
 mod watch;
 
 use std::fmt;
@@ -17,27 +21,26 @@ use std::sync::Arc;
 use ferrocore_primitives::hash;
 use ferrocore_primitives::keys::{DiscoveryKey, Key};
 use ferrocore_primitives::namespace;
-use ferrocore_primitives::sign::{KeyPair, PublicKey};
-use thiserror::Error;
+use ferrocore_primitives::sign::KeyPair;
 use zeroize::Zeroizing;
 
 use self::opened::Registry;
-use crate::core::{Core, CoreError, Flusher};
-use crate::encryption::EncryptionKey;
+use crate::core::{Core, Flusher};
 use crate::manifest::Manifest;
 use crate::root_secret::RootSecret;
-use crate::signer::{Secret, Signer};
+use crate::signer::Secret;
 #[cfg(feature = "files")]
 use crate::storage::files::{Files, ReadOnlyFiles};
 use crate::storage::memory::Memory;
-use crate::storage::{
-    Alias, CoreHeader, CoreWrite, Durability, Garbage, Head, NAME_USER_DATA, NAMESPACE_USER_DATA,
-    OpenedCore, Storage, StorageError,
-};
+use crate::storage::{Alias, CoreWrite, Durability, Garbage, OpenedCore, Storage, StorageError};
 
 pub use self::batch::Batch;
+pub use self::error::StoreError;
 pub use self::keys::{CoreSecret, SecretOrigin};
+pub use self::listing::CoreInfo;
 pub use self::opened::{OpenedCores, StoreFinding};
+pub use self::options::{CoreOptions, StoreOptions};
+use self::wanted::{Wanted, signs_for};
 use self::watch::Watchers;
 pub use self::watch::{StoreEvent, StoreEvents};
 
@@ -73,129 +76,6 @@ struct Inner {
     watchers: Watchers,
     opened: Arc<Registry>,
     flusher: Arc<Flusher>,
-}
-
-/// How a store is opened.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct StoreOptions {
-    /// What a commit survives once it has returned.
-    pub durability: Durability,
-    /// Most files that are open at once for the cores of the store, at least 8. Any number of
-    /// cores may be open: the files of those used longest ago are closed meanwhile. Only those in
-    /// use at the moment may exceed it. By default a quarter of what the system allows the
-    /// process, but at most 1024; raise it when many more cores are busy at a time.
-    pub open_files_max: Option<usize>,
-    /// Open a store on disk to be read only: nothing in it is changed, locked or repaired, so it
-    /// may lie on a medium that cannot be written, and another program may have it open. Each
-    /// core is as it was last committed when it was opened here; see
-    /// [`ReadOnlyFiles`]. No core is writable, and whatever
-    /// would change one fails with [`StorageError::ReadOnly`].
-    pub read_only: bool,
-}
-
-impl From<Durability> for StoreOptions {
-    fn from(durability: Durability) -> Self {
-        Self {
-            durability,
-            ..Self::default()
-        }
-    }
-}
-
-/// Which core to open or create, for those that a name or a key alone does not tell.
-///
-/// The core's key follows from the manifest; without one, from the key pair; and the key pair,
-/// if it is not given, from the name.
-#[derive(Clone, Default)]
-pub struct CoreOptions {
-    /// The key; checked against the others if they are given too.
-    pub key: Option<Key>,
-    /// A name to find the core under from now on.
-    pub name: Option<String>,
-    /// The pair that signs. It is kept, in a private file, if this call creates the core and the
-    /// pair does not derive from `name`.
-    pub key_pair: Option<KeyPair>,
-    /// What signs in the key pair's place, if the secret lives elsewhere. It is not kept: give it
-    /// again whenever the core is opened for writing.
-    pub signer: Option<Arc<dyn Signer>>,
-    /// Who may sign, if not the key pair alone.
-    pub manifest: Option<Manifest>,
-    /// Make a core as hypercore 10 does by default: its key is the bare public key.
-    pub compat: bool,
-    /// The core's trees are signed as before there were namespaces
-    /// ([`Signable::Legacy`](crate::signable::Signable::Legacy)): nothing but its key keeps such a signature
-    /// apart from others by the same pair. Implies `compat`. It is not kept, so give it whenever the core is
-    /// opened; of a core that is open already, whoever opened it has decided.
-    pub legacy: bool,
-    /// What its blocks are encrypted with, through the handle that is returned; see
-    /// [`Core::with_encryption`]. It is not kept.
-    pub encryption: Option<EncryptionKey>,
-}
-
-/// What is known of a core in the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CoreInfo {
-    /// Its key.
-    pub key: Key,
-    /// Its discovery key.
-    pub discovery_key: DiscoveryKey,
-    /// The name and namespace it was created under.
-    pub alias: Option<Alias>,
-    /// Blocks in the log.
-    pub length: u64,
-    /// Which history it is at.
-    pub fork: u64,
-}
-
-/// A store could not do what was asked.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// The storage failed.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// The core could not be opened.
-    #[error(transparent)]
-    Core(#[from] CoreError),
-    /// The options name no core; give a key, a name, a key pair or a manifest.
-    #[error("no key, name, key pair or manifest says which core is meant")]
-    Unspecified,
-    /// The options name two different cores; leave one of them out.
-    #[error("the key given is {given}, but the other options belong to core {derived}")]
-    KeyMismatch {
-        /// The key given.
-        given: Key,
-        /// The key that follows from the other options.
-        derived: Key,
-    },
-    /// The key pair cannot sign for the core; give the right one, or none to read only.
-    #[error("the key pair does not belong to core {core}")]
-    KeyPairMismatch {
-        /// The core.
-        core: Key,
-    },
-    /// The core is not one of this store; take the handle that this store gives.
-    #[error("core {core} is not open in this store")]
-    OtherStore {
-        /// The core.
-        core: Key,
-    },
-    /// A static core needs a block.
-    #[error("a static core of no blocks cannot be")]
-    Empty,
-    /// Somebody holds the core; drop all handles and try again.
-    #[error("core {core} is in use; stop what uses it first")]
-    InUse {
-        /// The core, by discovery key.
-        core: DiscoveryKey,
-    },
-    /// The core is open without the key pair; drop the other handles first.
-    #[error("core {core} is already open for reading only; close it first")]
-    OpenReadOnly {
-        /// The core.
-        core: Key,
-    },
 }
 
 impl Corestore {
@@ -346,50 +226,6 @@ impl Corestore {
         })
     }
 
-    /// All cores of the store, whatever their namespace, in the order of their discovery keys.
-    ///
-    /// # Errors
-    /// [`StoreError::Storage`] if one cannot be read.
-    pub fn list(&self) -> Result<Vec<CoreInfo>, StoreError> {
-        let mut cores = self.inner.storage.list()?;
-        cores.sort_unstable();
-        let info = |core| self.inner.info(&core).transpose();
-        cores.into_iter().filter_map(info).collect()
-    }
-
-    /// Every name and the core last kept under it, by namespace and name.
-    ///
-    /// # Errors
-    /// [`StoreError::Storage`] if the index of names cannot be read.
-    pub fn aliases(&self) -> Result<Vec<(Alias, DiscoveryKey)>, StoreError> {
-        let mut aliases = self.inner.storage.aliases()?;
-        aliases.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        Ok(aliases)
-    }
-
-    /// The names of this namespace and the cores last kept under them, by name.
-    ///
-    /// # Errors
-    /// [`StoreError::Storage`] if the index of names cannot be read.
-    pub fn names(&self) -> Result<Vec<(String, DiscoveryKey)>, StoreError> {
-        let here = |(alias, core): (Alias, _)| {
-            (alias.namespace == self.namespace).then_some((alias.name, core))
-        };
-        Ok(self.aliases()?.into_iter().filter_map(here).collect())
-    }
-
-    /// The namespaces that have names, each a hash over its parent's and what it was called; all
-    /// zero for the root. What they were called is not kept.
-    ///
-    /// # Errors
-    /// [`StoreError::Storage`] if the index of names cannot be read.
-    pub fn namespaces(&self) -> Result<Vec<[u8; 32]>, StoreError> {
-        let aliases = self.aliases()?.into_iter();
-        let mut namespaces: Vec<_> = aliases.map(|(alias, _)| alias.namespace).collect();
-        namespaces.dedup();
-        Ok(namespaces)
-    }
-
     /// What the core takes on the disk, in bytes; zero if it is not here.
     ///
     /// # Errors
@@ -449,54 +285,6 @@ impl Corestore {
             namespace: self.namespace,
             name: name.to_owned(),
         }
-    }
-
-    /// Finds out which core `options` mean.
-    fn resolve(&self, options: CoreOptions) -> Result<Wanted, StoreError> {
-        let alias = options.name.map(|name| self.alias(&name));
-        let derived = alias.as_ref().map(|alias| self.inner.derive(alias));
-        let elsewhere = options.signer.map(Secret::elsewhere);
-        let key_pair = options.key_pair.as_ref().or(derived.as_ref());
-        let public_key = key_pair.map(KeyPair::public_key);
-        let public_key = elsewhere.as_ref().map(Secret::public_key).or(public_key);
-        let sole = public_key.map(Manifest::single);
-        let sole = sole.filter(|manifest| options.key.is_none_or(|key| manifest.belongs_to(&key)));
-        let manifest = options.manifest.or(sole);
-        let key = match (options.key, &manifest) {
-            (Some(given), Some(manifest)) if !manifest.belongs_to(&given) => {
-                let derived = manifest.key();
-                return Err(StoreError::KeyMismatch { given, derived });
-            }
-            (Some(given), _) => given,
-            (None, Some(manifest)) if options.compat || options.legacy => compat_key(manifest),
-            (None, Some(manifest)) => manifest.key(),
-            (None, None) => return Err(StoreError::Unspecified),
-        };
-        Ok(Wanted {
-            key,
-            manifest,
-            key_pair: options.key_pair,
-            elsewhere,
-            derived,
-            alias,
-            is_legacy: options.legacy,
-        })
-    }
-}
-
-impl fmt::Debug for CoreOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let signer = self.signer.as_ref().map(|signer| signer.public_key());
-        f.debug_struct("CoreOptions")
-            .field("key", &self.key)
-            .field("name", &self.name)
-            .field("key_pair", &self.key_pair)
-            .field("signer", &signer)
-            .field("manifest", &self.manifest)
-            .field("compat", &self.compat)
-            .field("legacy", &self.legacy)
-            .field("is_encrypted", &self.encryption.is_some())
-            .finish()
     }
 }
 
@@ -584,34 +372,6 @@ impl Inner {
             .extend(added.filter_map(|(key, value)| Some((key, value?))));
         Ok(opened)
     }
-
-    fn info(&self, core: &DiscoveryKey) -> Result<Option<CoreInfo>, StoreError> {
-        // What is on disk may lag behind a core that is being written.
-        if let Some(core) = self.opened.get(core) {
-            return Ok(Some(CoreInfo::of(&core)));
-        }
-        Ok(self.storage.peek(core)?.map(|header| CoreInfo {
-            alias: header.alias(),
-            key: header.key,
-            discovery_key: *core,
-            length: header.head.length,
-            fork: header.head.fork,
-        }))
-    }
-}
-
-impl CoreInfo {
-    /// What an open core knows of itself.
-    fn of(core: &Core) -> Self {
-        let head = core.head();
-        Self {
-            key: core.key(),
-            discovery_key: core.discovery_key(),
-            alias: Alias::from_user_data(|key| core.user_data(key)),
-            length: head.length,
-            fork: head.fork,
-        }
-    }
 }
 
 impl Drop for Inner {
@@ -621,91 +381,7 @@ impl Drop for Inner {
     }
 }
 
-/// A core that is to be opened or created.
-struct Wanted {
-    key: Key,
-    manifest: Option<Manifest>,
-    /// The key pair that was given.
-    key_pair: Option<KeyPair>,
-    /// What signs in its place.
-    elsewhere: Option<Secret>,
-    /// The key pair of the name.
-    derived: Option<KeyPair>,
-    alias: Option<Alias>,
-    /// Whether it is signed as before there were namespaces.
-    is_legacy: bool,
-}
-
-impl Wanted {
-    /// The header of the core if it must be created.
-    fn header(&self) -> Result<CoreHeader, StoreError> {
-        if self
-            .secret()
-            .is_some_and(|given| !self.fits(given.public_key()))
-        {
-            return Err(StoreError::KeyPairMismatch { core: self.key });
-        }
-        Ok(CoreHeader {
-            key: self.key,
-            manifest: self.manifest.clone(),
-            // What derives from the root secret is not written anywhere else.
-            key_pair: self.key_pair.clone().filter(|_| !self.is_derived()),
-            user_data: self.user_data().collect(),
-            head: Head::empty(),
-        })
-    }
-
-    /// What was given to sign with.
-    fn secret(&self) -> Option<Secret> {
-        let here = || self.key_pair.clone().map(Secret::Here);
-        self.elsewhere.clone().or_else(here)
-    }
-
-    fn fits(&self, public_key: PublicKey) -> bool {
-        signs_for(public_key, &self.key, self.manifest.as_ref())
-    }
-
-    /// Whether the key pair of the name signs for the core.
-    fn is_derived(&self) -> bool {
-        self.derived
-            .as_ref()
-            .is_some_and(|derived| self.fits(derived.public_key()))
-    }
-
-    /// The user data by which Corestore 6 recognises a named core. It takes the name's key pair
-    /// to be the core's, so other cores do not get it.
-    fn user_data(&self) -> impl Iterator<Item = (String, Vec<u8>)> {
-        let alias = self.alias.iter().filter(|_| self.is_derived());
-        let pairs = alias.flat_map(|alias| {
-            [
-                (NAME_USER_DATA, alias.name.clone().into_bytes()),
-                (NAMESPACE_USER_DATA, alias.namespace.to_vec()),
-            ]
-        });
-        pairs.map(|(key, value)| (key.to_owned(), value))
-    }
-}
-
-/// Whether `public_key` is among those that sign for the core.
-fn signs_for(public_key: PublicKey, key: &Key, manifest: Option<&Manifest>) -> bool {
-    match manifest {
-        None => public_key.as_bytes() == key.as_bytes(),
-        Some(manifest) => manifest
-            .signers
-            .iter()
-            .any(|signer| signer.public_key == public_key),
-    }
-}
-
 /// Whether one key pair is enough to append.
 fn signs_alone(manifest: Option<Manifest>) -> bool {
     manifest.is_none_or(|manifest| manifest.quorum == 1)
-}
-
-/// The key of a compat core with this manifest; with several signers it cannot be one.
-fn compat_key(manifest: &Manifest) -> Key {
-    match manifest.signers.as_slice() {
-        [signer] => Key::from(*signer.public_key.as_bytes()),
-        _ => manifest.key(),
-    }
 }

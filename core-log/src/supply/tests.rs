@@ -1,5 +1,7 @@
 //! Sharing wants among suppliers.
 
+use std::time::Duration;
+
 use super::*;
 
 struct Only(Vec<u64>);

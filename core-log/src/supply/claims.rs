@@ -1,0 +1,219 @@
+//! Claims: which supplier is getting which block, and who may try as well.
+//!
+//! Knows in which order blocks are claimed. Does not know what is wanted, nor how soon anybody answers.
+
+use std::collections::hash_map::Entry;
+use std::time::Duration;
+
+use super::outlook::Rival;
+use super::supplier::{Availability, OtherSuppliers};
+use super::{State, SupplierId};
+use crate::bitfield::Bitfield;
+
+/// What was claimed, and what was left to others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Taken on.
+    pub taken: Vec<Claim>,
+    /// Blocks that somebody waits for were left to a supplier that will answer sooner. If they are still
+    /// open after this time, claim them without regard for it: waiting longer gains nothing.
+    pub left_for: Option<Duration>,
+}
+
+/// Who asks for something to claim, and what is known.
+pub(super) struct Ask<'a> {
+    pub(super) id: SupplierId,
+    pub(super) local: &'a Bitfield,
+    pub(super) length: u64,
+    pub(super) remote: &'a dyn Availability,
+}
+
+impl Ask<'_> {
+    pub(super) fn can_have(&self, index: u64) -> bool {
+        self.remote.next_available(index..index + 1).is_some()
+    }
+}
+
+/// A block that a supplier has taken on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// Block index.
+    pub index: u64,
+    /// Whether somebody waits for just this block.
+    pub urgent: bool,
+    /// Whether another supplier has it too, and is late: whoever delivers first ends the other's
+    /// work, so look now and then whether the block is here.
+    pub contested: bool,
+}
+
+/// Blocks of late suppliers that one claim may take on at once.
+const CONTESTED_MAX: usize = 16;
+
+/// Who is getting one block.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Claimants {
+    pub(super) first: SupplierId,
+    /// Another one, since the first is late.
+    pub(super) rival: Option<SupplierId>,
+}
+
+impl Claimants {
+    fn new(first: SupplierId) -> Self {
+        Self { first, rival: None }
+    }
+
+    pub(super) fn include(&self, id: SupplierId) -> bool {
+        self.first == id || self.rival == Some(id)
+    }
+
+    /// Those who are left without `id`.
+    fn without(self, id: SupplierId) -> Option<Self> {
+        match self.rival {
+            Some(rival) if self.first == id => Some(Self::new(rival)),
+            Some(rival) if rival == id => Some(Self::new(self.first)),
+            None if self.first == id => None,
+            _ => Some(self),
+        }
+    }
+}
+
+impl State {
+    /// Takes on blocks that somebody waits for, but for those that a patient one leaves to a faster one.
+    pub(super) fn claim_blocks(
+        &mut self,
+        ask: &Ask<'_>,
+        max: usize,
+        is_patient: bool,
+        claims: &mut Claims,
+    ) {
+        let mut faster = match is_patient {
+            true => self.faster_than(ask.id),
+            false => Vec::new(),
+        };
+        let considered = max + faster.iter().map(|(_, _, room)| room).sum::<usize>();
+        let (open, missed) = self.open_blocks(ask, considered);
+        for index in open {
+            if claims.taken.len() == max {
+                break;
+            }
+            let may_have =
+                |(id, _, room): &&mut Rival| *room > 0 && self.blocks.may_have(index, *id);
+            if let Some((_, gain, room)) = faster.iter_mut().find(may_have) {
+                *room -= 1;
+                claims.left_for = Some(claims.left_for.map_or(*gain, |least| least.min(*gain)));
+                self.blocks.leave(index);
+                continue;
+            }
+            self.claims.insert(index, Claimants::new(ask.id));
+            claims.taken.push(Claim {
+                index,
+                urgent: true,
+                contested: false,
+            });
+        }
+        let mut is_left = false;
+        for index in missed {
+            is_left |= self.blocks.pass(index, ask.id);
+        }
+        if is_left {
+            self.wake_others(ask.id);
+        }
+    }
+
+    /// Blocks that somebody waits for and nobody is getting: up to `max` that can be had, and those that
+    /// turn out not to be.
+    fn open_blocks(&self, ask: &Ask<'_>, max: usize) -> (Vec<u64>, Vec<u64>) {
+        let (mut open, mut missed) = (Vec::new(), Vec::new());
+        for index in self.blocks.below(ask.length) {
+            if open.len() == max {
+                break;
+            }
+            if ask.local.get(index) || self.claims.contains_key(&index) {
+                continue;
+            }
+            if ask.can_have(index) {
+                open.push(index);
+            } else if self.blocks.may_have(index, ask.id) {
+                missed.push(index);
+            }
+        }
+        (open, missed)
+    }
+
+    /// Takes on blocks whose suppliers are late: those somebody waits for, or any.
+    pub(super) fn contest(
+        &mut self,
+        ask: &Ask<'_>,
+        max: usize,
+        urgent: bool,
+        taken: &mut Vec<Claim>,
+    ) {
+        let (claims, blocks) = (&mut self.claims, &self.blocks);
+        let max = max.min(taken.len() + CONTESTED_MAX);
+        self.late.retain(|index| {
+            let index = *index;
+            let is_free = |claim: &&mut Claimants| claim.first != ask.id && claim.rival.is_none();
+            let fits = (!urgent || blocks.contains(index)) && index < ask.length;
+            if taken.len() >= max || !fits || ask.local.get(index) || !ask.can_have(index) {
+                return true;
+            }
+            let Some(claim) = claims.get_mut(&index).filter(is_free) else {
+                return true;
+            };
+            claim.rival = Some(ask.id);
+            taken.push(Claim {
+                index,
+                urgent: blocks.contains(index),
+                contested: true,
+            });
+            false
+        });
+    }
+
+    pub(super) fn claim_ranges(&mut self, ask: &Ask<'_>, max: usize, taken: &mut Vec<Claim>) {
+        let others = OtherSuppliers {
+            suppliers: &self.suppliers,
+            id: ask.id,
+        };
+        let room = max.saturating_sub(taken.len());
+        let claims = &mut self.claims;
+        self.ranges.claim(ask, room, &others, |index| {
+            let Entry::Vacant(slot) = claims.entry(index) else {
+                return false;
+            };
+            slot.insert(Claimants::new(ask.id));
+            taken.push(Claim {
+                index,
+                urgent: false,
+                contested: false,
+            });
+            true
+        });
+    }
+
+    /// What `id` has claimed may be claimed again.
+    pub(super) fn free_claims(&mut self, id: SupplierId) {
+        let claimed = self.claims.iter().filter(|(_, claim)| claim.include(id));
+        let claimed: Vec<u64> = claimed.map(|(index, _)| *index).collect();
+        for index in claimed {
+            self.give_back(id, index);
+        }
+        self.ranges.forget(id);
+        self.blocks.reconsider(id, 0);
+        self.seeks.free_claims(id);
+    }
+
+    /// Takes `id` out of a claim. If nobody is left, the block may be claimed again.
+    pub(super) fn give_back(&mut self, id: SupplierId, index: u64) {
+        self.late.remove(&index);
+        match self.claims.get(&index).and_then(|claim| claim.without(id)) {
+            Some(left) => {
+                self.claims.insert(index, left);
+            }
+            None => {
+                self.claims.remove(&index);
+                self.ranges.offer(index);
+            }
+        }
+    }
+}
