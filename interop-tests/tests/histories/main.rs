@@ -97,6 +97,59 @@ fn both_write_the_same_bytes() {
     }
 }
 
+/// Goal: hypercore 10 goes on from a header with our mark, which says that the contiguous length is exact: only
+/// a core of a page of the bitfield and more has one. Method: turns at the edge of that page.
+#[test]
+fn node_goes_on_from_a_header_that_we_marked() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut node = node(scratch.path());
+    let mut exceptions = Exceptions::read("state");
+    for kind in [Kind::Compat, Kind::V1] {
+        let directory = tempfile::tempdir_in(scratch.path()).unwrap();
+        let directory = directory.path();
+        let key = create(directory, kind, true, &mut node);
+        assert!(!is_marked(directory), "it is empty");
+        let mut model = Model::default();
+        let blocks = |from: u32, to: u32| (from..to).map(|i| i.to_le_bytes()[..3].to_vec());
+        let many = [model.append_blocks(blocks(0, 40_000).collect())];
+        ours_takes_a_turn(directory, kind, None, &many, &model);
+        assert!(is_marked(directory));
+
+        let steps = [
+            model.append_blocks(blocks(40_000, 40_003).collect()),
+            model.truncate(32_770),
+            model.append_blocks(blocks(0, 5).collect()),
+        ];
+        let theirs = (&mut node, directory, kind, Some(key.as_str()));
+        theirs_takes_a_turn(theirs, &steps, &model, true, &mut exceptions);
+
+        let steps = [
+            model.append_blocks(blocks(7, 9).collect()),
+            model.clear(32_769, 32_771),
+        ];
+        ours_takes_a_turn(directory, kind, None, &steps, &model);
+        assert!(is_marked(directory), "there are 32,769 without a gap");
+        let steps = [
+            model.clear(32_766, 32_768),
+            model.append_blocks(blocks(1, 3).collect()),
+        ];
+        let theirs = (&mut node, directory, kind, None);
+        theirs_takes_a_turn(theirs, &steps, &model, true, &mut exceptions);
+        ours_takes_a_turn(directory, kind, Some(&key), &[], &model);
+    }
+}
+
+/// Whether a header slot of the one core in the store ends with our mark (`header.rs` of core-log).
+fn is_marked(store: &Path) -> bool {
+    let oplog = std::fs::read(core_directory(store).join("oplog")).unwrap();
+    let slots = oplog.chunks(4_096).take(2);
+    slots.filter(|slot| slot.len() > 8).any(|slot| {
+        let len = u32::from_le_bytes(slot[4..8].try_into().unwrap()) >> 2;
+        let payload = slot.get(8..8 + len as usize);
+        payload.is_some_and(|payload| payload.ends_with(&[0xfc, 0x01]))
+    })
+}
+
 /// What one of the two cannot do, and the histories therefore leave out.
 #[test]
 fn calls_that_differ_are_known() {

@@ -52,10 +52,7 @@ impl Model {
                     true => length - 1 - rng.below(length.min(4)),
                     false => rng.below(length),
                 };
-                self.blocks.truncate(to);
-                self.sizes.truncate(to);
-                self.fork += 1;
-                Step::Truncate(to as u64)
+                self.truncate(to)
             }
             7 | 8 if length > 0 => {
                 let start = rng.below(length);
@@ -100,6 +97,13 @@ impl Model {
         self.sizes.extend(blocks.iter().map(Vec::len));
         self.blocks.extend(blocks.iter().cloned().map(Some));
         Step::Append(blocks)
+    }
+
+    pub(crate) fn truncate(&mut self, length: usize) -> Step {
+        self.blocks.truncate(length);
+        self.sizes.truncate(length);
+        self.fork += 1;
+        Step::Truncate(length as u64)
     }
 
     pub(crate) fn clear(&mut self, start: usize, end: usize) -> Step {
