@@ -189,18 +189,16 @@ fn a_reader_of_a_core_that_is_written_sees_one_state() {
             let is_it = |state: &&Snapshot| {
                 (state.fork, state.length, state.hash) == head
                     && state.user_data == user_data
-                    && (0..)
-                        .zip(&state.blocks)
-                        .all(|(i, b)| core.has(i) == b.is_some())
+                    && state.looked_at().all(|(i, b)| core.has(i) == b.is_some())
             };
             let state = possible().flatten().find(is_it);
             let state = state.unwrap_or_else(|| panic!("{head:?} never was"));
-            for (index, block) in (0..).zip(&state.blocks) {
+            for (index, block) in state.looked_at() {
                 match core.get_local(index) {
                     Ok(None) if block.is_some() => {
                         let is_gone = |state: &Snapshot| {
-                            let block = state.blocks.get(index as usize);
-                            block.is_none_or(Option::is_none)
+                            let mut found = state.looked_at().filter(|(i, _)| *i == index);
+                            found.all(|(_, block)| block.is_none())
                         };
                         assert!(possible().flatten().any(is_gone), "{index} is here");
                         cleared += 1;

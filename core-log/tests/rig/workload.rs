@@ -102,6 +102,11 @@ impl Snapshot {
         }
     }
 
+    /// The blocks it looked at, with their indexes.
+    pub(crate) fn looked_at(&self) -> impl Iterator<Item = (u64, &Option<Bytes>)> {
+        watched(self.length).into_iter().zip(&self.blocks)
+    }
+
     /// Whether this is `other`, with some of its blocks lost or others not lost.
     pub(crate) fn resembles(&self, other: &Self) -> bool {
         let mut pairs = self.blocks.iter().zip(&other.blocks);
@@ -119,8 +124,7 @@ impl fmt::Debug for Snapshot {
         let (fork, length, hash) = self.head();
         let user_data = self.user_data.as_ref().map(Vec::len);
         let missing = |(index, block): (u64, &Option<_>)| block.is_none().then_some(index);
-        let blocks = watched(length).into_iter().zip(&self.blocks);
-        let missing: Vec<_> = blocks.filter_map(missing).collect();
+        let missing: Vec<_> = self.looked_at().filter_map(missing).collect();
         let here = self.here;
         write!(
             f,
