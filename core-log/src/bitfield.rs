@@ -61,6 +61,9 @@ impl Bitfield {
 
     /// Whether the bit of `index` is set.
     pub fn get(&self, index: u64) -> bool {
+        if index < self.front {
+            return true; // also where nobody has read the page yet
+        }
         let page = self.page(index / PAGE_BITS);
         page.is_some_and(|page| page.get(index % PAGE_BITS))
     }
@@ -407,7 +410,13 @@ mod tests {
         assert!(bits.get(7 * PAGE_BITS) && bits.get(8 * PAGE_BITS - 1));
         bits.set(40 * PAGE_BITS);
         assert_eq!(bits.next_unset(0), 40 * PAGE_BITS + 1);
-        assert_eq!(reads.load(Ordering::Relaxed), 2);
+        assert_eq!(
+            reads.load(Ordering::Relaxed),
+            1,
+            "before the last it is known"
+        );
+        assert!(bits.get(39 * PAGE_BITS + 7));
+        assert_eq!(reads.load(Ordering::Relaxed), 1);
         assert_eq!(bits.count(0..u64::MAX), 40 * PAGE_BITS + 1);
         assert_eq!(reads.load(Ordering::Relaxed), 40);
     }
