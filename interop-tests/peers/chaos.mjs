@@ -102,6 +102,7 @@ serve({
 })
 
 function replicate (socket, isInitiator) {
+  if (store.closing) return socket.destroy()
   socket.setNoDelay(true)
   const stream = new NoiseSecretStream(isInitiator, socket)
   stream.on('error', (err) => failures.push(err.message))

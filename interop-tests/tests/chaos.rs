@@ -70,7 +70,6 @@ struct Chaos {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "with some seeds peers do not come to agree yet: see docs/RELIABILITY.md"]
 async fn six_peers_agree_after_all_that_happens() {
     let number = |name, default| {
         let value = std::env::var(name).ok();

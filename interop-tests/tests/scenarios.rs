@@ -207,7 +207,6 @@ async fn a_writer_forks_in_mid_download() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "now and then Node's download never ends: see docs/RELIABILITY.md"]
 async fn we_fork_while_node_is_in_mid_download() {
     for tree in Tree::ALL {
         let scratch = tempfile::tempdir().unwrap();
