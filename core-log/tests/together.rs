@@ -54,6 +54,34 @@ fn several_blocks_are_read_as_each_alone() {
     }
 }
 
+/// Goal: blocks that lie one behind the other are read together, and damage to one, or an end of the file in
+/// the middle of them, costs only those that it hits.
+#[test]
+fn neighbours_of_a_damaged_block_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let core = opened(&directory, |data| {
+        data[byte_offset(30)..byte_offset(31)].fill(0xee);
+    });
+    let end = byte_offset(290) as u64;
+    let name = core.discovery_key().to_string();
+    drop(core);
+    let [first, second] = [&name[..2], &name[2..4]];
+    let place = ["corestore/cores", first, second, &name, "data"];
+    let path = directory.path().join(place.iter().collect::<PathBuf>());
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_len(end + 1).unwrap(); // block 290 has more than a byte
+    let store = Corestore::open(directory.path(), StoreOptions::default()).unwrap();
+    let core = store.get_named("core").unwrap();
+    let indexes: Vec<_> = (25..35).chain(285..295).collect();
+    let reads = core.get_raw_all(&indexes, usize::MAX);
+    for (index, read) in indexes.into_iter().zip(reads) {
+        match index {
+            30 | 290.. => assert!(read.is_err(), "block {index}"),
+            _ => assert_eq!(read.unwrap(), Some(block(index))),
+        }
+    }
+}
+
 #[test]
 fn no_more_is_read_than_there_is_room_for() {
     let directory = tempfile::tempdir().unwrap();

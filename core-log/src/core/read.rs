@@ -183,6 +183,49 @@ impl Core {
     }
 }
 
+/// Blocks that lie one behind the other are read together while they come to no more bytes than this. They
+/// share their memory then; longer ones are better off alone.
+const RUN_BYTES_MAX: u64 = 64 * 1024;
+
+/// What became of looking for one block of several.
+enum Found {
+    /// It is not here.
+    Absent,
+    /// The tree does not say where it is.
+    Lost,
+    At(BlockPlace),
+}
+
+impl Found {
+    fn place(&self) -> Option<&BlockPlace> {
+        match self {
+            Self::At(place) => Some(place),
+            Self::Absent | Self::Lost => None,
+        }
+    }
+
+    fn without_place(&self) -> Read {
+        match self {
+            Self::Absent => Read::Absent,
+            Self::Lost | Self::At(_) => Read::Failed,
+        }
+    }
+}
+
+/// How many of the first ones are to be read together, at least one.
+fn run_len(found: &[Found]) -> usize {
+    let places = found.iter().map_while(Found::place);
+    let (mut end, mut size) = (None, 0u64);
+    let is_next = |place: &&BlockPlace| {
+        let adjoins = end.is_none_or(|end| end == place.byte_offset);
+        size = size.saturating_add(place.leaf.size);
+        let fits = end.is_none() || size <= RUN_BYTES_MAX;
+        end = place.byte_offset.checked_add(place.leaf.size);
+        adjoins && fits && end.is_some()
+    };
+    places.take_while(is_next).count().max(1)
+}
+
 /// What became of reading one block of several.
 enum Read {
     /// It is not here.
@@ -250,15 +293,15 @@ impl Inner {
         let is_here: Vec<_> = indexes.iter().map(|index| bits.get(*index)).collect();
         drop(bits);
         let mut rest = bytes_max as u64;
-        let mut reads = Vec::with_capacity(indexes.len());
+        let mut found = Vec::with_capacity(indexes.len());
         for (index, is_here) in indexes.iter().zip(is_here) {
             if !is_here {
-                reads.push(Read::Absent);
+                found.push(Found::Absent);
                 continue;
             }
             let place = self.storage.locate(&roots, *index).ok().flatten();
             let size = place.map_or(0, |place| place.leaf.size);
-            let max = if reads.is_empty() {
+            let max = if found.is_empty() {
                 first_max as u64
             } else {
                 rest
@@ -267,13 +310,41 @@ impl Inner {
                 break;
             }
             rest = rest.saturating_sub(size);
-            let block = place.and_then(|place| {
-                let block = self.read_unchecked(&roots, *index, &place).ok()?;
-                Some(Read::Block(block, place.leaf.hash))
-            });
-            reads.push(block.unwrap_or(Read::Failed));
+            found.push(place.map_or(Found::Lost, Found::At));
+        }
+        self.read_found(&roots, &found)
+    }
+
+    /// Reads blocks, those that lie one behind the other together.
+    fn read_found(&self, roots: &Roots, found: &[Found]) -> Vec<Read> {
+        let mut reads = Vec::with_capacity(found.len());
+        let mut rest = found;
+        while let Some(first) = rest.first() {
+            let Found::At(first) = first else {
+                reads.push(first.without_place());
+                rest = rest.split_at(1).1;
+                continue;
+            };
+            let (run, behind) = rest.split_at(run_len(rest));
+            self.read_run(roots, first, run, &mut reads);
+            rest = behind;
         }
         reads
+    }
+
+    /// Reads blocks that begin at `first` and lie one behind the other.
+    fn read_run(&self, roots: &Roots, first: &BlockPlace, run: &[Found], reads: &mut Vec<Read>) {
+        let places = run.iter().filter_map(Found::place);
+        let size = places.clone().map(|place| place.leaf.size).sum();
+        let read = self.read_unchecked(roots, first.leaf.index / 2, first.byte_offset, size);
+        let mut bytes = read.ok().filter(|bytes| bytes.len() as u64 == size);
+        reads.extend(places.map(|place| {
+            // It fits: the sum does.
+            let block = bytes
+                .as_mut()
+                .map(|bytes| bytes.split_to(place.leaf.size as usize));
+            block.map_or(Read::Failed, |block| Read::Block(block, place.leaf.hash))
+        }));
     }
 
     fn read_place(
@@ -282,29 +353,30 @@ impl Inner {
         index: u64,
         place: &BlockPlace,
     ) -> Result<Bytes, CoreError> {
-        let block = self.read_unchecked(roots, index, place)?;
+        let (offset, size) = (place.byte_offset, place.leaf.size);
+        let block = self.read_unchecked(roots, index, offset, size)?;
         match hash::leaf(&block) == place.leaf.hash {
             true => Ok(block),
             false => Err(self.corrupt(index)),
         }
     }
 
-    /// The bytes at `place`, whatever they are.
+    /// `size` bytes from `byte_offset` on, where block `index` begins, whatever they are.
     fn read_unchecked(
         &self,
         roots: &Roots,
         index: u64,
-        place: &BlockPlace,
+        byte_offset: u64,
+        size: u64,
     ) -> Result<Bytes, CoreError> {
-        let BlockPlace { leaf, byte_offset } = place;
-        let size = usize::try_from(leaf.size).map_err(|_| self.corrupt(index))?;
         let within = byte_offset
-            .checked_add(leaf.size)
+            .checked_add(size)
             .is_some_and(|end| end <= roots.byte_length());
+        let size = usize::try_from(size).map_err(|_| self.corrupt(index))?;
         if !within || size > BLOCK_BYTES_MAX {
             return Err(self.corrupt(index));
         }
-        Ok(self.storage.block(*byte_offset, size)?)
+        Ok(self.storage.block(byte_offset, size)?)
     }
 
     fn corrupt(&self, index: u64) -> CoreError {
