@@ -56,7 +56,13 @@ pub(crate) struct EventHub {
 impl EventHub {
     pub(crate) fn subscribe(&self) -> Events {
         let queue = Arc::new(Queue::default());
-        self.lock().push(Arc::downgrade(&queue));
+        let mut subscribers = self.lock();
+        if subscribers.len() == subscribers.capacity() {
+            let more = 1 + subscribers.len() / 2; // most of many thousand cores have one or two
+            subscribers.reserve_exact(more);
+        }
+        subscribers.push(Arc::downgrade(&queue));
+        drop(subscribers);
         Events { queue }
     }
 
@@ -86,7 +92,12 @@ pub struct Events {
 impl Events {
     /// The next event, if one is waiting.
     pub fn try_next(&self) -> Option<Event> {
-        self.queue.lock().pop_front()
+        let mut events = self.queue.lock();
+        let event = events.pop_front();
+        if events.is_empty() {
+            *events = VecDeque::new(); // most of many thousand cores have news seldom
+        }
+        event
     }
 
     /// The next event, waiting for it.

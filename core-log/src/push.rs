@@ -4,10 +4,11 @@
 //! supplier takes what is to be sent ([`Supply::next_push`](crate::core::Supply::next_push)). Matches
 //! `allowPush`, `pushOnly` and `replicator.push` of `hypercore` 11.37.1.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::core::Core;
+use crate::few::Few;
 use crate::limits::PUSHES_MAX;
 use crate::supply::SupplierId;
 
@@ -61,13 +62,15 @@ pub(crate) struct Pushes {
 #[derive(Debug, Default)]
 struct State {
     mode: PushMode,
-    waiting: HashMap<SupplierId, VecDeque<u64>>,
+    waiting: Few<SupplierId, VecDeque<u64>>,
 }
 
 impl Pushes {
     /// From now on blocks may be left for `supplier`.
     pub(crate) fn add_carrier(&self, supplier: SupplierId) {
-        self.lock().waiting.entry(supplier).or_default();
+        self.lock()
+            .waiting
+            .get_or_insert_with(supplier, VecDeque::new);
     }
 
     pub(crate) fn remove_carrier(&self, supplier: SupplierId) {
