@@ -125,9 +125,10 @@ struct Local {
 enum LocalState {
     Free,
     /// We opened it; the peer did not answer yet.
-    Asking(Name),
+    /// Boxed: most locals are open.
+    Asking(Box<Name>),
     /// As `Asking`, but closed by us: the number is the peer's until it answers.
-    Abandoned(Name),
+    Abandoned(Box<Name>),
     Open {
         remote: u32,
     },
@@ -143,6 +144,9 @@ enum Remote {
 
 /// A peer that opens all its channels and lets us reject them costs this much.
 const _: () = assert!(REMOTE_CHANNELS_MAX * size_of::<Remote>() <= 1 << 18);
+
+/// Names for which memory is kept when none waits.
+const WAITING_KEPT_MAX: usize = 64;
 
 /// Numbers of channels that wait for their other half. One of the two queues is always empty.
 #[derive(Debug, Default)]
@@ -160,7 +164,7 @@ impl Channels {
             self.forget_if_idle(&name);
             return (self.occupy_for(remote), offer);
         }
-        let channel = self.occupy(LocalState::Asking(name.clone()));
+        let channel = self.occupy(LocalState::Asking(Box::new(name.clone())));
         self.waiting
             .entry(name)
             .or_default()
@@ -461,6 +465,9 @@ impl Channels {
             .is_some_and(|waiting| waiting.ours.is_empty() && waiting.theirs.is_empty())
         {
             self.waiting.remove(name);
+        }
+        if self.waiting.is_empty() && self.waiting.capacity() > WAITING_KEPT_MAX {
+            self.waiting = HashMap::new(); // thousands were opened at once, and all found their half
         }
     }
 }
