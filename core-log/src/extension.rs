@@ -158,7 +158,8 @@ pub(crate) struct ExtensionHub {
 #[derive(Debug, Default)]
 struct State {
     inboxes: HashMap<Arc<str>, Vec<Weak<Inbox>>>,
-    outboxes: Few<SupplierId, Queue<ExtensionMessage>>,
+    /// None stands for an empty queue: most of many thousand cores have nothing to send.
+    outboxes: Few<SupplierId, Option<Box<Queue<ExtensionMessage>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -170,9 +171,7 @@ struct Inbox {
 impl ExtensionHub {
     /// From now on messages may be left for `supplier`.
     pub(crate) fn add_carrier(&self, supplier: SupplierId) {
-        self.lock()
-            .outboxes
-            .get_or_insert_with(supplier, Queue::default);
+        self.lock().outboxes.get_or_insert_with(supplier, || None);
     }
 
     pub(crate) fn remove_carrier(&self, supplier: SupplierId) {
@@ -181,15 +180,16 @@ impl ExtensionHub {
 
     /// What is to be sent to `supplier` next.
     pub(crate) fn next_for(&self, supplier: SupplierId) -> Option<ExtensionMessage> {
-        self.lock().outboxes.get_mut(&supplier)?.pop()
+        let mut state = self.lock();
+        let outbox = state.outboxes.get_mut(&supplier)?;
+        let message = outbox.as_mut()?.pop();
+        outbox.take_if(|outbox| outbox.messages.is_empty());
+        message
     }
 
     pub(crate) fn is_waiting_for(&self, supplier: SupplierId) -> bool {
         let state = self.lock();
-        state
-            .outboxes
-            .get(&supplier)
-            .is_some_and(|outbox| !outbox.messages.is_empty())
+        state.outboxes.get(&supplier).is_some_and(Option::is_some)
     }
 
     /// Hands a message that came from `supplier` to whoever registered its name.
@@ -223,7 +223,10 @@ impl ExtensionHub {
         let mut state = self.lock();
         let outboxes = state.outboxes.values_mut();
         outboxes
-            .filter_map(|outbox| outbox.push(message.clone()).then_some(()))
+            .filter_map(|outbox| {
+                let outbox = outbox.get_or_insert_default();
+                outbox.push(message.clone()).then_some(())
+            })
             .count()
     }
 
@@ -234,6 +237,7 @@ impl ExtensionHub {
             .get_mut(&supplier)
             .ok_or(ExtensionError::Gone)?;
         outbox
+            .get_or_insert_default()
             .push(message)
             .then_some(())
             .ok_or(ExtensionError::Full)

@@ -62,15 +62,18 @@ pub(crate) struct Pushes {
 #[derive(Debug, Default)]
 struct State {
     mode: PushMode,
-    waiting: Few<SupplierId, VecDeque<u64>>,
+    /// None stands for no block: most of many thousand cores have nothing to push.
+    waiting: Few<SupplierId, Option<Box<Blocks>>>,
 }
+
+/// Indexes of the blocks that are to be sent to one supplier.
+#[derive(Debug, Default)]
+struct Blocks(VecDeque<u64>);
 
 impl Pushes {
     /// From now on blocks may be left for `supplier`.
     pub(crate) fn add_carrier(&self, supplier: SupplierId) {
-        self.lock()
-            .waiting
-            .get_or_insert_with(supplier, VecDeque::new);
+        self.lock().waiting.get_or_insert_with(supplier, || None);
     }
 
     pub(crate) fn remove_carrier(&self, supplier: SupplierId) {
@@ -79,26 +82,31 @@ impl Pushes {
 
     /// What is to be sent to `supplier` next.
     pub(crate) fn next_for(&self, supplier: SupplierId) -> Option<u64> {
-        self.lock().waiting.get_mut(&supplier)?.pop_front()
+        let mut state = self.lock();
+        let waiting = state.waiting.get_mut(&supplier)?;
+        let next = waiting.as_mut()?.0.pop_front();
+        waiting.take_if(|waiting| waiting.0.is_empty());
+        next
     }
 
     pub(crate) fn put_back(&self, supplier: SupplierId, index: u64) {
         if let Some(waiting) = self.lock().waiting.get_mut(&supplier) {
-            waiting.push_front(index);
+            waiting.get_or_insert_default().0.push_front(index);
         }
     }
 
     pub(crate) fn is_waiting_for(&self, supplier: SupplierId) -> bool {
         let state = self.lock();
         let waiting = state.waiting.get(&supplier);
-        waiting.is_some_and(|waiting| !waiting.is_empty())
+        waiting.is_some_and(Option::is_some)
     }
 
     fn push(&self, index: u64) -> usize {
         let mut state = self.lock();
-        let open = state.waiting.values_mut();
-        let open = open.filter(|waiting| waiting.len() < PUSHES_MAX);
-        open.map(|waiting| waiting.push_back(index)).count()
+        let waiting = state.waiting.values_mut();
+        let waiting = waiting.map(Option::get_or_insert_default);
+        let open = waiting.filter(|waiting| waiting.0.len() < PUSHES_MAX);
+        open.map(|waiting| waiting.0.push_back(index)).count()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

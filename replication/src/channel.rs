@@ -1,7 +1,6 @@
 //! One core on one connection: both roles, composed of their parts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 use ferrocore_log::Core;
@@ -10,6 +9,7 @@ use ferrocore_log::events::{Event, Events};
 use ferrocore_log::supply::Wake;
 use ferrocore_primitives::time::Time;
 
+use crate::alarm::Alarm;
 use crate::announcer::Announcer;
 use crate::downloads::Downloads;
 use crate::extensions::Extensions;
@@ -37,57 +37,44 @@ pub(crate) struct CoreChannel {
     pushes: Pushes,
     reminder: Reminder,
     /// Keeps readers waiting until the peer has answered.
-    finding: Option<Finding>,
-    /// Set when the core has news for us.
-    is_woken: Arc<AtomicBool>,
-    /// Notifies when what came has reached storage.
-    waker: Waker,
+    finding: Option<Box<Finding>>,
+    /// Rings when the core has news for us, once both sides have opened the channel.
+    alarm: Option<Arc<Alarm>>,
     invalid_requests: u32,
     stats: Stats,
 }
 
 impl CoreChannel {
-    pub(crate) fn new(core: Core, now: Time) -> Self {
+    pub(crate) fn new(core: Core) -> Self {
         Self {
             events: core.events(),
-            finding: Some(core.finding()),
+            finding: Some(Box::new(core.finding())),
             core,
             peer: Peer::default(),
             announcer: Announcer::default(),
-            downloads: Downloads::new(now),
+            downloads: Downloads::new(),
             uploads: Uploads::default(),
             extensions: Extensions::default(),
             pushes: Pushes::default(),
             reminder: Reminder::default(),
-            is_woken: Arc::default(),
-            waker: Waker::noop().clone(),
+            alarm: None,
             invalid_requests: 0,
             stats: Stats::default(),
         }
     }
 
-    /// The peer opened its half, too. `notify` is called whenever the core has news.
+    /// The peer opened its half, too. `alarm` rings whenever the core has news.
     pub(crate) fn handle_opened(
         &mut self,
         answers_seeks: bool,
         wire: &mut Wire<'_>,
-        notify: &Wake,
+        alarm: Arc<Alarm>,
     ) {
-        // Not through `is_woken`, which may be lowered after the commit was looked at.
-        self.waker = Waker::from(Arc::new(Notifier(Arc::clone(notify))));
-        let (is_woken, notify) = (Arc::clone(&self.is_woken), Arc::clone(notify));
-        let wake: Wake = Arc::new(move || {
-            if !is_woken.swap(true, Ordering::AcqRel) {
-                notify();
-            }
-        });
-        self.downloads.start(
-            &self.core,
-            &self.peer,
-            answers_seeks,
-            wake,
-            self.waker.clone(),
-        );
+        self.alarm = Some(Arc::clone(&alarm));
+        let waker = Waker::from(Arc::clone(&alarm));
+        let wake: Wake = Arc::new(move || alarm.ring());
+        self.downloads
+            .start(&self.core, &self.peer, answers_seeks, wake, waker);
         self.finding = None;
         self.announcer.introduce(&self.core, &self.peer, wire);
     }
@@ -109,7 +96,11 @@ impl CoreChannel {
             Message::Cancel(cancel) => self.uploads.cancel(cancel.request),
             Message::Data(data) => {
                 let is_pushed = !self.downloads.is_asked(data.request);
-                if !is_pushed || !self.pushes.handle(&self.core, &data.proof, &self.waker)? {
+                if !is_pushed
+                    || !self
+                        .pushes
+                        .handle(&self.core, &data.proof, self.downloads.waker())?
+                {
                     let (core, peer, stats) = (&self.core, &mut self.peer, &mut self.stats);
                     self.downloads.handle_data(core, peer, data, now, stats)?;
                 }
@@ -151,7 +142,9 @@ impl CoreChannel {
         let pushed = self.take_pushed(now);
         let (core, peer, stats) = (&self.core, &self.peer, &mut self.stats);
         let committed = self.downloads.commit(core, peer, wire, now, stats);
-        self.is_woken.store(false, Ordering::Release);
+        if let Some(alarm) = &self.alarm {
+            alarm.rearm();
+        }
         self.announce(wire);
         self.announcer
             .sync_if_push_changed(&self.core, &self.peer, wire);
@@ -169,7 +162,7 @@ impl CoreChannel {
 
     /// Goes on with pushed blocks that had to wait.
     fn take_pushed(&mut self, now: Time) -> Result<(), PeerMisbehaved> {
-        while let Some(proof) = self.pushes.go_on(&self.core, &self.waker)? {
+        while let Some(proof) = self.pushes.go_on(&self.core, self.downloads.waker())? {
             let (core, peer, stats) = (&self.core, &mut self.peer, &mut self.stats);
             let data = Data { request: 0, proof };
             self.downloads.handle_data(core, peer, data, now, stats)?;
@@ -434,15 +427,6 @@ impl CoreChannel {
             self.stats.bytes_uploaded += block.value.len() as u64;
         }
         Ok(())
-    }
-}
-
-/// Calls a wake as a waker.
-struct Notifier(Wake);
-
-impl std::task::Wake for Notifier {
-    fn wake(self: Arc<Self>) {
-        (self.0)();
     }
 }
 

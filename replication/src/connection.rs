@@ -3,7 +3,7 @@
 //! Knows the channels of all cores on one connection. Does not know sockets, clocks or stores.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ferrocore_log::Core;
@@ -13,6 +13,7 @@ use ferrocore_primitives::encoding::{Decode, Encode};
 use ferrocore_primitives::keys::DiscoveryKey;
 use ferrocore_primitives::time::Time;
 
+use crate::alarm::{Alarm, Bell};
 use crate::capability::{capability, is_same};
 use crate::channel::CoreChannel;
 use crate::limits::{
@@ -48,7 +49,7 @@ pub struct Connection {
     scratch: Vec<u8>,
     is_initiator: bool,
     handshake_hash: [u8; 64],
-    wake: Wake,
+    bell: Arc<Bell>,
     /// Boxed: a table of many has room to spare.
     channels: HashMap<ChannelId, Box<CoreChannel>>,
     by_core: HashMap<DiscoveryKey, ChannelId>,
@@ -63,8 +64,6 @@ pub struct Connection {
     long_answers: LongAnswers,
     /// Requests of ours on all channels.
     shares: Shares,
-    /// Channels whose cores have news.
-    woken: Arc<Mutex<Vec<ChannelId>>>,
     /// Whether a frame was given that is not used up.
     has_input: bool,
     is_proven: bool,
@@ -114,7 +113,7 @@ impl Connection {
             scratch: Vec::new(),
             is_initiator,
             handshake_hash,
-            wake,
+            bell: Bell::new(wake),
             channels: HashMap::new(),
             by_core: HashMap::new(),
             touched: Vec::new(),
@@ -123,7 +122,6 @@ impl Connection {
             commits: 0,
             long_answers: LongAnswers::default(),
             shares: Shares::default(),
-            woken: Arc::default(),
             has_input: false,
             is_proven: false,
             strikes: 0,
@@ -133,7 +131,7 @@ impl Connection {
     }
 
     /// Offers `core` to the peer. Nothing happens if it is on the connection already.
-    pub fn attach(&mut self, core: &Core, now: Time) {
+    pub fn attach(&mut self, core: &Core, _now: Time) {
         if self.by_core.contains_key(&core.discovery_key()) {
             return;
         }
@@ -142,7 +140,7 @@ impl Connection {
             .mux
             .open(PROTOCOL, Some(id.as_bytes()), &self.handshake_for(core));
         if let Ok(channel) = opened {
-            self.insert(channel, core, now);
+            self.insert(channel, core);
         }
     }
 
@@ -155,7 +153,7 @@ impl Connection {
         offer: OfferId,
         handshake: &[u8],
         core: &Core,
-        now: Time,
+        _now: Time,
     ) -> Result<(), PeerMisbehaved> {
         self.check_capability(handshake, core)?;
         if self.by_core.contains_key(&core.discovery_key()) {
@@ -167,7 +165,7 @@ impl Connection {
         }
         // The peer may have taken the offer back.
         if let Ok(channel) = self.mux.accept(offer, &self.handshake_for(core)) {
-            self.insert(channel, core, now);
+            self.insert(channel, core);
         }
         Ok(())
     }
@@ -193,8 +191,7 @@ impl Connection {
 
     /// Looks at the cores that have news.
     pub fn handle_wake(&mut self) {
-        let mut woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
-        self.touched.append(&mut woken);
+        self.touched.append(&mut self.bell.take());
     }
 
     /// Gives up requests that are overdue.
@@ -373,9 +370,9 @@ impl Connection {
         };
         let shown = self.check_capability(handshake, channel.core())?;
         self.is_proven = true;
-        let wake = self.wake_for(id);
+        let alarm = Alarm::new(&self.bell, id);
         self.with(id, |channel, wire| {
-            channel.handle_opened(shown.seeks, wire, &wake)
+            channel.handle_opened(shown.seeks, wire, alarm)
         });
         self.touched.push(id);
         Ok(())
@@ -519,10 +516,10 @@ impl Connection {
         self.questions >= UPLOADS_MAX || self.mux.buffered_bytes() >= output_max
     }
 
-    fn insert(&mut self, id: ChannelId, core: &Core, now: Time) {
+    fn insert(&mut self, id: ChannelId, core: &Core) {
         self.by_core.insert(core.discovery_key(), id);
         self.channels
-            .insert(id, Box::new(CoreChannel::new(core.clone(), now)));
+            .insert(id, Box::new(CoreChannel::new(core.clone())));
     }
 
     fn remove(&mut self, id: ChannelId) {
@@ -532,18 +529,6 @@ impl Connection {
             self.questions -= channel.questions();
             self.commits -= usize::from(channel.is_committing());
         }
-    }
-
-    /// Notes that a channel's core has news, and wakes the connection.
-    fn wake_for(&self, id: ChannelId) -> Wake {
-        let (woken, wake) = (Arc::clone(&self.woken), Arc::clone(&self.wake));
-        Arc::new(move || {
-            woken
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(id);
-            wake();
-        })
     }
 
     fn handshake_for(&self, core: &Core) -> Vec<u8> {

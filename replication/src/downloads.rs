@@ -19,7 +19,6 @@ mod standing;
 mod supplier;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::task::Waker;
 
 use ferrocore_log::Core;
@@ -35,6 +34,7 @@ use crate::pace::Pace;
 use crate::peer::Peer;
 use crate::promises::Promises;
 use crate::requests::{Asked, Requests};
+use crate::seldom::Seldom;
 use crate::stats::Stats;
 use crate::suspicion::{Shown, Suspicion};
 
@@ -53,9 +53,9 @@ pub(crate) struct Downloads {
     requests: Requests,
     promises: Promises<Arrived>,
     /// Answers to be verified and committed together.
-    arrived: Vec<Arrived>,
+    arrived: Seldom<Vec<Arrived>>,
     /// Those that are on their way to the device. Until they are there, the next wait.
-    committing: Option<Committing>,
+    committing: Option<Box<Committing>>,
     /// Told when they are.
     waker: Waker,
     /// Until then, blocks that somebody waits for are left to faster peers.
@@ -63,27 +63,27 @@ pub(crate) struct Downloads {
     /// Whether the last request was not the last there was to send.
     is_short: bool,
     /// Batches of blocks that the peer was asked about.
-    wanted: BTreeSet<u64>,
+    wanted: Seldom<BTreeSet<u64>>,
     suspicion: Suspicion,
     shown: Shown,
 }
 
 impl Downloads {
-    pub(crate) fn new(now: Time) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             supplier: None,
             is_stopped: false,
             is_withholding: false,
             forks: (0, 0),
             following: Following::default(),
-            requests: Requests::new(now),
+            requests: Requests::default(),
             promises: Promises::default(),
-            arrived: Vec::new(),
+            arrived: Seldom::default(),
             committing: None,
             waker: Waker::noop().clone(),
             patient_until: None,
             is_short: false,
-            wanted: BTreeSet::new(),
+            wanted: Seldom::default(),
             suspicion: Suspicion::default(),
             shown: Shown::default(),
         }
@@ -100,10 +100,14 @@ impl Downloads {
         waker: Waker,
     ) {
         let supplier = Supplier::attach(core, answers_seeks, wake);
-        core.supply()
-            .share(supplier.id, Arc::new(peer.blocks.clone()));
+        core.supply().share(supplier.id, peer.blocks.share());
         self.supplier = Some(supplier);
         self.waker = waker;
+    }
+
+    /// Told when what came from the peer has reached storage.
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.waker
     }
 
     /// The peer as a supplier, once it has opened its half of the channel.

@@ -10,26 +10,34 @@ use ferrocore_log::limits::EXTENSION_NAME_MAX;
 use ferrocore_log::supply::SupplierId;
 
 use crate::messages::{Extension, Message};
+use crate::seldom::Seldom;
 use crate::wire::Wire;
 
 /// One channel's extensions.
 #[derive(Debug, Default)]
 pub(crate) struct Extensions {
-    /// The name of the last message that was sent: the next one of the same name goes without.
-    sent: Option<Arc<str>>,
-    /// The name of the last message that came; `None` if it was longer than anybody's.
-    received: Option<String>,
+    last: Seldom<LastNames>,
     /// Whether the core had messages for the peer when it was last looked at.
     is_waiting: bool,
+}
+
+/// What the messages before were named.
+#[derive(Debug, Default)]
+struct LastNames {
+    /// That of the last message that was sent: the next one of the same name goes without.
+    sent: Option<Arc<str>>,
+    /// That of the last message that came; `None` if it was longer than anybody's.
+    received: Option<String>,
 }
 
 impl Extensions {
     /// Takes in a message.
     pub(crate) fn handle(&mut self, core: &Core, from: Option<SupplierId>, extension: Extension) {
+        let last = self.last.need();
         if !extension.name.is_empty() {
-            self.received = Some(extension.name).filter(|name| name.len() <= EXTENSION_NAME_MAX);
+            last.received = Some(extension.name).filter(|name| name.len() <= EXTENSION_NAME_MAX);
         }
-        if let (Some(from), Some(name)) = (from, &self.received) {
+        if let (Some(from), Some(name)) = (from, &last.received) {
             core.supply()
                 .extension_arrived(from, name, &extension.message);
         }
@@ -57,13 +65,14 @@ impl Extensions {
             self.is_waiting = false;
             return false;
         };
-        let is_same = self.sent.as_ref() == Some(&next.name);
+        let last = self.last.need();
+        let is_same = last.sent.as_ref() == Some(&next.name);
         let name = if is_same { "" } else { &*next.name };
         wire.send(&Message::Extension(Extension {
             name: name.to_owned(),
             message: next.message,
         }));
-        self.sent = Some(next.name);
+        last.sent = Some(next.name);
         true
     }
 }

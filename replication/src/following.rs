@@ -22,7 +22,7 @@ pub(crate) struct Following {
     /// Boxed: it is large, and most channels never have one.
     reorg: Option<Box<Reorg>>,
     /// Once all is known: the move, which is on its way to the device.
-    adopting: Option<AdoptTicket>,
+    adopting: Option<Box<AdoptTicket>>,
     /// The peer would not prove the fork.
     is_refused: bool,
 }
@@ -79,7 +79,7 @@ impl Following {
             self.reorg = Some(reorg);
             return Ok(());
         }
-        self.adopting = Some(core.adopt_async(*reorg));
+        self.adopting = Some(Box::new(core.adopt_async(*reorg)));
         self.poll(waker)
     }
 
@@ -102,7 +102,7 @@ impl Following {
     pub(crate) fn give_up(&mut self, core: &Core, waker: &Waker) -> Result<(), AcceptError> {
         match self.reorg.take() {
             Some(reorg) => {
-                self.adopting = Some(core.adopt_async(*reorg));
+                self.adopting = Some(Box::new(core.adopt_async(*reorg)));
                 self.poll(waker)
             }
             None => {

@@ -5,16 +5,24 @@
 use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use ferrocore_log::supply::Availability;
+use ferrocore_log::supply::{Availability, SharedAvailability};
 
 use crate::messages::{self, BitfieldWords};
 use crate::peer::RemoteBlocks;
 
 /// The blocks of one peer. Only its own channel changes them; whoever shares them may look.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Holdings(Arc<RwLock<RemoteBlocks>>);
+#[derive(Debug, Default)]
+pub(crate) struct Holdings(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared(RwLock<RemoteBlocks>);
 
 impl Holdings {
+    /// For others to look at.
+    pub(crate) fn share(&self) -> SharedAvailability {
+        Arc::clone(&self.0) as SharedAvailability
+    }
+
     /// The peer is on another history: it has said nothing about that one.
     pub(crate) fn forget(&self) {
         *self.write() = RemoteBlocks::default();
@@ -42,15 +50,21 @@ impl Holdings {
 
     /// To look at for a moment; not to be kept while they are changed.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, RemoteBlocks> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, RemoteBlocks> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Availability for Holdings {
+impl Shared {
+    fn read(&self) -> RwLockReadGuard<'_, RemoteBlocks> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Availability for Shared {
     fn next_available(&self, range: Range<u64>) -> Option<u64> {
         self.read().next(range)
     }

@@ -26,6 +26,7 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
+mod alarm;
 mod announcer;
 pub mod capability;
 mod channel;
@@ -44,6 +45,7 @@ mod promises;
 mod pushes;
 mod reminder;
 mod requests;
+mod seldom;
 pub mod session;
 mod shares;
 pub mod stats;

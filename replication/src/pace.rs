@@ -18,7 +18,7 @@ use crate::limits::{
 };
 
 /// The pace of one peer.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Pace {
     /// Grown beyond [`WINDOW_START`], or shrunk below it; none was needed yet.
     window: Option<u16>,
@@ -46,7 +46,26 @@ impl Mark {
     }
 }
 
+impl Default for Pace {
+    fn default() -> Self {
+        Self::unknown()
+    }
+}
+
 impl Pace {
+    /// That of a peer that was never asked for anything.
+    pub(crate) const fn unknown() -> Self {
+        Self {
+            window: None,
+            is_limited: false,
+            shortest: None,
+            usual: None,
+            rates: (0.0, 0.0),
+            span_start: Time::ZERO,
+            answers: 0,
+        }
+    }
+
     /// Notes that a request was sent, the last of `in_flight`.
     pub(crate) fn sent(&mut self, in_flight: usize, now: Time) -> Mark {
         self.is_limited = in_flight >= self.window();

@@ -10,6 +10,7 @@ use ferrocore_log::bitfield::{Bitfield, PAGE_BITS};
 use crate::holdings::Holdings;
 use crate::limits::{BITFIELD_PAGES_MAX, DENIALS_MAX, REMOTE_WANTS_MAX, WANT_BLOCKS};
 use crate::messages::{self, BitfieldWords, Sync, Want};
+use crate::seldom::Seldom;
 
 /// Words of a batch that can be asked for.
 const WANT_WORDS: usize = (WANT_BLOCKS / 32) as usize;
@@ -39,7 +40,13 @@ impl Peer {
 pub(crate) struct RemoteBlocks {
     /// It has every block before this one.
     contiguous: u64,
-    /// Others that it has.
+    others: Seldom<Scattered>,
+}
+
+/// What a peer has beside the blocks that it has without a gap.
+#[derive(Debug, Default)]
+struct Scattered {
+    /// Blocks that it has.
     bits: Bitfield,
     /// Pages of `bits` that may be in memory.
     pages: BTreeSet<u64>,
@@ -57,15 +64,16 @@ impl RemoteBlocks {
     pub(crate) fn next(&self, range: Range<u64>) -> Option<u64> {
         let mut from = range.start;
         while from < range.end {
+            let others = self.others.get();
             let found = if from < self.contiguous {
                 from
             } else {
-                self.bits.next_set(from)?
+                others?.bits.next_set(from)?
             };
             if found >= range.end {
                 return None;
             }
-            if !self.denied.contains(&found) {
+            if !others.is_some_and(|others| others.denied.contains(&found)) {
                 return Some(found);
             }
             from = found + 1;
@@ -76,13 +84,15 @@ impl RemoteBlocks {
     /// Whether it has all of `range`.
     pub(crate) fn has_all(&self, range: Range<u64>) -> bool {
         let from = range.start.max(self.contiguous);
-        from >= range.end || self.bits.next_unset(from) >= range.end
+        let has_others = |others: &Scattered| others.bits.next_unset(from) >= range.end;
+        from >= range.end || self.others.get().is_some_and(has_others)
     }
 
     /// It would not give a block that it has. False once that happened too often.
     pub(crate) fn deny(&mut self, index: u64) -> bool {
-        self.denied.insert(index);
-        self.denied.len() < DENIALS_MAX
+        let denied = &mut self.others.need().denied;
+        denied.insert(index);
+        denied.len() < DENIALS_MAX
     }
 
     /// It has, or has no more, a run of blocks.
@@ -117,8 +127,7 @@ impl RemoteBlocks {
             self.contiguous = self.contiguous.max(blocks.end);
         } else {
             let end = blocks.end.min(blocks.start.saturating_add(WANT_BLOCKS));
-            let affordable = self.afford(blocks.start..end);
-            self.bits.set_range(affordable, true);
+            self.others.need().set(blocks.start..end);
         }
     }
 
@@ -130,6 +139,19 @@ impl RemoteBlocks {
                 self.set(behind);
             }
         }
+        if let Some(others) = self.others.get_mut() {
+            others.clear(blocks);
+        }
+    }
+}
+
+impl Scattered {
+    fn set(&mut self, blocks: Range<u64>) {
+        let affordable = self.afford(blocks);
+        self.bits.set_range(affordable, true);
+    }
+
+    fn clear(&mut self, blocks: Range<u64>) {
         // Only pages that are in memory hold set bits: the span of `blocks` is the peer's say-so.
         for page in self.pages.range(blocks.start / PAGE_BITS..).copied() {
             let start = blocks.start.max(page * PAGE_BITS);
@@ -171,7 +193,10 @@ fn for_each_run(words: &[u32], mut take: impl FnMut(Range<u64>)) {
 
 /// The ranges that a peer wants to be told about.
 #[derive(Debug, Default)]
-pub(crate) struct RemoteWants {
+pub(crate) struct RemoteWants(Seldom<Wanted>);
+
+#[derive(Debug, Default)]
+struct Wanted {
     ranges: Vec<Range<u64>>,
     /// Too many or too odd ranges: it is told everything.
     all: bool,
@@ -181,7 +206,8 @@ impl RemoteWants {
     /// Whether news about `blocks` are wanted.
     pub(crate) fn overlap(&self, blocks: &Range<u64>) -> bool {
         let overlaps = |range: &Range<u64>| range.start < blocks.end && blocks.start < range.end;
-        self.all || self.ranges.iter().any(overlaps)
+        let wanted = self.0.get();
+        wanted.is_some_and(|wanted| wanted.all || wanted.ranges.iter().any(overlaps))
     }
 
     /// What was asked about `blocks`; if that is too much to remember, all of them.
@@ -191,17 +217,17 @@ impl RemoteWants {
             length: WANT_BLOCKS,
             any: false,
         };
-        if blocks.is_empty() {
+        let Some(wanted) = self.0.get().filter(|_| !blocks.is_empty()) else {
             return Vec::new();
-        }
-        if self.all {
+        };
+        if wanted.all {
             let batches = blocks.start / WANT_BLOCKS..blocks.end.div_ceil(WANT_BLOCKS);
             let batches = batches.take(REMOTE_WANTS_MAX);
             return batches.map(|batch| want(batch * WANT_BLOCKS)).collect();
         }
         let is_touching =
             |range: &&Range<u64>| range.start < blocks.end && blocks.start < range.end;
-        let ranges = self.ranges.iter().filter(is_touching);
+        let ranges = wanted.ranges.iter().filter(is_touching);
         let wants = ranges.map(|range| Want {
             length: range.end - range.start,
             ..want(range.start)
@@ -215,10 +241,11 @@ impl RemoteWants {
             return false;
         }
         let range = want.start..want.start.saturating_add(want.length);
-        if self.ranges.len() == REMOTE_WANTS_MAX {
-            self.all = true;
-        } else if !self.ranges.contains(&range) {
-            self.ranges.push(range);
+        let wanted = self.0.need();
+        if wanted.ranges.len() == REMOTE_WANTS_MAX {
+            wanted.all = true;
+        } else if !wanted.ranges.contains(&range) {
+            wanted.ranges.push(range);
         }
         true
     }
@@ -226,7 +253,9 @@ impl RemoteWants {
     /// Forgets a want.
     pub(crate) fn remove(&mut self, want: Want) {
         let range = want.start..want.start.saturating_add(want.length);
-        self.ranges.retain(|known| *known != range);
+        if let Some(wanted) = self.0.get_mut() {
+            wanted.ranges.retain(|known| *known != range);
+        }
     }
 }
 
@@ -308,7 +337,7 @@ mod tests {
         for batch in 0..100 {
             blocks.handle_range(have(1 + batch * WANT_BLOCKS, 1 << 52));
         }
-        assert_eq!(blocks.pages.len(), BITFIELD_PAGES_MAX);
+        assert_eq!(blocks.others.need().pages.len(), BITFIELD_PAGES_MAX);
         assert_eq!(blocks.next(0..10), Some(1));
         blocks.handle_range(have(1 << 50, 1));
         assert_eq!(blocks.next(1 << 50..1 << 51), None, "one page too many");

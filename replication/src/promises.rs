@@ -12,6 +12,8 @@ use std::collections::{HashMap, HashSet};
 
 use ferrocore_log::flat_tree;
 
+use crate::seldom::Seldom;
+
 /// The longest path to a node under way that is taken without asking storage for a shorter one.
 const SHORT_LEVELS_MAX: u64 = 16;
 
@@ -51,7 +53,10 @@ impl Path {
 
 /// The nodes under way on one channel.
 #[derive(Debug)]
-pub(crate) struct Promises<T> {
+pub(crate) struct Promises<T>(Seldom<UnderWay<T>>);
+
+#[derive(Debug)]
+struct UnderWay<T> {
     nodes: HashSet<u64>,
     /// Nodes that came and are not stored yet: paths may end at them, too, and need not wait for them.
     held: HashSet<u64>,
@@ -60,6 +65,12 @@ pub(crate) struct Promises<T> {
 }
 
 impl<T> Default for Promises<T> {
+    fn default() -> Self {
+        Self(Seldom::default())
+    }
+}
+
+impl<T> Default for UnderWay<T> {
     fn default() -> Self {
         Self {
             nodes: HashSet::new(),
@@ -74,9 +85,10 @@ impl<T> Promises<T> {
     ///
     /// Storage may hold a node even closer; looking there costs more than the nodes it would spare.
     pub(crate) fn short_path(&self, block: u64) -> Option<Path> {
+        let UnderWay { nodes, held, .. } = self.0.get()?;
         let mut at = 2 * block;
         for levels in 0..=SHORT_LEVELS_MAX {
-            if self.nodes.contains(&at) || self.held.contains(&at) {
+            if nodes.contains(&at) || held.contains(&at) {
                 return Some(Path {
                     block,
                     levels,
@@ -91,44 +103,65 @@ impl<T> Promises<T> {
     /// A request along `path` is in flight.
     pub(crate) fn promise(&mut self, path: Path) {
         // What came already must not be waited for: nobody would bring it.
-        let held = &self.held;
-        self.nodes
-            .extend(path.nodes().filter(|node| !held.contains(node)));
+        let UnderWay { nodes, held, .. } = self.0.need();
+        nodes.extend(path.nodes().filter(|node| !held.contains(node)));
     }
 
     /// The answer along `path` came, and waits to be stored.
     pub(crate) fn hold(&mut self, path: Path) {
-        self.held.extend(path.nodes());
+        self.0.need().held.extend(path.nodes());
     }
 
     /// What was held is in storage, or never will be.
     pub(crate) fn stored(&mut self) {
-        self.held.clear();
+        if let Some(under_way) = self.0.get_mut() {
+            under_way.held.clear();
+        }
+        self.forget_if_empty();
     }
 
     /// Whether an answer along `path` came too early. Then it belongs to [`park`](Self::park).
     pub(crate) fn is_early(&self, path: Path) -> bool {
-        path.promised_anchor
-            .is_some_and(|anchor| self.nodes.contains(&anchor))
+        let anchor = path.promised_anchor.zip(self.0.get());
+        anchor.is_some_and(|(anchor, under_way)| under_way.nodes.contains(&anchor))
     }
 
     /// Keeps an early answer until its anchor comes or is given up.
     pub(crate) fn park(&mut self, path: Path, answer: T) {
         if let Some(anchor) = path.promised_anchor {
-            self.parked.entry(anchor).or_default().push(answer);
+            let parked = &mut self.0.need().parked;
+            parked.entry(anchor).or_default().push(answer);
         }
     }
 
     /// The answer along `path` came, or will not come. Returns the answers that waited for it.
     pub(crate) fn settle(&mut self, path: Path) -> Vec<T> {
         let mut ready = Vec::new();
+        let Some(under_way) = self.0.get_mut() else {
+            return ready;
+        };
         for node in path.nodes() {
-            self.nodes.remove(&node);
-            if !self.parked.is_empty() {
-                ready.extend(self.parked.remove(&node).unwrap_or_default());
+            under_way.nodes.remove(&node);
+            if !under_way.parked.is_empty() {
+                ready.extend(under_way.parked.remove(&node).unwrap_or_default());
             }
         }
+        self.forget_if_empty();
         ready
+    }
+
+    fn forget_if_empty(&mut self) {
+        let is_empty = |under_way: &UnderWay<T>| {
+            let UnderWay {
+                nodes,
+                held,
+                parked,
+            } = under_way;
+            nodes.is_empty() && held.is_empty() && parked.is_empty()
+        };
+        if self.0.get().is_some_and(is_empty) {
+            self.0.clear();
+        }
     }
 }
 
@@ -187,6 +220,6 @@ mod tests {
         for path in paths {
             assert!(promises.settle(path).is_empty());
         }
-        assert!(promises.nodes.is_empty());
+        assert!(promises.0.get().is_none());
     }
 }

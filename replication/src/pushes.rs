@@ -21,6 +21,7 @@ use crate::limits::{BAD_PUSHES_MAX, PUSHED_WAITING_MAX, UPLOAD_TOGETHER_BYTES};
 use crate::messages::{Data, Message, Request};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::peer::Peer;
+use crate::seldom::Seldom;
 use crate::stats::Stats;
 use crate::uploads::{self, LongAnswers};
 use crate::wire::Wire;
@@ -35,9 +36,9 @@ pub(crate) struct Pushes {
     /// Pushed blocks of the peer that did not hold.
     refused: u32,
     /// A pushed block of the peer's on its way to the device.
-    storing: Option<AcceptTicket>,
+    storing: Option<Box<AcceptTicket>>,
     /// Those that came behind it, which may rest on it.
-    behind: VecDeque<Proof>,
+    behind: Seldom<VecDeque<Proof>>,
 }
 
 impl Pushes {
@@ -128,12 +129,13 @@ impl Pushes {
             return Ok(false);
         }
         if self.storing.is_some() {
-            if self.behind.len() < PUSHED_WAITING_MAX {
-                self.behind.push_back(proof.clone());
+            let behind = self.behind.need();
+            if behind.len() < PUSHED_WAITING_MAX {
+                behind.push_back(proof.clone());
             }
             return Ok(true);
         }
-        self.storing = Some(core.accept_async(proof.clone()));
+        self.storing = Some(Box::new(core.accept_async(proof.clone())));
         self.look_at_storing(core, waker)
     }
 
@@ -153,7 +155,9 @@ impl Pushes {
     ) -> Result<Option<Proof>, PeerMisbehaved> {
         self.look_at_storing(core, waker)?;
         while self.storing.is_none() {
-            let Some(proof) = self.behind.pop_front() else {
+            let next = self.behind.get_mut().and_then(VecDeque::pop_front);
+            let Some(proof) = next else {
+                self.behind.clear();
                 break;
             };
             if !self.handle(core, &proof, waker)? {

@@ -13,6 +13,7 @@ use ferrocore_primitives::time::Time;
 use crate::limits::{REQUEST_TIMEOUT, REQUEST_TIMEOUT_TOTAL};
 use crate::pace::{Mark, Pace};
 use crate::promises::Path;
+use crate::seldom::Seldom;
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,12 +77,16 @@ impl Pending {
     }
 }
 
-/// The requests in flight.
-#[derive(Debug)]
-pub(crate) struct Requests {
+/// The requests in flight. One that never asked for anything takes no memory for them.
+#[derive(Debug, Default)]
+pub(crate) struct Requests(Seldom<Ledger>);
+
+/// All there is to know once something was asked for.
+#[derive(Debug, Default)]
+struct Ledger {
     /// By id, which grows and is never used again: a late answer cannot be taken for another's.
     pending: BTreeMap<u64, Pending>,
-    next_id: u64,
+    last_id: u64,
     /// How many are for a longer or another log: those are asked one at a time.
     heads: usize,
     pace: Pace,
@@ -93,54 +98,92 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    pub(crate) fn new(now: Time) -> Self {
-        Self {
-            pending: BTreeMap::new(),
-            next_id: 1,
-            heads: 0,
-            pace: Pace::default(),
-            last_answer: now,
-            late_from: 0,
-            contested: BTreeSet::new(),
-        }
-    }
-
     /// Whether one of this id is in flight.
     pub(crate) fn has(&self, id: u64) -> bool {
-        self.pending.contains_key(&id)
+        self.ledger()
+            .is_some_and(|ledger| ledger.pending.contains_key(&id))
     }
 
     /// How many are in flight.
     pub(crate) fn len(&self) -> usize {
-        self.pending.len()
+        self.ledger().map_or(0, |ledger| ledger.pending.len())
     }
 
     /// Whether one of them asks for a longer or another log.
     pub(crate) fn is_upgrading(&self) -> bool {
-        self.heads > 0
+        self.ledger().is_some_and(|ledger| ledger.heads > 0)
     }
 
     /// Forgets all of them: their answers mean nothing any more.
     pub(crate) fn forget(&mut self) {
-        self.pending.clear();
-        self.contested.clear();
-        self.heads = 0;
+        if let Some(ledger) = self.0.get_mut() {
+            ledger.pending.clear();
+            ledger.contested.clear();
+            ledger.heads = 0;
+        }
     }
 
     /// How fast the peer answers.
     pub(crate) fn pace(&self) -> &Pace {
-        &self.pace
+        static UNKNOWN: Pace = Pace::unknown();
+        self.ledger().map_or(&UNKNOWN, |ledger| &ledger.pace)
     }
 
     /// How many more may be sent for blocks of `mean_block` bytes.
     pub(crate) fn room(&self, mean_block: u64) -> usize {
-        self.pace.room(self.pending.len(), mean_block)
+        self.pace().room(self.len(), mean_block)
     }
 
     /// Notes a request and returns its id.
     pub(crate) fn insert(&mut self, fork: u64, asked: Asked, now: Time) -> u64 {
-        let id = self.next_id;
-        self.next_id += 1;
+        self.0.need().insert(fork, asked, now)
+    }
+
+    /// Takes out the request that an answer is to.
+    pub(crate) fn answered(&mut self, id: u64, now: Time) -> Option<Pending> {
+        self.0.get_mut()?.answered(id, now)
+    }
+
+    /// The requests for blocks that have become late: from now on they are contested.
+    pub(crate) fn late(&mut self, now: Time) -> Vec<Path> {
+        let ledger = self.0.get_mut();
+        ledger.map_or_else(Vec::new, |ledger| ledger.late(now))
+    }
+
+    /// Says that the block of a request is being got from another peer, too.
+    pub(crate) fn contest(&mut self, id: u64) {
+        if let Some(ledger) = self.0.get_mut() {
+            ledger.contest(id);
+        }
+    }
+
+    /// Takes out the contested requests whose blocks `is_here`. The window shrinks: a peer that is
+    /// overtaken is asked for less.
+    pub(crate) fn overtaken(&mut self, is_here: impl Fn(u64) -> bool) -> Vec<(u64, Pending)> {
+        let ledger = self.0.get_mut();
+        ledger.map_or_else(Vec::new, |ledger| ledger.overtaken(is_here))
+    }
+
+    /// Takes out the requests that are overdue, with their ids, and halves the window if any is.
+    pub(crate) fn overdue(&mut self, now: Time) -> Vec<(u64, Pending)> {
+        let ledger = self.0.get_mut();
+        ledger.map_or_else(Vec::new, |ledger| ledger.overdue(now))
+    }
+
+    /// When the next request will be overdue or late, at the earliest: ids are in order of sending.
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.ledger()?.next_deadline()
+    }
+
+    fn ledger(&self) -> Option<&Ledger> {
+        self.0.get()
+    }
+}
+
+impl Ledger {
+    fn insert(&mut self, fork: u64, asked: Asked, now: Time) -> u64 {
+        self.last_id += 1;
+        let id = self.last_id;
         let pending = Pending {
             fork,
             asked,
@@ -152,8 +195,7 @@ impl Requests {
         id
     }
 
-    /// Takes out the request that an answer is to.
-    pub(crate) fn answered(&mut self, id: u64, now: Time) -> Option<Pending> {
+    fn answered(&mut self, id: u64, now: Time) -> Option<Pending> {
         let pending = self.remove(id)?;
         self.last_answer = now;
         self.pace
@@ -161,8 +203,7 @@ impl Requests {
         Some(pending)
     }
 
-    /// The requests for blocks that have become late: from now on they are contested.
-    pub(crate) fn late(&mut self, now: Time) -> Vec<Path> {
+    fn late(&mut self, now: Time) -> Vec<Path> {
         let after = self.pace.late_after();
         let mut late = Vec::new();
         for (id, pending) in self.pending.range_mut(self.late_from..) {
@@ -181,17 +222,14 @@ impl Requests {
         late
     }
 
-    /// Says that the block of a request is being got from another peer, too.
-    pub(crate) fn contest(&mut self, id: u64) {
+    fn contest(&mut self, id: u64) {
         if let Some(pending) = self.pending.get_mut(&id) {
             pending.is_contested = true;
             self.contested.insert(id);
         }
     }
 
-    /// Takes out the contested requests whose blocks `is_here`. The window shrinks: a peer that is
-    /// overtaken is asked for less.
-    pub(crate) fn overtaken(&mut self, is_here: impl Fn(u64) -> bool) -> Vec<(u64, Pending)> {
+    fn overtaken(&mut self, is_here: impl Fn(u64) -> bool) -> Vec<(u64, Pending)> {
         let is_overtaken = |id: &&u64| {
             let path = self.pending.get(id).and_then(Pending::path);
             path.is_some_and(|path| is_here(path.block))
@@ -210,8 +248,7 @@ impl Requests {
             .collect()
     }
 
-    /// Takes out the requests that are overdue, with their ids, and halves the window if any is.
-    pub(crate) fn overdue(&mut self, now: Time) -> Vec<(u64, Pending)> {
+    fn overdue(&mut self, now: Time) -> Vec<(u64, Pending)> {
         let is_overdue = |pending: &Pending| self.deadline(pending) <= now;
         let ids: Vec<u64> = self
             .pending
@@ -227,8 +264,7 @@ impl Requests {
             .collect()
     }
 
-    /// When the next request will be overdue or late, at the earliest: ids are in order of sending.
-    pub(crate) fn next_deadline(&self) -> Option<Time> {
+    fn next_deadline(&self) -> Option<Time> {
         let overdue = self.pending.values().next().map(|p| self.deadline(p));
         let mut punctual = self.pending.range(self.late_from..).map(|(_, p)| p);
         let late = punctual.find(|pending| pending.path().is_some());
@@ -260,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_request_is_overdue_when_the_peer_falls_silent() {
-        let mut requests = Requests::new(Time::ZERO);
+        let mut requests = Requests::default();
         let ids: Vec<u64> = (0..2)
             .map(|_| requests.insert(0, Asked::Upgrade, Time::ZERO))
             .collect();
@@ -278,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_request_that_others_pass_by_is_overdue_in_the_end() {
-        let mut requests = Requests::new(Time::ZERO);
+        let mut requests = Requests::default();
         requests.insert(0, Asked::Upgrade, Time::ZERO);
         for second in 0..REQUEST_TIMEOUT_TOTAL.as_secs() {
             let id = requests.insert(0, Asked::Upgrade, seconds(second));

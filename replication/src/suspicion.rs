@@ -7,16 +7,16 @@ use ferrocore_log::changeset::VerifyError;
 
 use crate::limits::CONFLICT_PROOFS_MAX;
 
-/// One peer's standing on one channel.
+/// One peer's standing on one channel. Errors are boxed: they are large, and seldom there.
 #[derive(Debug, Default)]
 pub(crate) enum Suspicion {
     /// Nothing was wrong so far.
     #[default]
     None,
     /// It was asked for its whole log, because of this.
-    Asked(VerifyError),
+    Asked(Box<VerifyError>),
     /// It answered or did not: it is to be given up.
-    Over(VerifyError),
+    Over(Box<VerifyError>),
     /// It was given up.
     Settled,
 }
@@ -38,7 +38,7 @@ impl Suspicion {
     /// Why the peer is to be given up, once.
     pub(crate) fn take_verdict(&mut self) -> Option<VerifyError> {
         match std::mem::replace(self, Self::Settled) {
-            Self::Over(error) => Some(error),
+            Self::Over(error) => Some(*error),
             other => {
                 *self = other;
                 None

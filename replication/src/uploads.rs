@@ -12,12 +12,10 @@ use ferrocore_log::proof::{Proof, ProofRequest};
 use ferrocore_mux::limits::FRAME_LEN_MAX;
 
 use crate::messages::{BitfieldWords, Data, Message, NoData, Reason, Request, Want};
+use crate::seldom::Seldom;
 
 /// What is reserved for a proof beside its block, in bytes: a path of 53 nodes, and more.
 const ANSWER_OVERHEAD: usize = 16 * 1024;
-
-/// Questions for which memory is kept when there are none.
-const KEPT_MAX: usize = 64;
 
 /// Whether an answer with a long block may be made. It takes memory from a budget that others share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,9 +48,12 @@ impl LongAnswers {
     }
 }
 
-/// Questions in the order they will be answered.
+/// Questions in the order they will be answered. Once none is left, neither is their memory.
 #[derive(Debug, Default)]
-pub(crate) struct Uploads {
+pub(crate) struct Uploads(Seldom<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
     /// Requests with a priority above 0.
     urgent: VecDeque<Ticket>,
     /// Everything else.
@@ -88,11 +89,45 @@ pub(crate) enum Turn {
 impl Uploads {
     /// How many wait, cancelled ones included: they are what the peer made us remember.
     pub(crate) fn len(&self) -> usize {
-        self.urgent.len() + self.queue.len()
+        self.0.get().map_or(0, Waiting::len)
     }
 
     /// Adds a question. A request replaces an earlier one of the same id.
     pub(crate) fn push(&mut self, question: Question) {
+        self.0.need().push(question);
+    }
+
+    /// Takes a request back.
+    pub(crate) fn cancel(&mut self, id: u64) {
+        if let Some(waiting) = self.0.get_mut() {
+            waiting.live.remove(&id);
+        }
+    }
+
+    /// What to answer next: one want, or requests that follow each other, at most `max`.
+    pub(crate) fn pop(&mut self, max: usize) -> Option<Turn> {
+        let waiting = self.0.get_mut()?;
+        let turn = waiting.pop(max);
+        if waiting.len() == 0 {
+            self.0.clear();
+        }
+        turn
+    }
+
+    /// Puts requests back that were popped last, in their order.
+    pub(crate) fn put_back(&mut self, requests: impl DoubleEndedIterator<Item = Request>) {
+        for request in requests.rev() {
+            self.0.need().put_back(request);
+        }
+    }
+}
+
+impl Waiting {
+    fn len(&self) -> usize {
+        self.urgent.len() + self.queue.len()
+    }
+
+    fn push(&mut self, question: Question) {
         let number = self.next_ticket;
         self.next_ticket += 1;
         let mut is_urgent = false;
@@ -108,13 +143,7 @@ impl Uploads {
         queue.push_back(Ticket { number, question });
     }
 
-    /// Takes a request back.
-    pub(crate) fn cancel(&mut self, id: u64) {
-        self.live.remove(&id);
-    }
-
-    /// What to answer next: one want, or requests that follow each other, at most `max`.
-    pub(crate) fn pop(&mut self, max: usize) -> Option<Turn> {
+    fn pop(&mut self, max: usize) -> Option<Turn> {
         let mut requests = Vec::new();
         while requests.len() < max {
             match self.front() {
@@ -134,32 +163,19 @@ impl Uploads {
                 Question::Request(_) => {} // taken back
             }
         }
-        self.forget_a_flood();
         (!requests.is_empty()).then_some(Turn::Requests(requests))
     }
 
-    /// Gives back what a burst of questions took, once all are answered.
-    fn forget_a_flood(&mut self) {
-        if self.len() == 0 && self.queue.capacity().max(self.urgent.capacity()) > KEPT_MAX {
-            self.queue.shrink_to(KEPT_MAX);
-            self.urgent.shrink_to(KEPT_MAX);
-            self.live.shrink_to(KEPT_MAX);
-        }
-    }
-
-    /// Puts requests back that were popped last, in their order.
-    pub(crate) fn put_back(&mut self, requests: impl DoubleEndedIterator<Item = Request>) {
-        for request in requests.rev() {
-            let number = self.next_ticket;
-            self.next_ticket += 1;
-            self.live.insert(request.id, number);
-            let queue = match request.priority {
-                0 => &mut self.queue,
-                _ => &mut self.urgent,
-            };
-            let question = Question::Request(request);
-            queue.push_front(Ticket { number, question });
-        }
+    fn put_back(&mut self, request: Request) {
+        let number = self.next_ticket;
+        self.next_ticket += 1;
+        self.live.insert(request.id, number);
+        let queue = match request.priority {
+            0 => &mut self.queue,
+            _ => &mut self.urgent,
+        };
+        let question = Question::Request(request);
+        queue.push_front(Ticket { number, question });
     }
 
     fn front(&self) -> Option<&Question> {
@@ -342,7 +358,7 @@ mod tests {
         assert_eq!(uploads.pop(9).map(ids_of), Some(vec![77]));
         assert_eq!(uploads.pop(9).map(ids_of), Some(vec![5]));
         assert_eq!(uploads.pop(9), None);
-        assert!(uploads.live.is_empty());
+        assert!(uploads.0.get().is_none());
     }
 
     #[test]
@@ -360,7 +376,7 @@ mod tests {
         assert_eq!(uploads.len(), 4, "what was cancelled still takes memory");
         assert_eq!(ids(&mut uploads), [3, 1, 77]);
         assert_eq!(uploads.len(), 0);
-        assert!(uploads.live.is_empty());
+        assert!(uploads.0.get().is_none());
     }
 
     #[test]

@@ -16,8 +16,8 @@ static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 
 const CORES: usize = 10_000;
 
-/// Bytes that an idle core may cost each end of a connection. The aim is 1,024.
-const COST_MAX: usize = 2560;
+/// Bytes that an idle core may cost each end of a connection.
+const COST_MAX: usize = 1024;
 
 /// Goal: 10,000 idle cores cost each end little, wake nobody for 10 s, and one that gets news is
 /// not lost among them. Method: cores are open on both sides before the connection is made; what is allocated

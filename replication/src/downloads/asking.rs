@@ -14,7 +14,7 @@ use ferrocore_primitives::time::Time;
 
 use super::Downloads;
 use super::available::Available;
-use super::commit::{Arrived, Committing};
+use super::commit::Arrived;
 use crate::limits::{UNSTORED_BYTES_MAX, WANT_BLOCKS, WANTS_MAX};
 use crate::messages::{Message, Request, Want};
 use crate::peer::Peer;
@@ -158,8 +158,9 @@ impl Downloads {
 
     /// Whether a longer log was asked for, or came and is not committed yet.
     fn is_upgrade_coming(&self) -> bool {
-        let is_committing = self.committing.as_ref().is_some_and(Committing::is_upgrade);
-        let has_arrived = self.arrived.iter().any(Arrived::is_upgrade);
+        let is_committing = self.committing.as_ref().is_some_and(|c| c.is_upgrade());
+        let mut arrived = self.arrived.get().into_iter().flatten();
+        let has_arrived = arrived.any(Arrived::is_upgrade);
         self.requests.is_upgrading() || is_committing || has_arrived
     }
 
@@ -237,7 +238,8 @@ impl Downloads {
     /// Asks which blocks of these batches the peer has.
     fn want(&mut self, batches: BTreeSet<u64>, wire: &mut Wire<'_>) {
         for batch in batches {
-            if self.wanted.len() < WANTS_MAX && self.wanted.insert(batch) {
+            let wanted = self.wanted.need();
+            if wanted.len() < WANTS_MAX && wanted.insert(batch) {
                 wire.send(&Message::Want(Want {
                     start: batch * WANT_BLOCKS,
                     length: WANT_BLOCKS,

@@ -84,10 +84,10 @@ impl Downloads {
         if let Some(error) = self.suspicion.take_verdict() {
             return Err(PeerMisbehaved::BadProof(error));
         }
-        if must_wait || self.arrived.is_empty() {
+        if must_wait || self.arrived.get().is_none() {
             return Ok(());
         }
-        let arrived = std::mem::take(&mut self.arrived).into_iter();
+        let arrived = self.arrived.take().into_iter();
         let (requests, proofs) = arrived
             .map(|arrived| (arrived.pending, arrived.proof))
             .unzip();
@@ -95,11 +95,11 @@ impl Downloads {
         let results = core.verify_into(&mut changeset, proofs);
         let (verified, refused) = self.sort_out(core, requests, results);
         let bytes = changeset.block_bytes();
-        self.committing = Some(Committing {
+        self.committing = Some(Box::new(Committing {
             ticket: core.commit_async(changeset),
             verified,
             bytes,
-        });
+        }));
         if self.is_still_committing(core, stats) {
             self.hold_committing();
         }
@@ -122,7 +122,7 @@ impl Downloads {
         self.promises.stored();
         let Committing {
             verified, bytes, ..
-        } = committing;
+        } = *committing;
         match result {
             Ok(accepted) => {
                 stats.blocks_downloaded += accepted.blocks.len() as u64;
@@ -147,7 +147,8 @@ impl Downloads {
     /// Bytes of blocks that have come and are not stored.
     pub(super) fn unstored_bytes(&self) -> u64 {
         let committing = self.committing.as_ref().map_or(0, |c| c.bytes);
-        let arrived = self.arrived.iter().filter_map(|a| a.proof.block.as_ref());
+        let arrived = self.arrived.get().into_iter().flatten();
+        let arrived = arrived.filter_map(|a| a.proof.block.as_ref());
         let arrived: usize = arrived.map(|block| block.value.len()).sum();
         (committing + arrived) as u64
     }
@@ -178,7 +179,7 @@ impl Downloads {
             proof,
             priority: 0,
         }));
-        self.suspicion = Suspicion::Asked(error);
+        self.suspicion = Suspicion::Asked(Box::new(error));
         self.pause(); // others may have what it was to give
         Ok(())
     }
@@ -214,7 +215,7 @@ impl Downloads {
                     self.promises.hold(path);
                 }
             }
-            self.arrived.push(next);
+            self.arrived.need().push(next);
         }
     }
 

@@ -8,7 +8,6 @@ use ferrocore_log::Core;
 use ferrocore_log::core::RemoteHead;
 
 use super::Downloads;
-use super::commit::Committing;
 use crate::following::Following;
 use crate::peer::Peer;
 use crate::promises::Promises;
@@ -74,7 +73,7 @@ impl Downloads {
         self.requests.forget();
         self.promises = Promises::default();
         self.arrived.clear();
-        self.committing.iter_mut().for_each(Committing::forget);
+        self.committing.iter_mut().for_each(|c| c.forget());
         self.wanted.clear();
         self.following = Following::default();
         self.suspicion.conclude();
