@@ -117,6 +117,12 @@ serve({
     return { seconds, wire, messages }
   },
 
+  /** Processor time that this process has taken so far, in seconds. */
+  spent () {
+    const { user, system } = process.cpuUsage()
+    return { seconds: (user + system) / 1e6 }
+  },
+
   /** Opens a core, reads `count` blocks that `fetch` fetched, and keeps it open; tells the memory held. */
   async hold ({ dir, length, count }) {
     held = await open(dir)

@@ -16,6 +16,7 @@ struct Load {
     rate: Row,
     wire: Row,
     messages: Row,
+    spent: Row,
     count: u64,
     size: usize,
     /// Blocks appended at once while it is made.
@@ -37,6 +38,12 @@ const LOADS: [Load; 2] = [
             None,
         ),
         messages: row("bulk-messages", "messages for one block", Unit::Each, None),
+        spent: row(
+            "bulk-processor",
+            "processor time for a block, of both ends",
+            Unit::Seconds,
+            None,
+        ),
         count: 8_192,
         size: 65_536,
         batch: 64,
@@ -55,6 +62,12 @@ const LOADS: [Load; 2] = [
             None,
         ),
         messages: row("small-messages", "messages for one block", Unit::Each, None),
+        spent: row(
+            "small-processor",
+            "processor time for a block, of both ends",
+            Unit::Seconds,
+            None,
+        ),
         count: 200_000,
         size: 100,
         batch: 1_000,
@@ -112,12 +125,14 @@ pub(crate) fn measure(run: &Run) -> Table {
         .iter()
         .filter(|load| rows.iter().any(|row| row.id == load.rate.id))
     {
-        let supplies = Supply::start_all(run, load);
+        let mut supplies = Supply::start_all(run, load);
         for round in 0..run.rounds.div_ceil(ROUNDS_EACH) {
             for (name, from, to) in in_turn(&pairs, round) {
-                let supply = supplies.iter().find(|supply| supply.who == *from);
+                let supply = supplies.iter_mut().find(|supply| supply.who == *from);
                 let supply = supply.expect("one was started for each");
-                let measured = download(&run.scratch, *to, supply.job(load));
+                let before = spent(&mut supply.peer);
+                let (measured, receiver) = download(&run.scratch, *to, supply.job(load));
+                let sender = spent(&mut supply.peer) - before;
                 let payload = (load.count * load.size as u64) as f64;
                 let unit = match load.rate.unit {
                     Unit::BytesPerSecond => payload,
@@ -127,6 +142,8 @@ pub(crate) fn measure(run: &Run) -> Table {
                 table.add(&load.wire, name, number(&measured, "wire") / payload);
                 let messages = number(&measured, "messages") / load.count as f64;
                 table.add(&load.messages, name, messages);
+                let spent = (sender + receiver) / load.count as f64;
+                table.add(&load.spent, name, spent);
             }
         }
     }
@@ -153,7 +170,7 @@ pub(crate) fn measure_growth(run: &Run) -> Table {
             "length": length, "start": (length - count) / 2, "count": count,
         });
         for _ in 0..run.rounds {
-            let measured = download(&run.scratch, Contender::Ferrocore, job.clone());
+            let (measured, _) = download(&run.scratch, Contender::Ferrocore, job.clone());
             table.add(&GROWTH, name, number(&measured, "seconds") / count as f64);
         }
     }
@@ -178,7 +195,7 @@ pub(crate) fn measure_peers(run: &Run) -> Table {
             "length": 2 * FETCHED, "count": FETCHED, "peers": peers,
         });
         for _ in 0..run.rounds {
-            let measured = download(&run.scratch, Contender::Ferrocore, job.clone());
+            let (measured, _) = download(&run.scratch, Contender::Ferrocore, job.clone());
             table.add(&PEERS, name, number(&measured, "seconds") / FETCHED as f64);
         }
     }
@@ -190,7 +207,7 @@ struct Supply {
     who: Contender,
     key: String,
     port: u64,
-    _peer: Peer,
+    peer: Peer,
 }
 
 impl Supply {
@@ -215,7 +232,7 @@ impl Supply {
                 .expect("it tells the key")
                 .to_owned(),
             port: supplied["port"].as_u64().expect("it tells the port"),
-            _peer: peer,
+            peer,
         }
     }
 
@@ -224,13 +241,22 @@ impl Supply {
     }
 }
 
-/// Has a fresh process download into an empty folder.
-fn download(scratch: &Path, who: Contender, mut job: Value) -> Value {
+/// Has a fresh process download into an empty folder. Returns its figures and the processor time it took, in
+/// seconds, its start not counted.
+fn download(scratch: &Path, who: Contender, mut job: Value) -> (Value, f64) {
     let dir = scratch.join("downloaded");
     job["dir"] = json!(dir);
-    let measured = who.start("log.mjs").call("download", job);
+    let mut peer = who.start("log.mjs");
+    let before = spent(&mut peer);
+    let measured = peer.call("download", job);
+    let spent = spent(&mut peer) - before;
     std::fs::remove_dir_all(&dir).expect("what was just written can be removed");
-    measured
+    (measured, spent)
+}
+
+/// Processor time that a process has taken so far, in seconds.
+fn spent(peer: &mut Peer) -> f64 {
+    number(&peer.call("spent", json!({})), "seconds")
 }
 
 fn number(answer: &Value, name: &str) -> f64 {
