@@ -1,6 +1,6 @@
 //! Goal: the crate `hypercore` 0.17 alpha reads what we wrote, we read what it wrote, and both go on
 //! from there. It knows compat cores of up to 32,768 blocks, without forks.
-//! Over a connection, its replicator with the crate `hypercore-protocol` 0.7 serves us.
+//! Over a connection, its replicator with the crate `hypercore-protocol` 0.7 serves us, and we serve it.
 //! Method: `foreign/`, a program in a workspace of its own, works on a core's directory while our
 //! store is closed.
 #![cfg(unix)]
@@ -128,6 +128,29 @@ async fn we_fetch_what_the_crate_serves() {
     serving.wait().unwrap();
     fetched.expect("within a minute");
     assert_eq!(core.length(), SERVED);
+    node.close().await;
+}
+
+/// Goal: the crate downloads from us what it asks for. It takes no answer while it works on the one before, and asks
+/// for one block after the other unless somebody calls `get`: so nobody does, and nothing is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_crate_fetches_what_we_serve() {
+    let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
+    let port = node.listen_addr().unwrap().port().to_string();
+    let options = CoreOptions {
+        name: Some("log".to_owned()),
+        compat: true,
+        ..CoreOptions::default()
+    };
+    let core = node.store().get_with(options).unwrap();
+    let served = (0..SERVED).map(|index| Bytes::from(format!("block {index}")));
+    core.append_batch(served.collect()).unwrap();
+    let (key, count) = (core.key().to_hex(), SERVED.to_string());
+    let fetched =
+        tokio::task::spawn_blocking(move || foreign(&["fetch", &port, &key, &count, "60"]));
+    let fetched = fetched.await.unwrap();
+    assert_eq!(fetched["length"], SERVED);
+    assert_eq!(fetched["blocks"], blocks(&core));
     node.close().await;
 }
 

@@ -136,9 +136,8 @@ impl Connection {
             return;
         }
         let id = core.discovery_key();
-        let opened = self
-            .mux
-            .open(PROTOCOL, Some(id.as_bytes()), &self.handshake_for(core));
+        let handshake = self.handshake_for(core);
+        let opened = self.alone(|mux| mux.open(PROTOCOL, Some(id.as_bytes()), &handshake));
         if let Ok(channel) = opened {
             self.insert(channel, core);
         }
@@ -164,7 +163,8 @@ impl Connection {
             return Err(PeerMisbehaved::TooManyChannels);
         }
         // The peer may have taken the offer back.
-        if let Ok(channel) = self.mux.accept(offer, &self.handshake_for(core)) {
+        let handshake = self.handshake_for(core);
+        if let Ok(channel) = self.alone(|mux| mux.accept(offer, &handshake)) {
             self.insert(channel, core);
         }
         Ok(())
@@ -504,6 +504,15 @@ impl Connection {
             return Err(PeerMisbehaved::TooManyStrikes);
         }
         Ok(())
+    }
+
+    /// Lets what `send` sends travel in a frame of its own. The crate `hypercore-protocol` takes no `open` out of a
+    /// batch (0.7.2, `decode_unframed_channel_messages` in `src/message.rs`): it would never see the channel.
+    fn alone<T>(&mut self, send: impl FnOnce(&mut Mux) -> T) -> T {
+        self.mux.end_batch();
+        let sent = send(&mut self.mux);
+        self.mux.end_batch();
+        sent
     }
 
     /// Whether the peer left so much unread that nothing more is taken from it.

@@ -8,18 +8,23 @@
 //! | `write DIRECTORY BATCHES SIZE` | makes a core and appends batches of SIZE blocks, then prints as `read` does |
 //! | `append DIRECTORY TEXT` | appends a block, then prints as `read` does |
 //! | `clear DIRECTORY START END` | clears blocks, then prints as `read` does |
+//! | `fetch PORT KEY BLOCKS SECONDS` | dials and downloads the core into memory until it has BLOCKS blocks or the time is over, then prints as `read` does |
 //! | `serve PORT BLOCKS` | makes a core in memory, dials, prints `{"key":"…"}` and serves it until stdin ends |
 //!
 //! Output is JSON: `{"key":"…","length":1,"byteLength":5,"writable":true,"blocks":["68656c6c6f"]}`;
 //! blocks are hexadecimal, or null.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use hypercore::{Hypercore, HypercoreBuilder, HypercoreError, Storage};
+use hypercore::{
+    Hypercore, HypercoreBuilder, HypercoreError, PartialKeypair, Storage, VerifyingKey,
+};
 use hypercore_handshake::Cipher;
 use hypercore_handshake::state_machine::SecStream;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
 use tokio_util::compat::TokioAsyncReadCompatExt;
 use uint24le_framing::Uint24LELengthPrefixedFraming;
 
@@ -41,6 +46,9 @@ async fn main() -> Result<(), HypercoreError> {
             let mut core = open(directory).await?;
             core.clear(number(start), number(end)).await?;
             core
+        }
+        ["fetch", port, key, blocks, seconds] => {
+            fetch(port, key, number(blocks), number(seconds)).await?
         }
         ["serve", port, blocks] => return serve(port, number(blocks)).await,
         _ => panic!("usage: see the source"),
@@ -83,6 +91,28 @@ async fn serve(port: &str, blocks: u64) -> Result<(), HypercoreError> {
     Ok(())
 }
 
+/// Whatever the crate asks for by itself: nobody calls `get` before it is over.
+async fn fetch(
+    port: &str,
+    key: &str,
+    blocks: u64,
+    seconds: u64,
+) -> Result<Hypercore, HypercoreError> {
+    let public = VerifyingKey::from_bytes(&unhex(key)).expect("a key");
+    let secret = None;
+    let core = HypercoreBuilder::new(Storage::new_memory().await?)
+        .key_pair(PartialKeypair { public, secret })
+        .build()
+        .await?;
+    let replicating = tokio::spawn(core.replicate(dial(port).await));
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while core.info().contiguous_length < blocks && Instant::now() < end {
+        sleep(Duration::from_millis(10)).await; // the crate tells nobody
+    }
+    replicating.abort();
+    Ok(core)
+}
+
 /// The encrypted stream to whoever listens on `port`, as its initiator.
 async fn dial(port: &str) -> Cipher {
     let stream = TcpStream::connect(format!("127.0.0.1:{port}"))
@@ -111,6 +141,11 @@ async fn print(core: &Hypercore) -> Result<(), HypercoreError> {
         blocks.join(",")
     );
     Ok(())
+}
+
+fn unhex(text: &str) -> [u8; 32] {
+    let digit = |at: usize| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).expect("hex");
+    std::array::from_fn(digit)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -103,6 +103,11 @@ impl Mux {
         Ok(self.events.pop_front())
     }
 
+    /// What is sent from now on leaves in another frame than what was sent so far.
+    pub fn end_batch(&mut self) {
+        self.outbox.end_batch();
+    }
+
     /// The next frame to write, or `None` when everything sent was taken.
     pub fn poll_transmit(&mut self) -> Option<Frame> {
         self.outbox.poll()

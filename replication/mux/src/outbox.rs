@@ -17,6 +17,9 @@ const SHARE_LEN_MIN: usize = 2048;
 /// The most bytes a batch adds to one message: its own head, a change of channel, a length.
 const BATCH_OVERHEAD_MAX: usize = 2 + 2 * 6 + 5;
 
+/// Frames for which memory is kept when none is ready.
+const READY_KEPT_MAX: usize = 64;
+
 /// A part of a message's payload.
 #[derive(Debug, Clone)]
 pub enum Segment<'a> {
@@ -93,13 +96,23 @@ impl Outbox {
         Ok(())
     }
 
+    /// Lets the next message begin a frame.
+    pub(crate) fn end_batch(&mut self) {
+        if self.batch.items > 0 {
+            self.seal();
+        }
+    }
+
     /// The next frame: everything pushed since the last call, unless that fills several.
     pub(crate) fn poll(&mut self) -> Option<Frame> {
-        if self.ready.is_empty() && self.batch.items > 0 {
-            self.seal();
+        if self.ready.is_empty() {
+            self.end_batch();
         }
         let frame = self.ready.pop_front()?;
         self.ready_len -= frame.len;
+        if self.ready.is_empty() && self.ready.capacity() > READY_KEPT_MAX {
+            self.ready = VecDeque::new(); // thousands of channels were opened at once
+        }
         Some(frame)
     }
 
@@ -220,6 +233,21 @@ mod tests {
             .unwrap();
         assert_eq!(outbox.poll().unwrap().segments().len(), 2);
         assert!(outbox.poll().is_none());
+    }
+
+    #[test]
+    fn an_ended_batch_is_a_frame() {
+        let mut outbox = Outbox::default();
+        outbox.end_batch();
+        for message in [b"one", b"two"] {
+            outbox.push(1, 0, &[Segment::Copy(message)]).unwrap();
+            outbox.end_batch();
+        }
+        let frames = std::iter::from_fn(|| outbox.poll()).map(|frame| frame.to_bytes());
+        assert_eq!(
+            frames.collect::<Vec<_>>(),
+            [&b"\x01\0one"[..], b"\x01\0two"]
+        );
     }
 
     #[test]
