@@ -28,10 +28,10 @@ serve({
 
   info,
 
-  /** Every block in base64, null for those that are not here. */
-  async blocks () {
+  /** Every block from `from` on in base64, null for those that are not here. */
+  async blocks ({ from = 0 }) {
     const blocks = []
-    for (let index = 0; index < core.length; index++) {
+    for (let index = from; index < core.length; index++) {
       const block = await core.get(index, { wait: false })
       blocks.push(block ? block.toString('base64') : null)
     }
