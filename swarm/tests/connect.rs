@@ -117,6 +117,21 @@ async fn a_punch_alone_connects_too() {
     talk(ours, theirs).await;
 }
 
+/// Goal: a network of one node is enough. Method: too few nodes to know one's NAT by, so that the server tries other sockets while
+/// the client has heard from the first.
+#[tokio::test]
+async fn a_punch_connects_by_the_socket_that_was_heard() {
+    let network = Network::start(1).await;
+    let (a, b) = (network.peers().await, network.peers().await);
+    let mut server = listening(&a, ListenOptions::default()).await;
+    for _ in 0..3 {
+        let mut options = ConnectOptions::default();
+        options.lan = false;
+        let (ours, theirs) = connect(&b, &mut server, options).await;
+        talk(ours, theirs).await;
+    }
+}
+
 #[tokio::test]
 async fn nobody_is_found_under_an_unknown_key() {
     let network = Network::start(3).await;

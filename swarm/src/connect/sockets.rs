@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, SocketAddrV4};
+use std::time::Duration;
 
 use ferrocore_dht::hyperdht::punch::puncher::{Action, SocketNumber};
 use ferrocore_dht::hyperdht::punch::samples::SAMPLES;
@@ -11,11 +12,18 @@ use ferrocore_dht::rpc::{Outgoing, Response, Socket};
 use ferrocore_udx::socket::UdxSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::net::{Extra, Net};
 
 /// Things that happened to one punch and wait for it; further packets are dropped.
 const INPUTS_MAX: usize = 256;
+
+/// How long a socket outlives its use: `LINGER_TIME` of `hyperdht/lib/socket-pool.js` 6.34.
+const LINGER: Duration = Duration::from_secs(3);
+
+/// Sockets that are closed beside so many others are closed at once.
+const LINGERING_MAX: usize = 8;
 
 /// What happened.
 #[derive(Debug)]
@@ -55,7 +63,7 @@ impl Sockets {
         while self.tasks.try_join_next().is_some() {}
         match action {
             Action::Open(socket) => self.open(socket),
-            Action::Close(socket) => drop(self.open.remove(&socket)),
+            Action::Close(socket) => self.close(socket),
             Action::Sample(socket) => self.sample(socket),
             Action::Send {
                 socket,
@@ -121,6 +129,18 @@ impl Sockets {
                 let _ = inputs.try_send(Input::Packet(number, from));
             }
         });
+    }
+
+    /// Closes a socket, in a while: who has heard from it may be about to come. One of many was a guess.
+    fn close(&mut self, socket: SocketNumber) {
+        if let Some(extra) = self.open.remove(&socket)
+            && self.open.len() < LINGERING_MAX
+        {
+            tokio::spawn(async move {
+                sleep(LINGER).await;
+                drop(extra);
+            });
+        }
     }
 
     fn send(&self, socket: SocketNumber, to: SocketAddrV4, low_ttl: bool) {
