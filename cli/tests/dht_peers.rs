@@ -5,7 +5,7 @@
 mod common;
 
 use std::net::Ipv4Addr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::{Bench, Finished, PATIENCE, Running};
 use ferrocore::primitives::id::{encode_z32, parse_key};
@@ -13,6 +13,9 @@ use ferrocore::primitives::sign::{KeyPair, PublicKey};
 use ferrocore_swarm::connect::{ConnectOptions, ListenOptions, Peers, Route};
 use ferrocore_swarm::dht::{BootstrapNode, Dht};
 use serde_json::Value;
+
+/// Between looks at what no event tells of.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// A DHT of processes, and a relay in it.
 struct Network {
@@ -243,6 +246,7 @@ fn status_tells_of_topics_and_of_dials_that_fail() {
         if let Some(dial) = failed {
             break dial;
         }
+        std::thread::sleep(PAUSE);
     };
     assert!(dial["attempts"].as_u64() >= Some(1), "{dial}");
     let paths = dial["paths"].as_array().unwrap();
