@@ -224,9 +224,7 @@ impl Sender {
         }
         self.sacked_ranges.remove_below(ack);
         if self.packets.is_empty() {
-            self.order.clear();
-            self.untold.clear();
-            self.lost.clear();
+            self.give_back_memory();
         }
     }
 
@@ -397,6 +395,18 @@ impl Sender {
             losses.packets += 1;
         } else {
             losses.probe = Some(size);
+        }
+    }
+
+    /// An idle stream keeps no buffers.
+    fn give_back_memory(&mut self) {
+        self.packets = VecDeque::new();
+        self.order = VecDeque::new();
+        self.untold = VecDeque::new();
+        self.lost = VecDeque::new();
+        self.sacked_ranges = RangeSet::default();
+        if self.queue.is_empty() {
+            self.queue = BytesMut::new();
         }
     }
 
