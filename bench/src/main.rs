@@ -9,6 +9,7 @@
 
 mod contender;
 mod counted;
+mod dht_worker;
 mod netns;
 mod seed;
 mod suites;
@@ -23,7 +24,7 @@ use std::time::Instant;
 use clap::{Parser, Subcommand};
 use serde_json::json;
 
-use self::suites::{Run, drive, log, replicate, scale, udx};
+use self::suites::{Run, dht, drive, log, replicate, scale, udx};
 use self::table::Table;
 
 /// ferrocore beside the JavaScript stack, on this machine.
@@ -60,6 +61,8 @@ enum What {
     Drive,
     /// UDX: streams over UDP on loopback, on damaged links, between network namespaces; memory.
     Udx,
+    /// The DHT: 1,000 nodes in one process, and lookups among them.
+    Dht,
     /// All of them.
     All,
     /// Does what stdin says: how this program starts itself as a contender.
@@ -68,6 +71,9 @@ enum What {
     /// The same for UDX.
     #[command(hide = true)]
     WorkUdx,
+    /// The same for the DHT.
+    #[command(hide = true)]
+    WorkDht,
 }
 
 fn main() {
@@ -75,6 +81,7 @@ fn main() {
     match arguments.what {
         What::Work => return worker::serve(),
         What::WorkUdx => return udx_worker::serve(),
+        What::WorkDht => return dht_worker::serve(),
         _ => {}
     }
     let start = Instant::now();
@@ -122,6 +129,9 @@ fn measure(arguments: &Arguments) -> Vec<Table> {
     }
     if wants(What::Udx) {
         tables.push(udx::measure(&run));
+    }
+    if wants(What::Dht) {
+        tables.push(dht::measure(&run));
     }
     tables
 }

@@ -1,5 +1,6 @@
 //! What is measured: each suite fills a table, round by round.
 
+pub(crate) mod dht;
 pub(crate) mod drive;
 pub(crate) mod log;
 pub(crate) mod replicate;

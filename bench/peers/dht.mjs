@@ -1,0 +1,73 @@
+// hyperdht's end of the benchmark of the DHT: a whole network in this process.
+//
+// Usage: node dht.mjs TREE; how it is steered: ../../interop-tests/peers/conversation.mjs.
+// Every command has a twin in ../src/dht_worker.rs that does the same with ferrocore.
+
+import { createHash } from 'node:crypto'
+
+import { load, serve } from '../../interop-tests/peers/conversation.mjs'
+
+const DHT = load('hyperdht')
+
+const host = '127.0.0.1'
+const nodes = []
+
+serve({
+  /** Starts `nodes` nodes that stay, `atOnce` at a time; answers how long it took and by how much the process grew. */
+  async network ({ nodes: count, at_once: atOnce }) {
+    const before = process.memoryUsage().rss
+    const start = performance.now()
+    await node({ bootstrap: [] })
+    while (nodes.length < count) {
+      const missing = Math.min(atOnce, count - nodes.length)
+      await Promise.all(Array.from({ length: missing }, () => node({})))
+    }
+    return { seconds: seconds(start), bytes: process.memoryUsage().rss - before }
+  },
+
+  /** Announces peers under `topics` topics, then looks these up `count` times, `atOnce` at a time, each to its end. */
+  async lookups ({ topics, count, at_once: atOnce }) {
+    const [announcer, client] = await Promise.all([guest(), guest()])
+    for (let i = 0; i < topics; i++) {
+      await announcer.announce(topic(i), DHT.keyPair(topic(i)), []).finished()
+    }
+    let found = 0
+    const seconds = await often(count, atOnce, async (i) => {
+      let isFound = false
+      for await (const { peers } of client.lookup(topic(i % topics))) isFound ||= peers.length > 0
+      found += isFound
+    })
+    await Promise.all([announcer.destroy(), client.destroy()])
+    return { seconds, found }
+  }
+})
+
+async function node ({ bootstrap = [{ host, port: nodes[0]?.address().port }] }) {
+  const dht = new DHT({ host, bootstrap, ephemeral: false, firewalled: false })
+  await dht.fullyBootstrapped()
+  nodes.push(dht)
+}
+
+async function guest () {
+  const dht = new DHT({ host, bootstrap: [{ host, port: nodes[0].address().port }], ephemeral: true })
+  await dht.fullyBootstrapped()
+  return dht
+}
+
+function topic (number) {
+  return createHash('sha256').update(String(number)).digest()
+}
+
+async function often (count, atOnce, act) {
+  const start = performance.now()
+  let next = 0
+  const worker = async () => {
+    while (next < count) await act(next++)
+  }
+  await Promise.all(Array.from({ length: atOnce }, worker))
+  return seconds(start)
+}
+
+function seconds (start) {
+  return (performance.now() - start) / 1000
+}
