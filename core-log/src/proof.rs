@@ -148,6 +148,9 @@ pub enum PlanError {
     /// A seek cannot go with a block of the part being upgraded.
     #[error("a seek and a new block cannot be proven together")]
     SeekWithNewBlock,
+    /// A byte that does not lie below the requested node.
+    #[error("the sought byte does not lie below the requested node")]
+    SeekOutside,
     /// A block and a hash were asked for at once.
     #[error("a block and a hash cannot be proven together")]
     BlockWithHash,

@@ -46,6 +46,31 @@ fn a_node_half_inside_the_askers_tree_is_no_node_to_prove() {
     }
 }
 
+#[test]
+fn a_byte_outside_the_node_beside_it_is_refused() {
+    // The block of 3 bytes at index 2 lies at bytes 3 to 5; one level up, with the fourth, at 3 to 9.
+    let core = writer(8);
+    for (nodes, bytes, holds) in [
+        (0, 2, false),
+        (0, 3, true),
+        (0, 5, true),
+        (0, 6, false),
+        (1, 2, false),
+        (1, 9, true),
+        (1, 10, false),
+        (1, NUMBER_MAX, false),
+    ] {
+        let request = ProofRequest {
+            hash: Some(NodeRequest { index: 4, nodes }),
+            seek: Some(SeekRequest { bytes, padding: 0 }),
+            ..ProofRequest::default()
+        };
+        let answer = core.prove(&request);
+        let is_refused = matches!(answer, Err(ProveError::Invalid(PlanError::SeekOutside)));
+        assert_eq!(is_refused, !holds, "{request:?}: {answer:?}");
+    }
+}
+
 /// Numbers around the edges of a short log, and those at the end of all numbers.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![8 => 0u64..40, 1 => NUMBER_MAX - 3..=NUMBER_MAX]

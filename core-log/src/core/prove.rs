@@ -10,7 +10,7 @@ use crate::limits::NUMBER_MAX;
 use crate::manifest::Manifest;
 use crate::merkle::Roots;
 use crate::proof::{Plan, PlanError, Proof, ProofRequest, SeekRoot, SeekScope, seek_scope};
-use crate::seek;
+use crate::seek::{self, NodeSource};
 use crate::storage::StorageError;
 use crate::verifier::Verifier;
 
@@ -160,6 +160,9 @@ impl Core {
         };
         let seek_root = self.seek_root(view, request)?;
         let plan = Plan::new(request, length, view.prologue(), seek_root)?;
+        if seek_root.is_none() && self.is_seek_outside(view, request)? {
+            return Err(PlanError::SeekOutside.into());
+        }
         let mut proof = plan.assemble(request, &view.signature, |index| {
             let node = self.inner.storage.node(index)?;
             node.ok_or(ProveError::MissingNode { index })
@@ -188,6 +191,18 @@ impl Core {
             }
         };
         Ok(root.map(SeekRoot))
+    }
+
+    /// Whether a seek without a root asks for a byte outside its node, as far as the nodes that are here tell.
+    /// Matches `seekUntrustedTree` of `hypercore/lib/merkle-tree.js` 11.37.1, which refuses such a request.
+    fn is_seek_outside(&self, view: &View, request: &ProofRequest) -> Result<bool, ProveError> {
+        let scope = seek_scope(request, view.roots.length(), view.prologue())?;
+        let Some(SeekScope::Below(node)) = scope else {
+            return Ok(false);
+        };
+        let nodes = Stored(&*self.inner.storage);
+        let start = seek::byte_offset(&view.roots, &nodes, node)?;
+        Ok(start.is_some() && nodes.node(node)?.is_some())
     }
 }
 

@@ -497,7 +497,7 @@ fn requests() -> Vec<Row> {
                 },
             )],
             REFUSE,
-            IGNORE,
+            REFUSE,
         ),
         one("a request for everything at once", everything),
         both(
