@@ -21,6 +21,10 @@ pub use unread::PageSource;
 pub const PAGE_BITS: u64 = 32_768;
 /// Bytes of one page, on disk and in memory.
 pub const PAGE_BYTES: usize = 4096;
+/// What a page takes in memory beside its bits, in bytes: its place in a tree, a count.
+const PAGE_OVERHEAD: usize = 96;
+/// Most bytes of memory that a page takes.
+pub const PAGE_MEMORY_MAX: usize = PAGE_BYTES + PAGE_OVERHEAD;
 
 /// A sparse bitfield over block indexes.
 ///
@@ -177,6 +181,12 @@ impl Bitfield {
         if page.ones() > 0 {
             self.pages.insert(number, Arc::new(page));
         }
+    }
+
+    /// Bytes of memory that page `number` takes, about: 0 if it is not in memory, at most [`PAGE_MEMORY_MAX`].
+    pub fn page_memory(&self, number: u64) -> usize {
+        let page = self.pages.get(&number);
+        page.map_or(0, |page| PAGE_OVERHEAD + page.memory())
     }
 
     /// The bytes of page `number`, all zero if no bit of it is set.

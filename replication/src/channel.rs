@@ -116,11 +116,11 @@ impl CoreChannel {
             }
             Message::Unwant(want) => self.peer.wants.remove(want),
             Message::Bitfield(bitfield) => {
-                self.peer.blocks.handle_bitfield(&bitfield);
+                self.peer.blocks.handle_bitfield(&bitfield, wire.memory());
                 self.downloads.handle_available(&self.core, bitfield.start);
             }
             Message::Range(range) => {
-                self.peer.blocks.handle_range(range);
+                self.peer.blocks.handle_range(range, wire.memory());
                 self.downloads.handle_available(&self.core, range.start);
             }
             Message::Extension(extension) => {
@@ -232,6 +232,11 @@ impl CoreChannel {
     /// Requests of ours in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.downloads.in_flight()
+    }
+
+    /// Bytes of memory that questions of the peer take.
+    pub(crate) fn question_bytes(&self) -> usize {
+        self.uploads.memory()
     }
 
     /// Questions of the peer's, and messages to it, that wait for room in the output.

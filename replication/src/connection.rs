@@ -17,9 +17,10 @@ use crate::alarm::{Alarm, Bell};
 use crate::capability::{capability, is_same};
 use crate::channel::CoreChannel;
 use crate::limits::{
-    CHANNELS_MAX, MISBEHAVIOURS_MAX, OFFER_LEN_MAX, OUTPUT_MAX, STRIKES_MAX, UNPROVEN_OUTPUT_MAX,
-    UPLOAD_BUFFER_TARGET, UPLOADS_MAX,
+    CHANNELS_MAX, MISBEHAVIOURS_MAX, OFFER_LEN_MAX, OUTPUT_MAX, QUESTION_BYTES_MAX,
+    REMOTE_BITS_BYTES_MAX, STRIKES_MAX, UNPROVEN_OUTPUT_MAX, UPLOAD_BUFFER_TARGET, UPLOADS_MAX,
 };
+use crate::memory::Memory;
 use crate::messages::{Handshake, Message};
 use crate::misbehaviour::{PeerMisbehaved, Verdict};
 use crate::shares::Shares;
@@ -59,6 +60,10 @@ pub struct Connection {
     asked: VecDeque<ChannelId>,
     /// Questions of the peer on all channels.
     questions: usize,
+    /// Bytes of memory that they take.
+    question_bytes: usize,
+    /// For what the peer says that it has.
+    memory: Memory,
     /// Channels that are committing.
     commits: usize,
     long_answers: LongAnswers,
@@ -119,6 +124,8 @@ impl Connection {
             touched: Vec::new(),
             asked: VecDeque::new(),
             questions: 0,
+            question_bytes: 0,
+            memory: Memory::new(REMOTE_BITS_BYTES_MAX),
             commits: 0,
             long_answers: LongAnswers::default(),
             shares: Shares::default(),
@@ -460,14 +467,15 @@ impl Connection {
         let channel = self.channels.get_mut(&id)?;
         let (in_flight, questions) = (channel.in_flight(), channel.questions());
         let was_committing = channel.is_committing();
-        let stats = channel.stats();
-        let mut wire = Wire::new(&mut self.mux, id, &mut self.scratch);
+        let (stats, question_bytes) = (channel.stats(), channel.question_bytes());
+        let mut wire = Wire::new(&mut self.mux, id, &mut self.scratch, &self.memory);
         let done = work(channel, &mut wire);
         channel.count_sent(wire.sent());
         self.stats += channel.stats() - stats;
         self.shares
             .moved(id, in_flight, channel.in_flight(), channel.is_busy());
         self.questions = self.questions - questions + channel.questions();
+        self.question_bytes = self.question_bytes - question_bytes + channel.question_bytes();
         self.commits -= usize::from(was_committing);
         self.commits += usize::from(channel.is_committing());
         if questions == 0 && channel.questions() > 0 {
@@ -522,7 +530,9 @@ impl Connection {
             // What we offered of our own accord is not the peer's doing.
             false => UNPROVEN_OUTPUT_MAX + self.channels.len() * OFFER_LEN_MAX,
         };
-        self.questions >= UPLOADS_MAX || self.mux.buffered_bytes() >= output_max
+        let asks_too_much =
+            self.questions >= UPLOADS_MAX || self.question_bytes >= QUESTION_BYTES_MAX;
+        asks_too_much || self.mux.buffered_bytes() >= output_max
     }
 
     fn insert(&mut self, id: ChannelId, core: &Core) {
@@ -536,6 +546,7 @@ impl Connection {
             self.by_core.remove(&channel.core().discovery_key());
             self.shares.moved(id, channel.in_flight(), 0, false);
             self.questions -= channel.questions();
+            self.question_bytes -= channel.question_bytes();
             self.commits -= usize::from(channel.is_committing());
         }
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ferrocore_log::supply::{Availability, SharedAvailability};
 
+use crate::memory::Memory;
 use crate::messages::{self, BitfieldWords};
 use crate::peer::RemoteBlocks;
 
@@ -29,13 +30,13 @@ impl Holdings {
     }
 
     /// As [`RemoteBlocks::handle_range`].
-    pub(crate) fn handle_range(&self, range: messages::Range) {
-        self.write().handle_range(range);
+    pub(crate) fn handle_range(&self, range: messages::Range, memory: &Memory) {
+        self.write().handle_range(range, memory);
     }
 
     /// As [`RemoteBlocks::handle_bitfield`].
-    pub(crate) fn handle_bitfield(&self, bitfield: &BitfieldWords) {
-        self.write().handle_bitfield(bitfield);
+    pub(crate) fn handle_bitfield(&self, bitfield: &BitfieldWords, memory: &Memory) {
+        self.write().handle_bitfield(bitfield, memory);
     }
 
     /// As [`RemoteBlocks::deny`].

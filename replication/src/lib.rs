@@ -37,6 +37,7 @@ mod following;
 pub mod fully_remote;
 mod holdings;
 pub mod limits;
+mod memory;
 pub mod messages;
 pub mod misbehaviour;
 mod pace;

@@ -54,6 +54,17 @@ pub const IN_FLIGHT_MAX: usize = 8192;
 /// Requests and wants of a peer that wait for an answer. Beyond that nothing more is read from it.
 pub const UPLOADS_MAX: usize = 16_384;
 
+/// Bytes that the peer's questions may take, on all channels of a connection: as many as [`UPLOADS_MAX`] on one, or
+/// [`IN_FLIGHT_MAX`] on as many channels. Beyond that nothing more is read from it.
+pub const QUESTION_BYTES_MAX: usize = 3 * 1024 * 1024;
+
+/// Bytes that may be remembered of which blocks the peer has beside those without a gap, on all channels of a
+/// connection. What it says beyond that is forgotten.
+pub const REMOTE_BITS_BYTES_MAX: usize = 1024 * 1024;
+
+/// What a connection remembers of what its peer says, in bytes, whatever it says and on however many channels.
+pub const PEER_MEMORY_MAX: usize = QUESTION_BYTES_MAX + REMOTE_BITS_BYTES_MAX;
+
 /// Answers are made while fewer bytes than this wait to be written.
 pub const UPLOAD_BUFFER_TARGET: usize = 128 * 1024;
 

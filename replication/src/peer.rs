@@ -2,13 +2,14 @@
 //!
 //! Knows what the peer said. Does not know what is asked of it or answered.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use ferrocore_log::bitfield::{Bitfield, PAGE_BITS};
+use ferrocore_log::bitfield::{Bitfield, PAGE_BITS, PAGE_MEMORY_MAX};
 
 use crate::holdings::Holdings;
 use crate::limits::{BITFIELD_PAGES_MAX, DENIALS_MAX, REMOTE_WANTS_MAX, WANT_BLOCKS};
+use crate::memory::{Memory, Share};
 use crate::messages::{self, BitfieldWords, Sync, Want};
 use crate::seldom::Seldom;
 
@@ -48,8 +49,10 @@ pub(crate) struct RemoteBlocks {
 struct Scattered {
     /// Blocks that it has.
     bits: Bitfield,
-    /// Pages of `bits` that may be in memory.
-    pages: BTreeSet<u64>,
+    /// Pages of `bits` that may be in memory, and how many bytes are taken for each.
+    pages: BTreeMap<u64, usize>,
+    /// What is taken for them, from the first on.
+    share: Option<Share>,
     /// Blocks that it announced but would not give.
     denied: BTreeSet<u64>,
 }
@@ -96,47 +99,47 @@ impl RemoteBlocks {
     }
 
     /// It has, or has no more, a run of blocks.
-    pub(crate) fn handle_range(&mut self, range: messages::Range) {
+    pub(crate) fn handle_range(&mut self, range: messages::Range, memory: &Memory) {
         let blocks = range.start..range.start.saturating_add(range.length);
         if blocks.is_empty() {
             return;
         }
         match range.drop {
-            false => self.set(blocks),
-            true => self.clear(blocks),
+            false => self.set(blocks, memory),
+            true => self.clear(blocks, memory),
         }
     }
 
     /// It has exactly these of a run of blocks. What is misaligned is ignored, as JavaScript does, and
     /// so is what goes beyond a batch that can be asked for.
-    pub(crate) fn handle_bitfield(&mut self, bitfield: &BitfieldWords) {
+    pub(crate) fn handle_bitfield(&mut self, bitfield: &BitfieldWords, memory: &Memory) {
         let words = bitfield.words.get(..WANT_WORDS).unwrap_or(&bitfield.words);
         if words.is_empty() || !bitfield.start.is_multiple_of(32) {
             return;
         }
         let end = bitfield.start.saturating_add(words.len() as u64 * 32);
-        self.clear(bitfield.start..end);
+        self.clear(bitfield.start..end, memory);
         for_each_run(words, |run| {
-            self.set(bitfield.start + run.start..bitfield.start + run.end);
+            self.set(bitfield.start + run.start..bitfield.start + run.end, memory);
         });
     }
 
     /// Cost and memory are bounded by cutting what a peer says of blocks far from its contiguous ones.
-    fn set(&mut self, blocks: Range<u64>) {
+    fn set(&mut self, blocks: Range<u64>, memory: &Memory) {
         if blocks.start <= self.contiguous {
             self.contiguous = self.contiguous.max(blocks.end);
         } else {
             let end = blocks.end.min(blocks.start.saturating_add(WANT_BLOCKS));
-            self.others.need().set(blocks.start..end);
+            self.others.need().set(blocks.start..end, memory);
         }
     }
 
-    fn clear(&mut self, blocks: Range<u64>) {
+    fn clear(&mut self, blocks: Range<u64>, memory: &Memory) {
         if blocks.start < self.contiguous {
             let behind = blocks.end.min(self.contiguous)..self.contiguous;
             self.contiguous = blocks.start;
             if !behind.is_empty() {
-                self.set(behind);
+                self.set(behind, memory);
             }
         }
         if let Some(others) = self.others.get_mut() {
@@ -146,35 +149,51 @@ impl RemoteBlocks {
 }
 
 impl Scattered {
-    fn set(&mut self, blocks: Range<u64>) {
-        let affordable = self.afford(blocks);
-        self.bits.set_range(affordable, true);
-    }
-
-    fn clear(&mut self, blocks: Range<u64>) {
-        // Only pages that are in memory hold set bits: the span of `blocks` is the peer's say-so.
-        for page in self.pages.range(blocks.start / PAGE_BITS..).copied() {
-            let start = blocks.start.max(page * PAGE_BITS);
+    /// Sets as much of `blocks`, from its start, as there is memory for.
+    fn set(&mut self, blocks: Range<u64>, memory: &Memory) {
+        let share = self.share.get_or_insert_with(|| memory.share());
+        let mut start = blocks.start;
+        while start < blocks.end {
+            let page = start / PAGE_BITS;
             let end = blocks.end.min((page + 1) * PAGE_BITS);
-            if start >= end {
-                break;
+            let taken = self.pages.get(&page).copied();
+            let is_one_more = taken.is_none() && self.pages.len() == BITFIELD_PAGES_MAX;
+            let taken = taken.unwrap_or(0);
+            if is_one_more || !share.take(PAGE_MEMORY_MAX - taken) {
+                return;
             }
-            self.bits.set_range(start..end, false);
+            self.bits.set_range(start..end, true);
+            let takes = self.bits.page_memory(page).min(PAGE_MEMORY_MAX);
+            share.give_back(PAGE_MEMORY_MAX - takes);
+            self.pages.insert(page, takes);
+            start = end;
         }
     }
 
-    /// The part of `blocks`, from its start, whose pages may be in memory.
-    fn afford(&mut self, blocks: Range<u64>) -> Range<u64> {
-        let mut end = blocks.start;
-        while end < blocks.end {
-            let page = end / PAGE_BITS;
-            if !self.pages.contains(&page) && self.pages.len() == BITFIELD_PAGES_MAX {
+    /// Clears `blocks`. A page that would take more memory then than there is, is cleared as a whole: what is
+    /// not known of the peer is not asked of it.
+    fn clear(&mut self, blocks: Range<u64>) {
+        let Some(share) = &mut self.share else {
+            return; // nothing was set
+        };
+        // Only pages that are in memory hold set bits: the span of `blocks` is the peer's say-so.
+        for (page, taken) in self.pages.range_mut(blocks.start / PAGE_BITS..) {
+            let whole = page * PAGE_BITS..(page + 1) * PAGE_BITS;
+            let part = blocks.start.max(whole.start)..blocks.end.min(whole.end);
+            if part.is_empty() {
                 break;
             }
-            self.pages.insert(page);
-            end = blocks.end.min((page + 1) * PAGE_BITS);
+            let is_affordable = share.take(PAGE_MEMORY_MAX - *taken);
+            let held = if is_affordable {
+                PAGE_MEMORY_MAX
+            } else {
+                *taken
+            };
+            let cleared = if is_affordable { part } else { whole };
+            self.bits.set_range(cleared, false);
+            *taken = self.bits.page_memory(*page).min(held);
+            share.give_back(held - *taken);
         }
-        blocks.start..end
     }
 }
 
@@ -264,6 +283,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// More than these tests need.
+    fn memory() -> Memory {
+        Memory::new(1 << 30)
+    }
+
     fn have(start: u64, length: u64) -> messages::Range {
         messages::Range {
             drop: false,
@@ -312,14 +336,14 @@ mod tests {
             for saying in sayings {
                 match saying {
                     Said::Range(range) => {
-                        blocks.handle_range(range);
+                        blocks.handle_range(range, &memory());
                         plain[range.start as usize..(range.start + range.length) as usize].fill(!range.drop);
                     }
                     Said::Words(start, words) => {
                         for (bit, flag) in plain[start as usize..].iter_mut().take(words.len() * 32).enumerate() {
                             *flag = words[bit / 32] >> (bit % 32) & 1 == 1;
                         }
-                        blocks.handle_bitfield(&BitfieldWords { start, words });
+                        blocks.handle_bitfield(&BitfieldWords { start, words }, &memory());
                     }
                 }
             }
@@ -335,22 +359,22 @@ mod tests {
     fn memory_is_bounded_whatever_is_claimed() {
         let mut blocks = RemoteBlocks::default();
         for batch in 0..100 {
-            blocks.handle_range(have(1 + batch * WANT_BLOCKS, 1 << 52));
+            blocks.handle_range(have(1 + batch * WANT_BLOCKS, 1 << 52), &memory());
         }
         assert_eq!(blocks.others.need().pages.len(), BITFIELD_PAGES_MAX);
         assert_eq!(blocks.next(0..10), Some(1));
-        blocks.handle_range(have(1 << 50, 1));
+        blocks.handle_range(have(1 << 50, 1), &memory());
         assert_eq!(blocks.next(1 << 50..1 << 51), None, "one page too many");
-        blocks.handle_range(have(0, 1 << 52));
+        blocks.handle_range(have(0, 1 << 52), &memory());
         assert_eq!(blocks.next(1 << 50..1 << 51), Some(1 << 50));
-        blocks.handle_range(drop(0, 1 << 52));
+        blocks.handle_range(drop(0, 1 << 52), &memory());
         assert_eq!(blocks.next(0..1 << 53), None);
     }
 
     #[test]
     fn what_is_denied_is_not_had() {
         let mut blocks = RemoteBlocks::default();
-        blocks.handle_range(have(0, 100));
+        blocks.handle_range(have(0, 100), &memory());
         assert!(blocks.deny(3));
         assert_eq!(blocks.next(3..5), Some(4));
         let denials = (0..).take_while(|index| blocks.deny(*index)).count();

@@ -92,6 +92,11 @@ impl Uploads {
         self.0.get().map_or(0, Waiting::len)
     }
 
+    /// Bytes of memory that they take.
+    pub(crate) fn memory(&self) -> usize {
+        self.0.get().map_or(0, Waiting::memory)
+    }
+
     /// Adds a question. A request replaces an earlier one of the same id.
     pub(crate) fn push(&mut self, question: Question) {
         self.0.need().push(question);
@@ -123,6 +128,13 @@ impl Uploads {
 }
 
 impl Waiting {
+    fn memory(&self) -> usize {
+        let tickets = self.urgent.capacity() + self.queue.capacity();
+        // A hash map keeps an eighth of its places free, and a byte for each.
+        let places = self.live.capacity() * 8 / 7 * (size_of::<(u64, u64)>() + 1);
+        size_of::<Self>() + tickets * size_of::<Ticket>() + places
+    }
+
     fn len(&self) -> usize {
         self.urgent.len() + self.queue.len()
     }
@@ -140,6 +152,9 @@ impl Waiting {
         } else {
             &mut self.queue
         };
+        if queue.capacity() == 0 {
+            queue.reserve_exact(1); // there are channels by the thousand on which one is asked
+        }
         queue.push_back(Ticket { number, question });
     }
 

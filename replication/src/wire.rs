@@ -2,6 +2,7 @@
 
 use ferrocore_mux::{ChannelId, Mux, MuxError};
 
+use crate::memory::Memory;
 use crate::messages::Message;
 
 /// Sends messages on one channel.
@@ -9,17 +10,29 @@ pub(crate) struct Wire<'a> {
     mux: &'a mut Mux,
     channel: ChannelId,
     scratch: &'a mut Vec<u8>,
+    memory: &'a Memory,
     sent: u64,
 }
 
 impl<'a> Wire<'a> {
-    pub(crate) fn new(mux: &'a mut Mux, channel: ChannelId, scratch: &'a mut Vec<u8>) -> Self {
+    pub(crate) fn new(
+        mux: &'a mut Mux,
+        channel: ChannelId,
+        scratch: &'a mut Vec<u8>,
+        memory: &'a Memory,
+    ) -> Self {
         Self {
             mux,
             channel,
             scratch,
+            memory,
             sent: 0,
         }
+    }
+
+    /// What the connection may remember of what the peer says.
+    pub(crate) fn memory(&self) -> &Memory {
+        self.memory
     }
 
     /// How many messages were sent.

@@ -65,6 +65,14 @@ impl Page {
         out
     }
 
+    /// Bytes of memory that it takes beside its own.
+    pub(super) fn memory(&self) -> usize {
+        match &self.bits {
+            Bits::Runs(runs) => runs.capacity() * size_of::<Run>(),
+            Bits::Words(_) => PAGE_BYTES,
+        }
+    }
+
     /// How many bits are set.
     pub(super) fn ones(&self) -> u64 {
         self.ones
