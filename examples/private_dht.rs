@@ -5,7 +5,6 @@
 
 use std::net::Ipv4Addr;
 
-use ferrocore::swarm::SwarmEvent;
 use ferrocore::swarm::dht::{BootstrapNode, Dht};
 use ferrocore::{DhtOptions, Node};
 
@@ -33,14 +32,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut options = DhtOptions::default();
     (options.bootstrap, options.host, options.port) = (vec![bootstrap], Some(host), Some(0));
     let alice = Node::builder().dht(options.clone()).open().await?;
-    let mut events = alice.swarm().ok_or("it looks for peers")?.events();
     let notes = alice.create_core("notes")?;
     notes.append("found by its key alone")?;
-    // Who looks before she is announced looks again in ten minutes.
-    while !matches!(
-        events.next().await,
-        Some(SwarmEvent::Searched { .. }) | None
-    ) {}
     let bob = Node::builder().dht(options).open().await?;
     let copy = bob.core(&notes.key())?;
     println!("{}", String::from_utf8_lossy(&copy.get(0).await?));

@@ -64,7 +64,8 @@ pub const REFRESH_INTERVAL: Duration = Duration::from_secs(600);
 /// See [`REFRESH_INTERVAL`].
 pub const REFRESH_JITTER: Duration = Duration::from_secs(120);
 
-/// How soon a lookup or announcement that failed is tried again, doubling up to [`REFRESH_INTERVAL`].
+/// How soon a topic is looked up again that met nobody, and an announcement that failed is tried again, doubling up to
+/// [`REFRESH_INTERVAL`].
 pub const REFRESH_RETRY: Duration = Duration::from_secs(5);
 
 /// How long leaving a topic may take to tell others.

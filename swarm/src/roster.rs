@@ -342,6 +342,12 @@ impl Roster {
         topics.into_iter().collect()
     }
 
+    /// Whether somebody found under this topic is connected.
+    pub fn is_met(&self, topic: &Topic) -> bool {
+        let mut peers = self.peers.iter();
+        peers.any(|(id, peer)| peer.info.topics().contains(topic) && self.is_connected(id))
+    }
+
     /// What is remembered of each peer.
     pub fn peers(&self) -> impl Iterator<Item = (&PeerId, &PeerInfo)> {
         self.peers.iter().map(|(id, peer)| (id, &peer.info))

@@ -4,6 +4,7 @@
 //! process; tokio's clock is paused, so that backoffs of minutes cost nothing.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -75,6 +76,36 @@ impl Discovery for Tracking {
                 .or_default()
                 .remove(&(self.key, self.number));
         })
+    }
+}
+
+/// Finds one peer, so many times.
+struct Rumour {
+    target: Target,
+    finds_left: Arc<AtomicUsize>,
+}
+
+impl Discovery for Rumour {
+    fn name(&self) -> &'static str {
+        "rumour"
+    }
+
+    fn refresh<'a>(
+        &'a self,
+        _: Interest,
+        finder: Finder,
+    ) -> BoxFuture<'a, Result<(), DiscoveryError>> {
+        Box::pin(async move {
+            if self.finds_left.load(Ordering::Relaxed) > 0 {
+                self.finds_left.fetch_sub(1, Ordering::Relaxed);
+                finder.found(self.target.clone()).await;
+            }
+            Ok(())
+        })
+    }
+
+    fn leave<'a>(&'a self, _: Topic) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
     }
 }
 
@@ -332,15 +363,46 @@ async fn a_lost_peer_is_dialled_again() {
     assert!((0.6..2.7).contains(&waited), "{waited} s");
 }
 
+/// Goal: whoever looks for a writer need not come after it, nor wait ten minutes when it comes back as somebody else. Method:
+/// the reader joins first; writers that do not look for anybody come, go, and come under another key.
+#[tokio::test(start_paused = true)]
+async fn a_reader_finds_a_writer_who_comes_later() {
+    let mut world = World::default();
+    let (reader, mut to_reader) = world.swarm().open();
+    let only = |server| JoinOptions {
+        server,
+        client: !server,
+        ..Default::default()
+    };
+    let _looking = reader.join(topic(), only(false));
+    soon(reader.flush()).await;
+    for pause in [40, 90] {
+        sleep(Duration::from_secs(pause)).await;
+        let (writer, _to_writer) = world.swarm().open();
+        let _serving = writer.join(topic(), only(true));
+        let came = Instant::now();
+        let connection = soon(to_reader.next()).await.unwrap();
+        assert_eq!(connection.info.remote_key, writer.public_key());
+        let waited = came.elapsed().as_secs();
+        assert!(waited <= 2 * pause, "{waited} s");
+        sleep(Duration::from_secs(1000)).await;
+        writer.close().await;
+    }
+}
+
 /// Goal: a peer that cannot be reached is tried as often as the tiers say, and then left alone until it is found again.
 #[tokio::test(start_paused = true)]
 async fn who_cannot_be_reached_is_given_up_until_found_again() {
     let network = MemoryNetwork::default();
     let nobody = named(&network.host(7));
-    let list = StaticList::new([nobody.clone()]);
+    let finds_left = Arc::new(AtomicUsize::new(1));
+    let rumour = Rumour {
+        target: nobody.clone(),
+        finds_left: Arc::clone(&finds_left),
+    };
     let (swarm, _connections) = Swarm::builder()
         .transport(network.host(1))
-        .discovery(list)
+        .discovery(rumour)
         .open();
     let mut events = swarm.events();
     let _session = swarm.join(topic(), JoinOptions::default());
@@ -356,7 +418,7 @@ async fn who_cannot_be_reached_is_given_up_until_found_again() {
     }
     assert_eq!((failed, last_retry), (4, None));
     assert!(swarm.status().peers.is_empty(), "it is forgotten");
-    // Another lookup.
+    finds_left.store(1, Ordering::Relaxed);
     while !matches!(
         soon(events.next()).await,
         Some(SwarmEvent::DialFailed { .. })

@@ -122,8 +122,8 @@ pub trait Discovery: Send + Sync {
 
     /// Announces and looks up a topic, as far as each is wanted; done when whoever can be found now has been.
     ///
-    /// The swarm calls it again every [`REFRESH_INTERVAL`](crate::limits::REFRESH_INTERVAL), when the interest changes,
-    /// and when the network does. Dropped, the lookup ends.
+    /// The swarm calls it again every [`REFRESH_INTERVAL`](crate::limits::REFRESH_INTERVAL), sooner while nobody who was
+    /// found is connected, when the interest changes, and when the network does. Dropped, the lookup ends.
     fn refresh<'a>(
         &'a self,
         interest: Interest,

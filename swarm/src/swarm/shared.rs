@@ -262,7 +262,11 @@ impl Shared {
     fn closed(&self, info: &ConnectionInfo) {
         let mut state = self.lock();
         state.open.remove(&info.id);
+        let topics = state.roster.topics_of(&info.remote_key);
         state.roster.closed(info.id, self.now());
+        for topic in topics.iter().filter(|topic| !state.roster.is_met(topic)) {
+            state.topics.get(topic).inspect(|joined| joined.desert());
+        }
         drop(state);
         self.tell(SwarmEvent::Disconnected(*info));
         self.stir();

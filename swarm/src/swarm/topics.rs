@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ferrocore_primitives::random;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -28,6 +28,8 @@ pub(super) struct Joined {
     wanted: watch::Sender<(Interest, u64)>,
     /// What each search came to, for the number it was asked for.
     searches: HashMap<&'static str, (SearchState, u64)>,
+    /// Told when the last peer found under the topic is gone.
+    deserted: Arc<Notify>,
     /// Dropped, they end.
     tasks: JoinSet<()>,
     /// For the tasks of leaving it, which may begin where there is no runtime.
@@ -86,11 +88,17 @@ impl Joined {
                 shared: Arc::clone(shared),
                 discovery: Arc::clone(discovery),
                 topic: self.topic,
+                deserted: Arc::clone(&self.deserted),
             };
             self.tasks.spawn(search.run(self.wanted.subscribe()));
             let state = (SearchState::Searching, number);
             self.searches.insert(discovery.name(), state);
         }
+    }
+
+    /// The last peer found under it is gone: searches need not wait for their next turn.
+    pub(super) fn desert(&self) {
+        self.deserted.notify_waiters();
     }
 
     /// Lets every search start anew.
@@ -126,6 +134,7 @@ impl Shared {
             wanted: watch::Sender::new((Joined::interest(&sessions), 0)),
             sessions,
             searches: HashMap::new(),
+            deserted: Arc::default(),
             tasks: JoinSet::new(),
             runtime: Handle::current(),
         };
@@ -214,6 +223,7 @@ struct Search {
     shared: Arc<Shared>,
     discovery: Arc<dyn Discovery>,
     topic: Topic,
+    deserted: Arc<Notify>,
 }
 
 impl Search {
@@ -232,23 +242,40 @@ impl Search {
                     Err(_) => return,
                 },
             };
-            let pause = match searched {
-                Ok(()) => {
-                    retry = REFRESH_RETRY;
-                    REFRESH_INTERVAL + rng.up_to(REFRESH_JITTER)
-                }
-                Err(_) => {
-                    let pause = retry;
-                    retry = (retry * 2).min(REFRESH_INTERVAL);
-                    pause
-                }
-            };
-            self.tell(searched, number, pause);
+            let has_failed = searched.is_err();
+            self.tell(searched, number, retry);
+            let seeks_somebody = || has_failed || interest.client && self.is_alone();
             tokio::select! {
-                () = sleep(pause) => {}
-                changed = wanted.changed() => if changed.is_err() { return },
+                () = self.rest(seeks_somebody, &mut retry, &mut rng) => {}
+                changed = wanted.changed() => match changed {
+                    Ok(()) => retry = REFRESH_RETRY,
+                    Err(_) => return,
+                },
             }
         }
+    }
+
+    /// Waits until it is time to search again: soon, and ever later, while the search is in vain. Whoever is sought may
+    /// come after us, or come back under another key, and need not look for us.
+    async fn rest(&self, is_in_vain: impl Fn() -> bool, retry: &mut Duration, rng: &mut Rng) {
+        loop {
+            let deserted = self.deserted.notified();
+            sleep(*retry).await;
+            if is_in_vain() {
+                *retry = (*retry * 2).min(REFRESH_INTERVAL);
+                return;
+            }
+            *retry = REFRESH_RETRY;
+            tokio::select! {
+                () = sleep(REFRESH_INTERVAL + rng.up_to(REFRESH_JITTER)) => return,
+                () = deserted => {}
+            }
+        }
+    }
+
+    /// Whether nobody who was found under the topic is connected.
+    fn is_alone(&self) -> bool {
+        !self.shared.lock().roster.is_met(&self.topic)
     }
 
     fn finder(&self) -> Finder {
