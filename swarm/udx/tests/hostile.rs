@@ -72,6 +72,18 @@ fn a_flood_of_packets_ahead_is_kept_up_to_the_window() {
 }
 
 #[test]
+fn where_the_system_takes_one_datagram_at_a_time_so_do_acks() {
+    let (mut stream, now) = connected();
+    for seq in (2..200).step_by(2) {
+        handle(&mut stream, now, header(Kinds::DATA, seq, 0), b"x");
+    }
+    let mut out = Vec::new();
+    let transmit = stream.poll_transmit(now, 1, &mut out).unwrap();
+    assert_eq!(transmit.segment_size, None);
+    assert!(out.len() <= HEADER_LEN + 8 * SACK_BLOCKS_MAX);
+}
+
+#[test]
 fn a_flood_in_line_is_taken_up_to_the_window_and_before_connecting_less() {
     let (mut stream, now) = connected();
     let mut unconnected = Stream::new(now, IDS[0], Config::default());

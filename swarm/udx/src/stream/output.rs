@@ -88,13 +88,13 @@ impl Stream {
         }
         // An ack with SACK blocks goes first; a plain one rides on data if there is any.
         if self.wants.ack && self.receiver.has_gaps() {
-            return Some(self.put_ack(now, remote, out));
+            return Some(self.put_ack(now, remote, datagrams_max, out));
         }
         if let Some(transmit) = self.put_data(now, datagrams_max, out) {
             return Some(transmit);
         }
         if self.wants.ack {
-            return Some(self.put_ack(now, remote, out));
+            return Some(self.put_ack(now, remote, datagrams_max, out));
         }
         if std::mem::take(&mut self.wants.heartbeat) {
             return Some(self.put_bare(now, remote, Kinds::HEARTBEAT, out));
@@ -270,27 +270,33 @@ impl Stream {
 
     /// One ack; or, where packets get lost, several for a batch of packets, since acks get lost, too, and libudx's
     /// sender waits a second for the next. They name different gaps if those are many.
-    fn put_ack(&mut self, now: Time, remote: Remote, out: &mut Vec<u8>) -> Transmit {
+    fn put_ack(
+        &mut self,
+        now: Time,
+        remote: Remote,
+        datagrams_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Transmit {
         self.wants.ack = false;
         let packets = std::mem::take(&mut self.wants.unacked);
-        let count = if self.receiver.has_gaps() {
-            packets.div_ceil(PACKETS_PER_ACK).clamp(1, ACKS_MAX)
-        } else {
-            1
+        let count = match self.receiver.has_gaps() {
+            true => packets.div_ceil(PACKETS_PER_ACK).min(ACKS_MAX),
+            false => 1,
         };
+        let count = (count as usize).min(datagrams_max).max(1);
         let start = out.len();
         for turn in 0..count {
             self.put_one_ack(now, remote, turn, out);
         }
-        let size = (out.len() - start) / count.max(1) as usize;
+        let size = (out.len() - start) / count;
         Transmit {
             destination: remote.address,
             segment_size: (count > 1).then_some(size),
         }
     }
 
-    fn put_one_ack(&mut self, now: Time, remote: Remote, turn: u32, out: &mut Vec<u8>) {
-        let blocks = self.receiver.sack_blocks(turn as usize);
+    fn put_one_ack(&mut self, now: Time, remote: Remote, turn: usize, out: &mut Vec<u8>) {
+        let blocks = self.receiver.sack_blocks(turn);
         let kinds = if blocks.is_empty() {
             Kinds::ACK
         } else {
