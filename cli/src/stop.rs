@@ -1,7 +1,9 @@
 //! The wish to end: Ctrl-C, SIGTERM, or a guest that hangs up.
 //! Knows signals. Does not know what is ended.
 
+use std::future::ready;
 use std::io;
+use std::pin::pin;
 
 use tokio::sync::watch;
 
@@ -33,15 +35,22 @@ impl Stop {
         self.0.clone().wait_for(|asked| *asked).await.ok();
     }
 
-    /// Does `work` unless the end is asked for first.
+    /// Does `work` unless the end is asked for first. Work that ends by itself then has its own result.
     pub(crate) async fn or_interrupted<T>(
         &self,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        let mut work = pin!(work);
+        tokio::select! {
+            biased;
+            result = &mut work => return result,
+            () = self.asked() => {}
+        }
+        // It may have been asked after the work was looked at.
         tokio::select! {
             biased;
             result = work => result,
-            () = self.asked() => Err(Failure::interrupted()),
+            () = ready(()) => Err(Failure::interrupted()),
         }
     }
 }
@@ -99,6 +108,9 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
     use super::*;
     use crate::exit::Kind;
 
@@ -114,6 +126,21 @@ mod tests {
             Ok(2),
             "done work stays done"
         );
+    }
+
+    /// Goal: work that ends well when asked does so, also if it is asked just after it was looked at.
+    #[tokio::test]
+    async fn work_that_ends_by_itself_is_not_interrupted() {
+        let (stopper, stop) = pair();
+        let mut is_asked = false;
+        let work = poll_fn(|_| {
+            if std::mem::replace(&mut is_asked, true) {
+                return Poll::Ready(Ok(3));
+            }
+            stopper.stop();
+            Poll::Pending
+        });
+        assert_eq!(stop.or_interrupted(work).await, Ok(3));
     }
 
     #[tokio::test]
