@@ -305,6 +305,21 @@ impl SupplyHub {
         self.progress.notify(usize::MAX);
     }
 
+    /// A supplier finds out whether it can tell where a byte is: meanwhile others may.
+    pub(crate) fn postpone_seek(&self, supplier: SupplierId, id: SeekId) {
+        let mut state = self.lock();
+        state.seeks.postpone(supplier, id);
+        state.wake_others(supplier);
+    }
+
+    pub(crate) fn reconsider_seek(&self, supplier: SupplierId, id: SeekId) {
+        self.lock().seeks.reconsider(supplier, id);
+    }
+
+    pub(crate) fn is_sought(&self, id: SeekId) -> bool {
+        self.lock().seeks.is_open(id)
+    }
+
     pub(crate) fn seek_answered(&self, id: SeekId) {
         self.lock().seeks.answer(id);
         self.progress.notify(usize::MAX);

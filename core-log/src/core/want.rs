@@ -339,6 +339,23 @@ impl Supply<'_> {
         self.core.inner.supply.refuse_seek(id, seek);
     }
 
+    /// Gives back a byte that the supplier may be able to find, but does not know yet: others may claim it, and
+    /// it may itself after [`reconsider_seek`](Self::reconsider_seek). Whoever seeks waits for that, so
+    /// it is [refused](Self::refuse_seek) if nothing comes of it.
+    pub fn postpone_seek(&self, id: SupplierId, seek: SeekId) {
+        self.core.inner.supply.postpone_seek(id, seek);
+    }
+
+    /// Says that the supplier may claim a byte again that it had postponed.
+    pub fn reconsider_seek(&self, id: SupplierId, seek: SeekId) {
+        self.core.inner.supply.reconsider_seek(id, seek);
+    }
+
+    /// Whether a byte is still sought.
+    pub fn is_sought(&self, seek: SeekId) -> bool {
+        self.core.inner.supply.is_sought(seek)
+    }
+
     /// Gives back a claimed block that will not be delivered.
     pub fn release(&self, id: SupplierId, index: u64) {
         self.core.inner.supply.release(id, index);

@@ -51,6 +51,8 @@ struct Want {
     claim: SeekClaim,
     claimant: Option<SupplierId>,
     refused_by: HashSet<SupplierId>,
+    /// Those who are finding out whether they can be asked.
+    unsure: HashSet<SupplierId>,
     is_answered: bool,
 }
 
@@ -64,6 +66,7 @@ impl SeekWants {
             claim,
             claimant: None,
             refused_by: HashSet::new(),
+            unsure: HashSet::new(),
             is_answered: false,
         };
         self.wants.insert(claim.id, want);
@@ -79,16 +82,37 @@ impl SeekWants {
             .wants
             .values_mut()
             .filter(|want| want.claimant.is_none());
-        let want = open.find(|want| !want.is_answered && !want.refused_by.contains(&supplier))?;
+        let want = open.find(|want| !want.is_answered && want.is_open_to(supplier))?;
         want.claimant = Some(supplier);
         Some(want.claim)
     }
 
     pub(super) fn refuse(&mut self, supplier: SupplierId, id: SeekId) {
         if let Some(want) = self.wants.get_mut(&id) {
+            want.unsure.remove(&supplier);
             want.refused_by.insert(supplier);
             want.release(supplier);
         }
+    }
+
+    /// `supplier` does not know whether it can tell: until it does, others may be asked.
+    pub(super) fn postpone(&mut self, supplier: SupplierId, id: SeekId) {
+        if let Some(want) = self.wants.get_mut(&id) {
+            want.unsure.insert(supplier);
+            want.release(supplier);
+        }
+    }
+
+    /// `supplier` may be asked after all.
+    pub(super) fn reconsider(&mut self, supplier: SupplierId, id: SeekId) {
+        if let Some(want) = self.wants.get_mut(&id) {
+            want.unsure.remove(&supplier);
+        }
+    }
+
+    /// Whether somebody still waits for an answer.
+    pub(super) fn is_open(&self, id: SeekId) -> bool {
+        self.wants.get(&id).is_some_and(|want| !want.is_answered)
     }
 
     pub(super) fn answer(&mut self, id: SeekId) {
@@ -115,6 +139,7 @@ impl SeekWants {
         self.suppliers.remove(&supplier);
         for want in self.wants.values_mut() {
             want.refused_by.remove(&supplier);
+            want.unsure.remove(&supplier);
         }
     }
 
@@ -136,6 +161,10 @@ impl SeekWants {
 }
 
 impl Want {
+    fn is_open_to(&self, supplier: SupplierId) -> bool {
+        !self.refused_by.contains(&supplier) && !self.unsure.contains(&supplier)
+    }
+
     fn release(&mut self, supplier: SupplierId) {
         if self.claimant == Some(supplier) {
             self.claimant = None;
@@ -176,5 +205,27 @@ mod tests {
         assert_eq!(seeks.claim(two), Some(BYTE));
         seeks.answer(BYTE.id);
         assert_eq!(seeks.outlook(BYTE.id, |_| true), SeekOutlook::Answered);
+    }
+
+    #[test]
+    fn who_is_not_sure_is_waited_for_and_others_are_asked_meanwhile() {
+        let [one, two] = [SupplierId(1), SupplierId(2)];
+        let mut seeks = SeekWants::default();
+        seeks.add_supplier(one);
+        seeks.insert(BYTE);
+        assert_eq!(seeks.claim(one), Some(BYTE));
+        seeks.postpone(one, BYTE.id);
+        assert_eq!(seeks.claim(one), None);
+        assert_eq!(seeks.outlook(BYTE.id, |_| true), SeekOutlook::Pending);
+        assert_eq!(seeks.claim(two), Some(BYTE), "it need not wait");
+        seeks.free_claims(two);
+        seeks.reconsider(one, BYTE.id);
+        assert_eq!(seeks.claim(one), Some(BYTE));
+        seeks.postpone(one, BYTE.id);
+        seeks.refuse(one, BYTE.id);
+        assert_eq!(seeks.outlook(BYTE.id, |_| true), SeekOutlook::Hopeless);
+        assert!(seeks.is_open(BYTE.id));
+        seeks.answer(BYTE.id);
+        assert!(!seeks.is_open(BYTE.id));
     }
 }
