@@ -31,6 +31,9 @@ use crate::wire::Wire;
 /// The protocol's name on the wire.
 pub const PROTOCOL: &str = "hypercore/alpha";
 
+/// Its older name, by which a peer may open it, too (`hypercore/lib/replicator.js` 11.37.1 and 10.38.2, `aliases`).
+pub const PROTOCOL_ALIAS: &str = "hypercore";
+
 /// One side of one connection.
 ///
 /// - Input: [`handle_frame`](Self::handle_frame) when [`wants_frame`](Self::wants_frame);
@@ -113,8 +116,10 @@ impl Connection {
     /// A fresh connection. `handshake_hash` is that of the stream's Noise handshake; `wake` is called,
     /// from any thread, when a core has news for the peer.
     pub fn new(is_initiator: bool, handshake_hash: [u8; 64], wake: Wake) -> Self {
+        let mut mux = Mux::new();
+        mux.alias(PROTOCOL, PROTOCOL_ALIAS);
         Self {
-            mux: Mux::new(),
+            mux,
             scratch: Vec::new(),
             is_initiator,
             handshake_hash,

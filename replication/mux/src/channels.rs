@@ -50,6 +50,13 @@ pub(crate) struct Name {
     pub(crate) id: Bytes,
 }
 
+impl Offer {
+    /// The name that the peer knows.
+    pub(crate) fn said(&self) -> &Name {
+        self.alias.as_ref().unwrap_or(&self.name)
+    }
+}
+
 impl Name {
     pub(crate) fn new(protocol: &str, id: &[u8]) -> Self {
         Self {
@@ -74,6 +81,8 @@ impl Name {
 #[derive(Debug)]
 pub(crate) struct Offer {
     pub(crate) name: Name,
+    /// The name by which the peer opened it, if that is an alias.
+    pub(crate) alias: Option<Name>,
     pub(crate) handshake: Bytes,
     /// Messages sent ahead of our answer: kind and payload.
     pub(crate) ahead: Vec<(u64, Bytes)>,
@@ -220,11 +229,12 @@ impl Channels {
         }
     }
 
-    /// The peer opened a channel under its `number`.
+    /// The peer opened a channel under its `number`, by `name` or an `alias` of it.
     pub(crate) fn remote_open(
         &mut self,
         number: u64,
         name: Name,
+        alias: Option<Name>,
         handshake: &[u8],
     ) -> Result<RemoteOpened, PeerMisbehaved> {
         let number = self.next_remote_number(number)?;
@@ -234,7 +244,7 @@ impl Channels {
             .and_then(|waiting| waiting.ours.pop_front());
         let Some(local) = ours else {
             return self
-                .offer(number, name, handshake)
+                .offer(number, name, alias, handshake)
                 .map(RemoteOpened::Offered);
         };
         self.forget_if_idle(&name);
@@ -349,10 +359,12 @@ impl Channels {
         &mut self,
         number: u32,
         name: Name,
+        alias: Option<Name>,
         handshake: &[u8],
     ) -> Result<OfferId, PeerMisbehaved> {
         // The name is kept here and in the table of those that wait.
-        let cost = OFFERED_OVERHEAD + 2 * name.len() + handshake.len();
+        let names = 2 * name.len() + alias.as_ref().map_or(0, Name::len);
+        let cost = OFFERED_OVERHEAD + names + handshake.len();
         reserve(&mut self.offered_bytes, cost)?;
         self.offers_seen += 1;
         let serial = self.offers_seen;
@@ -366,6 +378,7 @@ impl Channels {
             number,
             Remote::Offered(Box::new(Offer {
                 name,
+                alias,
                 handshake,
                 ahead: Vec::new(),
                 serial,
@@ -494,7 +507,7 @@ mod tests {
         let opened: Vec<_> = (1..=3u64)
             .map(|number| {
                 let channel = channels.open(name()).0;
-                channels.remote_open(number, name(), b"").unwrap();
+                channels.remote_open(number, name(), None, b"").unwrap();
                 channel
             })
             .collect();
@@ -517,7 +530,7 @@ mod tests {
             assert_eq!(channels.open(Name::new("other", b"")).0.number(), 2);
             if answer == "open" {
                 assert_eq!(
-                    channels.remote_open(1, name(), b""),
+                    channels.remote_open(1, name(), None, b""),
                     Ok(RemoteOpened::Abandoned)
                 );
             } else {
@@ -530,12 +543,12 @@ mod tests {
     #[test]
     fn the_waiting_table_forgets_what_nobody_waits_for() {
         let mut channels = Channels::default();
-        let OfferId { .. } = match channels.remote_open(1, name(), b"").unwrap() {
+        let OfferId { .. } = match channels.remote_open(1, name(), None, b"").unwrap() {
             RemoteOpened::Offered(offer) => channels.withdraw(offer).map(|_| offer).unwrap(),
             other => panic!("{other:?}"),
         };
         let _ = channels.open(name());
-        channels.remote_open(1, name(), b"").unwrap();
+        channels.remote_open(1, name(), None, b"").unwrap();
         assert!(channels.waiting.is_empty());
         assert_eq!(channels.offered_bytes, 0);
     }

@@ -28,4 +28,4 @@ pub const NAME_LEN_MAX: usize = 1024;
 pub const HANDSHAKE_LEN_MAX: usize = 64 * 1024;
 
 const _: () = assert!(BATCH_LEN_TARGET < FRAME_LEN_MAX);
-const _: () = assert!(OFFERED_OVERHEAD + 4 * NAME_LEN_MAX < OFFERED_BYTES_MAX);
+const _: () = assert!(OFFERED_OVERHEAD + 6 * NAME_LEN_MAX < OFFERED_BYTES_MAX);

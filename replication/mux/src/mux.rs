@@ -33,6 +33,8 @@ pub struct Mux {
     outbox: Outbox,
     channels: Channels,
     events: VecDeque<Event>,
+    /// Other names of protocols, and the protocols.
+    aliases: Vec<[String; 2]>,
 }
 
 /// What the peer did.
@@ -84,6 +86,14 @@ impl Mux {
         Self::default()
     }
 
+    /// Lets a peer open channels of `protocol` by the name `alias`, too. Who does is answered by that name.
+    ///
+    /// JavaScript's Protomux 3.12.1 (`index.js`, `aliases`) pairs such channels with those that are open already, and
+    /// answers by the protocol's own name; an offer by an alias it refuses.
+    pub fn alias(&mut self, protocol: &str, alias: &str) {
+        self.aliases.push([alias.to_owned(), protocol.to_owned()]);
+    }
+
     /// Takes a frame off the stream. Empty frames are ignored.
     pub fn handle_frame(&mut self, frame: Bytes) {
         self.inbox.push(frame);
@@ -132,7 +142,8 @@ impl Mux {
         check_handshake(handshake)?;
         let name = Name::new(protocol, id);
         let (channel, offer) = self.channels.open(name.clone());
-        self.send_open(channel, &name, handshake)?;
+        let name = offer.as_ref().map_or(&name, Offer::said);
+        self.send_open(channel, name, handshake)?;
         if let Some(offer) = offer {
             self.opened(channel, offer);
         }
@@ -146,7 +157,7 @@ impl Mux {
     pub fn accept(&mut self, offer: OfferId, handshake: &[u8]) -> Result<ChannelId, MuxError> {
         check_handshake(handshake)?;
         let (channel, offer) = self.channels.accept(offer)?;
-        self.send_open(channel, &offer.name, handshake)?;
+        self.send_open(channel, offer.said(), handshake)?;
         self.opened(channel, offer);
         Ok(channel)
     }
@@ -233,22 +244,30 @@ impl Mux {
             return Err(PeerMisbehaved::NameTooLong { len });
         }
         let handshake = payload.slice_ref(reader.rest());
-        match self
-            .channels
-            .remote_open(number, Name::new(protocol, id), &handshake)?
-        {
+        let alias = Name::new(protocol, id);
+        let protocol = self.protocol_named(protocol);
+        let name = Name::new(&protocol, id);
+        let alias = (alias != name).then_some(alias);
+        match self.channels.remote_open(number, name, alias, &handshake)? {
             RemoteOpened::Paired(channel) => {
                 self.events.push_back(Event::Opened { channel, handshake })
             }
             RemoteOpened::Offered(offer) => self.events.push_back(Event::RemoteOpen {
                 offer,
-                protocol: protocol.to_owned(),
+                protocol,
                 id: (!id.is_empty()).then(|| Bytes::copy_from_slice(id)),
                 handshake,
             }),
             RemoteOpened::Abandoned => {}
         }
         Ok(())
+    }
+
+    /// The protocol that goes by this name.
+    fn protocol_named(&self, name: &str) -> String {
+        let mut aliases = self.aliases.iter();
+        let found = aliases.find_map(|[alias, protocol]| (alias == name).then_some(protocol));
+        found.map_or(name, String::as_str).to_owned()
     }
 
     fn handle_close(&mut self, number: u64) {
