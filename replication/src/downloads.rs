@@ -5,6 +5,7 @@
 //! | `supplier` | the peer as one of the core's suppliers |
 //! | `standing` | what may be expected of it |
 //! | `asking`, `available` | what it is asked for next, and what it could be |
+//! | `inquiries` | what it is asked to tell of |
 //! | `commit` | answers that came |
 //! | `setbacks` | answers that did not |
 //!
@@ -14,11 +15,11 @@
 mod asking;
 mod available;
 mod commit;
+mod inquiries;
 mod setbacks;
 mod standing;
 mod supplier;
 
-use std::collections::BTreeSet;
 use std::task::Waker;
 
 use ferrocore_log::Core;
@@ -26,6 +27,7 @@ use ferrocore_log::supply::{SupplierId, Wake};
 use ferrocore_primitives::time::Time;
 
 use self::commit::{Arrived, Committing, check_conflict};
+use self::inquiries::Inquiries;
 use self::supplier::Supplier;
 use crate::following::Following;
 use crate::messages::{Data, NoData};
@@ -62,8 +64,7 @@ pub(crate) struct Downloads {
     patient_until: Option<Time>,
     /// Whether the last request was not the last there was to send.
     is_short: bool,
-    /// Batches of blocks that the peer was asked about.
-    wanted: Seldom<BTreeSet<u64>>,
+    inquiries: Inquiries,
     suspicion: Suspicion,
     shown: Shown,
 }
@@ -83,7 +84,7 @@ impl Downloads {
             waker: Waker::noop().clone(),
             patient_until: None,
             is_short: false,
-            wanted: Seldom::default(),
+            inquiries: Inquiries::default(),
             suspicion: Suspicion::default(),
             shown: Shown::default(),
         }
@@ -144,9 +145,14 @@ impl Downloads {
         self.requests.len()
     }
 
-    /// When the next request may be overdue, or what was left to others is open to us.
+    /// When the next request may be overdue, what was left to others is open to us, or the peer has nothing
+    /// to tell of what it was asked about.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        let deadlines = [self.requests.next_deadline(), self.patient_until];
+        let deadlines = [
+            self.requests.next_deadline(),
+            self.patient_until,
+            self.inquiries.next_deadline(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 

@@ -110,6 +110,13 @@ pub const WANT_BLOCKS: u64 = 1 << 21;
 /// Batches of [`WANT_BLOCKS`] that we ask one peer about.
 pub const WANTS_MAX: usize = 512;
 
+/// Ranges of which we ask one peer for any block at a time: a JavaScript peer that is asked for more takes
+/// us to want everything (`hypercore/lib/wants.js` 11.37.1, `MAX_ANY`).
+pub const ANY_WANTS_MAX: usize = 16;
+
+/// A peer that has not said for this long that it has any block of a range is taken to have none.
+pub const ANY_WANT_TIMEOUT: Duration = LATE_AFTER_MAX;
+
 /// Ranges that a peer may ask about before it is taken to want everything.
 pub const REMOTE_WANTS_MAX: usize = 512;
 

@@ -30,6 +30,12 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// How long its log is, as far as it has shown: a JavaScript peer may tell of blocks past the length it told, and
+    /// may never tell that length (`hypercore/lib/replicator.js` 11.37.1, `_updateCanUpgradeAndSync`).
+    pub(crate) fn length(&self) -> u64 {
+        self.sync.length.max(self.blocks.read().contiguous())
+    }
+
     /// Whether it said that it has a block.
     pub(crate) fn has(&self, index: u64) -> bool {
         self.blocks.has_all(index..index + 1)
@@ -216,66 +222,66 @@ pub(crate) struct RemoteWants(Seldom<Wanted>);
 
 #[derive(Debug, Default)]
 struct Wanted {
-    ranges: Vec<Range<u64>>,
-    /// Too many or too odd ranges: it is told everything.
+    wants: Vec<Want>,
+    /// Too many ranges: it is told everything.
     all: bool,
 }
 
 impl RemoteWants {
     /// Whether news about `blocks` are wanted.
     pub(crate) fn overlap(&self, blocks: &Range<u64>) -> bool {
-        let overlaps = |range: &Range<u64>| range.start < blocks.end && blocks.start < range.end;
         let wanted = self.0.get();
-        wanted.is_some_and(|wanted| wanted.all || wanted.ranges.iter().any(overlaps))
+        wanted.is_some_and(|wanted| {
+            wanted.all || wanted.wants.iter().any(|want| is_touching(want, blocks))
+        })
     }
 
     /// What was asked about `blocks`; if that is too much to remember, all of them.
     pub(crate) fn touching(&self, blocks: Range<u64>) -> Vec<Want> {
-        let want = |start| Want {
-            start,
-            length: WANT_BLOCKS,
-            any: false,
-        };
         let Some(wanted) = self.0.get().filter(|_| !blocks.is_empty()) else {
             return Vec::new();
         };
         if wanted.all {
             let batches = blocks.start / WANT_BLOCKS..blocks.end.div_ceil(WANT_BLOCKS);
-            let batches = batches.take(REMOTE_WANTS_MAX);
-            return batches.map(|batch| want(batch * WANT_BLOCKS)).collect();
+            let batch = |batch| Want {
+                start: batch * WANT_BLOCKS,
+                length: WANT_BLOCKS,
+                any: false,
+            };
+            return batches.take(REMOTE_WANTS_MAX).map(batch).collect();
         }
-        let is_touching =
-            |range: &&Range<u64>| range.start < blocks.end && blocks.start < range.end;
-        let ranges = wanted.ranges.iter().filter(is_touching);
-        let wants = ranges.map(|range| Want {
-            length: range.end - range.start,
-            ..want(range.start)
-        });
-        wants.collect()
+        let wants = wanted.wants.iter();
+        wants
+            .filter(|want| is_touching(want, &blocks))
+            .copied()
+            .collect()
     }
 
-    /// Notes a want. False if it is to be ignored.
+    /// Notes a want. False if it is to be ignored: a range of any length may be asked for any one of its blocks,
+    /// but not for all of them (`hypercore/lib/wants.js` 11.37.1, `RemoteWants.add`).
     pub(crate) fn add(&mut self, want: Want) -> bool {
-        if want.length > WANT_BLOCKS {
+        if want.length > WANT_BLOCKS && !want.any {
             return false;
         }
-        let range = want.start..want.start.saturating_add(want.length);
         let wanted = self.0.need();
-        if wanted.ranges.len() == REMOTE_WANTS_MAX {
+        if wanted.wants.len() == REMOTE_WANTS_MAX {
             wanted.all = true;
-        } else if !wanted.ranges.contains(&range) {
-            wanted.ranges.push(range);
+        } else if !wanted.wants.contains(&want) {
+            wanted.wants.push(want);
         }
         true
     }
 
     /// Forgets a want.
     pub(crate) fn remove(&mut self, want: Want) {
-        let range = want.start..want.start.saturating_add(want.length);
         if let Some(wanted) = self.0.get_mut() {
-            wanted.ranges.retain(|known| *known != range);
+            wanted.wants.retain(|known| *known != want);
         }
     }
+}
+
+fn is_touching(want: &Want, blocks: &Range<u64>) -> bool {
+    want.start < blocks.end && blocks.start < want.start.saturating_add(want.length)
 }
 
 #[cfg(test)]

@@ -7,8 +7,11 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use common::{Pair, writer_and_reader};
+use common::script::{Script, before_reader, range, sync_of};
+use common::{Pair, blocks, writer_and_reader};
 use ferrocore_log::{Core, CoreError, CoreOptions, Corestore, EncryptionKey};
+use ferrocore_replication::limits::{ANY_WANT_TIMEOUT, WANT_BLOCKS};
+use ferrocore_replication::messages::{Data, Message, Request, Want};
 
 /// Blocks of very different sizes: no guess by the mean block is right.
 fn uneven() -> Vec<Bytes> {
@@ -108,4 +111,128 @@ fn who_cannot_tell_leaves_it_to_another() {
     rich.drive();
     let found = drive(&mut [&mut poor, &mut rich], sought.as_mut()).unwrap();
     assert_eq!(Some(found), expected);
+}
+
+/// A reader of 1,000 blocks of which it has none, before a peer that does not say which it has.
+fn reader_of_a_relay() -> (Core, Core, Script) {
+    let (writer, reader, mut script) = before_reader(&uneven());
+    script.say(&sync_of(1000));
+    script.deliver().unwrap();
+    (writer, reader, script)
+}
+
+fn wanted(heard: &[Message]) -> Want {
+    let [Message::Want(want)] = heard else {
+        panic!("{heard:?}")
+    };
+    *want
+}
+
+#[test]
+fn a_peer_is_asked_whether_it_has_any_block_near_the_byte() {
+    // Goal: of a peer whose blocks are not known just one is asked for, and it need not tell about others any
+    // more once the byte is found.
+    let (writer, reader, mut script) = reader_of_a_relay();
+    let byte = writer.byte_length() / 3;
+    let expected = writer.seek_local(byte).unwrap().unwrap();
+    let mut sought = pin!(reader.seek(byte));
+    assert!(poll(sought.as_mut()).is_pending());
+    let want = wanted(&script.deliver().unwrap());
+    assert!(want.any);
+    assert!((want.start..want.start + want.length).contains(&expected.0));
+    assert_eq!(script.deliver().unwrap(), [], "it is asked once");
+
+    let near = expected.0 ^ 8; // not the block itself, but one below the same node
+    script.say(&range(false, near, 1));
+    let heard = script.deliver().unwrap();
+    let [Message::Request(Request { id, proof, .. })] = heard.as_slice() else {
+        panic!("{heard:?}")
+    };
+    assert_eq!(proof.hash.map(|node| node.index), Some(2 * near));
+    let data = Data {
+        request: *id,
+        proof: writer.prove(proof).unwrap().unwrap(),
+    };
+    script.say(&Message::Data(data));
+    let heard = script.deliver().unwrap();
+    assert!(heard.contains(&Message::Unwant(want)), "{heard:?}");
+    let _ = poll(sought.as_mut());
+    let found_near = reader.seek_local(byte).unwrap();
+    assert!(found_near.is_none_or(|found| found == expected));
+}
+
+#[test]
+fn who_has_nothing_near_a_byte_says_nothing_and_is_not_waited_for_long() {
+    let (writer, reader, mut script) = reader_of_a_relay();
+    let mut sought = pin!(reader.seek(writer.byte_length() / 3));
+    assert!(poll(sought.as_mut()).is_pending());
+    let want = wanted(&script.deliver().unwrap());
+    assert!(poll(sought.as_mut()).is_pending());
+    script.now += ANY_WANT_TIMEOUT;
+    assert_eq!(script.deliver().unwrap(), [Message::Unwant(want)]);
+    // Then the block is fetched in which the byte may be, from whoever has it.
+    assert!(poll(sought.as_mut()).is_pending());
+    let want = wanted(&script.deliver().unwrap());
+    assert_eq!((want.start, want.length, want.any), (0, WANT_BLOCKS, false));
+    script.now += ANY_WANT_TIMEOUT;
+    assert_eq!(
+        script.deliver().unwrap(),
+        [],
+        "nothing is left to take back"
+    );
+}
+
+#[test]
+fn a_relay_that_has_a_part_of_the_log_tells_where_a_byte_in_it_is() {
+    let (here, writer, relays, relay) = writer_and_reader(&uneven());
+    let mut upstream = Pair::new(&here, &relays);
+    upstream.b.connection.attach(&relay, upstream.now);
+    let _part = relay.download(640..704);
+    upstream.drive();
+    drop(upstream);
+    let there = Corestore::memory();
+    let reader = there.get(&writer.key()).unwrap();
+    let mut pair = Pair::new(&relays, &there);
+    pair.b.connection.attach(&reader, pair.now);
+    pair.drive();
+    let lengths: Vec<u64> = uneven().iter().map(|block| block.len() as u64).collect();
+    for block in [640, 650, 677, 703] {
+        let byte = lengths[..block].iter().sum::<u64>() + lengths[block] / 2;
+        let expected = writer.seek_local(byte).unwrap();
+        let found = drive(&mut [&mut pair], reader.seek(byte)).unwrap();
+        assert_eq!(Some(found), expected, "byte {byte}");
+    }
+    assert!(reader.count(0..1000) <= 4, "{}", reader.count(0..1000));
+    assert!(
+        pair.b.connection.next_timeout().is_none(),
+        "all was taken back"
+    );
+}
+
+#[test]
+fn ranges_of_any_length_are_answered_with_one_block_and_forgotten_when_taken_back() {
+    // What a JavaScript peer asks in its mode `SMALL_WANTS`, from the node over half of a log.
+    let (here, _writer, there, reader) = writer_and_reader(&blocks(1000));
+    let mut pair = Pair::new(&here, &there);
+    let _some = reader.download(700..710);
+    pair.b.connection.attach(&reader, pair.now);
+    pair.drive();
+    let mut script = Script::open(&there, &reader);
+    script.say(&sync_of(0));
+    script.deliver().unwrap();
+    let want = Want {
+        start: 0,
+        length: 4 * WANT_BLOCKS,
+        any: true,
+    };
+    script.say(&Message::Want(want));
+    assert_eq!(script.deliver().unwrap(), [range(false, 700, 1)]);
+    let mut news = |index: u64, script: &mut Script| {
+        let _one = reader.download(index..index + 1);
+        pair.drive();
+        script.deliver().unwrap()
+    };
+    assert_eq!(news(100, &mut script), [range(false, 100, 1)]);
+    script.say(&Message::Unwant(want));
+    assert_eq!(news(200, &mut script), [], "it does not want to know");
 }

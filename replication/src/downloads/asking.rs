@@ -3,20 +3,20 @@
 //! Knows the order: a longer log, bytes that are sought, then blocks in the order in which the core hands out
 //! claims. Does not know what becomes of the answers.
 
-use std::collections::BTreeSet;
+use std::ops::Range;
 
 use ferrocore_log::Core;
 use ferrocore_log::flat_tree;
 use ferrocore_log::proof::{NodeRequest, ProofRequest, SeekRequest, UpgradeRequest};
 use ferrocore_log::push::PushMode;
-use ferrocore_log::supply::{Availability, Claim, SupplierId};
+use ferrocore_log::supply::{Claim, SeekId, SupplierId};
 use ferrocore_primitives::time::Time;
 
 use super::Downloads;
 use super::available::Available;
 use super::commit::Arrived;
-use crate::limits::{UNSTORED_BYTES_MAX, WANT_BLOCKS, WANTS_MAX};
-use crate::messages::{Message, Request, Want};
+use crate::limits::UNSTORED_BYTES_MAX;
+use crate::messages::{Message, Request};
 use crate::peer::Peer;
 use crate::promises::Path;
 use crate::requests::Asked;
@@ -38,6 +38,7 @@ impl Downloads {
         let Some(id) = self.supplier.as_ref().map(|supplier| supplier.id) else {
             return;
         };
+        self.take_back(core, wire, now);
         let is_idle =
             core.push_mode() == PushMode::Only || !self.is_of_use() || self.suspicion.is_any();
         if is_idle || !peer.is_synced || !peer.sync.uploading {
@@ -81,7 +82,9 @@ impl Downloads {
             self.request_block(core, claim, wire, now);
         }
         let unknown = available.into_unknown();
-        self.want(unknown, wire);
+        for message in self.inquiries.ask(&unknown) {
+            wire.send(&message);
+        }
         let pace = self.requests.pace();
         let outlook = pace.outlook(self.requests.len(), mean_block);
         core.supply().expect(id, outlook);
@@ -150,7 +153,7 @@ impl Downloads {
     /// Whether the peer has more of the log than we can ask it for until it speaks again.
     pub(crate) fn waits_for_sync(&self, core: &Core, peer: &Peer) -> bool {
         let length = core.length();
-        let is_longer = peer.sync.length > length || peer.blocks.read().contiguous() > length;
+        let is_longer = peer.length() > length;
         let is_of_use = self.is_of_use() && peer.is_synced && peer.sync.uploading;
         let may_ask = is_of_use && peer.sync.fork == core.fork() && core.conflict().is_none();
         may_ask && is_longer && !is_upgrade_offered(core, peer) && !self.is_upgrade_coming()
@@ -173,12 +176,25 @@ impl Downloads {
         wire: &mut Wire<'_>,
         now: Time,
     ) {
+        for seek in self
+            .inquiries
+            .answered(|range| available.known(range).is_some())
+        {
+            core.supply().reconsider_seek(id, seek);
+        }
         while let Some(claim) = core.supply().claim_seek(id) {
             let blocks = flat_tree::first_block(claim.below);
             let blocks = blocks..blocks + flat_tree::leaves(claim.below);
-            let block = available.next_available(claim.guess..blocks.end);
-            let Some(block) = block.or_else(|| available.next_available(blocks)) else {
-                core.supply().refuse_seek(id, claim.id);
+            let block = available.known(claim.guess..blocks.end);
+            let Some(block) = block.or_else(|| available.known(blocks.clone())) else {
+                self.inquire(
+                    core,
+                    id,
+                    claim.id,
+                    available.is_unsure(&blocks).then_some(blocks),
+                    wire,
+                    now,
+                );
                 continue;
             };
             let proof = ProofRequest {
@@ -235,17 +251,32 @@ impl Downloads {
         }));
     }
 
-    /// Asks which blocks of these batches the peer has.
-    fn want(&mut self, batches: BTreeSet<u64>, wire: &mut Wire<'_>) {
-        for batch in batches {
-            let wanted = self.wanted.need();
-            if wanted.len() < WANTS_MAX && wanted.insert(batch) {
-                wire.send(&Message::Want(Want {
-                    start: batch * WANT_BLOCKS,
-                    length: WANT_BLOCKS,
-                    any: false,
-                }));
+    /// Asks whether the peer has any of the blocks `near` a byte, one of which is needed to ask where it is.
+    fn inquire(
+        &mut self,
+        core: &Core,
+        id: SupplierId,
+        seek: SeekId,
+        near: Option<Range<u64>>,
+        wire: &mut Wire<'_>,
+        now: Time,
+    ) {
+        match near.and_then(|blocks| self.inquiries.ask_for_any(seek, blocks, now)) {
+            Some(want) => {
+                wire.send(&want);
+                core.supply().postpone_seek(id, seek);
             }
+            None => core.supply().refuse_seek(id, seek),
+        }
+    }
+
+    /// Takes back what the peer was asked to tell of and need not tell any more.
+    pub(super) fn take_back(&mut self, core: &Core, wire: &mut Wire<'_>, now: Time) {
+        let is_sought = |seek| core.supply().is_sought(seek);
+        let (unwants, unanswered) = self.inquiries.close(is_sought, now);
+        unwants.iter().for_each(|unwant| wire.send(unwant));
+        for seek in unanswered {
+            self.refuse_seek(core, seek);
         }
     }
 }
@@ -258,7 +289,7 @@ fn is_upgrade_offered(core: &Core, peer: &Peer) -> bool {
 
 /// A peer with a shorter log can prove blocks only if our tree grew from its own roots.
 fn can_ask_for_blocks(core: &Core, peer: &Peer) -> bool {
-    let length = peer.sync.length.max(peer.blocks.read().contiguous());
+    let length = peer.length();
     peer.sync.fork == core.fork()
         && (length >= core.length() || core.can_upgrade_from(length).unwrap_or(false))
 }

@@ -32,6 +32,16 @@ impl<'a> Available<'a> {
         self.unknown.into_inner()
     }
 
+    /// The first block of `range` that the peer is known to have.
+    pub(super) fn known(&self, range: Range<u64>) -> Option<u64> {
+        self.blocks.next(range)
+    }
+
+    /// Whether the peer may have blocks of `range` that it did not speak about.
+    pub(super) fn is_unsure(&self, range: &Range<u64>) -> bool {
+        range.start.max(self.blocks.contiguous()) < range.end.min(self.length)
+    }
+
     fn note_unknown(&self, gap: Range<u64>) {
         let start = gap.start.max(self.blocks.contiguous());
         if start < gap.end {

@@ -30,6 +30,7 @@ impl Downloads {
             wire.send(&Message::Cancel(Cancel { request }));
             self.give_up(core, &pending);
         }
+        self.take_back(core, wire, now);
         if let Some(id) = self.supplier() {
             let late = self.requests.late(now).into_iter();
             late.for_each(|path| core.supply().late(id, path.block));

@@ -74,7 +74,7 @@ impl Downloads {
         self.promises = Promises::default();
         self.arrived.clear();
         self.committing.iter_mut().for_each(|c| c.forget());
-        self.wanted.clear();
+        self.inquiries.start_over();
         self.following = Following::default();
         self.suspicion.conclude();
         // What it would not give may have been of the history that it was about to leave.

@@ -1,5 +1,6 @@
 //! A peer that says whatever a test wants.
 
+use bytes::Bytes;
 use ferrocore_log::proof::{NodeRequest, ProofRequest};
 use ferrocore_log::{Core, Corestore};
 use ferrocore_mux::{ChannelId, Event, Mux};
@@ -8,9 +9,9 @@ use ferrocore_primitives::time::Time;
 use ferrocore_replication::PeerMisbehaved;
 use ferrocore_replication::capability::capability;
 use ferrocore_replication::connection::PROTOCOL;
-use ferrocore_replication::messages::{Handshake, Message, Reason, Request, Sync};
+use ferrocore_replication::messages::{Handshake, Message, Range, Reason, Request, Sync};
 
-use super::{End, HANDSHAKE_HASH};
+use super::{End, HANDSHAKE_HASH, Pair, writer_and_reader};
 
 /// A peer that says whatever a test wants, to an honest end.
 pub(crate) struct Script {
@@ -87,13 +88,36 @@ impl Script {
     }
 }
 
+/// A writer of `blocks`, and a reader that knows of them and has none, before a script in the place of a peer.
+pub(crate) fn before_reader(blocks: &[Bytes]) -> (Core, Core, Script) {
+    let (here, writer, there, reader) = writer_and_reader(blocks);
+    let mut pair = Pair::new(&here, &there);
+    pair.b.connection.attach(&reader, pair.now);
+    pair.drive();
+    let script = Script::open(&there, &reader);
+    (writer, reader, script)
+}
+
 pub(crate) fn sync_of(length: u64) -> Message {
+    sync_on(0, length)
+}
+
+pub(crate) fn sync_on(fork: u64, length: u64) -> Message {
     Message::Sync(Sync {
+        fork,
         length,
         can_upgrade: true,
         uploading: true,
         downloading: true,
         ..Sync::default()
+    })
+}
+
+pub(crate) fn range(drop: bool, start: u64, length: u64) -> Message {
+    Message::Range(Range {
+        drop,
+        start,
+        length,
     })
 }
 
