@@ -104,11 +104,13 @@ impl Announcer {
         let is_same_fork = fork == peer.sync.fork;
         self.fork_told = Some(fork);
         self.push_told = core.push_mode().is_allowed();
-        self.can_upgrade_told = is_same_fork && can_upgrade_from(core, peer.sync.length);
+        // What it has shown beyond our log is none that we could prove.
+        let remote_length = peer.length().min(core.length()).max(peer.sync.length);
+        self.can_upgrade_told = is_same_fork && can_upgrade_from(core, remote_length);
         wire.send(&Message::Sync(Sync {
             fork,
             length: core.length(),
-            remote_length: if is_same_fork { peer.sync.length } else { 0 },
+            remote_length: if is_same_fork { remote_length } else { 0 },
             can_upgrade: self.can_upgrade_told,
             uploading: true,
             // Always true: we follow every core as it grows, and a peer may close a channel
@@ -128,8 +130,8 @@ impl Announcer {
 
     /// Tells our state if nodes that came meanwhile let us prove what we could not before.
     pub(crate) fn sync_if_upgradable(&mut self, core: &Core, peer: &Peer, wire: &mut Wire<'_>) {
-        let is_behind = peer.sync.fork == core.fork() && peer.sync.length < core.length();
-        if is_behind && !self.can_upgrade_told && can_upgrade_from(core, peer.sync.length) {
+        let is_behind = peer.sync.fork == core.fork() && peer.length() < core.length();
+        if is_behind && !self.can_upgrade_told && can_upgrade_from(core, peer.length()) {
             self.sync(core, peer, wire);
         }
     }

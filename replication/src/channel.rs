@@ -155,7 +155,9 @@ impl CoreChannel {
         self.downloads.cancel_overtaken(core, wire, &mut self.stats);
         self.downloads
             .schedule(core, peer, wire, budget, now, &mut self.stats);
-        let is_waiting = self.downloads.waits_for_sync(core, peer) || is_left_behind(core, peer);
+        let is_waiting = self.downloads.waits_for_sync(core, peer)
+            || is_left_behind(core, peer)
+            || is_misunderstood(core, peer);
         self.reminder.look(is_waiting, now);
         Ok(())
     }
@@ -439,6 +441,13 @@ impl CoreChannel {
 fn is_left_behind(core: &Core, peer: &Peer) -> bool {
     let is_lower = peer.is_synced && peer.sync.fork < core.fork();
     is_lower && peer.sync.downloading && core.length() > 0
+}
+
+/// Whether a peer has more of the log than it told, but not all: it asks for the rest once it hears how long its own
+/// log is, which it may believe to have told.
+fn is_misunderstood(core: &Core, peer: &Peer) -> bool {
+    let is_of_our_fork = peer.is_synced && peer.sync.fork == core.fork();
+    is_of_our_fork && peer.sync.length < peer.length() && peer.length() < core.length()
 }
 
 /// Shows both sides of a conflict to a peer that may be on either, as JavaScript shows its own: with the id

@@ -2,8 +2,9 @@
 //!
 //! A JavaScript relay may be able to prove more than it says: it looks again only when blocks come to it from the
 //! peer in question, or when that peer tells its state. And a reader there that was refused the proof of a fork, or
-//! lost the peer it had asked, asks nobody else before somebody tells of that fork again (`hypercore/lib/replicator.js`
-//! 11.37.1, `_handleData`, `_updateCanUpgradeAndSync`, `_updateFork`).
+//! lost the peer it had asked, asks nobody else before somebody tells of that fork again. And who grows while it looks
+//! what it can prove does not tell how long it is if the other's state comes meanwhile, so that it never hears that
+//! acknowledged (`hypercore/lib/replicator.js` 11.37.1, `_handleData`, `_updateCanUpgradeAndSync`, `_updateFork`).
 //!
 //! Knows waiting. Does not know what for.
 

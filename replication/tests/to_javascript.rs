@@ -8,26 +8,11 @@ mod common;
 
 use std::time::Duration;
 
-use common::script::{Script, block, reason, request, sync_of};
+use common::script::{Script, before_reader, block, range, reason, request, sync_on as sync};
 use common::{Pair, blocks, writer_and_reader};
 use ferrocore_log::proof::{ProofRequest, UpgradeRequest};
 use ferrocore_replication::limits::{DENIALS_MAX, WANT_BLOCKS};
-use ferrocore_replication::messages::{Message, NoData, Range, Reason, Request, Sync, Want};
-
-fn sync(fork: u64, length: u64) -> Message {
-    match sync_of(length) {
-        Message::Sync(sync) => Message::Sync(Sync { fork, ..sync }),
-        other => other,
-    }
-}
-
-fn range(drop: bool, start: u64, length: u64) -> Message {
-    Message::Range(Range {
-        drop,
-        start,
-        length,
-    })
-}
+use ferrocore_replication::messages::{Message, NoData, Range, Reason, Request, Want};
 
 /// What a JavaScript peer that heard all this knows to be here.
 fn known<'a>(heard: impl IntoIterator<Item = &'a Message>) -> Vec<u64> {
@@ -170,12 +155,8 @@ fn reminders(script: &mut Script, fork: u64, seconds: u64) -> usize {
 
 #[test]
 fn a_relay_that_may_prove_more_by_now_is_reminded_of_us() {
-    let (here, _writer, there, reader) = writer_and_reader(&blocks(5));
-    let mut pair = Pair::new(&here, &there);
-    pair.b.connection.attach(&reader, pair.now);
-    pair.drive();
+    let (_writer, reader, mut script) = before_reader(&blocks(5));
     assert_eq!(reader.length(), 5);
-    let mut script = Script::open(&there, &reader);
     script.say(&sync(0, 0));
     script.deliver().unwrap();
     assert_eq!(reminders(&mut script, 0, 100), 0, "it has nothing");
@@ -195,12 +176,7 @@ fn a_relay_that_may_prove_more_by_now_is_reminded_of_us() {
 
 #[test]
 fn a_relay_is_asked_for_blocks_past_the_length_it_told() {
-    let (here, _writer, there, reader) = writer_and_reader(&blocks(9));
-    let mut pair = Pair::new(&here, &there);
-    pair.b.connection.attach(&reader, pair.now);
-    pair.drive();
-    drop(pair);
-    let mut script = Script::open(&there, &reader);
+    let (_writer, reader, mut script) = before_reader(&blocks(9));
     let _all = reader.download_all();
     script.say(&sync(0, 5));
     script.say(&range(false, 0, 9));
@@ -230,13 +206,29 @@ fn a_reader_that_does_not_follow_is_reminded_of_the_fork() {
 }
 
 #[test]
+fn a_reader_that_told_of_blocks_and_not_of_its_length_is_acknowledged_all_the_same() {
+    let (store, writer, ..) = writer_and_reader(&blocks(100));
+    let mut script = Script::open(&store, &writer);
+    script.say(&sync(0, 40));
+    script.deliver().unwrap();
+    assert_eq!(reminders(&mut script, 0, 100), 0, "it has told all");
+    script.say(&range(false, 0, 60));
+    script.deliver().unwrap();
+    script.now += Duration::from_secs(1);
+    let heard = script.deliver().unwrap();
+    let [Message::Sync(told)] = heard.as_slice() else {
+        panic!("{heard:?}")
+    };
+    assert_eq!((told.length, told.remote_length), (100, 60));
+    assert!(told.can_upgrade);
+    script.say(&sync(0, 100));
+    script.deliver().unwrap();
+    assert_eq!(reminders(&mut script, 0, 1000), 0, "it has followed");
+}
+
+#[test]
 fn who_withheld_blocks_is_asked_again_on_another_fork() {
-    let (here, _writer, there, reader) = writer_and_reader(&blocks(100));
-    let mut pair = Pair::new(&here, &there);
-    pair.b.connection.attach(&reader, pair.now);
-    pair.drive();
-    drop(pair);
-    let mut script = Script::open(&there, &reader);
+    let (_writer, reader, mut script) = before_reader(&blocks(100));
     let _all = reader.download_all();
     script.say(&sync(0, 100));
     script.say(&range(false, 0, 100));
@@ -276,12 +268,7 @@ fn who_withheld_blocks_is_asked_again_on_another_fork() {
 
 #[test]
 fn who_takes_blocks_back_does_not_withhold_them() {
-    let (here, _writer, there, reader) = writer_and_reader(&blocks(100));
-    let mut pair = Pair::new(&here, &there);
-    pair.b.connection.attach(&reader, pair.now);
-    pair.drive();
-    drop(pair);
-    let mut script = Script::open(&there, &reader);
+    let (_writer, reader, mut script) = before_reader(&blocks(100));
     let _all = reader.download_all();
     script.say(&sync(0, 100));
     script.say(&range(false, 0, 100));
