@@ -6,9 +6,17 @@
 
 #[path = "hostile_table/act.rs"]
 mod act;
+#[path = "hostile_table/channels.rs"]
+mod channels;
 mod common;
+#[path = "hostile_table/holdings.rs"]
+mod holdings;
 #[path = "hostile_table/lies.rs"]
 mod lies;
+#[path = "hostile_table/proofs.rs"]
+mod proofs;
+#[path = "hostile_table/requests.rs"]
+mod requests;
 #[path = "hostile_table/rows.rs"]
 mod rows;
 #[path = "hostile_table/stage.rs"]

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ferrocore_log::core::Download;
-use ferrocore_log::proof::ProofRequest;
 use ferrocore_log::{Core, CoreOptions, Corestore};
 use ferrocore_mux::{ChannelId, Event, Mux, Segment};
 use ferrocore_primitives::encoding::{Encode, put_buffer, put_string, put_uint};
@@ -15,11 +14,10 @@ use ferrocore_primitives::time::Time;
 use ferrocore_replication::PeerMisbehaved;
 use ferrocore_replication::capability::capability;
 use ferrocore_replication::connection::PROTOCOL;
-use ferrocore_replication::messages::{
-    Data, Handshake, Message, NoData, Range, Reason, Request, Sync,
-};
+use ferrocore_replication::messages::{Data, Handshake, Message, NoData, Reason, Request, Sync};
 
 use crate::act::{Act, Opening};
+use crate::common::script::{range, sync_on};
 use crate::common::{End, HANDSHAKE_HASH, Pair, blocks};
 use crate::lies::{Lie, Signatures, of_block, whole};
 use crate::rows::Verdict;
@@ -137,11 +135,7 @@ impl Stage {
             self.play(&Act::Say(sync(1, LENGTH)));
         } else if self.role == Role::Reads {
             self._wanted = Some(self.core.download(wanted));
-            self.play(&Act::Say(Message::Range(Range {
-                drop: false,
-                start: 0,
-                length: LENGTH,
-            })));
+            self.play(&Act::Say(range(false, 0, LENGTH)));
         }
         assert_eq!(
             self.questions.is_empty(),
@@ -443,24 +437,13 @@ fn signatures() -> Signatures {
     }
 }
 
-/// Tells a length on a fork, and all that goes with it.
+/// Tells a length on a fork, and that there is a manifest.
 pub(crate) fn sync(fork: u64, length: u64) -> Message {
-    Message::Sync(Sync {
-        fork,
-        length,
-        can_upgrade: true,
-        uploading: true,
-        downloading: true,
-        has_manifest: true,
-        ..Sync::default()
-    })
-}
-
-/// A request of the scripted peer.
-pub(crate) fn request(id: u64, proof: ProofRequest) -> Message {
-    Message::Request(Request {
-        id,
-        proof,
-        priority: 0,
-    })
+    match sync_on(fork, length) {
+        Message::Sync(sync) => Message::Sync(Sync {
+            has_manifest: true,
+            ..sync
+        }),
+        other => other,
+    }
 }

@@ -1,0 +1,227 @@
+//! Rows about what the peer says of itself, and what it asks.
+
+use ferrocore_log::proof::{NodeRequest, ProofRequest, SeekRequest, UpgradeRequest};
+use ferrocore_replication::messages::{Cancel, Message, Request, Sync};
+
+use crate::act::Act;
+use crate::common::script::request;
+use crate::lies::{Lie, of_block};
+use crate::rows::{IGNORE, MAX, NOT_READ, REFUSE, Row, both, closes, drops, row};
+use crate::stage::{From, LENGTH, sync};
+
+pub(crate) fn states() -> Vec<Row> {
+    let far = |fork, length| Act::Say(sync(fork, length));
+    vec![
+        row(
+            "a length of 2^53 - 1",
+            From::Block,
+            vec![far(0, MAX)],
+            IGNORE,
+            IGNORE,
+        ),
+        row(
+            "a length of 2^53 - 1, and a proof without the manifest",
+            From::Open,
+            vec![far(0, MAX), Act::Answer(Lie::None)],
+            drops("BadProof(Signature)"),
+            IGNORE,
+        ),
+        row(
+            "a length that shrinks",
+            From::Block,
+            vec![far(0, 3)],
+            IGNORE,
+            IGNORE,
+        ),
+        row(
+            "a length of 0, again and again",
+            From::Open,
+            vec![Act::Each(1000, |_| sync(0, 0))],
+            IGNORE,
+            IGNORE.answers(1000),
+        ),
+        row(
+            "fork 2^53 - 1 and no proof of it",
+            From::Block,
+            vec![far(MAX, 10), Act::RefuseAll],
+            IGNORE,
+            IGNORE,
+        ),
+        row(
+            "forks to and fro",
+            From::Block,
+            vec![
+                Act::Each(1000, |number| sync(number % 2, LENGTH)),
+                Act::RefuseAll,
+            ],
+            IGNORE.answers(1100),
+            IGNORE,
+        ),
+        both(
+            "neither uploading nor downloading",
+            From::Open,
+            vec![Act::Say(Message::Sync(Sync {
+                length: LENGTH,
+                ..Sync::default()
+            }))],
+            IGNORE,
+        ),
+        both(
+            "acknowledges a length that is not ours",
+            From::Open,
+            vec![Act::Say(Message::Sync(Sync {
+                length: LENGTH,
+                remote_length: MAX,
+                can_upgrade: true,
+                uploading: true,
+                ..Sync::default()
+            }))],
+            IGNORE,
+        ),
+    ]
+}
+
+fn upgrade(start: u64, length: u64) -> ProofRequest {
+    ProofRequest {
+        upgrade: Some(UpgradeRequest { start, length }),
+        ..ProofRequest::default()
+    }
+}
+
+fn ask(id: u64, proof: ProofRequest) -> Act {
+    Act::Say(request(id, proof))
+}
+
+pub(crate) fn requests() -> Vec<Row> {
+    let hash = |index, nodes| ProofRequest {
+        hash: Some(NodeRequest { index, nodes }),
+        ..ProofRequest::default()
+    };
+    let seek = |bytes| ProofRequest {
+        seek: Some(SeekRequest { bytes, padding: 0 }),
+        ..of_block(4, 0)
+    };
+    let everything = ProofRequest {
+        hash: Some(NodeRequest { index: 9, nodes: 1 }),
+        upgrade: Some(UpgradeRequest {
+            start: 3,
+            length: 4,
+        }),
+        ..seek(MAX)
+    };
+    let one = |name, proof| both(name, From::Block, vec![ask(1, proof)], REFUSE);
+    vec![
+        one("a request for a block past the end", of_block(MAX, 0)),
+        one(
+            "a request of another fork",
+            ProofRequest {
+                fork: 7,
+                ..of_block(3, 0)
+            },
+        ),
+        one("a request for an upgrade past the end", upgrade(4, 99)),
+        one(
+            "a request for an upgrade that wraps around",
+            upgrade(MAX, MAX),
+        ),
+        one("a request for an upgrade by nothing", upgrade(3, 0)),
+        one(
+            "a request for 2^53 - 1 nodes above a block",
+            of_block(3, MAX),
+        ),
+        one("a request for node 2^53 - 1", hash(MAX, 1)),
+        row(
+            "a request for a byte past the end",
+            From::Block,
+            vec![ask(
+                1,
+                ProofRequest {
+                    seek: Some(SeekRequest {
+                        bytes: MAX,
+                        padding: 0,
+                    }),
+                    ..hash(8, 3)
+                },
+            )],
+            REFUSE,
+            REFUSE,
+        ),
+        one("a request for everything at once", everything),
+        both(
+            "70 requests in a row that make no sense",
+            From::Block,
+            vec![Act::Each(70, |id| request(id, upgrade(4, 99)))],
+            closes("TooManyInvalidRequests").answers(63).kib(32),
+        ),
+        row(
+            "a request without a question",
+            From::Block,
+            vec![ask(1, ProofRequest::default())],
+            REFUSE,
+            REFUSE,
+        ),
+        row(
+            "a flood of requests",
+            From::Block,
+            vec![Act::Each(100_000, |id| request(id, of_block(id % 20, 0)))],
+            REFUSE.answers(100_000),
+            IGNORE.answers(100_000),
+        ),
+        row(
+            "a flood of requests, and it reads no answer",
+            From::Block,
+            vec![
+                Act::StopReading,
+                Act::Each(100_000, |id| request(id, of_block(id % 20, 0))),
+            ],
+            NOT_READ.answers(0).kib(3 * 1024),
+            NOT_READ.answers(0).kib(3 * 1024),
+        ),
+        row(
+            "a flood of requests under one id",
+            From::Block,
+            vec![Act::Each(100_000, |id| request(1, of_block(id % 20, 0)))],
+            REFUSE.answers(100_000),
+            IGNORE.answers(100_000),
+        ),
+        row(
+            "a flood of urgent requests",
+            From::Block,
+            vec![Act::Each(10_000, |id| {
+                Message::Request(Request {
+                    id,
+                    proof: of_block(id % 20, 0),
+                    priority: MAX,
+                })
+            })],
+            REFUSE.answers(10_000),
+            IGNORE.answers(10_000),
+        ),
+        row(
+            "requests replayed",
+            From::Block,
+            vec![ask(1, of_block(3, 0)), ask(1, of_block(3, 0))],
+            REFUSE,
+            IGNORE,
+        ),
+        both(
+            "a flood of cancels",
+            From::Block,
+            vec![Act::Each(100_000, |request| {
+                Message::Cancel(Cancel { request })
+            })],
+            IGNORE.answers(0),
+        ),
+        both(
+            "requests taken back at once",
+            From::Block,
+            vec![Act::Each(10_000, |number| match number % 2 {
+                0 => request(number, of_block(3, 0)),
+                _ => Message::Cancel(Cancel {
+                    request: number - 1,
+                }),
+            })],
+            IGNORE.answers(0),
+        ),
+    ]
+}
