@@ -84,6 +84,14 @@ serve({
     await core.core.replicator.push(index)
   },
 
+  /** What the first peer of the core asked to be told of and has not taken back, and what it asked and was told. */
+  wants () {
+    const [peer] = (core.core.replicator ?? core.replicator).peers
+    const { wireWant, wireBitfield } = peer.stats
+    const { any, size } = peer.remoteWants ?? {} // version 10 remembers nothing
+    return { any: any?.length ?? 0, batches: size ?? 0, asked: wireWant.rx, bitfields: wireBitfield.tx }
+  },
+
   async truncate ({ length }) {
     await core.truncate(length)
     return info()

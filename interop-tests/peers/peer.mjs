@@ -14,6 +14,7 @@ export { load, tell }
 const storage = process.argv[3]
 
 const Corestore = load('corestore')
+const Protomux = load('protomux')
 const NoiseSecretStream = load('@hyperswarm/secret-stream')
 const { decode } = load('hypercore-id-encoding')
 
@@ -34,7 +35,15 @@ export async function reach (core, length) {
   while (core.length < length) await new Promise((resolve) => core.once('append', resolve))
 }
 
+/** Whether cores are replicated under the protocol's older name. */
+let older = false
+
 const network = {
+  /** From now on connections replicate cores under the protocol's older name. */
+  useOlderName () {
+    older = true
+  },
+
   /** Accepts peers on a free port; whoever listens is the responder of the handshake. */
   listen () {
     return new Promise((resolve, reject) => {
@@ -69,6 +78,13 @@ function replicate (socket, isInitiator) {
   stream.opened.then((opened) => opened && tell({ event: 'connected', remote: hex(stream.remotePublicKey) }))
   stream.on('error', (err) => tell({ event: 'failed', message: err.message }))
   stream.on('close', () => tell({ event: 'disconnected' }))
+  if (older) rename(Protomux.from(stream))
   store.replicate(stream)
   return stream
+}
+
+/** Makes `hypercore/alpha` an alias of `hypercore`, where hypercore makes it the other way round. */
+function rename (mux) {
+  const create = mux.createChannel.bind(mux)
+  mux.createChannel = (opts) => create({ ...opts, protocol: 'hypercore', aliases: ['hypercore/alpha'] })
 }

@@ -10,9 +10,9 @@ use ferrocore::Node;
 use ferrocore_interop_tests::node::Tree;
 use ferrocore_interop_tests::peer::{Peer, Role};
 use ferrocore_interop_tests::tap::Tap;
-use ferrocore_log::Core;
 use ferrocore_log::audit::Mode;
 use ferrocore_log::push::PushMode;
+use ferrocore_log::{Core, CoreError, CoreOptions, EncryptionKey};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -325,6 +325,96 @@ async fn encrypted_cores_pass_through_who_has_no_key() {
             reader.call("get", json!({ "index": 1 }))["base64"],
             "bW9yZSBzZWNyZXRz"
         );
+        node.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_the_key_passes_our_encrypted_core_on() {
+    for tree in Tree::ALL {
+        let writer = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
+        let key = EncryptionKey::generate();
+        let options = CoreOptions {
+            name: Some("secret".into()),
+            encryption: Some(key.clone()),
+            ..CoreOptions::default()
+        };
+        let core = writer.store().get_with(options).unwrap();
+        core.append_batch(filled(30, 100)).unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let mut blind = Peer::start(tree, Role::Core, scratch.path());
+        blind.call("open", json!({ "key": core.key().to_string() }));
+        blind.connect(writer.listen_addr().unwrap().port());
+        blind.call("reach", json!({ "length": 30 }));
+        blind.call("download", json!({ "start": 0, "end": 30 }));
+        writer.close().await;
+
+        let opened = json!({ "id": core.key().to_string() });
+        let (node, copy) = dial(blind.listen(), &opened).await;
+        let copy = copy.with_encryption(&key);
+        for index in [0, 29] {
+            let read = within(copy.get(index)).await.unwrap();
+            assert_eq!(read, vec![index as u8; 100], "{tree:?}");
+        }
+        node.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_follows_the_length_alone_gets_no_block_and_a_snapshot_keeps_its_view() {
+    for tree in Tree::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let (mut peer, node, core) = node_writes(tree, &scratch).await;
+        let written = peer.call("fill", json!({ "count": 30, "size": 100 }));
+        within(core.update()).await.unwrap();
+        assert_eq!(core.length(), 30);
+        assert_eq!(written["treeHash"], core.tree_hash().to_string());
+        assert_eq!(core.count(0..30), 0, "it has asked for none");
+        assert_eq!(node.stats().blocks_downloaded, 0);
+
+        let snapshot = core.snapshot();
+        let early = within(snapshot.get(5)).await.unwrap();
+        peer.call("truncate", json!({ "length": 10 }));
+        let written = peer.call("fill", json!({ "count": 40, "size": 50 }));
+        complete_as(&core, &written).await;
+        assert_eq!((snapshot.length(), snapshot.fork()), (30, 0));
+        assert_eq!(within(snapshot.get(5)).await.unwrap(), early);
+        let cut = within(snapshot.get(20)).await;
+        assert!(
+            matches!(cut, Err(CoreError::SnapshotNotAvailable { .. })),
+            "{cut:?}"
+        );
+        node.close().await;
+
+        // And Node, of ours.
+        let scratch = tempfile::tempdir().unwrap();
+        let (node, core, mut peer) = we_write(tree, &scratch).await;
+        core.append_batch(filled(30, 100)).unwrap();
+        let read = peer.call("reach", json!({ "length": 30 }));
+        assert_eq!(read["treeHash"], core.tree_hash().to_string());
+        assert!(
+            node.stats().blocks_uploaded <= 1,
+            "it may ask for the newest"
+        );
+        node.close().await;
+    }
+}
+
+/// Goal: who opens the channel by the protocol's older name is served.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_says_hypercore_is_understood() {
+    for tree in Tree::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
+        let core = node.create_core("log").unwrap();
+        core.append_batch(filled(20, 100)).unwrap();
+        let mut peer = Peer::start(tree, Role::Core, scratch.path());
+        peer.call("useOlderName", json!({}));
+        peer.call("open", json!({ "key": core.key().to_string() }));
+        peer.connect(node.listen_addr().unwrap().port());
+        node_completes(&mut peer, &core);
+        core.append("live").unwrap();
+        node_completes(&mut peer, &core);
         node.close().await;
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ferrocore::Node;
 use ferrocore_interop_tests::node::Tree;
 use ferrocore_interop_tests::peer::{Peer, Role};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 /// How long one answer may take.
@@ -44,6 +44,67 @@ async fn node_tells_where_a_byte_is() {
         }
         let fetched = node.stats().blocks_downloaded;
         assert!(fetched <= 11, "{fetched} blocks for 11 bytes");
+        node.close().await;
+    }
+}
+
+/// What Node remembers that we want, once it is `expected`.
+async fn wants(peer: &mut Peer, expected: impl Fn(&Value) -> bool) -> Value {
+    let wanted = async {
+        loop {
+            let wanted = peer.call("wants", json!({}));
+            if expected(&wanted) {
+                return wanted;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, wanted).await.expect("it takes it back")
+}
+
+/// Goal: who has a part of the log is asked for any block near a byte, not for all that it has; and what it
+/// is asked to tell of is taken back when it is of no use any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_is_asked_for_any_block_near_a_byte_and_need_not_remember_it() {
+    for tree in Tree::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut peer = Peer::start(tree, Role::Core, scratch.path());
+        let opened = peer.call("open", json!({ "name": "log" }));
+        peer.call("fill", json!({ "count": 1000, "size": 333 }));
+        peer.call("clear", json!({ "start": 0, "end": 600 }));
+        let port = peer.listen();
+        let builder = Node::builder().peer(format!("127.0.0.1:{port}"));
+        let node = builder.open().await.unwrap();
+        let key = opened["id"].as_str().unwrap().parse().unwrap();
+        let core = node.core(&key).unwrap();
+        timeout(PATIENCE, core.update()).await.unwrap().unwrap();
+        let sought = timeout(PATIENCE, core.seek(620 * 333 + 100));
+        assert_eq!(sought.await.unwrap().unwrap(), (620, 100), "{tree:?}");
+        let wanted = wants(&mut peer, |wanted| wanted["any"] == 0).await;
+        assert!(wanted["asked"].as_u64() >= Some(1), "{wanted}");
+        if tree == Tree::Current {
+            // Version 10 knows no question for any block, and answers with all that it has.
+            assert_eq!(wanted["bitfields"], 0, "{wanted}");
+        }
+
+        // A batch is asked about once for each history, and remembered once.
+        let read = timeout(PATIENCE, core.get(639)).await.unwrap().unwrap();
+        assert_eq!(read, vec![127; 333]);
+        let before = wants(&mut peer, |wanted| wanted["bitfields"] != 0).await;
+        peer.call("truncate", json!({ "length": 650 }));
+        peer.call("fill", json!({ "count": 50, "size": 10 }));
+        let events = core.events();
+        let moved = async {
+            while core.fork() != 1 || core.length() != 700 {
+                events.next().await;
+            }
+        };
+        timeout(PATIENCE, moved).await.unwrap();
+        let read = timeout(PATIENCE, core.get(610)).await.unwrap().unwrap();
+        assert_eq!(read, vec![98; 333]);
+        let asked = before["asked"].as_u64().unwrap() + 1;
+        let after = wants(&mut peer, |wanted| wanted["asked"] == asked).await;
+        assert_eq!(after["batches"], before["batches"], "{tree:?}");
         node.close().await;
     }
 }
