@@ -1,18 +1,21 @@
 //! Replication: two honest ends that do anything, and frames and time that take any course.
 //!
-//! Holds: neither end is ever blamed; the reader has a history that the writer had; and at rest no request is in
-//! flight, no question waits, nothing is left to be written, and every wanted block has come.
+//! Holds: neither end is ever blamed; the reader has a history that the writer had; what is in flight is no more than
+//! was asked; and at rest no request is in flight, no question waits, nothing is left to be written, no time is
+//! waited for, every wanted block has come, and whoever sought a byte has its block.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use arbitrary::{Result, Unstructured};
+use arbitrary::Unstructured;
 use bytes::Bytes;
 use ferrocore_log::core::Download;
 use ferrocore_log::push::PushMode;
-use ferrocore_log::{Core, Corestore};
+use ferrocore_log::{Core, CoreError, Corestore};
 use ferrocore_primitives::time::Time;
 use ferrocore_replication::Connection;
 use ferrocore_replication::connection::Event;
@@ -39,8 +42,12 @@ struct Play {
     writer: Core,
     reader: Core,
     wanted: VecDeque<Download>,
+    sought: Vec<Seek>,
     now: Time,
 }
+
+/// Somebody who waits for the block of a byte.
+type Seek = Pin<Box<dyn Future<Output = Result<(u64, u64), CoreError>>>>;
 
 struct End {
     store: Corestore,
@@ -139,12 +146,13 @@ impl Play {
             writer,
             reader,
             wanted: VecDeque::new(),
+            sought: Vec::new(),
             now: Time::ZERO,
         }
     }
 
-    fn step(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
-        match input.int_in_range(0..=11)? {
+    fn step(&mut self, input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
+        match input.int_in_range(0..=12)? {
             0 | 1 => self.append(input.int_in_range(1..=9)?),
             2 => self.truncate(input.arbitrary()?),
             3 => {
@@ -161,6 +169,7 @@ impl Play {
             7 => drop(self.writer.push(input.int_in_range(0..=40u64)?)),
             8 => self.pass(Duration::from_millis(input.int_in_range(0..=5_000)?)),
             9 => self.reattach(),
+            10 => self.seek(input.int_in_range(0..=100)?),
             _ => self.turn(usize::from(input.ratio(1, 2)?), input.int_in_range(0..=3)?),
         }
         Ok(())
@@ -197,6 +206,20 @@ impl Play {
         connection.attach(&self.reader, self.now);
     }
 
+    fn seek(&mut self, byte: u64) {
+        let reader = self.reader.clone();
+        self.sought
+            .push(Box::pin(async move { reader.seek(byte).await }));
+        self.poll_seeks();
+    }
+
+    /// Those who found their byte are gone, and so are those who sought past the end or in a history that is left.
+    fn poll_seeks(&mut self) {
+        let mut context = Context::from_waker(Waker::noop());
+        self.sought
+            .retain_mut(|seek| seek.as_mut().poll(&mut context).is_pending());
+    }
+
     fn pass(&mut self, time: Duration) {
         self.now += time;
     }
@@ -204,6 +227,7 @@ impl Play {
     fn turn(&mut self, side: usize, frames: usize) {
         let sent = self.ends[side].turn(frames, self.now);
         self.ends[1 - side].arriving.extend(sent);
+        self.poll_seeks();
     }
 
     fn check(&self) {
@@ -212,6 +236,13 @@ impl Play {
             assert!(self.reader.length() <= self.writer.length());
         }
         assert!(self.reader.conflict().is_none());
+        for end in &self.ends {
+            let in_flight = end.connection.backlog().requests;
+            let of_cores = end.connection.core_stats();
+            let of_cores: usize = of_cores.iter().map(|core| core.in_flight).sum();
+            assert_eq!(in_flight, of_cores, "one ledger");
+            assert!(in_flight as u64 <= end.connection.stats().requests_sent);
+        }
     }
 
     /// Lets all arrive, wants all, and looks whether it came and nothing was left behind.
@@ -231,7 +262,9 @@ impl Play {
         for end in &self.ends {
             let backlog = end.connection.backlog();
             assert_eq!(backlog, Default::default(), "queues return to zero");
+            assert_eq!(end.connection.next_timeout(), None, "nothing is waited for");
         }
+        assert!(self.sought.is_empty(), "whoever sought a byte has found it");
     }
 
     fn come_to_rest(&mut self) {
@@ -262,7 +295,7 @@ impl Play {
 /// Scripts in which something happens.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let script = |steps: &[u8]| [steps, &[255; 32], steps].concat();
-    (0..12)
+    (0..13)
         .map(|what| script(&[0, 7, 3, 5, 9, 10, 1, 3, what, 2, 4, 11, 0, 2, what, 9]))
         .collect()
 }
