@@ -22,8 +22,9 @@ use crate::verifier::Verifier;
 /// The encoding's version.
 const VERSION: u64 = 1;
 
-/// Longest encoding that is read, in bytes: two signatures and a manifest with their most signers.
-pub const CONFLICT_BYTES_MAX: usize = 1 << 20;
+/// Longest encoding that is read, in bytes: a manifest as long as a core's header may be, which is 64 MiB, and two
+/// signatures with their most signers.
+pub const CONFLICT_BYTES_MAX: usize = 66 << 20;
 
 /// Two signed trees of one core and fork that differ within their first `length` blocks.
 ///

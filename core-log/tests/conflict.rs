@@ -313,6 +313,33 @@ fn a_core_stays_frozen_when_it_is_opened_again() {
     assert!(!path.exists());
 }
 
+/// Goal: however long the manifest is that the evidence brings along, a core that was stopped opens again.
+#[test]
+fn evidence_with_a_long_manifest_is_kept_and_read() {
+    let manifest = Manifest::builder()
+        .signer(KeyPair::from_seed(&[1; 32]).public_key())
+        .user_data(vec![7; 2 << 20])
+        .build()
+        .unwrap();
+    let options = || CoreOptions {
+        manifest: Some(manifest.clone()),
+        ..options(false)
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Corestore::open(directory.path(), StoreOptions::default()).unwrap();
+    let store = open();
+    let core = store.get_with(options()).unwrap();
+    append(&core, "ours", 1, 3);
+    let other = Corestore::memory().get_with(options()).unwrap();
+    append(&other, "theirs", 1, 3);
+    let conflict = core.check_conflict(&whole(&other, 3)).unwrap().unwrap();
+    let key = core.key();
+    drop((core, store));
+    let core = open().get(&key).unwrap();
+    assert_eq!(core.conflict(), Some(conflict));
+    assert_eq!(core.get_local(2).unwrap().unwrap(), "ours 2");
+}
+
 /// Goal: what comes behind a pinned beginning can conflict; the beginning cannot.
 #[test]
 fn a_pinned_beginning_does_not_hide_a_conflict() {
