@@ -9,6 +9,7 @@ use ferrocore_log::bitfield::PAGE_BITS;
 use ferrocore_log::proof::{NodeRequest, ProofRequest};
 use ferrocore_log::storage::files::FileCore;
 use ferrocore_log::{Core, Durability};
+use ferrocore_primitives::encoding::put_uint;
 use proptest::prelude::*;
 use rig::power::{Device, Scene, losses};
 use rig::rng::Rng;
@@ -165,6 +166,60 @@ fn a_peek_changes_nothing() {
     let header = FileCore::peek(&core.discovery_key(), || Ok(Some(killed.core_files())));
     assert_eq!(header.unwrap().unwrap().head.length, 10);
     assert_eq!(killed.contents(), files);
+}
+
+/// Goal: who hands us a directory chooses what its journal says. That a log is endless, and all of it here,
+/// takes no more than what there is of it.
+#[test]
+fn bits_that_no_node_backs_are_not_made() {
+    const LENGTH: u64 = 1 << 52;
+    let disk = Disk::new(Contents::new());
+    let core = create(&disk, Durability::Buffered).unwrap();
+    core.append_batch((0..5).map(block).collect()).unwrap();
+    core.flush().unwrap();
+    let core_key = core.discovery_key();
+    drop(core);
+    let mut files = disk.contents();
+    let oplog = files.get_mut("oplog").unwrap();
+    oplog.edit(|oplog| {
+        let entry = endless_entry(LENGTH, (oplog[4] ^ oplog[4096 + 4]) & 1);
+        oplog.extend(entry);
+    });
+    let disk = Disk::new(files);
+    // Nobody signed it, but that is looked at later.
+    let opened = FileCore::open(&core_key, disk.core_files(), Durability::Buffered);
+    let opened = opened.unwrap().unwrap();
+    assert_eq!(opened.header.head.length, LENGTH);
+    assert!(opened.bitfield.get(4));
+    assert!(opened.bitfield.count(0..LENGTH) <= 4 * PAGE_BITS);
+    let read = FileCore::open_read_only(&core_key, || Ok(Some(disk.core_files())));
+    let read = read.unwrap().unwrap();
+    assert!(read.bitfield.count(0..LENGTH) <= 4 * PAGE_BITS);
+    assert_eq!(read.storage.still_has(4).unwrap(), Some(true));
+    assert!(
+        open(&disk, Durability::Buffered).is_err(),
+        "nobody signed it"
+    );
+}
+
+/// An entry by which a log of `length` blocks, a power of two, is here, under header bit `bit`.
+fn endless_entry(length: u64, bit: u8) -> Vec<u8> {
+    let (nodes, upgrade, bits) = (2, 4, 8);
+    let mut payload = vec![nodes | upgrade | bits];
+    payload.push(1);
+    put_uint(&mut payload, length - 1);
+    put_uint(&mut payload, 100);
+    payload.extend([9; 32]);
+    payload.extend([0, 5]); // the fork, and what stays
+    put_uint(&mut payload, length);
+    payload.push(64);
+    payload.extend([9; 64]);
+    payload.extend([0, 0]); // set, from the first
+    put_uint(&mut payload, length);
+    let info = (payload.len() as u32) << 2 | u32::from(bit);
+    let info = info.to_le_bytes();
+    let checked = [&info, payload.as_slice()].concat();
+    [&crc32fast::hash(&checked).to_le_bytes(), checked.as_slice()].concat()
 }
 
 /// Goal: how many blocks are here without a gap is right after any cut of the power, though a header tells it

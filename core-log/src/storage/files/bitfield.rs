@@ -176,11 +176,18 @@ pub(super) fn replay(mut bits: Bitfield, length: u64, changes: &[BitWrite]) -> B
     bits
 }
 
-/// Reads the one page that has the bit of `index`.
-pub(super) fn read_page_of(part: &Part, index: u64) -> Result<Bitfield, StorageError> {
+/// Reads the one bit of `index`.
+pub(super) fn read_bit(part: &Part, index: u64) -> Result<bool, StorageError> {
     let (mut bits, number) = (Bitfield::new(), index / PAGE_BITS);
     bits.load_page(number, read_page(part, number)?.as_slice());
-    Ok(bits)
+    Ok(bits.get(index))
+}
+
+/// What the bit of `index` is after `changes`.
+pub(super) fn replay_bit(bit: bool, index: u64, changes: &[BitWrite]) -> bool {
+    let mut changes = changes.iter().rev();
+    let last = changes.find(|change| change.range.contains(&index));
+    last.map_or(bit, |change| change.value)
 }
 
 fn read_page(part: &Part, number: u64) -> Result<Box<[u8; PAGE_BYTES]>, StorageError> {

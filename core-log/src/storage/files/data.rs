@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ferrocore_primitives::keys::DiscoveryKey;
 
 use super::part::Part;
-use crate::limits::BLOCK_BYTES_MAX;
+use crate::limits::{BATCH_BYTES_MAX, BLOCK_BYTES_MAX};
 use crate::storage::{BlockWrite, StorageError};
 
 /// Blocks from this size on are written from where they are; smaller ones are gathered first.
@@ -32,7 +32,10 @@ impl Data {
 
     /// `size` bytes from `offset` on.
     pub(super) fn read(&self, offset: u64, size: usize) -> Result<Bytes, StorageError> {
-        // Larger blocks are legal but rare: look before allocating what a node says.
+        // Larger blocks are legal but rare: look before allocating what a node says. The file may be a hole.
+        if size > BATCH_BYTES_MAX {
+            return Err(self.corrupt(offset, "no block is as long as its leaf says"));
+        }
         if size > BLOCK_BYTES_MAX && self.part.len()? < offset.saturating_add(size as u64) {
             return Err(self.ends_early(offset));
         }
@@ -101,11 +104,15 @@ impl Data {
     }
 
     fn ends_early(&self, offset: u64) -> StorageError {
+        self.corrupt(offset, "the file ends before the block does")
+    }
+
+    fn corrupt(&self, offset: u64, reason: &str) -> StorageError {
         StorageError::Corrupt {
             core: self.core,
             part: "data",
             offset,
-            reason: "the file ends before the block does".to_owned(),
+            reason: reason.to_owned(),
         }
     }
 }
@@ -158,6 +165,19 @@ mod tests {
             assert!(matches!(error, StorageError::Corrupt { part: "data", .. }));
         }
         assert!(data.read(1 << 50, 0).unwrap().is_empty());
+    }
+
+    /// Goal: how long a file is, costs whoever made it nothing; a leaf that says as much makes us allocate nothing.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_size_that_a_hole_justifies_is_refused_unallocated() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = data(&directory);
+        data.part.set_len(1 << 43).unwrap();
+        let error = data.read(5, 1 << 42).unwrap_err();
+        assert!(matches!(error, StorageError::Corrupt { part: "data", .. }));
+        let block = data.read(1 << 42, BLOCK_BYTES_MAX + 1).unwrap();
+        assert_eq!(block.len(), BLOCK_BYTES_MAX + 1, "larger than ours are");
     }
 
     /// Goal: zeros read as zeros wherever they are put, before, across and behind the end.

@@ -59,6 +59,11 @@ impl Overlay {
         self.nodes.values()
     }
 
+    /// The first index from `from` on at which there is a new node.
+    pub(super) fn next(&self, from: u64) -> Option<u64> {
+        self.nodes.range(from..).next().map(|(index, _)| *index)
+    }
+
     pub(super) fn cut(&self) -> Option<u64> {
         self.cut
     }

@@ -145,6 +145,17 @@ impl Pending {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let pending = Self::read(reader)?;
+        let set = pending.write.bits.iter().filter(|bits| bits.value);
+        let set = set.map(|bits| bits.range.end.saturating_sub(bits.range.start));
+        // A block comes with its leaf. Without them, few bytes would make us mark any number of blocks.
+        match set.sum::<u64>() <= pending.write.nodes.len() as u64 {
+            true => Ok(pending),
+            false => Err(DecodeError::Invalid("blocks without their nodes")),
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             core: DiscoveryKey::from(reader.fixed32()?),
             before: Identity(Hash::from(reader.fixed32()?)),
@@ -292,6 +303,22 @@ mod tests {
         bytes.extend_from_slice(hash::hash(&[&payload]).as_bytes());
         bytes.extend_from_slice(&payload);
         assert!(decode(&bytes).is_none());
+    }
+
+    /// Goal: a change that marks blocks which it does not bring is none that was made.
+    #[test]
+    fn blocks_without_nodes_are_refused() {
+        let mut pending = pending();
+        let whole = |bits: Range<u64>| BitWrite {
+            range: bits,
+            value: true,
+        };
+        pending[0].write.bits = vec![whole(1..3)];
+        assert!(decode(&encode(pending.iter())).is_some());
+        for bits in [0..1 << 52, 1..4] {
+            pending[0].write.bits = vec![whole(bits)];
+            assert!(decode(&encode(pending.iter())).is_none());
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::oplog::{self, Damage, Layout};
 use super::overlay::{Lookup, Overlay};
 use super::part::Part;
 use super::tree::Tree;
+use crate::bitfield::PAGE_BITS;
 use crate::flat_tree;
 use crate::merkle::{Node, Roots};
 use crate::storage::{BitWrite, CoreHeader, Head, StorageError, set_user_data};
@@ -80,6 +81,7 @@ pub(super) fn read(
         .into_iter()
         .for_each(|entry| state.replay(entry));
     state.check_roots(core, tree)?;
+    state.drop_unbacked_bits(tree)?;
     if state.lost_slot && (foreign || state.has_later_nodes(tree)?) {
         let reason = "its last header is damaged".to_owned();
         return Err(corrupt(core, "oplog", 0, reason));
@@ -133,6 +135,36 @@ impl State {
             return Err(corrupt(core, "tree", 0, reason));
         }
         Ok(())
+    }
+
+    /// Drops the bits of whole pages without a single node.
+    ///
+    /// A few bytes of an entry say how long a log is and that all of it is here: whoever hands us a directory
+    /// would choose how many pages we make. After a power cut in buffered mode, blocks whose nodes were lost
+    /// could not be read anyway.
+    fn drop_unbacked_bits(&mut self, tree: &Tree) -> Result<(), StorageError> {
+        let length = self.header.head.length;
+        for change in std::mem::take(&mut self.bits) {
+            let (mut at, end) = (change.range.start, change.range.end.min(length));
+            if !change.value || end.saturating_sub(at) <= PAGE_BITS {
+                self.bits.push(change);
+                continue;
+            }
+            while let Some(block) = self.next_backed(tree, at)?.filter(|block| *block < end) {
+                let page = block - block % PAGE_BITS;
+                let range = at.max(page)..end.min(page + PAGE_BITS);
+                at = range.end;
+                let value = true;
+                self.bits.push(BitWrite { range, value });
+            }
+        }
+        Ok(())
+    }
+
+    /// The first block from `block` on next to which there is a node.
+    fn next_backed(&self, tree: &Tree, block: u64) -> Result<Option<u64>, StorageError> {
+        let (new, stored) = (self.overlay.next(2 * block), tree.next(2 * block)?);
+        Ok(new.into_iter().chain(stored).min().map(|index| index / 2))
     }
 
     fn node(&self, tree: &Tree, index: u64) -> Result<Option<Node>, StorageError> {

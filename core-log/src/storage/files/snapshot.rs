@@ -168,14 +168,15 @@ impl CoreStorage for Snapshot {
         for _ in 0..TRIES_MAX {
             let before = Mark::of(&self.watch.oplog)?;
             // First the file: the entries that are read after it tell of all that changed since.
-            let bits = bitfield::read_page_of(&self.bits, index)?;
+            let bit = bitfield::read_bit(&self.bits, index)?;
             let changes = self.watch.read_changes()?;
             if Mark::of(&self.watch.oplog)?.slots == before.slots
                 && let Some(changes) = changes
             {
                 self.watch.check()?;
-                let bits = bitfield::replay(bits, self.length, &changes);
-                return Ok(Some(bits.get(index)));
+                return Ok(Some(
+                    index < self.length && bitfield::replay_bit(bit, index, &changes),
+                ));
             }
         }
         let core = self.watch.core;

@@ -209,6 +209,12 @@ impl Tree {
         Ok(self.part.len()? > offset(2 * length))
     }
 
+    /// The first index from `from` on at which the file may have a node; holes are skipped.
+    pub(super) fn next(&self, from: u64) -> Result<Option<u64>, StorageError> {
+        let data = self.part.next_data(offset(from))?;
+        Ok(data.map(|data| data / NODE_BYTES as u64))
+    }
+
     /// Refuses trees of hypercore 9.
     pub(super) fn check_format(&self) -> Result<(), StorageError> {
         let mut start = [0; V9_MAGIC.len()];
@@ -364,6 +370,15 @@ mod tests {
                 assert_eq!(tree.node(index).unwrap(), expected);
             }
         }
+        // One write over pages that are all in the cache.
+        let all: Vec<_> = (0..700).map(|i| node(i, 4)).collect();
+        tree.write(all.iter()).unwrap();
+        for expected in all {
+            assert_eq!(tree.node(expected.index).unwrap(), Some(expected));
+        }
+        let indexes: Vec<_> = (0..700)
+            .chain(indexes.into_iter().filter(|i| *i >= 700))
+            .collect();
         tree.cut(500).unwrap();
         let left = (0..2000).filter(|i| tree.node(*i).unwrap().is_some());
         let expected = indexes.iter().filter(|i| **i < 1000);
