@@ -12,10 +12,10 @@ mod rig;
 use bytes::Bytes;
 use ferrocore_log::storage::StorageError;
 use ferrocore_log::{CommitOptions, Core, CoreError, Draft, Durability};
-use rig::power::{Device, Loss, Scene, losses};
+use rig::power::{Acknowledged, Device, Loss, Scene, candidates, each_moment};
 use rig::rng::{Rng, from_env, rounds};
 use rig::workload::Snapshot;
-use rig::{Change, Contents, Disk, What, create, open};
+use rig::{Change, Contents, Disk, create, open};
 
 /// Cuts of one test.
 const CUTS: usize = 6_000;
@@ -65,6 +65,16 @@ struct Mark {
     draft: Option<Blocks>,
     /// Whether no power cut takes the core's head back.
     durable: bool,
+}
+
+impl Acknowledged for Mark {
+    fn at(&self) -> usize {
+        self.at
+    }
+
+    fn is_durable(&self) -> bool {
+        self.durable
+    }
 }
 
 impl Mark {
@@ -167,22 +177,13 @@ struct Sweep<'a> {
 
 impl Sweep<'_> {
     fn run(&mut self, recording: &Recording, depth: usize) {
-        let mut device = Device::new(recording.start.clone());
-        for at in 0..=recording.changes.len() {
-            if let Some(change) = at.checked_sub(1).map(|last| &recording.changes[last]) {
-                device.advance(change);
-                if matches!(change.what, What::Write { .. }) {
-                    let unit = [1, 512, 4096][self.rng.below(3)];
-                    self.cut(&device, recording, at - 1, Loss::LastTorn(unit), depth);
-                }
-            }
-            let losses = losses(device.pending(), self.rng);
-            let some = losses.len().min(4);
-            for _ in 0..some {
+        let (start, changes) = (&recording.start, &recording.changes);
+        each_moment(start, changes, self.rng.next(), |device, at, losses| {
+            for _ in 0..losses.len().div_ceil(3) {
                 let loss = losses[self.rng.below(losses.len())];
-                self.cut(&device, recording, at, loss, depth);
+                self.cut(device, recording, at, loss, depth);
             }
-        }
+        });
     }
 
     fn cut(&mut self, device: &Device, recording: &Recording, at: usize, loss: Loss, depth: usize) {
@@ -238,20 +239,6 @@ impl Sweep<'_> {
 fn resembles(a: &Blocks, b: &Blocks) -> bool {
     let mut pairs = a.iter().zip(b);
     a.len() == b.len() && pairs.all(|(a, b)| a.is_none() || b.is_none() || a == b)
-}
-
-/// Which states may be found when `at` changes were made.
-fn candidates(marks: &[Mark], at: usize, strict: bool) -> &[Mark] {
-    let acknowledged = marks.iter().rposition(|mark| mark.at <= at).unwrap();
-    let durable = marks[..=acknowledged].iter().rposition(|mark| mark.durable);
-    let first = if strict {
-        acknowledged
-    } else {
-        durable.unwrap_or(0)
-    };
-    let next = marks.get(acknowledged + 1).map_or(at, |mark| mark.at);
-    let under_way = marks.iter().take_while(|mark| mark.at <= next).count();
-    &marks[first..under_way]
 }
 
 /// Core and draft are one of the states they may be, both the same one.

@@ -11,17 +11,9 @@ use ferrocore_log::changeset::VerifyError;
 use ferrocore_log::core::AcceptError;
 use ferrocore_log::proof::{NodeRequest, Proof, ProofRequest, UpgradeRequest};
 use ferrocore_log::{Core, CoreError, Durability, StorageError};
-use rig::power::{Device, Loss};
-use rig::rng::Rng;
+use rig::faults::{blocks, faults, is_io, left_by};
 use rig::workload::Snapshot;
-use rig::{Contents, Disk, Fault, FaultKind, create, create_from, header, open};
-
-const KINDS: [FaultKind; 4] = [
-    FaultKind::Broken,
-    FaultKind::Full,
-    FaultKind::Short,
-    FaultKind::ShortRead,
-];
+use rig::{Contents, Disk, Fault, create, create_from, header, open};
 
 /// What the reader does next, from which of the [sources].
 #[derive(Debug, Clone, Copy)]
@@ -50,10 +42,9 @@ const STEPS: &[Step] = &[
 
 /// The writer as it was at three moments, at the last under another fork.
 fn sources() -> [Core; 3] {
-    let block = |i: usize| Bytes::from(vec![i as u8; 1 + i % 7]);
     let source = |length: usize| {
         let core = create(&Disk::new(Contents::new()), Durability::Buffered).unwrap();
-        core.append_batch((0..length).map(block).collect()).unwrap();
+        core.append_batch(blocks(length)).unwrap();
         core
     };
     let forked = source(150);
@@ -164,13 +155,10 @@ fn every_call_of_a_reader_may_fail() {
         drop(core);
         let calls = rehearse(&sources, durability);
         assert!(calls > 100, "{calls} calls");
-        for call in 0..calls {
-            for (kind, lasts) in KINDS.iter().flat_map(|k| [(*k, false), (*k, true)]) {
-                let fault = Fault { call, lasts, kind };
-                fail(fault, durability, &sources, &states);
-            }
+        for fault in faults(0..calls) {
+            fail(fault, durability, &sources, &states);
         }
-        println!("{} failures", calls * KINDS.len() * 2);
+        println!("{} failures", faults(0..calls).count());
     }
 }
 
@@ -192,7 +180,6 @@ fn fail(fault: Fault, durability: Durability, sources: &[Core], states: &[Snapsh
     };
     let failed = STEPS.iter().position(|step| {
         let error = run(&core, sources, *step).err();
-        let is_io = |error: &StorageError| matches!(error, StorageError::Io { .. });
         assert!(
             error.as_ref().is_none_or(is_io),
             "{fault:?} of {step:?}: {error:?}"
@@ -213,14 +200,7 @@ fn fail(fault: Fault, durability: Durability, sources: &[Core], states: &[Snapsh
     }
     let failed = failed.unwrap_or(STEPS.len());
     let possible = failed..states.len().min(failed + 2);
-    let mut found = vec![disk.contents()];
-    if durability == Durability::Sync {
-        let mut device = Device::new(Contents::new());
-        let changes = disk.changes();
-        changes.iter().for_each(|change| device.advance(change));
-        found.push(device.after(Loss::Everything, &mut Rng::new(0)));
-    }
-    for files in found {
+    for files in left_by(&disk, &Contents::new(), durability) {
         let core = open(&Disk::new(files), durability).unwrap();
         let core = core.unwrap_or_else(|| panic!("{fault:?}: the core is gone"));
         let state = Snapshot::of(&core).unwrap();

@@ -21,12 +21,12 @@ use ferrocore_log::storage::{BitWrite, BlockWrite, CoreWrite, Head, HeadWrite, S
 use ferrocore_log::verifier::Verifier;
 use ferrocore_log::{Core, CoreError, Durability, flat_tree};
 use ferrocore_primitives::hash::Hash;
-use rig::power::{Device, Loss, Scene, losses};
+use rig::power::{Device, Loss, Scene, candidates, each_moment};
 use rig::rng::{Rng, from_env, rounds};
 use rig::workload::{
     Mark, Recording, Snapshot, block_proof, pick, record_reader, record_writer, upgrade,
 };
-use rig::{Contents, Disk, What, create, create_from, header, key_pair, open};
+use rig::{Contents, Disk, create, create_from, header, key_pair, open};
 
 /// Cuts of one test.
 const CUTS: usize = 17_000;
@@ -121,24 +121,15 @@ struct Cut<'a> {
 impl Sweep<'_> {
     /// Cuts `recording` at each of its changes; all of them at first, a sample deeper down.
     fn run(&mut self, recording: &Recording, released: &Released, depth: usize) {
-        let mut device = Device::new(recording.start.clone());
         let mut released = released.clone();
         let mut marks = recording.marks.iter().peekable();
-        for at in 0..=recording.changes.len() {
-            if let Some(change) = at.checked_sub(1).map(|last| &recording.changes[last]) {
-                device.advance(change);
-                if matches!(change.what, What::Write { .. }) {
-                    // A kill amid the write: nothing that it brings was acknowledged.
-                    let units = [1, 512, 4096].map(Loss::LastTorn);
-                    self.cuts_at(&device, recording, &released, (at - 1, depth), &units);
-                }
-            }
+        let (start, changes) = (&recording.start, &recording.changes);
+        each_moment(start, changes, self.rng.next(), |device, at, losses| {
             while let Some(mark) = marks.next_if(|mark| mark.at <= at) {
                 mark.state.iter().for_each(|s| release(&mut released, s));
             }
-            let losses = losses(device.pending(), self.rng);
-            self.cuts_at(&device, recording, &released, (at, depth), &losses);
-        }
+            self.cuts_at(device, recording, &released, (at, depth), losses);
+        });
     }
 
     fn cuts_at(
@@ -225,20 +216,6 @@ impl Sweep<'_> {
         let expected = marks.last().and_then(|mark| mark.state.as_ref());
         assert_eq!(expected, Some(&Snapshot::lossy(&again)));
     }
-}
-
-/// Which states may be found when `at` changes were made.
-fn candidates(marks: &[Mark], at: usize, strict: bool) -> &[Mark] {
-    let acknowledged = marks.iter().rposition(|mark| mark.at <= at).unwrap();
-    let durable = marks[..=acknowledged].iter().rposition(|mark| mark.durable);
-    let first = if strict {
-        acknowledged
-    } else {
-        durable.unwrap_or(0)
-    };
-    let next = marks.get(acknowledged + 1).map_or(at, |mark| mark.at);
-    let under_way = marks.iter().take_while(|mark| mark.at <= next).count();
-    &marks[first..under_way]
 }
 
 /// What was found is one of the states it may be.

@@ -7,17 +7,9 @@ mod rig;
 
 use bytes::Bytes;
 use ferrocore_log::{CommitOptions, Core, CoreError, Durability, StorageError};
-use rig::power::{Device, Loss};
-use rig::rng::Rng;
+use rig::faults::{KINDS, blocks, faults, is_io, left_by};
 use rig::workload::Snapshot;
 use rig::{Contents, Disk, Fault, FaultKind, create, open};
-
-const KINDS: [FaultKind; 4] = [
-    FaultKind::Broken,
-    FaultKind::Full,
-    FaultKind::Short,
-    FaultKind::ShortRead,
-];
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -49,9 +41,8 @@ const STEPS: &[Step] = &[
 ];
 
 fn run(core: &Core, step: Step) -> Result<(), CoreError> {
-    let block = |i: usize| Bytes::from(vec![i as u8; 1 + i % 7]);
     match step {
-        Step::Append(count) => core.append_batch((0..count).map(block).collect()).map(drop),
+        Step::Append(count) => core.append_batch(blocks(count)).map(drop),
         Step::Truncate(length) => core.truncate(length, None).map(drop),
         Step::Clear(start, end) => core.clear(start..end),
         Step::UserData(size) => core.set_user_data("key", Some(&vec![7; size])),
@@ -80,13 +71,10 @@ fn every_call_may_fail() {
     for durability in [Durability::Sync, Durability::Buffered] {
         let (states, calls) = rehearse(durability);
         assert!(calls > 100, "{calls} calls");
-        for call in 0..calls {
-            for (kind, lasts) in KINDS.iter().flat_map(|k| [(*k, false), (*k, true)]) {
-                let fault = Fault { call, lasts, kind };
-                fail(fault, durability, &states);
-            }
+        for fault in faults(0..calls) {
+            fail(fault, durability, &states);
         }
-        println!("{} failures", calls * KINDS.len() * 2);
+        println!("{} failures", faults(0..calls).count());
     }
 }
 
@@ -98,7 +86,7 @@ fn fail(fault: Fault, durability: Durability, states: &[Snapshot]) {
     let failed = STEPS.iter().position(|step| match run(&core, *step) {
         Ok(()) => false,
         Err(error) => {
-            assert!(is_io(&error), "{fault:?} of {step:?}: {error}");
+            assert!(failed_io(&error), "{fault:?} of {step:?}: {error}");
             true
         }
     });
@@ -112,7 +100,7 @@ fn fail(fault: Fault, durability: Durability, states: &[Snapshot]) {
             assert!(core.get_local(0).is_err() || !core.has(0), "{fault:?}");
         }
         // A read failed, before anything was written; or it fails again.
-        Err(error) => assert!(fault.lasts && is_io(&error), "{fault:?}: {error}"),
+        Err(error) => assert!(fault.lasts && failed_io(&error), "{fault:?}: {error}"),
         Ok(_) => {
             assert!(!fault.lasts || is_short_read(fault), "{fault:?}");
             let truncated = core.truncate(core.length() - 1, None);
@@ -132,20 +120,12 @@ fn is_short_read(fault: Fault) -> bool {
     matches!(fault.kind, FaultKind::ShortRead)
 }
 
-fn is_io(error: &CoreError) -> bool {
-    matches!(error, CoreError::Storage(StorageError::Io { .. }))
+fn failed_io(error: &CoreError) -> bool {
+    matches!(error, CoreError::Storage(error) if is_io(error))
 }
 
-/// What a restart of the process finds, and in Sync mode of the machine.
 fn check_reopens(disk: &Disk, durability: Durability, states: &[Snapshot], is_new: bool) {
-    let mut found = vec![disk.contents()];
-    if durability == Durability::Sync {
-        let mut device = Device::new(Contents::new());
-        let changes = disk.changes();
-        changes.iter().for_each(|change| device.advance(change));
-        found.push(device.after(Loss::Everything, &mut Rng::new(0)));
-    }
-    for files in found {
+    for files in left_by(disk, &Contents::new(), durability) {
         let disk = Disk::new(files);
         let core = match open(&disk, durability).unwrap() {
             Some(core) => core,
@@ -180,7 +160,7 @@ fn every_call_of_an_open_may_fail() {
             let disk = Disk::with_fault(files.clone(), Some(Fault { call, lasts, kind }));
             // A failure while it is closed again is nobody's to see.
             if let Err(error) = open(&disk, Durability::Sync) {
-                assert!(matches!(error, StorageError::Io { .. }), "{error}");
+                assert!(is_io(&error), "{error}");
             }
             let again = open(&Disk::new(disk.contents()), Durability::Sync);
             assert_eq!(Snapshot::of(&again.unwrap().unwrap()).unwrap(), expected);
@@ -293,13 +273,10 @@ fn every_call_of_a_draft_may_fail() {
         drop(core);
         let calls = opening..disk.calls();
         assert!(calls.len() > 100, "{} calls", calls.len());
-        for call in calls.clone() {
-            for (kind, lasts) in KINDS.iter().flat_map(|k| [(*k, false), (*k, true)]) {
-                let fault = Fault { call, lasts, kind };
-                fail_draft(fault, &files, durability, &states);
-            }
+        for fault in faults(calls.clone()) {
+            fail_draft(fault, &files, durability, &states);
         }
-        println!("{} failures of drafts", calls.len() * KINDS.len() * 2);
+        println!("{} failures of drafts", faults(calls).count());
     }
 }
 
@@ -311,7 +288,7 @@ fn fail_draft(fault: Fault, files: &Contents, durability: Durability, states: &[
     let failed = steps.position(|result| match result {
         Ok(()) => false,
         Err(error) => {
-            assert!(is_io(&error), "{fault:?}: {error}");
+            assert!(failed_io(&error), "{fault:?}: {error}");
             true
         }
     });
@@ -320,12 +297,7 @@ fn fail_draft(fault: Fault, files: &Contents, durability: Durability, states: &[
         Some(failed) => &states[failed..failed + 2],
         None => &states[DRAFT_STEPS.len()..],
     };
-    check_lists(&disk.contents(), durability, possible);
-    if durability == Durability::Sync {
-        let mut device = Device::new(files.clone());
-        let changes = disk.changes();
-        changes.iter().for_each(|change| device.advance(change));
-        let files = device.after(Loss::Everything, &mut Rng::new(0));
+    for files in left_by(&disk, files, durability) {
         check_lists(&files, durability, possible);
     }
 }

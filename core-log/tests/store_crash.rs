@@ -14,11 +14,11 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use ferrocore_log::{Core, CoreError, Corestore, Durability, StorageError, StoreError};
 use ferrocore_primitives::hash::Hash;
-use rig::power::{Device, Loss, Scene, losses};
+use rig::power::{Acknowledged, Device, Loss, Scene, candidates, each_moment};
 use rig::rng::{Rng, from_env, rounds};
 use rig::store::{JOURNAL, NAMES, open_core, open_cores, open_store, oplog_of, peek_core};
 use rig::workload::Snapshot;
-use rig::{Change, Contents, Disk, What};
+use rig::{Change, Contents, Disk};
 
 /// Cuts of one test.
 const CUTS: usize = 3_000;
@@ -103,6 +103,12 @@ type State = Vec<Option<Snapshot>>;
 struct Mark {
     at: usize,
     state: State,
+}
+
+impl Acknowledged for Mark {
+    fn at(&self) -> usize {
+        self.at
+    }
 }
 
 struct Recording {
@@ -219,23 +225,15 @@ impl Sweep<'_> {
     /// Cuts `recording` at each of its changes, deeper down and after those that are many at a
     /// sample of them.
     fn run(&mut self, recording: &Recording, released: &Released, depth: usize) {
-        let mut device = Device::new(recording.start.clone());
         let mut released = released.clone();
         let mut marks = recording.marks.iter().peekable();
-        for at in 0..=recording.changes.len() {
-            if let Some(change) = at.checked_sub(1).map(|last| &recording.changes[last]) {
-                device.advance(change);
-                if matches!(change.what, What::Write { .. }) {
-                    let units = [1, 512, 4096].map(Loss::LastTorn);
-                    self.cuts_at(&device, recording, &released, (at - 1, depth), &units);
-                }
-            }
+        let (start, changes) = (&recording.start, &recording.changes);
+        each_moment(start, changes, self.rng.next(), |device, at, losses| {
             while let Some(mark) = marks.next_if(|mark| mark.at <= at) {
                 release(&mut released, &mark.state);
             }
-            let losses = losses(device.pending(), self.rng);
-            self.cuts_at(&device, recording, &released, (at, depth), &losses);
-        }
+            self.cuts_at(device, recording, &released, (at, depth), losses);
+        });
     }
 
     fn cuts_at(
@@ -317,15 +315,6 @@ impl Sweep<'_> {
             self.run(&recording, released, depth + 1);
         }
     }
-}
-
-/// Which states may be found when `at` changes were made.
-fn candidates(marks: &[Mark], at: usize, strict: bool) -> &[Mark] {
-    let acknowledged = marks.iter().rposition(|mark| mark.at <= at).unwrap();
-    let first = if strict { acknowledged } else { 0 };
-    let next = marks.get(acknowledged + 1).map_or(at, |mark| mark.at);
-    let under_way = marks.iter().take_while(|mark| mark.at <= next).count();
-    &marks[first..under_way]
 }
 
 /// The core, unless a power cut took it in the moment of its creation.

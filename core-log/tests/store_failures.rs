@@ -6,20 +6,11 @@
 
 mod rig;
 
-use bytes::Bytes;
 use ferrocore_log::{Core, CoreError, Corestore, Durability, StorageError, StoreError};
-use rig::power::{Device, Loss};
-use rig::rng::Rng;
+use rig::faults::{blocks, faults, left_by};
 use rig::store::{JOURNAL, open_cores, open_store};
 use rig::workload::Snapshot;
 use rig::{Contents, Disk, Fault, FaultKind, What};
-
-const KINDS: [FaultKind; 4] = [
-    FaultKind::Broken,
-    FaultKind::Full,
-    FaultKind::Short,
-    FaultKind::ShortRead,
-];
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -45,19 +36,18 @@ const STEPS: &[Step] = &[
 ];
 
 fn run(store: &Corestore, cores: &[Core], step: Step) -> Result<(), StoreError> {
-    let block = |i: usize| Bytes::from(vec![i as u8; 1 + i % 7]);
     let mut batch = store.batch();
     match step {
         Step::Together(count) => {
             for core in cores {
-                batch.append_batch(core, (0..count).map(block).collect())?;
+                batch.append_batch(core, blocks(count))?;
             }
         }
         Step::Apart(value) => {
             batch.set_user_data(&cores[0], "key", Some(value))?;
-            batch.append(&cores[1], block(5))?;
+            batch.append(&cores[1], "a block")?;
         }
-        Step::Alone(core) => drop(cores[core].append(block(3))?),
+        Step::Alone(core) => drop(cores[core].append("alone")?),
         Step::Flush(core) => cores[core].flush()?,
         Step::Truncate(core) => drop(cores[core].truncate(1, None)?),
     }
@@ -107,11 +97,8 @@ fn every_call_of_a_batch_may_fail() {
         let (states, calls) = rehearse(&files, durability);
         assert!(calls > 100, "{calls} calls");
         let mut failures = 0;
-        for call in 0..calls {
-            for (kind, lasts) in KINDS.iter().flat_map(|k| [(*k, false), (*k, true)]) {
-                let fault = Fault { call, lasts, kind };
-                failures += usize::from(fail(fault, durability, &files, &states));
-            }
+        for fault in faults(0..calls) {
+            failures += usize::from(fail(fault, durability, &files, &states));
         }
         println!("{failures} failures");
         assert!(failures > calls);
@@ -165,22 +152,11 @@ fn fail(fault: Fault, durability: Durability, files: &Contents, states: &[State]
 }
 
 fn is_io(error: &StoreError) -> bool {
-    matches!(
-        error,
-        StoreError::Core(CoreError::Storage(StorageError::Io { .. }))
-    )
+    matches!(error, StoreError::Core(CoreError::Storage(error)) if rig::faults::is_io(error))
 }
 
-/// What a restart of the process finds, and in Sync mode of the machine.
 fn check_reopens(disk: &Disk, durability: Durability, start: &Contents, states: &[State]) {
-    let mut found = vec![disk.contents()];
-    if durability == Durability::Sync {
-        let mut device = Device::new(start.clone());
-        let changes = disk.changes();
-        changes.iter().for_each(|change| device.advance(change));
-        found.push(device.after(Loss::Everything, &mut Rng::new(0)));
-    }
-    for files in found {
+    for files in left_by(disk, start, durability) {
         let disk = Disk::new(files);
         let store = open_store(&disk, durability).unwrap();
         let cores = open_cores(&store).unwrap();

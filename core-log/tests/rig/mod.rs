@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub(crate) mod drafts;
+pub(crate) mod faults;
 pub(crate) mod file;
 pub(crate) mod power;
 pub(crate) mod rng;

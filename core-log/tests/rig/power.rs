@@ -5,6 +5,52 @@ use std::ops::Range;
 use super::rng::Rng;
 use super::{Change, Contents, What, apply};
 
+/// A state that was acknowledged.
+pub(crate) trait Acknowledged {
+    /// How many changes there were by then.
+    fn at(&self) -> usize;
+
+    /// Whether no power cut takes its head back, however little was asked for.
+    fn is_durable(&self) -> bool {
+        false
+    }
+}
+
+/// Which states may be found when `at` changes were made: with `strict` the last one that was acknowledged, else
+/// any since the last durable one; and those that were under way.
+pub(crate) fn candidates<M: Acknowledged>(marks: &[M], at: usize, strict: bool) -> &[M] {
+    let acknowledged = marks.iter().rposition(|mark| mark.at() <= at).unwrap();
+    let durable = marks[..=acknowledged].iter().rposition(M::is_durable);
+    let first = if strict {
+        acknowledged
+    } else {
+        durable.unwrap_or(0)
+    };
+    let next = marks.get(acknowledged + 1).map_or(at, M::at);
+    let under_way = marks.iter().take_while(|mark| mark.at() <= next).count();
+    &marks[first..under_way]
+}
+
+/// Makes `changes` to files that are `start`. At each, `moment` is told what a sync has covered by then and how
+/// many changes there were, and what may become of the rest: amid a write, and after it.
+pub(crate) fn each_moment(
+    start: &Contents,
+    changes: &[Change],
+    seed: u64,
+    mut moment: impl FnMut(&Device, usize, &[Loss]),
+) {
+    let (mut device, mut rng) = (Device::new(start.clone()), Rng::new(seed));
+    moment(&device, 0, &losses(0, &mut rng));
+    for (at, change) in changes.iter().enumerate() {
+        device.advance(change);
+        if matches!(change.what, What::Write { .. }) {
+            // A kill amid the write: nothing that it brings was acknowledged.
+            moment(&device, at, &[1, 512, 4096].map(Loss::LastTorn));
+        }
+        moment(&device, at + 1, &losses(device.pending(), &mut rng));
+    }
+}
+
 /// What becomes of the changes that no sync has covered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Loss {

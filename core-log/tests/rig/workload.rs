@@ -12,6 +12,7 @@ use ferrocore_log::proof::{NodeRequest, Proof, ProofRequest, UpgradeRequest};
 use ferrocore_log::{Core, CoreError, Durability};
 use ferrocore_primitives::hash::Hash;
 
+use super::power::Acknowledged;
 use super::rng::Rng;
 use super::{Change, Contents, Disk, create, create_from, header, open};
 
@@ -142,6 +143,16 @@ pub(crate) struct Mark {
     pub(crate) state: Option<Snapshot>,
     /// Whether no power cut takes its head back, however little was asked for.
     pub(crate) durable: bool,
+}
+
+impl Acknowledged for Mark {
+    fn at(&self) -> usize {
+        self.at
+    }
+
+    fn is_durable(&self) -> bool {
+        self.durable
+    }
 }
 
 /// What happened to the files of a core.
@@ -398,10 +409,14 @@ impl Recorder {
         Snapshot::of(self.core()).unwrap()
     }
 
-    /// Some blocks, or none of an empty log.
+    /// Some blocks, apart or in a row, or none of an empty log.
     fn pick(&self, count: usize, rng: &mut Rng) -> Vec<u64> {
         let length = self.core().length();
         let count = if length == 0 { 0 } else { count };
+        if count > 0 && rng.one_in(2) {
+            let first = pick(length, rng);
+            return (first..length.min(first + count as u64)).collect();
+        }
         (0..count).map(|_| pick(length, rng)).collect()
     }
 
