@@ -319,6 +319,46 @@ mod tests {
         }
     }
 
+    /// One page that its owner writes.
+    struct Written(Arc<std::sync::Mutex<[u8; PAGE_BYTES]>>);
+
+    impl PageSource for Written {
+        fn read_page(&self, number: u64) -> Result<Box<[u8; PAGE_BYTES]>, StorageError> {
+            let page = *self.0.lock().unwrap();
+            Ok(Box::new(if number == 0 {
+                page
+            } else {
+                [0xff; PAGE_BYTES]
+            }))
+        }
+
+        fn next_page(&self, from: u64) -> Result<Option<u64>, StorageError> {
+            Ok(Some(from))
+        }
+
+        fn fail(&self, error: StorageError) {
+            panic!("{error}");
+        }
+    }
+
+    /// Goal: who has not seen a change has the page as it was when its source has it as it is, however many
+    /// others were read since.
+    #[test]
+    fn a_page_stays_what_it_was_for_who_has_not_seen_its_change() {
+        let page = Arc::new(std::sync::Mutex::new([0xff; PAGE_BYTES]));
+        let mut owner = Bitfield::lazy(Box::new(Written(Arc::clone(&page))), 2_000, 0);
+        let other = owner.clone();
+        owner.load(0..1).unwrap();
+        owner.set_range(5..9, false);
+        assert!((1..2_000).all(|number| other.get(number * PAGE_BITS)));
+        *page.lock().unwrap() = owner.page_bytes(0);
+        assert!(!owner.get(5) && other.get(5));
+        assert_eq!(
+            (owner.next_unset(0), other.next_unset(0)),
+            (5, 2_000 * PAGE_BITS)
+        );
+    }
+
     /// Pages in memory, of which some cannot be read.
     #[derive(Default)]
     struct Source {
