@@ -1,7 +1,7 @@
 //! Goal: a process killed at any moment loses nothing that it had acknowledged.
 //! Method: this test starts itself as another process, which works on a store on disk and tells
 //! each acknowledged state; it is killed after some of them, and the store is opened.
-//! `FERROCORE_KILLS` says how often.
+//! `FERROCORE_KILLS` says how often, `FERROCORE_SEED` how long each lives.
 #![cfg(all(feature = "files", unix))]
 
 mod rig;
@@ -30,9 +30,10 @@ fn a_killed_process_loses_nothing() {
         let (workload, directory) = child.split_once(' ').unwrap();
         return work(Path::new(directory), workload.parse().unwrap());
     }
+    let seed = from_env("FERROCORE_SEED", 0);
     for kill in 0..from_env("FERROCORE_KILLS", KILLS) {
         let directory = tempfile::tempdir().unwrap();
-        let mut rng = Rng::new(kill as u64);
+        let mut rng = Rng::new((seed + kill) as u64);
         // A store may be killed more than once.
         for _ in 0..1 + kill % 3 {
             let acknowledged = kill_one(directory.path(), kill % WORKLOADS, 1 + rng.below(150));
