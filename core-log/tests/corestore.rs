@@ -79,6 +79,25 @@ fn a_name_is_the_same_core_as_in_a_live_corestore() {
     assert_eq!(discovery_key.as_bytes()[..], bytes(&output["discoveryKey"]));
 }
 
+/// Goal: names and namespaces are the UTF-8 they are given in, neither normalised nor trimmed.
+#[test]
+fn text_in_names_derives_as_in_javascript() {
+    let vectors = section("corestore").into_iter();
+    let vectors: Vec<_> = vectors.filter(|v| v["input"]["path"].is_array()).collect();
+    assert_eq!(vectors.len(), 8);
+    for vector in vectors {
+        let (input, output) = (&vector["input"], &vector["output"]);
+        let root = store(fixed32(&input["primaryKey"]));
+        let path = input["path"].as_array().unwrap().iter();
+        let store = path.fold(root, |store, name| store.namespace(name.as_str().unwrap()));
+        let name = input["name"].as_str().unwrap();
+        let public_key = store.key_pair(name).public_key();
+        assert_eq!(public_key.as_bytes()[..], bytes(&output["publicKey"]));
+        let key = store.get_named(name).unwrap().key();
+        assert_eq!(key.as_bytes()[..], bytes(&output["key"]), "{name:?}");
+    }
+}
+
 #[test]
 fn a_core_is_found_by_every_way_to_ask() {
     let store = Corestore::memory();

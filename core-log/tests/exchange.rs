@@ -240,6 +240,10 @@ fn events_tell_what_was_committed() {
     assert_eq!(events.try_next(), Some(Event::Append { length: 2 }));
     assert_eq!(events.try_next(), Some(Event::Have(1..2)));
     assert_eq!(events.try_next(), None);
+    reader.clear(1..9).unwrap();
+    reader.clear(5..9).unwrap();
+    assert_eq!(events.try_next(), Some(Event::Clear(1..2)));
+    assert_eq!(events.try_next(), None);
 }
 
 #[test]
