@@ -7,11 +7,15 @@ let conflicts = 0
 const extensions = new Map()
 
 serve({
-  /** Opens the core with this key, the one that this seed's key pair signs, or the store's own of this name. */
-  async open ({ key, seed, name, encryption, pushOnly }) {
-    const which = key ? { key: decodeKey(key) } : seed ? { keyPair: keyPair(seed) } : { name }
+  /**
+   * Opens the core with this key, the one that this seed's key pair signs, or the store's own of this name. One of a seed
+   * may be `compat`, or `legacy`: signed as before there were namespaces.
+   */
+  async open ({ key, seed, kind, name, encryption, pushOnly }) {
+    const which = key ? { key: decodeKey(key) } : seed ? ofPair(keyPair(seed), kind) : { name }
     core = store.get({ ...which, ...secret(encryption) })
     await core.ready()
+    if (kind === 'legacy') signAsLegacy(core.core)
     if (pushOnly) {
       core.core.replicator.setAllowPush(true)
       core.core.replicator.setPushOnly(true)
@@ -188,6 +192,18 @@ function secret (byte) {
   if (!byte) return {}
   const key = Buffer.alloc(32, byte)
   return { encryptionKey: key, encryption: { key } }
+}
+
+/** Options for a core that this pair signs. */
+function ofPair (keyPair, kind) {
+  return kind ? { key: keyPair.publicKey, keyPair, compat: true, legacy: kind === 'legacy' } : { keyPair }
+}
+
+/** Corestore 6 passes no such option on to hypercore 10. */
+function signAsLegacy (core) {
+  const Verifier = load('hypercore/lib/verifier.js')
+  core._legacy = true
+  core.verifier = new Verifier(core.header.key, core.header.manifest, { legacy: true })
 }
 
 function keyPair (seed) {

@@ -150,27 +150,58 @@ async fn we_read_node_s_static_cores() {
     assert_eq!(manifest.prologue.unwrap().length, 20);
 }
 
+/// How a core whose secret both sides have is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Under a manifest of version 1.
+    Manifest,
+    /// With its key, the signer's public key.
+    Compat,
+    /// Likewise, as before there were namespaces.
+    Legacy,
+}
+
 /// Goal: a second history that Node signed with our secret stops us, and what we show stops Node.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_histories_of_one_secret_stop_both_sides() {
+    assert_both_stop(Tree::Current, Kind::Manifest).await;
+    for tree in Tree::ALL {
+        for kind in [Kind::Compat, Kind::Legacy] {
+            assert_both_stop(tree, kind).await;
+        }
+    }
+}
+
+async fn assert_both_stop(tree: Tree, kind: Kind) {
     let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
     let options = CoreOptions {
         key_pair: Some(key_pair(1)),
+        compat: kind == Kind::Compat,
+        legacy: kind == Kind::Legacy,
         ..CoreOptions::default()
     };
     let core = node.store().get_with(options).unwrap();
     core.append_batch(blocks(5)).unwrap();
     let events = core.events();
     let scratch = tempfile::tempdir().unwrap();
-    let mut peer = Peer::start(Tree::Current, Role::Core, scratch.path());
-    let opened = peer.call("open", json!({ "seed": 1 }));
-    assert_eq!(opened["id"], core.key().to_string());
+    let mut peer = Peer::start(tree, Role::Core, scratch.path());
+    let kind_name = match kind {
+        Kind::Manifest => None,
+        Kind::Compat => Some("compat"),
+        Kind::Legacy => Some("legacy"),
+    };
+    let opened = peer.call("open", json!({ "seed": 1, "kind": kind_name }));
+    assert_eq!(opened["id"], core.key().to_string(), "{tree:?}, {kind:?}");
+    assert_eq!(opened["compat"], kind != Kind::Manifest);
     peer.call("fill", json!({ "count": 7, "size": 3 }));
     peer.connect(node.listen_addr().unwrap().port());
-    let told = tokio::time::timeout(PATIENCE, events.next()).await.unwrap();
+    let told = tokio::time::timeout(PATIENCE, events.next()).await;
+    let told = told.unwrap_or_else(|_| panic!("{tree:?}, {kind:?}: no conflict was told"));
     assert!(matches!(told, Event::Conflict { fork: 0, .. }), "{told:?}");
-    core.conflict().unwrap().verify(&core.key()).unwrap();
+    let conflict = core.conflict().unwrap();
+    conflict.verify(&core.key()).unwrap();
+    assert_eq!(conflict.manifest.is_some(), kind == Kind::Manifest);
     assert!(matches!(core.append("x"), Err(CoreError::Conflict { .. })));
-    assert_eq!(peer.wait_event("conflict")["fork"], 0);
+    assert_eq!(peer.wait_event("conflict")["fork"], 0, "{tree:?}, {kind:?}");
     node.close().await;
 }
