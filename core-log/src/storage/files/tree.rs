@@ -386,6 +386,25 @@ mod tests {
         assert!(left.eq(expected.copied()));
     }
 
+    /// Goal: nothing is behind the end of the file, whatever was read into the same memory before.
+    #[test]
+    fn a_page_ends_with_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = tree(&directory);
+        // Each takes the other's place in the cache.
+        let pages = [0, 1, 2].map(|page| page * tree_cache::LOW_PAGES_MAX as u64 * PAGE_NODES);
+        for (first, count) in pages.into_iter().zip([PAGE_NODES, PAGE_NODES, 1]) {
+            let nodes: Vec<_> = (first..first + count).map(|i| node(i, 1)).collect();
+            tree.write(nodes.iter()).unwrap();
+        }
+        for first in pages {
+            assert_eq!(tree.node(first).unwrap(), Some(node(first, 1)));
+        }
+        for index in 1..PAGE_NODES {
+            assert_eq!(tree.node(pages[2] + index).unwrap(), None);
+        }
+    }
+
     /// Goal: remembered or not, a block lies where a walk from the roots says, and what a cut or a
     /// write changed is not remembered.
     #[test]

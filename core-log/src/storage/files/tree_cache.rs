@@ -23,7 +23,7 @@ const PAGE_LEVELS: u32 = 7;
 pub(super) const PAGE_NODES: u64 = 1 << PAGE_LEVELS;
 
 /// Most of the lowest pages one core keeps: at 5 KiB each those of 131,072 blocks.
-const LOW_PAGES_MAX: usize = 2048;
+pub(super) const LOW_PAGES_MAX: usize = 2048;
 /// Most higher pages one core keeps: at up to 5 KiB each those above 8 million blocks.
 const HIGH_PAGES_MAX: usize = 2048;
 /// Depth of the top node of a lowest page.
