@@ -252,6 +252,28 @@ fn a_flood_of_handshakes_fills_a_host_and_then_the_table() {
     assert_eq!(met.meet(b"a", *at(1).ip(), |_| ()), Met::New(0));
 }
 
+/// Goal: a host may connect as often as it likes, if it does so one after the other. Method: ten times as many
+/// handshakes as it may have under way, each over before the next.
+#[test]
+fn handshakes_that_are_over_take_no_room_from_new_ones() {
+    let (mut met, host) = (Handshakes::new(), *at(1).ip());
+    for i in 0..10 * HANDSHAKES_MAX {
+        let now = Time::ZERO + Duration::from_millis(i as u64 / 10);
+        let Met::New(number) = met.meet(&i.to_le_bytes(), host, |_| ()) else {
+            panic!("handshake {i} was not new");
+        };
+        met.clear_later(now, number);
+        assert!(met.len() <= HANDSHAKES_MAX);
+    }
+    let last = 10 * HANDSHAKES_MAX - 1;
+    let again = met.meet(&last.to_le_bytes(), host, |_| unreachable!());
+    assert!(matches!(again, Met::Before(_)));
+    assert!(matches!(
+        met.meet(&0_usize.to_le_bytes(), host, |_| ()),
+        Met::New(_)
+    ));
+}
+
 #[test]
 fn servers_are_relayed_for_until_they_are_too_old_or_too_many() {
     let forward = |host| Forward {

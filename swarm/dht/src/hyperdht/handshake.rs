@@ -6,7 +6,7 @@
 //! One message each way: IK, with [`peer_handshake_namespace`] as its prologue and a [`NoisePayload`] in each. A
 //! client sends the same bytes to several relays; the server recognises them and gives every relay the same answer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -25,10 +25,11 @@ pub const CLEAR_AFTER: Duration = Duration::from_secs(10);
 /// How long an answered handshake may go without a sign of the client.
 pub const UNUSED_MAX: Duration = Duration::from_secs(10);
 
-/// Handshakes that a server remembers at once; more are not answered.
+/// Handshakes that a server remembers at once, those first that are under way: for a new one the oldest of those that
+/// are over is forgotten, and if there is none the new one is not answered.
 pub const HANDSHAKES_MAX: usize = 4096;
 
-/// Of those, how many may be from one host.
+/// How many may be under way from one host.
 pub const HANDSHAKES_PER_HOST_MAX: usize = 256;
 
 /// What the two sides have agreed on.
@@ -205,8 +206,12 @@ impl ServerHandshake {
 #[derive(Debug)]
 pub struct Handshakes<T> {
     slots: Vec<Option<Slot<T>>>,
+    free: Vec<usize>,
     by_noise: HashMap<Hash, usize>,
+    /// Those under way.
     per_host: HashMap<Ipv4Addr, usize>,
+    /// Those that are over, in the order in which they are forgotten.
+    over: VecDeque<(Time, usize)>,
 }
 
 #[derive(Debug)]
@@ -214,7 +219,7 @@ struct Slot<T> {
     value: T,
     noise: Hash,
     host: Ipv4Addr,
-    clear_at: Option<Time>,
+    is_over: bool,
 }
 
 /// What a server knows about an incoming Noise message.
@@ -233,8 +238,10 @@ impl<T> Handshakes<T> {
     pub fn new() -> Self {
         Self {
             slots: Vec::new(),
+            free: Vec::new(),
             by_noise: HashMap::new(),
             per_host: HashMap::new(),
+            over: VecDeque::new(),
         }
     }
 
@@ -245,16 +252,15 @@ impl<T> Handshakes<T> {
             return Met::Before(*at as u64);
         }
         let of_host = self.per_host.get(&host).copied().unwrap_or(0);
-        if self.by_noise.len() >= HANDSHAKES_MAX || of_host >= HANDSHAKES_PER_HOST_MAX {
+        if of_host >= HANDSHAKES_PER_HOST_MAX || !self.make_room() {
             return Met::NoRoom;
         }
-        let free = self.slots.iter().position(Option::is_none);
-        let at = free.unwrap_or(self.slots.len());
+        let at = self.free.pop().unwrap_or(self.slots.len());
         let slot = Slot {
             value: make(at as u64),
             noise,
             host,
-            clear_at: None,
+            is_over: false,
         };
         match self.slots.get_mut(at) {
             Some(place) => *place = Some(slot),
@@ -270,35 +276,36 @@ impl<T> Handshakes<T> {
         self.slot(number).map(|slot| &mut slot.value)
     }
 
-    /// Forgets handshake `number` [`CLEAR_AFTER`] from `now`; until then it is answered as before.
+    /// Handshake `number` is over: forgets it [`CLEAR_AFTER`] from `now`, or when room is needed; until then it is
+    /// answered as before.
     pub fn clear_later(&mut self, now: Time, number: u64) {
-        if let Some(slot) = self.slot(number) {
-            slot.clear_at.get_or_insert(now + CLEAR_AFTER);
+        let Ok(at) = usize::try_from(number) else {
+            return;
+        };
+        let slot = self.slots.get_mut(at).and_then(Option::as_mut);
+        if let Some(slot) = slot
+            && !std::mem::replace(&mut slot.is_over, true)
+        {
+            let host = slot.host;
+            self.over.push_back((now + CLEAR_AFTER, at));
+            self.count_less(host);
         }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let slots = self.slots.iter().flatten();
-        slots.filter_map(|slot| slot.clear_at).min()
+        self.over.front().map(|(at, _)| *at)
     }
 
     /// Forgets what is due, and returns it.
     pub fn handle_timeout(&mut self, now: Time) -> Vec<T> {
-        let is_due = |slot: &Slot<T>| slot.clear_at.is_some_and(|at| at <= now);
-        let due = self
-            .slots
-            .iter_mut()
-            .filter(|slot| slot.as_ref().is_some_and(is_due));
-        let due: Vec<_> = due.filter_map(Option::take).collect();
-        due.into_iter().map(|slot| self.forget(slot)).collect()
+        let due = self.over.iter().take_while(|(at, _)| *at <= now).count();
+        (0..due).filter_map(|_| self.forget_oldest()).collect()
     }
 
     /// Forgets everything at once, and returns it.
     pub fn clear(&mut self) -> Vec<T> {
-        self.by_noise.clear();
-        self.per_host.clear();
-        let slots = std::mem::take(&mut self.slots);
+        let slots = std::mem::take(self).slots;
         slots.into_iter().flatten().map(|slot| slot.value).collect()
     }
 
@@ -317,15 +324,27 @@ impl<T> Handshakes<T> {
         self.slots.get_mut(at)?.as_mut()
     }
 
-    fn forget(&mut self, slot: Slot<T>) -> T {
+    /// False if as many are under way as may be.
+    fn make_room(&mut self) -> bool {
+        self.by_noise.len() < HANDSHAKES_MAX || self.forget_oldest().is_some()
+    }
+
+    /// Forgets the one that was over first.
+    fn forget_oldest(&mut self) -> Option<T> {
+        let (_, at) = self.over.pop_front()?;
+        let slot = self.slots.get_mut(at)?.take()?;
         self.by_noise.remove(&slot.noise);
-        if let Some(of_host) = self.per_host.get_mut(&slot.host) {
+        self.free.push(at);
+        Some(slot.value)
+    }
+
+    fn count_less(&mut self, host: Ipv4Addr) {
+        if let Some(of_host) = self.per_host.get_mut(&host) {
             *of_host -= 1;
             if *of_host == 0 {
-                self.per_host.remove(&slot.host);
+                self.per_host.remove(&host);
             }
         }
-        slot.value
     }
 }
 
