@@ -58,7 +58,7 @@ impl Rates {
     /// Counts a request of `from`. False if it is one too many and to be dropped.
     pub fn allows(&mut self, now: Time, from: SocketAddrV4) -> bool {
         if now >= self.ends_at {
-            self.sources.clear();
+            self.sources = HashMap::new(); // with its memory: a node is seldom asked by as many again
             self.all = 0;
             self.ends_at = now + PERIOD;
         }

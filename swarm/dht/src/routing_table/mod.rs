@@ -9,7 +9,7 @@
 //!
 //! Time is a count of ticks of 5 seconds.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 use std::net::SocketAddrV4;
 
 use crate::address::is_local;
@@ -55,8 +55,6 @@ const IN_FLIGHT_IDLE_MAX: usize = 2;
 #[derive(Debug)]
 pub struct RoutingTable {
     rows: Rows,
-    /// Ids by [`Node::heard`]: who was silent longest is first.
-    order: BTreeMap<u64, Id>,
     /// Numbers everything heard, so that two events of one tick can be told apart.
     serial: u64,
     bootstrapped: bool,
@@ -113,7 +111,6 @@ impl RoutingTable {
     pub fn new(own: Id) -> Self {
         Self {
             rows: Rows::new(own),
-            order: BTreeMap::new(),
             serial: 0,
             bootstrapped: false,
             repings: 0,
@@ -133,8 +130,6 @@ impl RoutingTable {
         let Some(node) = self.rows.get_mut(&id) else {
             return self.insert(id, address, tick, serial);
         };
-        self.order.remove(&node.heard);
-        self.order.insert(serial, id);
         node.heard = serial;
         node.pinged = tick;
         Heard::Known
@@ -142,18 +137,15 @@ impl RoutingTable {
 
     /// Forgets a node, as when a request to it timed out. Returns whether it was known.
     pub fn remove(&mut self, id: &Id) -> bool {
-        let removed = self.rows.remove(id);
-        if let Some(node) = &removed {
-            self.order.remove(&node.heard);
-        }
-        removed.is_some()
+        self.rows.remove(id).is_some()
     }
 
     /// The nodes to ping now, longest silent first. With `in_flight` requests under way they are fewer. None are due
     /// in an empty table: then the bootstrap nodes are to be asked.
     pub fn due(&mut self, tick: u64, in_flight: usize) -> Vec<Check> {
-        let nodes = self.order.values().filter_map(|id| self.rows.get(id));
-        let mut silent = nodes.take(PINGS).peekable();
+        let mut nodes: Vec<_> = self.rows.iter().collect();
+        nodes.sort_unstable_by_key(|node| node.heard);
+        let mut silent = nodes.into_iter().take(PINGS).peekable();
         let count = match silent.peek() {
             Some(oldest) if is_recent(oldest.pinged, tick) => PINGS_RECENT,
             _ if in_flight > IN_FLIGHT_IDLE_MAX => PINGS_BUSY,
@@ -218,8 +210,8 @@ impl RoutingTable {
     pub fn set_own(&mut self, own: Id) {
         let old = std::mem::replace(&mut self.rows, Rows::new(own));
         for node in old.from(&old.own()) {
-            if node.id == own || self.rows.insert(node.clone()).is_err() {
-                self.order.remove(&node.heard);
+            if node.id != own {
+                let _ = self.rows.insert(node.clone()); // or there is no place for it
             }
         }
     }
@@ -231,12 +223,12 @@ impl RoutingTable {
 
     /// Number of nodes.
     pub fn len(&self) -> usize {
-        self.order.len()
+        self.rows.len()
     }
 
     /// Whether we know nobody.
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.rows.len() == 0
     }
 
     /// The node of that id.
@@ -252,8 +244,9 @@ impl RoutingTable {
 
     /// All nodes, those heard last before others.
     pub fn latest(&self) -> impl Iterator<Item = &Node> + use<'_> {
-        let ids = self.order.values().rev();
-        ids.filter_map(|id| self.rows.get(id))
+        let mut nodes: Vec<_> = self.rows.iter().collect();
+        nodes.sort_unstable_by_key(|node| Reverse(node.heard));
+        nodes.into_iter()
     }
 
     /// A node chosen by a random number, each as likely as the others.
@@ -278,7 +271,6 @@ impl RoutingTable {
             heard: serial,
         };
         if self.rows.insert(node).is_ok() {
-            self.order.insert(serial, id);
             return Heard::Added;
         }
         self.reping(&id, address, tick)

@@ -241,11 +241,13 @@ proptest! {
                 prop_assert!((0..256).all(|n| all.iter().filter(|id| row(id) == n).count() <= K));
                 prop_assert_eq!(table.closest(&target.into(), K).count(), K.min(all.len()));
             }
-            let mut order: Vec<_> = table.order.iter().map(|(heard, id)| (*id, *heard)).collect();
+            let mut latest: Vec<_> = table.latest().map(|node| (node.id, node.heard)).collect();
+            prop_assert!(latest.windows(2).all(|pair| pair[0].1 > pair[1].1));
+            prop_assert_eq!(latest.len(), table.len());
             let mut rows: Vec<_> = table.rows.from(&table.own()).map(|node| (node.id, node.heard)).collect();
-            order.sort();
+            latest.sort();
             rows.sort();
-            prop_assert_eq!(order, rows);
+            prop_assert_eq!(latest, rows);
             let picked = (0..table.len()).filter_map(|n| table.pick(n as u64)).map(Node::id);
             prop_assert_eq!(picked.collect::<std::collections::BTreeSet<_>>().len(), table.len());
         }

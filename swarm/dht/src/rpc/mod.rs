@@ -61,6 +61,16 @@ impl Refused {
 /// How much longer than its delay a delayed ping may take.
 const PING_DELAY_GRACE: Duration = Duration::from_secs(1);
 
+/// Places that an empty queue keeps.
+const QUEUE_KEPT: usize = 8;
+
+/// Gives the memory of a burst back: most nodes do next to nothing most of the time.
+fn give_back<T>(queue: &mut VecDeque<T>) {
+    if queue.is_empty() && queue.capacity() > QUEUE_KEPT {
+        *queue = VecDeque::new();
+    }
+}
+
 /// A node of the network. See the [module](self).
 #[derive(Debug)]
 pub struct Rpc {
@@ -197,12 +207,15 @@ impl Rpc {
 
     /// The next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.transmits.pop_front()
+        let next = self.transmits.pop_front();
+        give_back(&mut self.transmits);
+        next
     }
 
     /// The next thing to know.
     pub fn poll_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front()?;
+        give_back(&mut self.events);
         if matches!(event, Event::Incoming(_)) {
             self.incoming -= 1;
         }
