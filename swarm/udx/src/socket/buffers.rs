@@ -33,7 +33,10 @@ pub(super) fn receive(
     mut handle: impl FnMut(Bunch<'_>),
 ) -> io::Result<usize> {
     RECEIVE.with_borrow_mut(|memory| {
-        memory.resize(BATCH * BUFFER_LEN, 0);
+        if memory.is_empty() {
+            // Fresh from the system, zeros cost nothing until something is received into them.
+            *memory = vec![0; BATCH * BUFFER_LEN];
+        }
         let mut meta = [RecvMeta::default(); BATCH];
         let count = {
             let mut chunks = memory.chunks_exact_mut(BUFFER_LEN);
