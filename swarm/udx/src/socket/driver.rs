@@ -12,10 +12,11 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use ferrocore_primitives::time::Time;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::buffers::{self, Bunch};
+use super::datagrams::Datagrams;
 use super::handle::Cell;
 use super::timers::TimerQueue;
 use super::udp::{Datagram, SocketShared};
@@ -26,7 +27,7 @@ use crate::stream::{CloseReason, Transmit};
 /// The state of the task.
 pub(super) struct Driver {
     shared: Arc<SocketShared>,
-    datagrams: mpsc::Sender<Datagram>,
+    datagrams: Arc<Datagrams>,
     queue: VecDeque<Arc<Cell>>,
     timers: TimerQueue,
     sleep: Pin<Box<Sleep>>,
@@ -59,11 +60,12 @@ impl Drop for Driver {
             }
         }
         self.shared.table.remove_socket(inbox);
+        self.datagrams.finish();
     }
 }
 
 impl Driver {
-    pub(super) fn new(shared: Arc<SocketShared>, datagrams: mpsc::Sender<Datagram>) -> Self {
+    pub(super) fn new(shared: Arc<SocketShared>, datagrams: Arc<Datagrams>) -> Self {
         Self {
             datagrams,
             queue: VecDeque::new(),
@@ -200,14 +202,10 @@ impl Driver {
     /// Hands a datagram to the socket's owner.
     fn deliver(&mut self, data: &[u8], from: SocketAddr) {
         let delivered = data.len() <= DATAGRAM_LEN_MAX
-            && self
-                .datagrams
-                .try_reserve()
-                .map(|slot| {
-                    let data = Bytes::copy_from_slice(data);
-                    slot.send(Datagram { data, from });
-                })
-                .is_ok();
+            && self.datagrams.push(|| {
+                let data = Bytes::copy_from_slice(data);
+                Datagram { data, from }
+            });
         if !delivered {
             let dropped = &self.shared.counters.datagrams_dropped;
             dropped.fetch_add(1, Ordering::Relaxed);

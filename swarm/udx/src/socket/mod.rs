@@ -20,6 +20,7 @@
 //! ```
 
 mod buffers;
+mod datagrams;
 mod driver;
 mod handle;
 mod table;

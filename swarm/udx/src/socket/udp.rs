@@ -12,12 +12,12 @@ use quinn_udp::UdpSocketState;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
+use super::datagrams::Datagrams;
 use super::driver::Driver;
 use super::handle::Cell;
 use super::table::Table;
-use crate::limits::DATAGRAMS_MAX;
 use crate::stream::CloseReason;
 
 /// A UDP socket of an endpoint. Clones are the same socket; it closes when the last of them and the last stream on
@@ -61,7 +61,7 @@ pub struct SocketStats {
 #[derive(Debug)]
 pub(super) struct Owner {
     pub(super) shared: Arc<SocketShared>,
-    datagrams: tokio::sync::Mutex<mpsc::Receiver<Datagram>>,
+    datagrams: Arc<Datagrams>,
 }
 
 /// What handles, streams and the driver share.
@@ -116,7 +116,7 @@ impl UdxSocket {
         let io = open(address)?;
         let local = io.local_addr()?;
         let state = UdpSocketState::new((&io).into())?;
-        let (sender, receiver) = mpsc::channel(DATAGRAMS_MAX);
+        let datagrams = Arc::<Datagrams>::default();
         let shared = Arc::new(SocketShared {
             table,
             io,
@@ -130,13 +130,10 @@ impl UdxSocket {
             closed: Arc::new(Semaphore::new(0)),
             counters: Counters::default(),
         });
-        tokio::spawn(Driver::new(Arc::clone(&shared), sender));
+        tokio::spawn(Driver::new(Arc::clone(&shared), Arc::clone(&datagrams)));
         shared.table.add_socket(&shared.inbox);
         Ok(Self {
-            owner: Arc::new(Owner {
-                shared,
-                datagrams: tokio::sync::Mutex::new(receiver),
-            }),
+            owner: Arc::new(Owner { shared, datagrams }),
         })
     }
 
@@ -174,15 +171,14 @@ impl UdxSocket {
 
     /// The next datagram that is no packet of a known stream.
     ///
-    /// At most [`DATAGRAMS_MAX`] wait; later ones are dropped, and so are those longer than
+    /// At most [`DATAGRAMS_MAX`](crate::limits::DATAGRAMS_MAX) wait; later ones are dropped, and so are those longer than
     /// [`DATAGRAM_LEN_MAX`](crate::limits::DATAGRAM_LEN_MAX).
     ///
     /// # Errors
     /// `NotConnected` once the socket is closed.
     pub async fn recv_from(&self) -> io::Result<Datagram> {
-        let mut datagrams = self.owner.datagrams.lock().await;
         let closed = || io::Error::new(io::ErrorKind::NotConnected, "the socket is closed");
-        datagrams.recv().await.ok_or_else(closed)
+        self.owner.datagrams.next().await.ok_or_else(closed)
     }
 
     /// Sets the number of hops of everything sent, 64 by default.
@@ -387,6 +383,7 @@ impl Inbox {
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        self.datagrams.forget();
         self.shared.has_owner.store(false, Ordering::Release);
         self.shared.inbox.wake();
     }
