@@ -24,11 +24,6 @@ impl Recent {
         }
         self.0.push_back(seq);
     }
-
-    /// Everything is in order again.
-    pub(crate) fn clear(&mut self) {
-        self.0 = VecDeque::new();
-    }
 }
 
 /// How many arrivals are remembered. They fill the blocks of an ack several times over, for acks get lost, too.
@@ -231,7 +226,7 @@ mod tests {
         let further = ranges.blocks(&recent, 1);
         assert_eq!(further.len(), SACK_BLOCKS_MAX);
         assert_eq!(further[SACK_BLOCKS_MAX - 1], (450, 451), "those before");
-        recent.clear();
+        recent = Recent::default();
         assert_eq!(ranges.blocks(&recent, 0)[0], (0, 1), "the lowest fill up");
         assert_eq!(ranges.blocks(&recent, 0).len(), SACK_BLOCKS_MAX);
     }

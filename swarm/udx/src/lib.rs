@@ -55,6 +55,7 @@ pub mod limits;
 mod loss;
 mod mtu;
 pub mod packet;
+mod rare;
 mod recv;
 mod rtt;
 mod send;

@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::ack::{RangeSet, Recent};
 use crate::limits::{PACKET_CHARGE, PACKETS_AHEAD_MAX, RECEIVE_WINDOW_FIRST};
 use crate::packet::Kinds;
+use crate::rare::Rare;
 use crate::seq;
 
 /// What became of a packet.
@@ -32,11 +33,17 @@ pub(crate) struct Receiver {
     /// Bytes that were read so far: somebody wants what the peer sends.
     taken: usize,
     readable: BytesMut,
-    ahead: BTreeMap<u64, Bytes>,
-    ahead_cost: usize,
+    ahead: Rare<Ahead>,
+    discards: bool,
+}
+
+/// What has come before its turn.
+#[derive(Debug, Default)]
+struct Ahead {
+    packets: BTreeMap<u64, Bytes>,
+    cost: usize,
     ranges: RangeSet,
     recent: Recent,
-    discards: bool,
 }
 
 impl Receiver {
@@ -47,17 +54,14 @@ impl Receiver {
             window_max: usize::try_from(window_max).unwrap_or(usize::MAX),
             taken: 0,
             readable: BytesMut::new(),
-            ahead: BTreeMap::new(),
-            ahead_cost: 0,
-            ranges: RangeSet::default(),
-            recent: Recent::default(),
+            ahead: Rare::default(),
             discards: false,
         }
     }
 
     /// Takes in a DATA or END packet.
     pub(crate) fn handle(&mut self, seq: u64, kinds: Kinds, payload: &[u8]) -> Received {
-        if seq < self.next || self.ranges.contains(seq) {
+        if seq < self.next || self.is_ahead(seq) {
             return Received::Duplicate;
         }
         if !self.has_room(seq, payload.len()) || self.end.is_some_and(|end| seq > end) {
@@ -71,10 +75,11 @@ impl Receiver {
             self.deliver_ahead();
             return Received::InOrder;
         }
-        self.ahead_cost += cost(payload.len());
-        self.ahead.insert(seq, Bytes::copy_from_slice(payload));
-        self.ranges.insert(seq);
-        self.recent.push(seq);
+        let ahead = self.ahead.make();
+        ahead.cost += cost(payload.len());
+        ahead.packets.insert(seq, Bytes::copy_from_slice(payload));
+        ahead.ranges.insert(seq);
+        ahead.recent.push(seq);
         Received::Ahead
     }
 
@@ -141,12 +146,13 @@ impl Receiver {
 
     /// True if something arrived out of order.
     pub(crate) fn has_gaps(&self) -> bool {
-        !self.ranges.is_empty()
+        self.ahead.get().is_some()
     }
 
     /// The SACK blocks for the ack that is the `turn`th of several.
     pub(crate) fn sack_blocks(&self, turn: usize) -> Vec<(u32, u32)> {
-        self.ranges.blocks(&self.recent, turn)
+        let ahead = self.ahead.get();
+        ahead.map_or_else(Vec::new, |ahead| ahead.ranges.blocks(&ahead.recent, turn))
     }
 
     /// The next packet in line fits while the backlog does not fill the window: whatever lies ahead, it must be
@@ -155,16 +161,18 @@ impl Receiver {
         if seq == self.next {
             return self.readable.len() < self.backlog_max().max(1);
         }
-        let held = self.readable.len() + self.ahead_cost + cost(len);
+        let ahead = self.ahead.get().map_or(0, |ahead| ahead.cost);
+        let held = self.readable.len() + ahead + cost(len);
         seq - self.next <= PACKETS_AHEAD_MAX && held <= self.backlog_max().saturating_mul(2)
     }
 
     /// The first END counts, unless packets after it are here already.
     fn learn_end(&mut self, seq: u64) {
-        let past = self
+        let last = self
             .ahead
-            .last_key_value()
-            .is_some_and(|(&last, _)| last > seq);
+            .get()
+            .and_then(|ahead| ahead.packets.last_key_value());
+        let past = last.is_some_and(|(&last, _)| last > seq);
         if self.end.is_none() && !past {
             self.end = Some(seq);
         }
@@ -178,14 +186,28 @@ impl Receiver {
     }
 
     fn deliver_ahead(&mut self) {
-        while let Some(payload) = self.ahead.remove(&self.next) {
-            self.ahead_cost -= cost(payload.len());
+        while let Some(payload) = self.take_ahead() {
             self.deliver(&payload);
         }
-        self.ranges.remove_below(self.next);
-        if self.ranges.is_empty() {
-            self.recent.clear();
+        if let Some(ahead) = self.ahead.get_mut() {
+            ahead.ranges.remove_below(self.next);
+            if ahead.ranges.is_empty() {
+                self.ahead.clear();
+            }
         }
+    }
+
+    /// The packet whose turn it is, if it has come already.
+    fn take_ahead(&mut self) -> Option<Bytes> {
+        let ahead = self.ahead.get_mut()?;
+        let payload = ahead.packets.remove(&self.next)?;
+        ahead.cost -= cost(payload.len());
+        Some(payload)
+    }
+
+    fn is_ahead(&self, seq: u64) -> bool {
+        let ahead = self.ahead.get();
+        ahead.is_some_and(|ahead| ahead.ranges.contains(seq))
     }
 
     /// An idle stream keeps no large buffer.

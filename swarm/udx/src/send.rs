@@ -11,6 +11,7 @@ use crate::congestion::PacketRate;
 use crate::limits::SEND_QUEUE_MAX;
 use crate::loss::Rack;
 use crate::packet::{HEADER_LEN, Kinds};
+use crate::rare::Rare;
 use crate::seq;
 
 /// Where this side's END is.
@@ -75,17 +76,24 @@ pub(crate) struct Sender {
     end: End,
     /// END waits until everything before it is acked.
     ends_alone: bool,
-    lost: VecDeque<u64>,
     /// Every transmission in the order of time; those superseded are skipped when they come up.
     order: VecDeque<(u64, u32)>,
-    /// Those of them that may have arrived without the peer having had room to say so.
-    untold: VecDeque<(u64, u32)>,
     in_flight: u64,
     in_flight_packets: usize,
     unacked_payload: u64,
     sacked: usize,
+    trouble: Rare<Trouble>,
+}
+
+/// What there is to know once packets are missing.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// In the order in which they are sent again.
+    lost: VecDeque<u64>,
+    /// Transmissions that may have arrived without the peer having had room to say so.
+    untold: VecDeque<(u64, u32)>,
     /// What the peer's SACK blocks have named.
-    sacked_ranges: RangeSet,
+    named: RangeSet,
 }
 
 impl Sender {
@@ -96,14 +104,12 @@ impl Sender {
             queue: BytesMut::new(),
             end: End::Open,
             ends_alone: false,
-            lost: VecDeque::new(),
             order: VecDeque::new(),
-            untold: VecDeque::new(),
             in_flight: 0,
             in_flight_packets: 0,
             unacked_payload: 0,
             sacked: 0,
-            sacked_ranges: RangeSet::default(),
+            trouble: Rare::default(),
         }
     }
 
@@ -146,6 +152,9 @@ impl Sender {
             self.end = End::Sent(seq);
         }
         self.unacked_payload += length(payload.len());
+        if self.packets.capacity() == 0 {
+            self.packets.reserve_exact(1); // many streams say one thing at a time
+        }
         self.packets.push_back(Sent {
             payload,
             kinds,
@@ -172,6 +181,9 @@ impl Sender {
         packet.transmits = packet.transmits.saturating_add(1);
         packet.sent_at = now;
         packet.rate = rate;
+        if self.order.capacity() == 0 {
+            self.order.reserve_exact(1);
+        }
         self.order.push_back((seq, packet.transmits));
         self.compact_order();
         self.packet(seq)
@@ -179,12 +191,12 @@ impl Sender {
 
     /// The next lost packet to send again, its size and path.
     pub(crate) fn peek_lost(&mut self) -> Option<(u64, usize, u32)> {
-        while let Some(&seq) = self.lost.front() {
+        while let Some(seq) = self.first_lost() {
             match self.packet(seq) {
                 Some(packet) if packet.fate == Fate::Lost => {
                     return Some((seq, packet.size(), packet.current_path()));
                 }
-                _ => self.lost.pop_front(),
+                _ => self.trouble.make().lost.pop_front(),
             };
         }
         None
@@ -209,7 +221,7 @@ impl Sender {
 
     /// The parts of a valid SACK block that no block has named before.
     pub(crate) fn news_of(&mut self, (start, end): (u64, u64)) -> Vec<(u64, u64)> {
-        self.sacked_ranges.insert_range(start, end)
+        self.trouble.make().named.insert_range(start, end)
     }
 
     /// Forgets the packets below `ack`, all acked before.
@@ -222,7 +234,9 @@ impl Sender {
             self.sacked -= 1;
             self.unacked_payload -= length(packet.payload.len());
         }
-        self.sacked_ranges.remove_below(ack);
+        if let Some(trouble) = self.trouble.get_mut() {
+            trouble.named.remove_below(ack);
+        }
         if self.packets.is_empty() {
             self.give_back_memory();
         }
@@ -242,7 +256,7 @@ impl Sender {
         while let Some(&(seq, transmit)) = self.order.front() {
             match self.live(seq, transmit) {
                 None => {}
-                Some(_) if seq >= told => self.untold.push_back((seq, transmit)),
+                Some(_) if seq >= told => self.trouble.make().untold.push_back((seq, transmit)),
                 Some(sent_at) if !rack.is_sent_before(sent_at, seq) => break,
                 Some(sent_at) => {
                     let lost_at = sent_at + rack.rtt() + reordering;
@@ -261,19 +275,19 @@ impl Sender {
     /// The retransmission timer fired: everything in flight is lost.
     pub(crate) fn lose_all(&mut self) -> Losses {
         let mut losses = Losses::default();
-        self.lost.clear();
+        self.trouble.make().lost.clear();
         for seq in self.una..self.next() {
             match self.packet(seq).map(|packet| packet.fate) {
                 Some(Fate::InFlight) => {
                     self.lose(seq, &mut losses);
                     self.mark_timed_out(seq);
                 }
-                Some(Fate::Lost) => self.lost.push_back(seq),
+                Some(Fate::Lost) => self.trouble.make().lost.push_back(seq),
                 _ => {}
             }
         }
         self.order.clear();
-        self.untold.clear();
+        self.trouble.make().untold.clear();
         losses
     }
 
@@ -357,11 +371,18 @@ impl Sender {
     /// Puts back in line what acks tell of by now. New packets are in the order of their numbers, so that the
     /// first of those left out is nearly always the lowest; what is not waits a little longer.
     fn reconsider(&mut self, told: u64) {
-        let known = self.untold.iter().take_while(|&&(seq, _)| seq < told);
+        let Some(trouble) = self.trouble.get_mut() else {
+            return;
+        };
+        let known = trouble.untold.iter().take_while(|&&(seq, _)| seq < told);
         let known = known.count();
-        for packet in self.untold.drain(..known).rev() {
+        for packet in trouble.untold.drain(..known).rev() {
             self.order.push_front(packet);
         }
+    }
+
+    fn first_lost(&self) -> Option<u64> {
+        self.trouble.get()?.lost.front().copied()
     }
 
     fn index(&self, seq: u64) -> Option<usize> {
@@ -389,7 +410,7 @@ impl Sender {
         packet.fate = Fate::Lost;
         self.in_flight -= length(size);
         self.in_flight_packets -= 1;
-        self.lost.push_back(seq);
+        self.trouble.make().lost.push_back(seq);
         losses.bytes += length(size);
         if std::mem::take(&mut packet.padding) == 0 {
             losses.packets += 1;
@@ -402,9 +423,7 @@ impl Sender {
     fn give_back_memory(&mut self) {
         self.packets = VecDeque::new();
         self.order = VecDeque::new();
-        self.untold = VecDeque::new();
-        self.lost = VecDeque::new();
-        self.sacked_ranges = RangeSet::default();
+        self.trouble.clear();
         if self.queue.is_empty() {
             self.queue = BytesMut::new();
         }
@@ -421,12 +440,15 @@ impl Sender {
 
     /// Keeps superseded entries from piling up behind a packet that stays in flight.
     fn compact_order(&mut self) {
-        if self.order.len() + self.untold.len() <= 2 * self.packets.len() + 64 {
+        let untold = self.trouble.get().map_or(0, |trouble| trouble.untold.len());
+        if self.order.len() + untold <= 2 * self.packets.len() + 64 {
             return;
         }
-        let mut untold = std::mem::take(&mut self.untold);
-        untold.retain(|&(seq, transmit)| self.live(seq, transmit).is_some());
-        self.untold = untold;
+        if let Some(trouble) = self.trouble.get_mut() {
+            let mut untold = std::mem::take(&mut trouble.untold);
+            untold.retain(|&(seq, transmit)| self.live(seq, transmit).is_some());
+            self.trouble.make().untold = untold;
+        }
         let mut order = std::mem::take(&mut self.order);
         order.retain(|&(seq, transmit)| self.live(seq, transmit).is_some());
         self.order = order;

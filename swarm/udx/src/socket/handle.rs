@@ -60,7 +60,7 @@ pub(super) struct State {
     pub(super) relay_to: Option<Weak<Cell>>,
     /// Connects to whoever sends the first packet, as this id.
     pub(super) listens_as: Option<u32>,
-    path: Option<Path>,
+    path: Option<Box<Path>>,
     path_is_new: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -172,7 +172,7 @@ impl StreamHandle {
         self.watch(|state| {
             if state.path_is_new {
                 state.path_is_new = false;
-                return state.path.clone().map(Ok);
+                return state.path.as_deref().cloned().map(Ok);
             }
             let reason = state.stream.close_reason()?;
             Some(Err(reason.into()))
@@ -479,8 +479,8 @@ impl State {
             local: socket.local_addr(),
             remote: from,
         };
-        if self.path.as_ref() != Some(&path) {
-            self.path = Some(path);
+        if self.path.as_deref() != Some(&path) {
+            self.path = Some(Box::new(path));
             self.path_is_new = true;
             self.wake_watchers();
         }
@@ -512,7 +512,9 @@ impl State {
     }
 
     fn wake_watchers(&mut self) {
-        self.watchers.drain(..).for_each(Waker::wake);
+        std::mem::take(&mut self.watchers)
+            .into_iter()
+            .for_each(Waker::wake);
     }
 
     fn watch(&mut self, waker: &Waker) {

@@ -1,6 +1,8 @@
 //! What a packet does to a stream.
 //! Knows the order in which libudx looks at a packet's parts (`process_packet`). Does not send.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use ferrocore_primitives::time::Time;
 
@@ -92,8 +94,10 @@ impl Stream {
             }
         }
         if kinds.has(Kinds::MESSAGE) {
-            if self.messages_in.len() < MESSAGES_MAX && self.is_taking_messages() {
+            let waiting = self.messages_in.get().map_or(0, VecDeque::len);
+            if waiting < MESSAGES_MAX && self.is_taking_messages() {
                 self.messages_in
+                    .make()
                     .push_back(Bytes::copy_from_slice(packet.payload));
             } else {
                 self.counters.messages_dropped += 1;

@@ -25,6 +25,7 @@ use crate::limits::{
 use crate::loss::{Rack, TailProbe};
 use crate::mtu::Mtu;
 use crate::packet::HEADER_LEN;
+use crate::rare::Rare;
 use crate::recv::Receiver;
 use crate::rtt::Rtt;
 use crate::send::Sender;
@@ -87,7 +88,7 @@ pub struct Stream {
     config: Config,
     life: Life,
     remote: Option<Remote>,
-    former: VecDeque<(u32, Remote)>,
+    former: Rare<VecDeque<(u32, Remote)>>,
     path: u32,
     moved_at: Option<u64>,
     receiver: Receiver,
@@ -110,8 +111,8 @@ pub struct Stream {
     wants: Wants,
     is_released: bool,
     advertised: u32,
-    messages_in: VecDeque<Bytes>,
-    messages_out: VecDeque<Bytes>,
+    messages_in: Rare<VecDeque<Bytes>>,
+    messages_out: Rare<VecDeque<Bytes>>,
     counters: Counters,
 }
 
@@ -153,7 +154,7 @@ impl Stream {
             local_id,
             life: Life::Unconnected,
             remote: None,
-            former: VecDeque::new(),
+            former: Rare::default(),
             path: 0,
             moved_at: None,
             rtt: Rtt::new(),
@@ -172,8 +173,8 @@ impl Stream {
             wants: Wants::default(),
             is_released: false,
             advertised: window,
-            messages_in: VecDeque::new(),
-            messages_out: VecDeque::new(),
+            messages_in: Rare::default(),
+            messages_out: Rare::default(),
             counters: Counters::default(),
             receiver,
             sender,
@@ -222,9 +223,10 @@ impl Stream {
         check_address(address)?;
         match (self.life, self.remote) {
             (Life::Connected, Some(old)) => {
-                self.former.push_back((self.path, old));
-                if self.former.len() > FORMER_REMOTES_MAX {
-                    self.former.pop_front();
+                let former = self.former.make();
+                former.push_back((self.path, old));
+                if former.len() > FORMER_REMOTES_MAX {
+                    former.pop_front();
                 }
             }
             (Life::Unconnected, _) => return Err(StreamError::NotConnected),
@@ -276,10 +278,11 @@ impl Stream {
         if len > max {
             return Err(StreamError::MessageTooLong { len, max });
         }
-        if self.messages_out.len() >= MESSAGES_MAX {
+        let waiting = self.messages_out.make();
+        if waiting.len() >= MESSAGES_MAX {
             return Err(StreamError::TooManyMessages);
         }
-        self.messages_out.push_back(message);
+        waiting.push_back(message);
         Ok(())
     }
 
@@ -315,7 +318,7 @@ impl Stream {
 
     /// The next unordered message.
     pub fn read_message(&mut self) -> Option<Bytes> {
-        self.messages_in.pop_front()
+        take_first(&mut self.messages_in)
     }
 
     /// Drops the stream at once, and tells the peer so in one packet that may be lost.
@@ -413,7 +416,7 @@ impl Stream {
 
     /// True if an unordered message is waiting.
     pub fn has_message(&self) -> bool {
-        !self.messages_in.is_empty()
+        self.messages_in.get().is_some()
     }
 
     /// Longest message that fits into one packet now, in bytes.
@@ -483,6 +486,16 @@ impl Stream {
             self.wants.ack = true;
         }
     }
+}
+
+/// The next message; the last one takes the queue with it.
+fn take_first(messages: &mut Rare<VecDeque<Bytes>>) -> Option<Bytes> {
+    let waiting = messages.get_mut()?;
+    let first = waiting.pop_front();
+    if waiting.is_empty() {
+        messages.clear();
+    }
+    first
 }
 
 fn check_address(address: SocketAddr) -> Result<(), StreamError> {

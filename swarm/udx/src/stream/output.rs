@@ -1,3 +1,6 @@
+/// Packets that arrive in one go, some being lost, and are acked by one ack.
+const PACKETS_PER_ACK: u32 = 4;
+
 //! What a stream sends, and when it may.
 //! Knows packets, windows and batches. Does not know sockets.
 
@@ -5,7 +8,7 @@ use std::net::SocketAddr;
 
 use ferrocore_primitives::time::Time;
 
-use super::{Life, Remote, Stream};
+use super::{Life, Remote, Stream, take_first};
 use crate::limits::{ACKS_MAX, IN_FLIGHT_MAX, PACKETS_AHEAD_MAX};
 use crate::packet::{HEADER_LEN, Header, Kinds, SACK_BLOCK_LEN, put_sack};
 use crate::seq;
@@ -62,9 +65,6 @@ impl Batch {
         self.bytes += size;
     }
 }
-
-/// Packets that arrive in one go, some being lost, and are acked by one ack.
-const PACKETS_PER_ACK: u32 = 4;
 
 /// A UDP datagram's limit bounds a batch too.
 const BATCH_BYTES_MAX: usize = 65_000;
@@ -319,7 +319,7 @@ impl Stream {
     }
 
     fn put_message(&mut self, now: Time, remote: Remote, out: &mut Vec<u8>) -> Option<Transmit> {
-        let message = self.messages_out.pop_front()?;
+        let message = take_first(&mut self.messages_out)?;
         out.extend_from_slice(&self.header(Kinds::MESSAGE, remote.id).to_bytes());
         out.extend_from_slice(&message);
         self.count_sent(now, Kinds::MESSAGE, HEADER_LEN + message.len());
@@ -346,7 +346,8 @@ impl Stream {
 
     /// The path itself if its address is still known, else the present one.
     fn known_path(&self, path: u32) -> u32 {
-        let is_former = self.former.iter().any(|&(former, _)| former == path);
+        let mut former = self.former.get().into_iter().flatten();
+        let is_former = former.any(|&(former, _)| former == path);
         if is_former { path } else { self.path }
     }
 
@@ -354,7 +355,8 @@ impl Stream {
         if path == self.path {
             return self.remote;
         }
-        let former = self.former.iter().find(|&&(former, _)| former == path);
+        let mut former = self.former.get().into_iter().flatten();
+        let former = former.find(|&&(former, _)| former == path);
         former.map(|&(_, remote)| remote)
     }
 }
