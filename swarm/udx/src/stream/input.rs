@@ -15,6 +15,9 @@ use crate::recv::Received;
 use crate::send::{Acked, Losses};
 use crate::seq;
 
+/// After a packet out of order, or one that came again, so many are taken for a sign that others get lost.
+const LOSSY_PACKETS: u32 = 256;
+
 /// What one packet's ack and SACK blocks add up to.
 #[derive(Debug, Default)]
 struct Progress {
@@ -85,8 +88,12 @@ impl Stream {
             self.wants.ack = true;
             self.wants.unacked = self.wants.unacked.saturating_add(1);
             match self.receiver.handle(seq, kinds, packet.payload) {
-                Received::InOrder | Received::Ahead => {}
-                Received::Duplicate => self.counters.duplicates += 1,
+                Received::InOrder => {}
+                Received::Ahead => self.wants.lossy = LOSSY_PACKETS,
+                Received::Duplicate => {
+                    self.counters.duplicates += 1;
+                    self.wants.lossy = LOSSY_PACKETS;
+                }
                 Received::Refused => self.counters.refused += 1,
             }
             if self.receiver.is_complete() {

@@ -138,6 +138,8 @@ struct Wants {
     ack: bool,
     /// Packets that the next ack is for.
     unacked: u32,
+    /// So many more packets are acked several times, for some were lost of late.
+    lossy: u32,
     heartbeat: bool,
     tail_probe: bool,
     destroy: bool,

@@ -1,6 +1,3 @@
-/// Packets that arrive in one go, some being lost, and are acked by one ack.
-const PACKETS_PER_ACK: u32 = 4;
-
 //! What a stream sends, and when it may.
 //! Knows packets, windows and batches. Does not know sockets.
 
@@ -268,8 +265,9 @@ impl Stream {
         padding.unwrap_or(0)
     }
 
-    /// One ack; or, where packets get lost, several for a batch of packets, since acks get lost, too, and libudx's
-    /// sender waits a second for the next. They name different gaps if those are many.
+    /// One ack; or, where packets get lost, one for each packet of a batch, up to [`ACKS_MAX`], since acks get lost, too:
+    /// if it is all of a libudx sender's window, that waits a second for the next one (its tail probe, too, when the round
+    /// trip is less than its clock's millisecond). They name different gaps if those are many.
     fn put_ack(
         &mut self,
         now: Time,
@@ -279,10 +277,11 @@ impl Stream {
     ) -> Transmit {
         self.wants.ack = false;
         let packets = std::mem::take(&mut self.wants.unacked);
-        let count = match self.receiver.has_gaps() {
-            true => packets.div_ceil(PACKETS_PER_ACK).min(ACKS_MAX),
-            false => 1,
+        let count = match self.wants.lossy {
+            0 => 1,
+            _ => packets.min(ACKS_MAX),
         };
+        self.wants.lossy = self.wants.lossy.saturating_sub(packets);
         let count = (count as usize).min(datagrams_max).max(1);
         let start = out.len();
         for turn in 0..count {
