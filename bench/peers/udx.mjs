@@ -21,11 +21,11 @@ serve({
    * Takes `streams` streams in and answers with the port; sends `back` bytes over each. An event tells when all has
    * come, and how long after the first stream's beginning.
    */
-  receive ({ host, streams, back, hash }) {
+  receive ({ host, streams, first = 0, back, hash }) {
     const socket = bind(host)
     let start = 0
     const transfers = []
-    for (let i = 0; i < streams; i++) {
+    for (let i = first; i < first + streams; i++) {
       const stream = udx.createStream(RECEIVER + i, {
         firewall (from, port, host) {
           if (stream.connected) return false
@@ -62,10 +62,10 @@ serve({
   },
 
   /** Opens `streams` streams, sends a byte over each, keeps them; answers by how much the process has grown. */
-  async hold ({ host, to, port, streams }) {
+  async hold ({ host, to, port, streams, first = 0 }) {
     const socket = bind(host)
     const before = process.memoryUsage().rss
-    for (let i = 0; i < streams; i++) {
+    for (let i = first; i < first + streams; i++) {
       const stream = udx.createStream(SENDER + i)
       stream.connect(socket, RECEIVER + i, port, to)
       stream.on('data', () => {})

@@ -15,7 +15,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::worker::{memory, tell};
+use crate::worker::{memory, processor_seconds, tell};
+
+mod connections;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -30,6 +32,9 @@ struct Job {
     topics: u64,
     count: u64,
     at_once: usize,
+    /// Clients, and servers, of connections.
+    peers: usize,
+    seconds: u64,
 }
 
 /// Does what stdin says until it ends.
@@ -53,6 +58,8 @@ async fn work(job: &Job, nodes: &mut Vec<Dht>) -> Result<Value, Failure> {
     match job.name.as_str() {
         "network" => network(job, nodes).await,
         "lookups" => lookups(job, &nodes[0]).await,
+        "connects" => connections::connects(job, &nodes[0]).await,
+        "idle" => connections::idle(job, &nodes[0]).await,
         name => Err(format!("no such command: {name}").into()),
     }
 }

@@ -37,6 +37,8 @@ struct Job {
     to: IpAddr,
     port: u16,
     streams: u32,
+    /// Ids of streams are counted from here.
+    first: u32,
     /// Sent over each stream.
     bytes: usize,
     /// Sent back over each.
@@ -53,6 +55,7 @@ impl Default for Job {
             to: Ipv4Addr::LOCALHOST.into(),
             port: 0,
             streams: 1,
+            first: 0,
             bytes: 0,
             back: 0,
             hash: false,
@@ -96,7 +99,7 @@ async fn work(job: Job, held: &mut Vec<(UdxSocket, Vec<UdxStream>)>) -> Result<V
 fn endpoint(job: &Job, ids: u32) -> Result<(UdxSocket, Vec<UdxStream>), Failure> {
     let udx = Udx::new();
     let socket = udx.bind(SocketAddr::new(job.host, 0))?;
-    let ids = ids..ids + job.streams;
+    let ids = ids + job.first..ids + job.first + job.streams;
     let streams: Result<_, _> = ids
         .map(|id| udx.create_stream(id, Config::default()))
         .collect();
@@ -109,7 +112,7 @@ fn receive(job: Job) -> Result<Value, Failure> {
     let start = Arc::new(OnceLock::new());
     let mut transfers = JoinSet::new();
     for (stream, index) in streams.into_iter().zip(0..) {
-        stream.listen(SENDER + index);
+        stream.listen(SENDER + job.first + index);
         let (job, start) = (job.clone(), Arc::clone(&start));
         transfers.spawn(async move {
             stream.connected().await?;
@@ -138,7 +141,11 @@ async fn send(job: Job) -> Result<Value, Failure> {
     let start = Instant::now();
     let mut transfers = JoinSet::new();
     for (stream, index) in streams.into_iter().zip(0..) {
-        stream.connect(&socket, RECEIVER + index, SocketAddr::new(job.to, job.port))?;
+        stream.connect(
+            &socket,
+            RECEIVER + job.first + index,
+            SocketAddr::new(job.to, job.port),
+        )?;
         transfers.spawn(transfer(stream, job.bytes, false, job.hash));
     }
     let (heard, sent) = collect(transfers).await?;
@@ -226,7 +233,11 @@ async fn hold(job: Job, held: &mut Vec<(UdxSocket, Vec<UdxStream>)>) -> Result<V
     let before = memory()?;
     let (socket, mut streams) = endpoint(&job, SENDER)?;
     for (stream, index) in streams.iter_mut().zip(0..) {
-        stream.connect(&socket, RECEIVER + index, SocketAddr::new(job.to, job.port))?;
+        stream.connect(
+            &socket,
+            RECEIVER + job.first + index,
+            SocketAddr::new(job.to, job.port),
+        )?;
         stream.write_all(b"x").await?;
     }
     for stream in &streams {

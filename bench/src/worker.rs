@@ -328,6 +328,19 @@ pub(crate) fn memory() -> Result<u64, String> {
         .ok_or("the system does not tell".to_owned())
 }
 
+/// The processor time that this process has taken, in seconds; the system counts in hundredths.
+pub(crate) fn processor_seconds() -> Result<f64, String> {
+    let stat = std::fs::read_to_string("/proc/self/stat").map_err(|error| error.to_string())?;
+    // The name of the program is in parentheses, and may hold anything.
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields);
+    let ticks = fields
+        .into_iter()
+        .flat_map(|fields| fields.split_whitespace().skip(11).take(2));
+    let ticks: Result<Vec<u64>, _> = ticks.map(str::parse).collect();
+    let ticks = ticks.map_err(|error| error.to_string())?;
+    Ok(ticks.iter().sum::<u64>() as f64 / 100.0)
+}
+
 /// The same places in every process: a Lehmer generator modulo 2^31 - 1.
 fn random_indexes(count: u64, length: u64) -> Vec<u64> {
     let mut state = 1u64;

@@ -37,8 +37,14 @@ const IDLE: Row = Row {
     unit: Unit::Bytes,
     aim: Some(10.0),
 };
+const IDLE_MORE: Row = Row {
+    id: "udx-idle-more",
+    job: "memory of 5,000 more",
+    ..IDLE
+};
 const ROWS: &[Row] = &[
     STREAMS, BOTH, HUNDRED, LINK_0, LINK_1, LINK_5, LINK_20, WIRE_1, WIRE_5, WIRE_20, IDLE,
+    IDLE_MORE,
 ];
 
 const IDLE_STREAMS: u32 = 5_000;
@@ -121,7 +127,7 @@ pub(crate) fn measure(run: &Run) -> Table {
         for row in run.pick(ROWS) {
             for (sender, receiver, column) in in_turn(&pairings, round) {
                 match (job(row), &wires) {
-                    (None, _) if sender == receiver => table.add(row, column, idle(sender)),
+                    (None, _) if sender == receiver => table.add(row, column, idle(row, sender)),
                     (
                         Some(Job {
                             path: Way::Wire(_), ..
@@ -194,18 +200,21 @@ fn link(way: Way, port: &Value) -> Option<LossyLink> {
     Some(link)
 }
 
-/// By how many bytes a process grows with the streams.
-fn idle(who: End) -> f64 {
+/// By how many bytes a process grows with the streams, or with as many more.
+fn idle(row: &Row, who: End) -> f64 {
     let (mut holder, mut other) = (who.start(0, None), who.start(1, None));
-    let port = other.call(
-        "receive",
-        json!({ "host": "127.0.0.1", "streams": IDLE_STREAMS }),
-    );
-    let hold = json!({
-        "host": "127.0.0.1", "to": "127.0.0.1", "port": port["port"], "streams": IDLE_STREAMS,
-    });
-    let held = holder.call("hold", hold);
-    held["bytes"].as_f64().expect("bytes held")
+    let mut hold = |first: u32| {
+        let streams = json!({ "host": "127.0.0.1", "streams": IDLE_STREAMS, "first": first });
+        let mut job = streams.clone();
+        job["port"] = other.call("receive", streams)["port"].clone();
+        job["to"] = json!("127.0.0.1");
+        holder.call("hold", job)["bytes"].as_f64()
+    };
+    let held = match row.id {
+        "udx-idle" => hold(0),
+        _ => hold(0).and_then(|_| hold(IDLE_STREAMS)),
+    };
+    held.expect("bytes held")
 }
 
 impl End {
