@@ -17,6 +17,7 @@ use ferrocore_dht::rpc::{
     Answer, Config, Event, Outcome, Outgoing, Plan, RequestError, Response, Rpc, Socket,
 };
 use ferrocore_dht::tokens::Tokens;
+use ferrocore_dht::window::{SLOT, WINDOW_MAX};
 use ferrocore_primitives::time::Time;
 use net::Net;
 
@@ -472,4 +473,55 @@ fn strangers_do_not_tell_us_who_we_are() {
     }
     assert_eq!(stranger.rpc.seen(), seen);
     assert!(matches!(seen, Seen::Address(_)));
+}
+
+/// Goal: a burst of requests leaves in the portions of the window, and all of it in the end. Method: nobody answers.
+#[test]
+fn a_burst_of_requests_leaves_in_portions() {
+    let mut rpc = Rpc::new(Time::ZERO, Config::default(), [7; 32]);
+    rpc.start(Time::ZERO, net::SERVER_PORT);
+    while rpc.poll_transmit().is_some() {}
+    for number in 0..300 {
+        let to = SocketAddrV4::new((0x0500_0001 + number).into(), 1000);
+        let outgoing = Outgoing::new(to, Command::application(0));
+        rpc.request(Time::ZERO, outgoing).unwrap();
+    }
+    let mut asked = std::collections::HashSet::new();
+    let mut asked_at = |rpc: &mut Rpc, now: Time| {
+        while rpc.poll_timeout().is_some_and(|timeout| timeout <= now) {
+            rpc.handle_timeout(now);
+        }
+        asked.extend(std::iter::from_fn(|| rpc.poll_transmit()).map(|transmit| transmit.to));
+        asked.len()
+    };
+    assert_eq!(asked_at(&mut rpc, Time::ZERO), WINDOW_MAX);
+    let soon = Time::ZERO + (SLOT - Duration::from_millis(1));
+    assert_eq!(asked_at(&mut rpc, soon), WINDOW_MAX);
+    assert_eq!(asked_at(&mut rpc, Time::ZERO + SLOT), 2 * WINDOW_MAX);
+    assert_eq!(asked_at(&mut rpc, Time::ZERO + SLOT * 3), 2 * WINDOW_MAX);
+    for slots in 4..40 {
+        asked_at(&mut rpc, Time::ZERO + SLOT * slots);
+    }
+    assert_eq!(asked.len(), 300);
+}
+
+/// Goal: on another network a node forgets what others saw of it, and learns what they see now. Method: it moves to another
+/// address in mid-life, as a laptop does.
+#[test]
+fn on_another_network_a_node_learns_its_address_anew() {
+    let (mut net, first) = network(8, 20);
+    let host = net.add(config(first), true);
+    net.run_for(MINUTE, |_, _, _| {});
+    let before = net.hosts[&host].machine.seen().host();
+    assert_eq!(before, Some(net.hosts[&host].ip));
+
+    net.move_to(host, [9, 9, 9, 9].into());
+    let rpc = net.with(host, |rpc, now| {
+        rpc.network_changed(now);
+        rpc.seen()
+    });
+    assert_eq!(rpc, Seen::Nothing);
+    net.run_for(10 * MINUTE, |_, _, _| {});
+    let now = net.hosts[&host].machine.seen().host();
+    assert_eq!(now, Some([9, 9, 9, 9].into()));
 }
