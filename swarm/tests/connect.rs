@@ -1,9 +1,11 @@
 //! Peers that find each other by key over a DHT on loopback, in one process.
 
+use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ferrocore_dht::hyperdht::punch::{LOW_TTL, PUNCH};
 use ferrocore_dht::rpc::Socket;
 use ferrocore_primitives::sign::KeyPair;
 use ferrocore_swarm::connect::{
@@ -11,6 +13,7 @@ use ferrocore_swarm::connect::{
     Route, Server, Watcher,
 };
 use ferrocore_swarm::dht::{BootstrapNode, Dht};
+use socket2::{Domain, Protocol, Socket as Socket2, Type};
 
 /// Longest wait for anything, however busy the machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -115,6 +118,54 @@ async fn a_punch_alone_connects_too() {
     let (ours, theirs) = connect(&b, &mut server, options).await;
     assert_eq!(ours.route, Route::Punched);
     talk(ours, theirs).await;
+}
+
+/// All UDP of this machine, with its IPv4 headers; `None` where that is not permitted.
+fn tap() -> Option<Socket2> {
+    let tap = Socket2::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP)).ok()?;
+    tap.set_recv_buffer_size(8 << 20).ok()?;
+    tap.set_read_timeout(Some(Duration::from_millis(100)))
+        .ok()?;
+    Some(tap)
+}
+
+/// The hops left of the first packet of one zero byte from `port` that is on the tap, and of the first longer one.
+fn hops(tap: &Socket2, port: u16) -> [Option<u8>; 2] {
+    let (mut packet, mut hops) = ([0; 2048], [None; 2]);
+    while let Ok(length) = (&*tap).read(&mut packet) {
+        let header = usize::from(packet[0] & 15) * 4;
+        let udp = &packet[header.min(length)..length];
+        if udp.len() > 8 && udp[..2] == port.to_be_bytes() {
+            let is_punch = udp[8..] == PUNCH;
+            hops[usize::from(!is_punch)].get_or_insert(packet[8]);
+        }
+    }
+    hops
+}
+
+/// Goal: the packet that opens our own NAT does not get as far as the other, and no other packet is kept from it. Method: a raw
+/// socket reads the headers; again if the machine had too much to say for it.
+#[tokio::test]
+async fn the_first_packet_of_a_punch_has_few_hops() {
+    let network = Network::start(6).await;
+    let (a, b) = (network.peers().await, network.peers().await);
+    let mut server = listening(&a, ListenOptions::default()).await;
+    for _ in 0..20 {
+        let Some(tap) = tap() else {
+            return eprintln!("skipped: raw sockets are not permitted here");
+        };
+        let mut options = ConnectOptions::default();
+        options.lan = false;
+        let (ours, theirs) = connect(&b, &mut server, options).await;
+        let port = ours.handle().local_addr().unwrap().port();
+        talk(ours, theirs).await;
+        if let [Some(first), Some(data)] = hops(&tap, port) {
+            assert_eq!(u32::from(first), LOW_TTL);
+            assert!(u32::from(data) > LOW_TTL, "{data}");
+            return;
+        }
+    }
+    panic!("no packet of a punch was seen");
 }
 
 /// Goal: a network of one node is enough. Method: too few nodes to know one's NAT by, so that the server tries other sockets while
