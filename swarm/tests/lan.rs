@@ -9,7 +9,7 @@ use std::time::Duration;
 use ferrocore_primitives::id::encode_z32;
 use ferrocore_swarm::lan::{Include, Lan};
 use ferrocore_swarm::transport::Via;
-use ferrocore_swarm::{Connections, JoinOptions, Swarm, Topic};
+use ferrocore_swarm::{Connections, JoinOptions, Swarm, SwarmEvent, Topic};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
@@ -71,6 +71,25 @@ async fn members_of_a_topic_find_each_other() {
             .is_err()
     );
     assert_eq!(eve.status().peers.len(), 0);
+}
+
+/// Goal: a node hears its own announcement, and does not take itself for a peer. Method: another node of this machine is found,
+/// so answers arrive; nobody else is known then.
+#[tokio::test]
+async fn a_node_does_not_find_itself_but_others_of_its_machine() {
+    let topic = new_topic();
+    let (alice, mut to_alice) = swarm();
+    let _alone = alice.join(topic, JoinOptions::default());
+    // Its question is answered by then, by itself.
+    soon(alice.flush()).await;
+    let mut events = alice.events();
+    let (bob, _to_bob) = swarm();
+    let _beside = bob.join(topic, JoinOptions::default());
+    while !matches!(soon(events.next()).await, Some(SwarmEvent::Found { .. })) {}
+    let met = soon(to_alice.next()).await.unwrap();
+    assert_eq!(met.info.remote_key, bob.public_key());
+    let known: Vec<_> = alice.status().peers;
+    assert_eq!(known.len(), 1, "{known:#?}");
 }
 
 #[tokio::test]
