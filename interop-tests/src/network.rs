@@ -41,6 +41,15 @@ impl Network {
         Ok(network)
     }
 
+    /// As [`new`](Self::new); where it is not permitted, says so and returns none: the test is to be skipped.
+    pub fn if_permitted(hosts: u8) -> Option<Self> {
+        let network = Self::new(hosts);
+        let skip = |reason: &String| {
+            eprintln!("skipped: network namespaces are not permitted here: {reason}");
+        };
+        network.inspect_err(skip).ok()
+    }
+
     /// The address of a host.
     pub fn address(&self, host: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 7, 0, host + 1)

@@ -14,17 +14,6 @@ use serde_json::json;
 /// What the search may take, with all of a small transfer.
 const SOON: Duration = Duration::from_secs(8);
 
-/// Hosts on a network, or the message why there can be none.
-fn network(hosts: u8) -> Option<Network> {
-    match Network::new(hosts) {
-        Ok(network) => Some(network),
-        Err(reason) => {
-            eprintln!("skipped: network namespaces are not permitted here: {reason}");
-            None
-        }
-    }
-}
-
 fn node_on(network: &Network, host: u8, storage: &Path) -> Peer {
     let mut command = peer::script("lan.mjs", Tree::Current, storage);
     command.arg(node::ensure(Tree::Multicast));
@@ -34,7 +23,9 @@ fn node_on(network: &Network, host: u8, storage: &Path) -> Peer {
 
 #[test]
 fn a_folder_is_fetched_by_key_alone() {
-    let Some(network) = network(2) else { return };
+    let Some(network) = Network::if_permitted(2) else {
+        return;
+    };
     let scratch = tempfile::tempdir().unwrap();
     let at = |name: &str| scratch.path().join(name);
     std::fs::create_dir(at("shared")).unwrap();
@@ -47,23 +38,29 @@ fn a_folder_is_fetched_by_key_alone() {
         .unwrap()
         .to_owned();
 
-    let getting = Fcore::new(at("s2")).lan_only(&network, 1);
-    let started = Instant::now();
-    let got = getting.run(["get".as_ref(), link.as_ref(), at("fetched").as_os_str()]);
-    let took = started.elapsed();
-    let got = got.expect_code(0);
-    assert_eq!(got.event("peer")["via"], "lan");
-    for file in ["a.txt", "b.bin"] {
-        let read = |folder: &str| std::fs::read(at(folder).join(file)).unwrap();
-        assert!(read("shared") == read("fetched"), "{file} differs");
+    // Another host, and another store of the same.
+    for reader in [1, 0] {
+        let (store, fetched) = (format!("store{reader}"), format!("fetched{reader}"));
+        let getting = Fcore::new(at(&store)).lan_only(&network, reader);
+        let started = Instant::now();
+        let got = getting.run(["get".as_ref(), link.as_ref(), at(&fetched).as_os_str()]);
+        let took = started.elapsed();
+        let got = got.expect_code(0);
+        assert_eq!(got.event("peer")["via"], "lan");
+        for file in ["a.txt", "b.bin"] {
+            let read = |folder: &str| std::fs::read(at(folder).join(file)).unwrap();
+            assert!(read("shared") == read(&fetched), "{file} differs");
+        }
+        assert!(took < SOON, "it took {took:?}");
     }
-    assert!(took < SOON, "it took {took:?}");
     sharing.interrupt().expect_code(0);
 }
 
 #[test]
 fn node_fetches_from_fcore() {
-    let Some(network) = network(2) else { return };
+    let Some(network) = Network::if_permitted(2) else {
+        return;
+    };
     let scratch = tempfile::tempdir().unwrap();
     let at = |name: &str| scratch.path().join(name);
     std::fs::create_dir(at("shared")).unwrap();
@@ -84,7 +81,9 @@ fn node_fetches_from_fcore() {
 
 #[test]
 fn fcore_fetches_from_node() {
-    let Some(network) = network(2) else { return };
+    let Some(network) = Network::if_permitted(2) else {
+        return;
+    };
     let scratch = tempfile::tempdir().unwrap();
     let at = |name: &str| scratch.path().join(name);
     let mut node = node_on(&network, 0, &at("s1"));
@@ -106,7 +105,9 @@ fn fcore_fetches_from_node() {
 /// the kernel counts what takes it; without the option the same count is not nothing.
 #[test]
 fn lan_only_keeps_to_the_local_network() {
-    let Some(network) = network(2) else { return };
+    let Some(network) = Network::if_permitted(2) else {
+        return;
+    };
     for host in [0, 1] {
         if let Err(reason) = network.host(host).watch_strays() {
             return eprintln!("skipped: packets cannot be counted here: {reason}");

@@ -13,17 +13,6 @@ const SIZE: usize = 6_000_000;
 
 const RATE: &str = "1M";
 
-/// Hosts on a network, or the message why there can be none.
-fn network(hosts: u8) -> Option<Network> {
-    match Network::new(hosts) {
-        Ok(network) => Some(network),
-        Err(reason) => {
-            eprintln!("skipped: network namespaces are not permitted here: {reason}");
-            None
-        }
-    }
-}
-
 fn sample(folder: &Path) -> Vec<u8> {
     // No two blocks are equal.
     let bytes =
@@ -52,7 +41,9 @@ fn connections(events: &[serde_json::Value]) -> usize {
 /// Over UDP the one connection goes on, whichever end moves.
 #[test]
 fn a_stream_goes_on_at_another_address() {
-    let Some(network) = network(3) else { return };
+    let Some(network) = Network::if_permitted(3) else {
+        return;
+    };
     let scratch = tempfile::tempdir().unwrap();
     let at = |name: &str| scratch.path().join(name);
     let data = sample(&at("shared"));
@@ -99,7 +90,9 @@ fn a_stream_goes_on_at_another_address() {
 /// Over TCP, on the local network, another connection takes its place.
 #[test]
 fn who_moves_on_the_local_network_is_met_again() {
-    let Some(network) = network(2) else { return };
+    let Some(network) = Network::if_permitted(2) else {
+        return;
+    };
     let scratch = tempfile::tempdir().unwrap();
     let at = |name: &str| scratch.path().join(name);
     let data = sample(&at("shared"));
