@@ -203,6 +203,11 @@ impl<T> SecretStream<T> {
         (sender, receiver)
     }
 
+    /// Sets [`Options::idle_timeout`], for who learns only after the handshake what its peer sends.
+    pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
+        self.options.idle_timeout = timeout;
+    }
+
     /// The handshake hash: the same on both sides, and of this connection only. Capabilities are keyed by
     /// it.
     pub fn handshake_hash(&self) -> &[u8; 64] {
