@@ -344,8 +344,17 @@ impl Roster {
 
     /// Whether somebody found under this topic is connected.
     pub fn is_met(&self, topic: &Topic) -> bool {
-        let mut peers = self.peers.iter();
-        peers.any(|(id, peer)| peer.info.topics().contains(topic) && self.is_connected(id))
+        self.unmet([*topic]).is_empty()
+    }
+
+    /// Those of `topics` under which nobody who was found is connected. One look at each peer, however many topics.
+    pub fn unmet(&self, topics: impl IntoIterator<Item = Topic>) -> HashSet<Topic> {
+        let mut unmet: HashSet<Topic> = topics.into_iter().collect();
+        let connected = self.peers.iter().filter(|(id, _)| self.is_connected(id));
+        for topic in connected.flat_map(|(_, peer)| peer.info.topics()) {
+            unmet.remove(topic);
+        }
+        unmet
     }
 
     /// What is remembered of each peer.

@@ -264,8 +264,8 @@ impl Shared {
         state.open.remove(&info.id);
         let topics = state.roster.topics_of(&info.remote_key);
         state.roster.closed(info.id, self.now());
-        for topic in topics.iter().filter(|topic| !state.roster.is_met(topic)) {
-            state.topics.get(topic).inspect(|joined| joined.desert());
+        for topic in state.roster.unmet(topics) {
+            state.topics.get(&topic).inspect(|joined| joined.desert());
         }
         drop(state);
         self.tell(SwarmEvent::Disconnected(*info));
