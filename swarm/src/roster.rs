@@ -57,6 +57,8 @@ pub struct Roster {
     connections: Connections<ConnectionId>,
     open: HashMap<ConnectionId, Open>,
     banned_keys: HashSet<PublicKey>,
+    /// Who is connected by ways that are not the swarm's.
+    elsewhere: HashSet<PublicKey>,
     limits: RosterLimits,
     seed: u64,
     is_resting: bool,
@@ -90,6 +92,7 @@ impl Roster {
             connections: Connections::new(our_key),
             open: HashMap::new(),
             banned_keys: HashSet::new(),
+            elsewhere: HashSet::new(),
             limits,
             seed,
             is_resting: false,
@@ -194,6 +197,24 @@ impl Roster {
             }
         }
         self.connections.get(&key).filter(|_| is_banned)
+    }
+
+    /// These keys are connected by other ways than the swarm's, and dialled only once they are not. What was said before no
+    /// longer holds.
+    pub fn met_elsewhere(&mut self, keys: HashSet<PublicKey>) {
+        let before = std::mem::replace(&mut self.elsewhere, keys);
+        let lost = |peer: &&Peer| {
+            let key = peer.known_key();
+            key.is_some_and(|key| before.contains(&key) && !self.elsewhere.contains(&key))
+        };
+        let lost = self.peers.values().filter(lost);
+        let lost: Vec<PeerId> = lost.map(|peer| peer.target.id.clone()).collect();
+        for id in lost {
+            if !self.is_connected(&id) && !self.dialling.contains(&id) {
+                self.enqueue(&id);
+                self.forget_maybe(&id);
+            }
+        }
     }
 
     /// Whether a key is kept away.
@@ -479,7 +500,7 @@ impl Roster {
 
     fn is_connected(&self, id: &PeerId) -> bool {
         let key = self.peers.get(id).and_then(Peer::known_key);
-        key.is_some_and(|key| self.connections.get(&key).is_some())
+        key.is_some_and(|key| self.connections.get(&key).is_some() || self.elsewhere.contains(&key))
     }
 
     fn forget_maybe(&mut self, id: &PeerId) {

@@ -29,6 +29,7 @@ mod rest;
 mod shared;
 mod topics;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
@@ -238,6 +239,13 @@ impl Swarm {
     /// Keeps a key away, both ways, and closes its connection; or lets it come again.
     pub fn ban(&self, key: PublicKey, is_banned: bool) {
         self.shared().ban(key, is_banned);
+    }
+
+    /// Says which keys are connected by other ways than this swarm's, as by an address that was given: they are not dialled.
+    /// What was said before no longer holds.
+    pub fn met_elsewhere(&self, keys: HashSet<PublicKey>) {
+        self.shared()
+            .with_roster(|roster, _| roster.met_elsewhere(keys));
     }
 
     /// Waits until every topic has been looked up, and everybody found then has been tried once.
