@@ -20,6 +20,7 @@ pub mod connect;
 pub mod connections;
 pub mod dht;
 pub mod discovery;
+mod gathering;
 pub mod lan;
 pub mod limits;
 mod link;
@@ -35,6 +36,7 @@ mod target;
 mod topic;
 pub mod transport;
 
+pub use gathering::{Gathering, Speaker};
 pub use link::{BoxIo, Carried, Io, Link};
 pub use online::Online;
 pub use roster::ConnectionId;

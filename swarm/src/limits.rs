@@ -130,3 +130,9 @@ pub const LEAVING_MAX: usize = 16;
 
 /// Paths of its last dial that are remembered of a peer.
 pub const PATHS_MAX: usize = 16;
+
+/// The longest message of a [`Gathering`](crate::Gathering), in bytes.
+pub const GATHERED_LEN_MAX: usize = 64 * 1024;
+
+/// Messages of a gathering that wait: to be taken, of all peers together, and to be sent, to each.
+pub const GATHERED_QUEUED_MAX: usize = 64;

@@ -40,8 +40,11 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::Topic;
+use crate::dht::Dht;
 use crate::discovery::Discovery;
+use crate::gathering::{Gathering, Speaker};
 use crate::link::{Carried, Link};
+use crate::online::Online;
 use crate::roster::{ConnectionId, RosterLimits};
 use crate::transport::{ListenError, Transport};
 
@@ -61,6 +64,7 @@ pub struct SwarmBuilder {
     key_pair: Option<KeyPair>,
     transports: Vec<Arc<dyn Transport>>,
     discoveries: Vec<Arc<dyn Discovery>>,
+    dht: Option<Dht>,
     firewall: Option<Firewall>,
     limits: RosterLimits,
     seed: Option<u64>,
@@ -154,6 +158,13 @@ impl SwarmBuilder {
         self
     }
 
+    /// Finds peers in the DHT by this node, reaches them and is reached. [`Online`] does the same with a blind relay, or for
+    /// more than one swarm.
+    pub fn dht(mut self, dht: Dht) -> Self {
+        self.dht = Some(dht);
+        self
+    }
+
     /// Keeps away, and bans, whoever `refuses` says.
     pub fn firewall(
         mut self,
@@ -191,9 +202,13 @@ impl SwarmBuilder {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn open(self) -> (Swarm, Connections) {
+    pub fn open(mut self) -> (Swarm, Connections) {
         let seed = self.seed.unwrap_or_else(random::u64);
-        let key_pair = self.key_pair.unwrap_or_else(KeyPair::generate);
+        let key_pair = self.key_pair.take().unwrap_or_else(KeyPair::generate);
+        if let Some(dht) = self.dht.take() {
+            let online = Online::new(dht, key_pair.clone(), None);
+            self = self.transport(online.clone()).discovery(online);
+        }
         let (out, receiver) = mpsc::channel(self.limits.peers_max.max(1) + self.limits.inbound_max);
         let (mut shared, queues) = Shared::new(key_pair, self.limits, seed, out);
         shared.transports = self.transports;
@@ -348,6 +363,14 @@ impl Connections {
     /// The next connection, or `None` when the swarm is gone.
     pub async fn next(&mut self) -> Option<Connection> {
         self.receiver.recv().await
+    }
+
+    /// Takes them all, and lets the caller talk with all peers as with one.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn gather(self) -> (Speaker, Gathering) {
+        Gathering::new(self)
     }
 }
 
