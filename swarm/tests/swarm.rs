@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
 use ferrocore_swarm::discovery::{Discovery, DiscoveryError, Finder, Interest, StaticList};
+use ferrocore_swarm::limits::{GATHERED_LEN_MAX, REFRESH_INTERVAL, REFRESH_JITTER, REFRESH_RETRY};
 use ferrocore_swarm::transport::BoxFuture;
 use ferrocore_swarm::transport::memory::{Memory, MemoryNetwork};
 use ferrocore_swarm::{
@@ -390,6 +391,34 @@ async fn a_reader_finds_a_writer_who_comes_later() {
     }
 }
 
+/// Goal: while somebody is met, a topic is looked up and announced again every ten to twelve minutes, as `hyperswarm` does.
+#[tokio::test(start_paused = true)]
+async fn a_topic_is_refreshed_every_ten_to_twelve_minutes() {
+    let mut world = World::default();
+    let (alice, to_alice) = world.swarm().open();
+    let _kept = keep(to_alice);
+    let _serving = alice.join(topic(), JoinOptions::default());
+    soon(alice.flush()).await;
+    let (bob, mut to_bob) = world.swarm().open();
+    let _looking = bob.join(topic(), JoinOptions::default());
+    let _connection = soon(to_bob.next()).await.unwrap();
+    let (mut events, mut began) = (bob.events(), Vec::new());
+    let listening = async {
+        while let Some(event) = events.next().await {
+            if matches!(event, SwarmEvent::Searching { .. }) {
+                began.push(Instant::now());
+            }
+        }
+    };
+    assert!(timeout(PATIENCE, listening).await.is_err());
+    assert!((4..=6).contains(&began.len()), "{}", began.len());
+    for pair in began.windows(2) {
+        let pause = pair[1] - pair[0];
+        let most = REFRESH_INTERVAL + REFRESH_JITTER + REFRESH_RETRY;
+        assert!((REFRESH_INTERVAL..=most).contains(&pause), "{pause:?}");
+    }
+}
+
 /// Goal: a peer that cannot be reached is tried as often as the tiers say, and then left alone until it is found again.
 #[tokio::test(start_paused = true)]
 async fn who_cannot_be_reached_is_given_up_until_found_again() {
@@ -425,6 +454,68 @@ async fn who_cannot_be_reached_is_given_up_until_found_again() {
     ) {}
     assert_eq!(swarm.status().peers[0].state, PeerState::Waiting);
     assert!(swarm.status().peers[0].last_failure.is_some());
+}
+
+/// Goal: whom the caller is connected to by a way of its own is not dialled beside, and dialled once that is over.
+#[tokio::test(start_paused = true)]
+async fn who_is_met_elsewhere_is_dialled_only_afterwards() {
+    let mut world = World::default();
+    let (alice, to_alice) = world.swarm().open();
+    let (bob, mut to_bob) = world.swarm().open();
+    let _kept = keep(to_alice);
+    let _serving = alice.join(topic(), JoinOptions::default());
+    soon(alice.flush()).await;
+    bob.met_elsewhere([alice.public_key()].into());
+    let options = JoinOptions {
+        server: false,
+        ..Default::default()
+    };
+    let _looking = bob.join(topic(), options);
+    bob.join_peer(alice.public_key());
+    soon(bob.flush()).await;
+    // It is found again and again meanwhile.
+    assert!(timeout(PATIENCE / 2, to_bob.next()).await.is_err());
+    assert_eq!(bob.status().peers[0].attempts, 0);
+    bob.met_elsewhere(Default::default());
+    let met = soon(to_bob.next()).await.unwrap();
+    assert_eq!(met.info.remote_key, alice.public_key());
+}
+
+/// Goal: what one says all others hear, each with the name of who said it; a message that is too long ends that connection alone.
+#[tokio::test(start_paused = true)]
+async fn a_gathering_talks_with_everybody() {
+    let mut world = World::default();
+    let mut members: Vec<_> = (0..3)
+        .map(|_| {
+            let (swarm, connections) = world.swarm().open();
+            let session = swarm.join(topic(), JoinOptions::default());
+            let (speaker, gathering) = connections.gather();
+            (swarm, session, speaker, gathering)
+        })
+        .collect();
+    for (swarm, _, speaker, _) in &members {
+        while speaker.audience() < 2 {
+            swarm.refresh();
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+    for speaker in 0..3 {
+        assert_eq!(members[speaker].2.send(vec![speaker as u8; 3]), 2);
+        let key = members[speaker].0.public_key();
+        for listener in (0..3).filter(|listener| *listener != speaker) {
+            let (who, said) = soon(members[listener].3.next()).await.unwrap();
+            assert_eq!((who, said.as_ref()), (key, [speaker as u8; 3].as_slice()));
+        }
+    }
+    let mut events = members[1].0.events();
+    members[0].2.send(vec![0; GATHERED_LEN_MAX + 1]);
+    let hung_up_on = members[0].0.public_key();
+    while !matches!(
+        soon(events.next()).await,
+        Some(SwarmEvent::Disconnected(info)) if info.remote_key == hung_up_on
+    ) {}
+    members[2].2.send("still here");
+    assert_eq!(soon(members[1].3.next()).await.unwrap().1, "still here");
 }
 
 #[tokio::test(start_paused = true)]
