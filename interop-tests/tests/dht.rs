@@ -216,7 +216,9 @@ async fn our_node_is_the_only_bootstrap_of_twenty() {
     );
     let pong = node.call("ping", json!({ "node": 3, "port": address(&first).port() }));
     assert_eq!(pong["id"], json!(first.status().id.unwrap().to_string()));
-    assert_eq!(first.status().nodes, 20, "it knows them all");
+    // It knows them all; on a busy machine it may have lost one for a while.
+    let knows_all = first.until(|status| status.nodes == 20);
+    within(knows_all).await.unwrap();
 
     let topic = Id::from([1; 32]);
     for from in [0, 7, 19] {
