@@ -18,7 +18,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::limits::TOPICS_MAX;
 use crate::node::{Hold, Shared};
-use crate::tcp::{attend, open_session};
+use crate::tcp::attend;
 
 /// Where a node looks for peers, and is found by them. Nowhere, unless something is chosen.
 #[derive(Debug, Clone, Default)]
@@ -87,7 +87,7 @@ impl DhtOptions {
 pub(crate) struct Network {
     pub(crate) swarm: Swarm,
     pub(crate) dht: Option<Dht>,
-    tasks: [AbortHandle; 2],
+    tasks: [AbortHandle; 3],
     /// Readers wait for peers from the first moment on.
     _finding: StoreFinding,
 }
@@ -110,10 +110,11 @@ impl Network {
         let (swarm, connections) = builder.open();
         let attending = tokio::spawn(attend_all(node.hold(), connections));
         let joining = tokio::spawn(join_all(node.hold(), swarm.clone()));
+        let sparing = tokio::spawn(spare(node.hold(), swarm.clone()));
         Ok(Self {
             swarm,
             dht,
-            tasks: [attending.abort_handle(), joining.abort_handle()],
+            tasks: [attending, joining, sparing].map(|task| task.abort_handle()),
             _finding: node.store.finding(),
         })
     }
@@ -141,8 +142,21 @@ async fn attend_all(node: Hold, mut connections: Connections) {
 
 async fn replicate(node: &Hold, connection: Connection) {
     let info = connection.info;
-    let session = open_session(node, connection.stream);
-    attend(node, session, info.address, info.is_initiator, info.via).await;
+    let attended = attend(node, connection.stream, info.address, info.via).await;
+    if let Err(refusal) = attended {
+        tracing::debug!(?info, ?refusal, "a connection of the swarm does not stay");
+    }
+}
+
+/// Keeps the swarm from dialling those who are connected by an address that was given.
+async fn spare(node: Hold, swarm: Swarm) {
+    let mut changes = node.peers.changes();
+    loop {
+        swarm.met_elsewhere(node.peers.named());
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Joins the discovery key of every core that is opened, while the node is open.

@@ -179,10 +179,11 @@ impl NodeBuilder {
             None => Corestore::memory(),
         };
         let bucket = |rate: Option<u64>| rate.map(|rate| Arc::new(Bucket::new(rate)));
+        let key_pair = KeyPair::generate();
         let shared = Shared {
             store,
-            key_pair: KeyPair::generate(),
-            peers: Peers::new(),
+            peers: Peers::new(key_pair.public_key()),
+            key_pair,
             limits: Limits {
                 up: bucket(self.upload_limit),
                 down: bucket(self.download_limit),

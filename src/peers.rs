@@ -1,15 +1,18 @@
-//! Who is connected, and what became of connections.
+//! Who is connected, and what became of connections. One connection to each key stays, whatever way it came by.
 //! Knows names and counters of connections. Does not know how they come about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use ferrocore_primitives::sign::PublicKey;
+use ferrocore_primitives::time::Time;
 use ferrocore_replication::{PeerMisbehaved, Session, SessionReport, Stats};
+use ferrocore_swarm::connections::{Candidate, Connections as OneOfEach, Verdict};
 use ferrocore_swarm::transport::Via;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast, watch};
 
 use crate::limits::PEER_EVENTS_MAX;
 
@@ -51,6 +54,13 @@ pub enum PeerEvent {
     Connected(PeerInfo),
     /// A connection has ended.
     Disconnected(PeerInfo),
+    /// A connection came up beside another to the same key, which stays, and is closed at once.
+    Duplicate {
+        /// Whose.
+        remote_key: PublicKey,
+        /// By which path it came.
+        via: Via,
+    },
     /// A peer broke the protocol.
     Misbehaved {
         /// Who.
@@ -92,11 +102,16 @@ impl PeerEvents {
 pub(crate) struct Peers {
     connections: Mutex<Connections>,
     events: broadcast::Sender<PeerEvent>,
+    /// Somebody has come or gone.
+    changes: watch::Sender<()>,
+    started: Instant,
 }
 
-#[derive(Default)]
 struct Connections {
     next_id: u64,
+    /// Those that stay, by the swarm's rule.
+    kept: OneOfEach<ConnectionId>,
+    /// Those that stay, and those that are about to end.
     open: BTreeMap<ConnectionId, Connection>,
     /// What connections that have ended carried.
     past: Stats,
@@ -105,13 +120,41 @@ struct Connections {
 struct Connection {
     info: PeerInfo,
     session: Arc<Session>,
+    replaced: Arc<Notify>,
+}
+
+/// A connection whose handshake is done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival {
+    pub(crate) remote_key: PublicKey,
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) is_initiator: bool,
+    pub(crate) via: Via,
+    pub(crate) handshake_hash: [u8; 64],
+}
+
+/// Why a connection does not stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Another one to the same key does.
+    Duplicate,
+    /// It leads to this node itself.
+    Ourselves,
 }
 
 impl Peers {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(our_key: PublicKey) -> Self {
+        let connections = Connections {
+            next_id: 0,
+            kept: OneOfEach::new(our_key),
+            open: BTreeMap::new(),
+            past: Stats::default(),
+        };
         Self {
-            connections: Mutex::default(),
+            connections: Mutex::new(connections),
             events: broadcast::Sender::new(PEER_EVENTS_MAX),
+            changes: watch::Sender::new(()),
+            started: Instant::now(),
         }
     }
 
@@ -127,36 +170,61 @@ impl Peers {
         self.events.send(event).ok();
     }
 
-    /// Enters a connection, until the guard is dropped.
+    /// Enters a connection until the guard is dropped, if it is to stay: then `open` makes its session. One that it replaces
+    /// is told so.
     pub(crate) fn enter(
         &self,
-        session: Session,
-        address: Option<SocketAddr>,
-        is_initiator: bool,
-        via: Via,
-    ) -> Entered<'_> {
-        let session = Arc::new(session);
+        arrival: Arrival,
+        open: impl FnOnce() -> Session,
+    ) -> Result<Entered<'_>, Refusal> {
+        let now = Time::ZERO + self.started.elapsed();
         let mut connections = self.lock();
-        let info = PeerInfo {
-            connection: ConnectionId(connections.next_id),
-            remote_key: session.remote_public_key(),
-            address,
-            is_initiator,
-            via,
+        let info = match connections.admit(&arrival, now) {
+            Ok(info) => info,
+            Err(refusal) => {
+                drop(connections);
+                self.turned_away(&arrival, refusal);
+                return Err(refusal);
+            }
         };
-        connections.next_id += 1;
         let connection = Connection {
             info,
-            session: Arc::clone(&session),
+            session: Arc::new(open()),
+            replaced: Arc::default(),
+        };
+        let entered = Entered {
+            peers: self,
+            info,
+            session: Arc::clone(&connection.session),
+            replaced: Arc::clone(&connection.replaced),
         };
         connections.open.insert(info.connection, connection);
         drop(connections);
         self.tell(PeerEvent::Connected(info));
-        Entered {
-            peers: self,
-            info,
-            session,
-        }
+        self.changes.send_replace(());
+        Ok(entered)
+    }
+
+    /// Changes whenever somebody comes or goes.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// The keys that are connected by addresses that were given, and not by the swarm.
+    pub(crate) fn named(&self) -> HashSet<PublicKey> {
+        let connections = self.lock();
+        let open = connections.open.values().map(|connection| connection.info);
+        let kept =
+            open.filter(|info| connections.kept.get(&info.remote_key) == Some(info.connection));
+        kept.filter(|info| info.via == Via::Tcp)
+            .map(|info| info.remote_key)
+            .collect()
+    }
+
+    /// Waits until no connection to this key is left.
+    pub(crate) async fn gone(&self, key: &PublicKey) {
+        let mut changes = self.changes();
+        while self.lock().kept.get(key).is_some() && changes.changed().await.is_ok() {}
     }
 
     pub(crate) fn connected(&self) -> Vec<PeerInfo> {
@@ -194,12 +262,22 @@ impl Peers {
         total
     }
 
+    fn turned_away(&self, arrival: &Arrival, refusal: Refusal) {
+        let (remote_key, via) = (arrival.remote_key, arrival.via);
+        if refusal == Refusal::Duplicate {
+            self.tell(PeerEvent::Duplicate { remote_key, via });
+        }
+    }
+
     fn leave(&self, entered: &Entered<'_>) {
         let mut connections = self.lock();
         connections.past += entered.session.stats();
-        connections.open.remove(&entered.info.connection);
+        let info = &entered.info;
+        connections.open.remove(&info.connection);
+        connections.kept.remove(&info.remote_key, info.connection);
         drop(connections);
         self.tell(PeerEvent::Disconnected(entered.info));
+        self.changes.send_replace(());
     }
 
     fn lock(&self) -> MutexGuard<'_, Connections> {
@@ -209,11 +287,58 @@ impl Peers {
     }
 }
 
+impl Connections {
+    /// Applies the rule; returns the names of a connection that stays.
+    fn admit(&mut self, arrival: &Arrival, now: Time) -> Result<PeerInfo, Refusal> {
+        let info = PeerInfo {
+            connection: ConnectionId(self.next_id),
+            remote_key: arrival.remote_key,
+            address: arrival.address,
+            is_initiator: arrival.is_initiator,
+            via: arrival.via,
+        };
+        self.trust_swarm(&info);
+        let candidate = Candidate {
+            id: info.connection,
+            remote_key: arrival.remote_key,
+            is_initiator: arrival.is_initiator,
+            handshake_hash: arrival.handshake_hash,
+        };
+        match self.kept.offer(candidate, now) {
+            Verdict::Only => {}
+            Verdict::Replaces(older) => {
+                let older = self.open.get(&older);
+                older.inspect(|older| older.replaced.notify_one());
+            }
+            Verdict::Duplicate(_) => return Err(Refusal::Duplicate),
+            Verdict::Ourselves => return Err(Refusal::Ourselves),
+        }
+        self.next_id += 1;
+        Ok(info)
+    }
+
+    /// Of two connections of the swarm it has chosen the newer already, and ends the older: asked again a moment later, the
+    /// rule might say otherwise.
+    fn trust_swarm(&mut self, newer: &PeerInfo) {
+        let older = self.kept.get(&newer.remote_key);
+        let older = older.and_then(|id| self.open.get(&id));
+        if let Some(older) = older
+            && older.info.via != Via::Tcp
+            && newer.via != Via::Tcp
+        {
+            let older = older.info;
+            self.kept.remove(&older.remote_key, older.connection);
+        }
+    }
+}
+
 /// A connection that is listed for as long as this lives, and closed with it.
 pub(crate) struct Entered<'a> {
     peers: &'a Peers,
     pub(crate) info: PeerInfo,
     pub(crate) session: Arc<Session>,
+    /// Told when another connection to the same key is to stay instead.
+    pub(crate) replaced: Arc<Notify>,
 }
 
 impl Drop for Entered<'_> {
@@ -237,7 +362,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_subscriber_misses_the_oldest_events() {
-        let peers = Peers::new();
+        let peers = Peers::new([1; 32].into());
         let mut events = peers.subscribe();
         for number in 0..PEER_EVENTS_MAX + 3 {
             peers.tell(PeerEvent::Unreachable {

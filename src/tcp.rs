@@ -3,15 +3,18 @@
 //!
 //! Addresses are given here; peers that have to be found come by `network`.
 
+use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ferrocore_primitives::random;
+use ferrocore_primitives::sign::PublicKey;
 use ferrocore_replication::session::SessionOptions;
 use ferrocore_replication::{Session, SessionError};
 use ferrocore_secret_stream::{Options, Role, SecretStream, StreamError};
+use ferrocore_swarm::BoxIo;
 use ferrocore_swarm::transport::Via;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,7 +28,7 @@ use crate::limits::{
     INBOUND_MAX, REDIAL_MAX, REDIAL_MIN,
 };
 use crate::node::{Hold, Shared};
-use crate::peers::PeerEvent;
+use crate::peers::{Arrival, PeerEvent, Refusal};
 use crate::throttle::Throttled;
 
 /// An address where peers are accepted. Dropped, it takes no more, and those it took are let go.
@@ -126,53 +129,74 @@ async fn answer(
     half_open: OwnedSemaphorePermit,
 ) {
     match shake_hands(&node, stream, Role::Responder, &spoken).await {
-        Ok(session) => {
+        Ok(stream) => {
             drop(half_open);
-            attend(&node, session, Some(address), false, Via::Tcp).await;
+            let attended = attend(&node, stream, Some(address), Via::Tcp).await;
+            if let Err(refusal) = attended {
+                tracing::debug!(%address, ?refusal, "a peer was turned away");
+            }
         }
         Err(error) => tracing::debug!(%address, %error, "a peer was turned away"),
     }
 }
 
-/// Dials again and again while the node is awake, until it closes.
+/// Dials again and again while the node is awake, until it closes; but not whoever was met there while it is connected, by
+/// whatever way: it may have dialled us, or be found by the swarm.
 async fn redial(node: &Hold, address: &str) {
     let mut pause = REDIAL_MIN;
+    let mut met = None;
     loop {
+        if let Some(peer) = &met {
+            node.until_closed(node.peers.gone(peer)).await;
+        }
         node.awake().await;
         if node.is_closing() {
             return;
         }
         let started = Instant::now();
-        if let Err(error) = call(node, address).await {
-            let address = address.to_owned();
-            let reason = error.to_string();
-            node.peers.tell(PeerEvent::Unreachable { address, reason });
-        } else if started.elapsed() > REDIAL_MAX {
-            pause = REDIAL_MIN;
+        match call(node, address).await {
+            Ok(peer) => {
+                met = peer;
+                if started.elapsed() > REDIAL_MAX {
+                    pause = REDIAL_MIN;
+                }
+            }
+            Err(error) => {
+                let address = address.to_owned();
+                let reason = reason(&error);
+                node.peers.tell(PeerEvent::Unreachable { address, reason });
+            }
         }
         node.until_closed(sleep(jittered(pause))).await;
         pause = (pause * 2).min(REDIAL_MAX);
     }
 }
 
-/// Dials once, and attends the connection to its end, which comes with a goodbye when the node closes or sleeps.
-async fn call(node: &Hold, address: &str) -> Result<(), StreamError> {
+/// Dials once, and attends the connection to its end, which comes with a goodbye when the node closes or sleeps. Returns who
+/// was there.
+async fn call(node: &Hold, address: &str) -> Result<Option<PublicKey>, StreamError> {
     let connected = tokio::select! {
         connected = connect(node, address) => connected?,
-        () = node.parted() => return Ok(()),
+        () = node.parted() => return Ok(None),
     };
-    let (session, address) = connected;
-    attend(node, session, Some(address), true, Via::Tcp).await;
-    Ok(())
+    let (stream, address) = connected;
+    let peer = stream.remote_public_key();
+    match attend(node, stream, Some(address), Via::Tcp).await {
+        Ok(()) | Err(Refusal::Duplicate) => Ok(Some(peer)),
+        Err(Refusal::Ourselves) => Err(io::Error::other("it is this node itself").into()),
+    }
 }
 
-async fn connect(node: &Shared, address: &str) -> Result<(Session, SocketAddr), StreamError> {
+async fn connect(
+    node: &Shared,
+    address: &str,
+) -> Result<(SecretStream<BoxIo>, SocketAddr), StreamError> {
     let spoken = Address::parse(address)?;
     let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(spoken.host())).await;
     let stream = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
     let address = stream.peer_addr()?;
-    let session = shake_hands(node, stream, Role::Initiator, &spoken).await?;
-    Ok((session, address))
+    let stream = shake_hands(node, stream, Role::Initiator, &spoken).await?;
+    Ok((stream, address))
 }
 
 async fn shake_hands(
@@ -180,18 +204,18 @@ async fn shake_hands(
     stream: TcpStream,
     role: Role,
     spoken: &Address,
-) -> Result<Session, StreamError> {
+) -> Result<SecretStream<BoxIo>, StreamError> {
     stream.set_nodelay(true)?;
     speak(node, stream, role, spoken).await
 }
 
-/// Opens what is spoken below the session.
+/// Opens what is spoken below the secret stream.
 async fn speak<T>(
     node: &Shared,
     io: T,
     role: Role,
     spoken: &Address,
-) -> Result<Session, StreamError>
+) -> Result<SecretStream<BoxIo>, StreamError>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -211,21 +235,20 @@ where
     handshake(node, io, role).await
 }
 
-async fn handshake<T>(node: &Shared, io: T, role: Role) -> Result<Session, StreamError>
+async fn handshake<T>(node: &Shared, io: T, role: Role) -> Result<SecretStream<BoxIo>, StreamError>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let options = Options {
         handshake_timeout: HANDSHAKE_TIMEOUT,
-        idle_timeout: Some(IDLE_TIMEOUT),
         ..Options::default()
     };
     let stream = SecretStream::handshake(io, role, &node.key_pair, options).await?;
-    Ok(open_session(node, stream))
+    Ok(stream.map_io(|io| Box::new(io) as BoxIo))
 }
 
 /// Replicates the store over a stream, within the node's limits.
-pub(crate) fn open_session<T>(node: &Shared, stream: SecretStream<T>) -> Session
+fn open_session<T>(node: &Shared, stream: SecretStream<T>) -> Session
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -237,21 +260,36 @@ where
     Session::spawn(stream, node.store.clone(), options)
 }
 
-/// Lists the connection until it ends, or the node closes or sleeps.
-pub(crate) async fn attend(
+/// Replicates over the connection until it ends, the node closes or sleeps, or another one to the same key replaces it.
+///
+/// # Errors
+/// At once, if it is not to stay.
+pub(crate) async fn attend<T>(
     node: &Hold,
-    session: Session,
+    mut stream: SecretStream<T>,
     address: Option<SocketAddr>,
-    is_initiator: bool,
     via: Via,
-) {
+) -> Result<(), Refusal>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let arrival = Arrival {
+        remote_key: stream.remote_public_key(),
+        address,
+        is_initiator: stream.is_initiator(),
+        via,
+        handshake_hash: *stream.handshake_hash(),
+    };
+    // A stream over UDP would wait for longer, and a reader for it would not look for anybody else.
+    stream.set_idle_timeout(Some(IDLE_TIMEOUT));
+    let open = || open_session(node, stream);
+    let entered = node.peers.enter(arrival, open)?;
     // Also when nobody attends it any more, the session has the store open until it has ended.
-    let (ended, hold) = (session.ended(), node.clone());
+    let (ended, hold) = (entered.session.ended(), node.clone());
     tokio::spawn(async move {
         ended.await;
         drop(hold);
     });
-    let entered = node.peers.enter(session, address, is_initiator, via);
     let report = |misbehaved| {
         let peer = entered.info;
         node.peers.tell(PeerEvent::Misbehaved { peer, misbehaved });
@@ -262,9 +300,15 @@ pub(crate) async fn attend(
         }
         entered.session.closed().await
     };
+    let parted = async {
+        tokio::select! {
+            () = node.parted() => {}
+            () = entered.replaced.notified() => {}
+        }
+    };
     let ended = tokio::select! {
         ended = reporting => ended,
-        () = node.parted() => {
+        () = parted => {
             entered.session.close();
             let goodbye = timeout(GOODBYE_TIMEOUT, entered.session.closed()).await;
             match goodbye {
@@ -278,6 +322,15 @@ pub(crate) async fn attend(
     };
     if let Err(SessionError::Peer(misbehaved)) = ended {
         report(misbehaved);
+    }
+    Ok(())
+}
+
+/// What failed, and why.
+fn reason(error: &StreamError) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ferrocore::log::CoreError;
 use ferrocore::swarm::lan::Include;
-use ferrocore::{Discovery, Node, NodeBuilder, PeerEvent, Via, limits};
+use ferrocore::{Discovery, Node, NodeBuilder, PeerEvent, PeerEvents, Via, limits};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -19,6 +19,16 @@ async fn soon<T>(wait: impl Future<Output = T>) -> T {
 
 async fn open(builder: NodeBuilder) -> Node {
     builder.open().await.unwrap()
+}
+
+/// A node that finds others, and is found, on the loopback interface.
+fn here() -> NodeBuilder {
+    let mut discovery = Discovery::lan();
+    discovery.lan = Some(Include {
+        loopback: true,
+        ..Include::default()
+    });
+    Node::builder().discovery(discovery)
 }
 
 async fn listening() -> (Node, SocketAddr) {
@@ -172,11 +182,10 @@ async fn silent_connections_are_bounded() {
 #[tokio::test]
 async fn inbound_connections_are_bounded() {
     let (alice, address) = listening().await;
-    let bob = open(Node::builder()).await;
     let mut events = alice.peers();
-    let mut links = Vec::new();
+    let mut others = Vec::new();
     for _ in 0..limits::INBOUND_MAX {
-        links.push(bob.dial(address));
+        others.push(open(Node::builder().peer(address)).await);
         assert!(matches!(
             soon(events.next()).await,
             Some(PeerEvent::Connected(_))
@@ -188,9 +197,80 @@ async fn inbound_connections_are_bounded() {
         soon(refusals.next()).await,
         Some(PeerEvent::Unreachable { .. })
     ));
-    links.pop();
+    others.pop();
     while !matches!(soon(refusals.next()).await, Some(PeerEvent::Connected(_))) {}
     assert!(alice.connected().len() <= limits::INBOUND_MAX);
+}
+
+/// Waits until of so many connections to one peer one is left.
+async fn until_settled(events: &mut PeerEvents, connections: usize) {
+    let (mut came, mut refused, mut ended) = (0, 0, 0);
+    while came + refused < connections || ended + 1 < came {
+        match soon(events.next()).await {
+            Some(PeerEvent::Connected(_)) => came += 1,
+            Some(PeerEvent::Disconnected(_)) => ended += 1,
+            Some(PeerEvent::Duplicate { .. }) => refused += 1,
+            _ => {}
+        }
+    }
+}
+
+/// Goal: of two connections by addresses that were given, both sides keep the one that the larger key dialled. Method: both dial
+/// at once, again and again, for whose key is larger is chance.
+#[tokio::test]
+async fn who_dial_each_other_keep_one_connection() {
+    for _ in 0..8 {
+        let ((alice, to_alice), (bob, to_bob)) = (listening().await, listening().await);
+        let mut events = [alice.peers(), bob.peers()];
+        let _dialing = (alice.dial(to_bob), bob.dial(to_alice));
+        for events in &mut events {
+            until_settled(events, 2).await;
+        }
+        let [at_alice, at_bob] = [&alice, &bob].map(Node::connected);
+        assert_eq!((at_alice.len(), at_bob.len()), (1, 1));
+        let alice_is_larger = alice.public_key() > bob.public_key();
+        assert_eq!(at_alice[0].is_initiator, alice_is_larger);
+        assert_eq!(at_bob[0].is_initiator, !alice_is_larger);
+    }
+}
+
+/// Goal: a peer that is found on the local network and also dialled by its address is connected once, the same way on both sides,
+/// and found again when the address is given up. Method: multicast on the loopback interface.
+#[tokio::test]
+async fn who_is_found_and_dialled_is_connected_once() {
+    let (alice, bob) = (open(here()).await, open(here()).await);
+    let listening = alice.listen("127.0.0.1:0").await.unwrap();
+    let written = alice.create_core("notes").unwrap();
+    written.append("hello").unwrap();
+    let mut events = [alice.peers(), bob.peers()];
+    let dialing = bob.dial(listening.address());
+    let read = bob.core(&written.key()).unwrap();
+    for events in &mut events {
+        until_settled(events, 2).await;
+    }
+    let [at_alice, at_bob] = [&alice, &bob].map(Node::connected);
+    assert_eq!((at_alice.len(), at_bob.len()), (1, 1));
+    assert_eq!(at_alice[0].via, at_bob[0].via);
+    assert_eq!(soon(read.get(0)).await.unwrap(), "hello");
+
+    drop(dialing);
+    let vias = || -> Vec<Via> { bob.connected().iter().map(|peer| peer.via).collect() };
+    while vias() != [Via::Lan] {
+        soon(events[1].next()).await;
+    }
+}
+
+#[tokio::test]
+async fn an_address_of_our_own_is_told() {
+    let (alice, address) = listening().await;
+    let mut events = alice.peers();
+    let _dialing = alice.dial(address);
+    let told = soon(events.next()).await;
+    assert!(
+        matches!(&told, Some(PeerEvent::Unreachable { reason, .. }) if reason.contains("itself")),
+        "{told:?}"
+    );
+    assert!(alice.connected().is_empty());
 }
 
 #[tokio::test]
@@ -236,14 +316,6 @@ async fn an_address_that_is_taken_is_an_error() {
 /// which users' nodes leave out.
 #[tokio::test]
 async fn nodes_of_one_network_find_each_other_by_key_alone() {
-    let here = || {
-        let mut discovery = Discovery::lan();
-        discovery.lan = Some(Include {
-            loopback: true,
-            ..Include::default()
-        });
-        Node::builder().discovery(discovery)
-    };
     let (alice, bob) = (open(here()).await, open(here()).await);
     let written = alice.create_core("notes").unwrap();
     written.append("hello").unwrap();
