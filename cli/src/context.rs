@@ -244,6 +244,8 @@ pub(crate) fn obstacles(node: &Node) -> String {
     let Some(swarm) = node.swarm() else {
         return String::new();
     };
+    let is_alone = node.dht().is_some_and(|dht| dht.status().nodes == 0);
+    let silence = is_alone.then(|| "no node of the DHT answers".to_owned());
     let status = swarm.status();
     let searches = status.topics.iter().flat_map(|topic| &topic.searches);
     let failed = searches.filter_map(|(name, state)| match state {
@@ -255,7 +257,12 @@ pub(crate) fn obstacles(node: &Node) -> String {
         let failure = peer.last_failure.as_ref()?;
         Some(format!("{} does not answer: {failure}", peer.peer))
     });
-    let obstacles: BTreeSet<String> = failed.chain(refused).take(OBSTACLES_MAX).collect();
+    let obstacles: BTreeSet<String> = silence
+        .into_iter()
+        .chain(failed)
+        .chain(refused)
+        .take(OBSTACLES_MAX)
+        .collect();
     obstacles
         .into_iter()
         .map(|each| format!("; {each}"))

@@ -90,6 +90,17 @@ fn what_cannot_be_is_said() {
         "127.0.0.1:9",
     ];
     bench.run("s", &nobody).expect(4);
+    let key = "y".repeat(52);
+    let nobody = [
+        &["get", &key, "--no-lan", "--timeout", "1s", "--port", "0"][..],
+        &nobody[3..],
+    ];
+    let failed = bench.run("s", &nobody.concat()).expect(4);
+    assert!(
+        failed.stderr.contains("no node of the DHT answers"),
+        "{}",
+        failed.stderr
+    );
     let large = "x".repeat(1001);
     bench
         .run_with(
