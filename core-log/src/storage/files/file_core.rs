@@ -501,7 +501,7 @@ impl CoreStorage for FileCore {
                 return BlockPlace::find(roots, &NodesOf(self), index);
             }
         }
-        match self.tree.locate(roots, index) {
+        match self.tree.locate(index) {
             Ok(Some(place)) => Ok(Some(place)),
             // Its neighbours, or what takes the place of a damaged one, may be journaled.
             _ => BlockPlace::find(roots, &NodesOf(self), index),

@@ -49,6 +49,7 @@ mod secrets;
 mod snapshot;
 mod tree;
 mod tree_cache;
+mod tree_page;
 
 use std::fs;
 use std::io::{self, Write as _};

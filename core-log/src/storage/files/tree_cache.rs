@@ -5,8 +5,11 @@
 //! the nodes it has, so that a core of which little is here costs little. The top node of a lowest page is kept
 //! beside the page, too: whoever only needs its size need not read the page.
 //!
-//! Where a lowest page begins is kept longer than the page itself: with that, finding a block takes one page
-//! and no walk from the roots.
+//! A lowest page is kept once it is asked for twice before another one of its place is. Who reads a long core
+//! here and there would else read whole pages, to drop each before it is of use.
+//!
+//! Where a lowest page begins is kept longer than the page itself: with that, finding a block takes one read of
+//! a page, or of a part of it, and no walk from the roots.
 //!
 //! Knows places of nodes. Does not know files.
 
@@ -14,13 +17,9 @@ use std::ops::Range;
 
 use super::page_starts::PageStarts;
 use super::tree::NODE_BYTES;
+use super::tree_page::{NodeBytes, PAGE_LEVELS, PAGE_NODES, Page, is_node, size};
 use crate::flat_tree;
 use crate::places::Places;
-
-/// Levels of one page.
-const PAGE_LEVELS: u32 = 7;
-/// Nodes in one page, and one more: by as much lie the lowest pages apart in the file.
-pub(super) const PAGE_NODES: u64 = 1 << PAGE_LEVELS;
 
 /// Most of the lowest pages one core keeps: at 5 KiB each those of 131,072 blocks.
 pub(super) const LOW_PAGES_MAX: usize = 2048;
@@ -28,9 +27,6 @@ pub(super) const LOW_PAGES_MAX: usize = 2048;
 const HIGH_PAGES_MAX: usize = 2048;
 /// Depth of the top node of a lowest page.
 const TOP_DEPTH: u32 = PAGE_LEVELS - 1;
-
-/// A node as the file has it.
-pub(super) type NodeBytes = [u8; NODE_BYTES];
 
 /// The cache of one tree.
 ///
@@ -41,6 +37,8 @@ pub(super) struct Cache {
     low: Places<Page, LOW_PAGES_MAX>,
     high: Places<Page, HIGH_PAGES_MAX>,
     starts: PageStarts,
+    /// The last lowest page that each place was asked for in vain: the end of its number, plus one.
+    asked: Vec<u32>,
     /// The room of a page that was dropped.
     spare: Vec<NodeBytes>,
 }
@@ -49,8 +47,17 @@ pub(super) struct Cache {
 pub(super) enum Cached<T> {
     /// This.
     Known(T),
-    /// Nothing; hand in what is found under this generation.
-    Unknown(u64),
+    /// Nothing.
+    Unknown(Miss),
+}
+
+/// What to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Miss {
+    /// Hand in what is found under this generation.
+    pub(super) generation: u64,
+    /// Whether the lowest page should be read whole, and handed in.
+    pub(super) wants_page: bool,
 }
 
 impl Cache {
@@ -60,12 +67,13 @@ impl Cache {
             low: Places::new(),
             high: Places::new(),
             starts: PageStarts::new(),
+            asked: Vec::new(),
             spare: Vec::new(),
         }
     }
 
     /// The node at `index`; `None` if the file has none.
-    pub(super) fn node(&self, index: u64) -> Cached<Option<NodeBytes>> {
+    pub(super) fn node(&mut self, index: u64) -> Cached<Option<NodeBytes>> {
         let low = Place::low(index).and_then(|place| {
             let page = self.low.get(place.number)?;
             Some(page.get(place.at).copied())
@@ -77,12 +85,16 @@ impl Cache {
         };
         match low.or_else(high) {
             Some(node) => Cached::Known(node),
-            None => Cached::Unknown(self.generation),
+            None if is_high(index) => Cached::Unknown(Miss {
+                generation: self.generation,
+                wants_page: false,
+            }),
+            None => Cached::Unknown(self.miss(index / PAGE_NODES)),
         }
     }
 
     /// The leaf of block `block` and the byte it begins at; `None` if a node on the way is not in the file.
-    pub(super) fn block(&self, block: u64) -> Cached<Option<(NodeBytes, u64)>> {
+    pub(super) fn block(&mut self, block: u64) -> Cached<Option<(NodeBytes, u64)>> {
         let number = page_of(block);
         let found = self.low.get(number).and_then(|page| {
             let start = page.start.or_else(|| self.starts.get(number))?;
@@ -91,7 +103,25 @@ impl Cache {
         });
         match found {
             Some(found) => Cached::Known(found),
-            None => Cached::Unknown(self.generation),
+            None => Cached::Unknown(self.miss(number)),
+        }
+    }
+
+    /// Takes note that lowest page `number` was asked for, and is not here.
+    fn miss(&mut self, number: u64) -> Miss {
+        let place = (number % LOW_PAGES_MAX as u64) as usize;
+        if place >= self.asked.len() {
+            self.asked.resize(place + 1, 0);
+        }
+        // Should another page have the same end of its number, this one is kept a little early.
+        let now = (number as u32).wrapping_add(1);
+        let last = self
+            .asked
+            .get_mut(place)
+            .map(|last| std::mem::replace(last, now));
+        Miss {
+            generation: self.generation,
+            wants_page: last == Some(now),
         }
     }
 
@@ -107,10 +137,14 @@ impl Cache {
         if let Some(right) = right {
             self.insert_high((number + 1) * PAGE_NODES - 1, right, generation);
         }
-        if generation == self.generation
-            && let Some(dropped) = self.low.insert(number, Page::new(page))
-        {
-            self.spare = dropped.nodes;
+        if generation != self.generation {
+            return;
+        }
+        if let Some(dropped) = self.low.insert(number, Page::new(page)) {
+            self.spare = dropped.into_room();
+        }
+        if let Some(start) = self.starts.get(number) {
+            self.insert_start(number, start, generation);
         }
     }
 
@@ -181,7 +215,7 @@ impl Cache {
     #[cfg(test)]
     fn len(&self) -> usize {
         let pages = self.low.iter().chain(self.high.iter());
-        pages.map(|page| page.nodes.len()).sum()
+        pages.map(Page::len).sum()
     }
 }
 
@@ -236,90 +270,6 @@ impl Place {
     }
 }
 
-/// Some nodes of a subtree, in order.
-#[derive(Default)]
-struct Page {
-    /// One bit for each node of the subtree that is there.
-    present: u128,
-    nodes: Vec<NodeBytes>,
-    /// Where the first block of a lowest page begins, once known.
-    start: Option<u64>,
-}
-
-impl Page {
-    /// The page of these nodes and zeros.
-    fn new(mut nodes: Vec<NodeBytes>) -> Self {
-        nodes.truncate(PAGE_NODES as usize - 1);
-        let is_there = nodes.iter().map(is_node);
-        let present: u128 = is_there
-            .zip(0..)
-            .fold(0, |bits, (there, at)| bits | u128::from(there) << at);
-        if present.count_ones() as usize != nodes.len() {
-            nodes.retain(is_node);
-            nodes.shrink_to_fit();
-        }
-        let start = None;
-        Self {
-            present,
-            nodes,
-            start,
-        }
-    }
-
-    /// The node above all others.
-    fn top(&self) -> Option<&NodeBytes> {
-        self.get(PAGE_NODES as u32 / 2 - 1)
-    }
-
-    fn get(&self, at: u32) -> Option<&NodeBytes> {
-        let is_there = self.present >> at & 1 == 1;
-        is_there.then(|| self.nodes.get(self.rank(at)))?
-    }
-
-    fn insert(&mut self, at: u32, node: NodeBytes) {
-        self.remove(at);
-        self.nodes.insert(self.rank(at), node);
-        self.present |= 1 << at;
-    }
-
-    fn remove(&mut self, at: u32) {
-        if self.get(at).is_some() {
-            self.nodes.remove(self.rank(at));
-            self.present &= !(1 << at);
-        }
-    }
-
-    /// Nodes before `at`.
-    fn rank(&self, at: u32) -> usize {
-        (self.present & ((1 << at) - 1)).count_ones() as usize
-    }
-
-    /// The leaf at `at`, and where its block begins: `start`, and what lies to its left below this page.
-    fn block(&self, at: u32, start: u64) -> Option<(NodeBytes, u64)> {
-        let (mut node, mut begin) = (u64::from(at), start);
-        for _ in 1..PAGE_LEVELS {
-            if !flat_tree::is_left(node) {
-                let left = self.get(flat_tree::sibling(node) as u32)?;
-                begin = begin.checked_add(size(left))?;
-            }
-            node = flat_tree::parent(node);
-        }
-        Some((*self.get(at)?, begin))
-    }
-}
-
-/// Whether these are not the zeros of an absent node. Most are told by their first bytes.
-fn is_node(bytes: &NodeBytes) -> bool {
-    let (words, _) = bytes.as_chunks::<8>();
-    words.iter().any(|word| *word != [0; 8])
-}
-
-/// Bytes of all blocks below a node.
-pub(super) fn size(node: &NodeBytes) -> u64 {
-    let size = node.first_chunk().copied().unwrap_or_default();
-    u64::from_le_bytes(size)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -334,6 +284,20 @@ mod tests {
             Cached::Known(value) => Some(value),
             Cached::Unknown(_) => None,
         }
+    }
+
+    /// Goal: who reads here and there has no page kept, who comes back has.
+    #[test]
+    fn a_page_is_wanted_when_it_is_asked_for_twice() {
+        let mut cache = Cache::new();
+        let mut wants = |block| match cache.block(block) {
+            Cached::Unknown(miss) => miss.wants_page,
+            Cached::Known(_) => unreachable!("nothing is kept"),
+        };
+        let far = 64 * LOW_PAGES_MAX as u64;
+        assert_eq!([wants(70), wants(71), wants(127)], [false, true, true]);
+        assert_eq!([wants(0), wants(far), wants(0)], [false; 3], "one place");
+        assert_eq!([wants(1), wants(70)], [true; 2]);
     }
 
     #[test]
