@@ -29,22 +29,26 @@ pub mod memory;
 #[cfg(feature = "files")]
 pub mod files;
 
+mod error;
+mod write;
+
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use ferrocore_primitives::encoding::DecodeError;
 use ferrocore_primitives::hash::Hash;
 use ferrocore_primitives::keys::{DiscoveryKey, Key};
 use ferrocore_primitives::sign::KeyPair;
-use thiserror::Error;
 
 use crate::bitfield::Bitfield;
 use crate::manifest::Manifest;
 use crate::merkle::{Node, Roots};
 use crate::seek::{self, NodeSource};
+
+pub use self::error::StorageError;
+pub(crate) use self::write::set_user_data;
+pub use self::write::{BitWrite, BlockWrite, CoreWrite, HeadWrite, WriteBatch};
 
 /// What a commit survives once it has returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -397,230 +401,6 @@ impl<S: CoreStorage + ?Sized> NodeSource for NodesOf<'_, S> {
     fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
         self.0.node(index)
     }
-}
-
-/// One atomic change of one core.
-#[derive(Debug, Clone, Default)]
-pub struct CoreWrite {
-    /// Block bytes, each at its byte offset.
-    pub blocks: Vec<BlockWrite>,
-    /// Tree nodes. One without a size whose hash is all zero removes what is at its index.
-    pub nodes: Vec<Node>,
-    /// Bits to set or clear, in order.
-    pub bits: Vec<BitWrite>,
-    /// A new head, and where it leaves the old history.
-    pub head: Option<HeadWrite>,
-    /// The manifest, when it has just been learnt.
-    pub manifest: Option<Manifest>,
-    /// User data to set, or to remove: `None`, or an empty value, which the journal cannot tell
-    /// from none.
-    pub user_data: Vec<(String, Option<Vec<u8>>)>,
-    /// Byte ranges of blocks whose bits this clears; their disk space is given back.
-    pub freed: Vec<Range<u64>>,
-}
-
-/// Changes of several cores of one store, each core once, that are made together or not at all.
-#[derive(Debug, Clone, Default)]
-pub struct WriteBatch {
-    writes: BTreeMap<DiscoveryKey, CoreWrite>,
-}
-
-impl WriteBatch {
-    /// No change.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds the change of `core`; returns the one that it takes the place of.
-    pub fn insert(&mut self, core: DiscoveryKey, write: CoreWrite) -> Option<CoreWrite> {
-        self.writes.insert(core, write)
-    }
-
-    /// The changes in the order of their discovery keys, which is that of locks.
-    pub fn into_writes(self) -> impl Iterator<Item = (DiscoveryKey, CoreWrite)> {
-        self.writes.into_iter()
-    }
-}
-
-/// Bytes of one block or of several adjacent ones.
-#[derive(Debug, Clone)]
-pub struct BlockWrite {
-    /// Where they begin in the concatenation of all blocks.
-    pub byte_offset: u64,
-    /// The bytes of adjacent blocks, in order.
-    pub blocks: Vec<Bytes>,
-}
-
-/// A run of bits that change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BitWrite {
-    /// Block indexes.
-    pub range: Range<u64>,
-    /// Whether the blocks are here from now on.
-    pub value: bool,
-}
-
-/// A head that replaces the current one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeadWrite {
-    /// The new head.
-    pub head: Head,
-    /// How many blocks it shares with the old history; fewer than the old length is a truncate.
-    pub ancestors: u64,
-}
-
-/// What can go wrong with a store.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum StorageError {
-    /// The operating system refused; the path and its reason say why.
-    #[error("cannot {action} {}: {source}{}", path.display(), advice(source))]
-    Io {
-        /// What was being done: `read`, `write`, `sync`, `open`, …
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The operating system's reason.
-        source: std::io::Error,
-    },
-    /// Somebody else has the store or the core open.
-    #[error("{} is in use by {}; stop it or use another store", path.display(), holder.map_or("another program".to_owned(), |pid| format!("process {pid}")))]
-    Locked {
-        /// The locked file.
-        path: PathBuf,
-        /// The holder's process id, when it is one of ours.
-        holder: Option<u32>,
-    },
-    /// Another program changed a core that was open here; close all handles on it and open it
-    /// again.
-    #[error("{} was changed by another program: {how}; open the core again", path.display())]
-    Changed {
-        /// The file in which it was noticed.
-        path: PathBuf,
-        /// What was noticed.
-        how: &'static str,
-    },
-    /// The store was opened to be read only; open it for writing.
-    #[error("core {core} cannot be changed: open its store for writing, not to be read only")]
-    ReadOnly {
-        /// The core, by discovery key.
-        core: DiscoveryKey,
-    },
-    /// The core was being changed each time it was read; try again.
-    #[error("core {core} is being changed by another program; try again")]
-    Unsettled {
-        /// The core, by discovery key.
-        core: DiscoveryKey,
-    },
-    /// What is stored cannot be right; restore it from a backup or fetch it from a peer.
-    #[error("core {core} is corrupt in {part} at {offset}: {reason}; restore it or fetch it again")]
-    Corrupt {
-        /// The core, by discovery key.
-        core: DiscoveryKey,
-        /// Which part of it: `oplog`, `tree`, `bitfield`, `data`, `header`; `head` if the tree and the
-        /// signature in the oplog do not belong together.
-        part: &'static str,
-        /// Byte offset or index within the part.
-        offset: u64,
-        /// What does not hold.
-        reason: String,
-    },
-    /// A header does not fit its place; remove user data.
-    #[error("the header of core {core} does not fit: {reason}; remove user data")]
-    HeaderTooLarge {
-        /// The core, by discovery key.
-        core: DiscoveryKey,
-        /// What is too large.
-        reason: String,
-    },
-    /// The format is another or a newer one.
-    #[error("{} has an unknown format: {reason}", path.display())]
-    UnknownFormat {
-        /// The file.
-        path: PathBuf,
-        /// What was found.
-        reason: String,
-    },
-    /// An earlier write failed, so memory and disk may differ; open the core again.
-    #[error("core {core} refuses work after a failed write; open it again")]
-    Poisoned {
-        /// The core, by discovery key.
-        core: DiscoveryKey,
-    },
-    /// A batch over several cores changes too much at once; make several of it.
-    #[error("a batch of {bytes} bytes of changes is larger than {max}; make several of it")]
-    BatchTooLarge {
-        /// What it would take in the journal, without blocks that are appended.
-        bytes: u64,
-        /// The largest journal there may be.
-        max: u64,
-    },
-    /// A batch failed half-way, and one of its cores was asked for, or another batch; open the
-    /// store again, which completes or drops it.
-    #[error("a batch in {} is unfinished after a failed write; open the store again", path.display())]
-    Unfinished {
-        /// The journal.
-        path: PathBuf,
-    },
-    /// The core is not open in this store.
-    #[error("core {core} is not open in this store")]
-    NotOpen {
-        /// The core, by discovery key.
-        core: DiscoveryKey,
-    },
-    /// A record could not be decoded.
-    #[error("cannot decode {what}: {source}")]
-    Decode {
-        /// Which record.
-        what: &'static str,
-        /// Why.
-        source: DecodeError,
-    },
-}
-
-impl StorageError {
-    /// The same for another who waited for the same commit of `core`.
-    pub(crate) fn again(&self, core: DiscoveryKey) -> Self {
-        match self {
-            Self::Io {
-                action,
-                path,
-                source,
-            } => Self::Io {
-                action,
-                path: path.clone(),
-                source: match source.raw_os_error() {
-                    Some(code) => std::io::Error::from_raw_os_error(code),
-                    None => std::io::Error::new(source.kind(), source.to_string()),
-                },
-            },
-            _ => Self::Poisoned { core },
-        }
-    }
-}
-
-/// What can be done about the operating system's reason, where that is known.
-fn advice(error: &std::io::Error) -> &'static str {
-    use std::io::ErrorKind;
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; free some space and open it again",
-        ErrorKind::PermissionDenied => "; check who owns it, and its mode",
-        ErrorKind::ReadOnlyFilesystem => "; mount it writable, or open the store to be read only",
-        ErrorKind::NotFound => "; check the path",
-        _ => "",
-    }
-}
-
-/// Sets or removes one value.
-pub(crate) fn set_user_data(
-    data: &mut BTreeMap<String, Vec<u8>>,
-    key: String,
-    value: Option<Vec<u8>>,
-) {
-    match value.filter(|value| !value.is_empty()) {
-        Some(value) => data.insert(key, value),
-        None => data.remove(&key),
-    };
 }
 
 /// Locks `mutex`. A panic under a lock of this crate leaves whole values behind, so it stays usable.

@@ -16,7 +16,6 @@
 //! which reading them tells. For that flushes sync all but `data` in either mode: they are rare,
 //! and a header that reached the device before its roots would leave a core that does not open.
 
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -27,17 +26,15 @@ use ferrocore_primitives::keys::DiscoveryKey;
 use super::bitfield::BitfieldFile;
 use super::block_file::BlockFile;
 use super::data::Data;
-use super::header;
-use super::oplog::{Oplog, SLOT_BYTES};
+use super::oplog::Oplog;
 use super::overlay::{Lookup, Overlay};
 use super::part::Part;
-use super::record::FRAME_BYTES;
-use super::recovery::{self, HEADER_BYTES_MAX, State};
+use super::recovery::{self, State};
 use super::snapshot;
 use super::tree::Tree;
+use super::writer::Writer;
 use crate::bitfield::Bitfield;
 use crate::flat_tree;
-use crate::manifest::Manifest;
 use crate::merkle::{Node, Roots};
 use crate::storage::{
     BlockPlace, CoreHeader, CoreStorage, CoreWrite, Durability, NodesOf, OpenedCore, StorageError,
@@ -53,10 +50,6 @@ const _: () = assert!(FLUSH_AT_BYTES < ENTRIES_BYTES_MAX);
 
 /// Changes with at least so many nodes write them to `tree` at once instead of journaling them.
 const UNJOURNALED_NODES_MIN: usize = 256;
-
-/// Largest user data of one core, keys and values together, in bytes.
-const USER_DATA_BYTES_MAX: usize = 16 << 20;
-const _: () = assert!((USER_DATA_BYTES_MAX as u64) < HEADER_BYTES_MAX / 2);
 
 /// The files of one core. A test may bring its own.
 pub struct CoreFiles {
@@ -84,19 +77,6 @@ pub struct FileCore {
     overlaid: AtomicBool,
     writer: Mutex<Writer>,
     poisoned: Arc<AtomicBool>,
-}
-
-/// What only the one who commits needs.
-pub(super) struct Writer {
-    oplog: Oplog,
-    bitfield: BitfieldFile,
-    header_file: Part,
-    pub(super) header: CoreHeader,
-    external: Option<Range<u64>>,
-    /// Whether `header` or the entries hold what the other files do not.
-    unflushed: bool,
-    /// That of the last commit, for the flush when the core is dropped.
-    durability: Durability,
 }
 
 /// The files as parts.
@@ -550,93 +530,6 @@ impl Drop for FileCore {
         if let Err(error) = self.flush(durability) {
             tracing::warn!(core = %self.core, %error, "cannot flush a core while closing it");
         }
-    }
-}
-
-impl Writer {
-    pub(super) fn truncates(&self, write: &CoreWrite) -> bool {
-        let length = self.header.head.length;
-        write
-            .head
-            .as_ref()
-            .is_some_and(|head| head.ancestors < length)
-    }
-
-    /// Refuses a change whose header could not be written later.
-    pub(super) fn check_header(
-        &self,
-        core: &DiscoveryKey,
-        write: &CoreWrite,
-    ) -> Result<(), StorageError> {
-        if write.user_data.is_empty() && write.manifest.is_none() {
-            return Ok(());
-        }
-        let manifest = write.manifest.as_ref().or(self.header.manifest.as_ref());
-        let changed = write.user_data.iter();
-        let changed = changed.map(|(key, value)| (key, value.as_ref().map_or(0, Vec::len)));
-        let kept = self.header.user_data.iter();
-        let kept = kept.map(|(key, value)| (key, value.len()));
-        self.check_header_of(core, manifest, changed.chain(kept))
-    }
-
-    /// Refuses a header that could be written, but not read.
-    fn check_header_of<'a>(
-        &self,
-        core: &DiscoveryKey,
-        manifest: Option<&Manifest>,
-        user_data: impl Iterator<Item = (&'a String, usize)> + Clone,
-    ) -> Result<(), StorageError> {
-        let too_large = |reason| {
-            let core = *core;
-            Err(StorageError::HeaderTooLarge { core, reason })
-        };
-        let user_bytes: usize = user_data
-            .clone()
-            .map(|(key, value)| key.len() + value)
-            .sum();
-        if user_bytes > USER_DATA_BYTES_MAX {
-            return too_large(format!(
-                "more than {USER_DATA_BYTES_MAX} bytes of user data"
-            ));
-        }
-        match header::bytes_max(manifest, user_data) {
-            Some(bytes) if bytes <= HEADER_BYTES_MAX => Ok(()),
-            Some(bytes) => too_large(format!(
-                "manifest and user data take {bytes} bytes, which is more than {HEADER_BYTES_MAX}"
-            )),
-            None => too_large("too many values of user data".to_owned()),
-        }
-    }
-
-    /// Writes the header and with it drops all entries.
-    fn write_header(&mut self, durability: Durability) -> Result<(), StorageError> {
-        let sync = durability == Durability::Sync;
-        let contiguous_length = self.bitfield.contiguous_length();
-        let payload = header::encode(&self.header, contiguous_length);
-        if FRAME_BYTES + payload.len() <= SLOT_BYTES {
-            self.oplog.write_header(&payload, sync)?;
-            self.external = None;
-            return Ok(());
-        }
-        let at = self.place_external(payload.len() as u64);
-        self.header_file.write(at.start, &payload)?;
-        if sync {
-            self.header_file.sync()?;
-        }
-        self.oplog
-            .write_header(&header::encode_external(&at), sync)?;
-        self.external = Some(at);
-        Ok(())
-    }
-
-    /// Where a long header goes without touching the current one: before it or behind it, from
-    /// a page's start.
-    fn place_external(&self, len: u64) -> Range<u64> {
-        let start = match &self.external {
-            Some(current) if len > current.start => current.end.next_multiple_of(SLOT_BYTES as u64),
-            _ => 0,
-        };
-        start..start + len
     }
 }
 

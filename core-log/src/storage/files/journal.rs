@@ -23,9 +23,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ferrocore_primitives::keys::DiscoveryKey;
 
 use super::block_file::BlockFile;
-use super::file_core::{FileCore, Writer};
+use super::file_core::FileCore;
 use super::part::Part;
 use super::pending::{self, FRAME_BYTES, Identity, Pending};
+use super::writer::Writer;
 use crate::storage::{CoreStorage, CoreWrite, Durability, StorageError, lock};
 
 /// Largest journal, in bytes: what one batch may change, not counting blocks that are appended.

@@ -50,6 +50,7 @@ mod snapshot;
 mod tree;
 mod tree_cache;
 mod tree_page;
+mod writer;
 
 use std::fs;
 use std::io::{self, Write as _};
