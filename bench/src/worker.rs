@@ -2,7 +2,9 @@
 //! Knows how to do a job and time it. Does not know whom it is compared with.
 
 use std::error::Error;
+use std::fs::File;
 use std::io::{self, BufRead as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -107,6 +109,7 @@ fn work(job: &Job, held: &mut Held) -> Answer {
         "append" => append(job, 1),
         "append_batches" => append(job, job.batch),
         "get" => get(job),
+        "read_raw" => read_raw(job),
         "open" => open(job),
         "fetch" => fetch(job),
         "hold" => hold(job, held),
@@ -171,6 +174,31 @@ fn read_all(core: &Core, indexes: &[u64], size: usize) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Reads what [`get`] cannot do without where its core is long, and does nothing with it: of the same blocks the
+/// leaf and the bytes, one read of a file each. Blocks must all have the size that the job tells.
+fn read_raw(job: &Job) -> Answer {
+    const NODE_BYTES: usize = 40;
+    let (length, name) = {
+        let core = core(job)?;
+        (core.length(), core.key().discovery_key().to_hex())
+    };
+    let files = job.dir.join("corestore/cores");
+    let files = files.join(&name[..2]).join(&name[2..4]).join(&name);
+    let (tree, data) = (
+        File::open(files.join("tree"))?,
+        File::open(files.join("data"))?,
+    );
+    let (mut leaf, mut block) = ([0; NODE_BYTES], vec![0; job.size]);
+    let indexes = random_indexes(job.count, length);
+    let start = Instant::now();
+    for index in indexes {
+        // Leaves of the last blocks may be in the journal alone: then there is nothing to read.
+        let _ = tree.read_at(&mut leaf, index * 2 * NODE_BYTES as u64)?;
+        let _ = data.read_at(&mut block, index * job.size as u64)?;
+    }
+    Ok(json!({ "seconds": start.elapsed().as_secs_f64() }))
 }
 
 fn open(job: &Job) -> Answer {
