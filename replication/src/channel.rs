@@ -110,7 +110,7 @@ impl CoreChannel {
                     .handle_no_data(&self.core, &mut self.peer, no_data, now)?;
             }
             Message::Want(want) => {
-                if self.peer.wants.add(want) {
+                if self.peer.wants.add(want, wire.memory()) {
                     self.uploads.push(Question::Want(want));
                 }
             }

@@ -58,8 +58,8 @@ pub const UPLOADS_MAX: usize = 16_384;
 /// [`IN_FLIGHT_MAX`] on as many channels. Beyond that nothing more is read from it.
 pub const QUESTION_BYTES_MAX: usize = 3 * 1024 * 1024;
 
-/// Bytes that may be remembered of which blocks the peer has beside those without a gap, on all channels of a
-/// connection. What it says beyond that is forgotten.
+/// Bytes that may be remembered of which blocks the peer has beside those without a gap, and which it wants, on all
+/// channels of a connection. What it says to have beyond that is forgotten; who wants more is told everything.
 pub const REMOTE_BITS_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a connection remembers of what its peer says, in bytes, whatever it says and on however many channels.

@@ -1,4 +1,4 @@
-//! What a connection remembers of what its peer says it has, in bytes: one budget for all channels.
+//! What a connection remembers of what its peer says it has and wants, in bytes: one budget for all channels.
 //!
 //! Knows sums. Does not know what is remembered.
 
