@@ -17,7 +17,7 @@ use ferrocore_log::storage::memory::Memory;
 use ferrocore_log::storage::{
     CoreHeader, CoreStorage, CoreWrite, Head, OpenedCore, Storage as _, StorageError,
 };
-use ferrocore_log::{Core, CoreError, Durability, Manifest};
+use ferrocore_log::{Core, CoreError, Corestore, Durability, Manifest};
 use ferrocore_primitives::sign::KeyPair;
 
 type Change = Box<dyn FnOnce() + Send>;
@@ -270,4 +270,28 @@ fn a_seek_through_a_damaged_tree_fails_instead_of_going_round() {
         matches!(sought, Err(CoreError::CorruptBlock { .. })),
         "{sought:?}"
     );
+}
+
+#[test]
+fn fork_and_length_are_of_one_moment() {
+    // Goal: who tells a peer where the log is never tells of one fork with the length of another.
+    // Method: each truncate takes one block away, so the two always make the same sum.
+    const LENGTH: u64 = 300;
+    let core = Corestore::memory().get_named("cut").unwrap();
+    core.append_batch(vec![Bytes::from_static(b"x"); 300])
+        .unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for length in (1..LENGTH).rev() {
+                core.truncate(length, None).unwrap();
+            }
+        });
+        loop {
+            let (fork, length) = core.fork_and_length();
+            assert_eq!(fork + length, LENGTH, "fork {fork}");
+            if length == 1 {
+                break;
+            }
+        }
+    });
 }

@@ -100,16 +100,16 @@ impl Announcer {
     /// Tells our state, and with it that we know the peer's: it asks for an upgrade only once it
     /// hears its own length from us.
     pub(crate) fn sync(&mut self, core: &Core, peer: &Peer, wire: &mut Wire<'_>) {
-        let fork = core.fork();
+        let (fork, length) = core.fork_and_length();
         let is_same_fork = fork == peer.sync.fork;
         self.fork_told = Some(fork);
         self.push_told = core.push_mode().is_allowed();
         // What it has shown beyond our log is none that we could prove.
-        let remote_length = peer.length().min(core.length()).max(peer.sync.length);
+        let remote_length = peer.length().min(length).max(peer.sync.length);
         self.can_upgrade_told = is_same_fork && can_upgrade_from(core, remote_length);
         wire.send(&Message::Sync(Sync {
             fork,
-            length: core.length(),
+            length,
             remote_length: if is_same_fork { remote_length } else { 0 },
             can_upgrade: self.can_upgrade_told,
             uploading: true,

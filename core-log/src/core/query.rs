@@ -58,6 +58,12 @@ impl Core {
         Ok(self.inner.roots_at(length)?.1.hash())
     }
 
+    /// Fork and length, of one moment: asked for one after the other, a truncate may come between.
+    pub fn fork_and_length(&self) -> (u64, u64) {
+        let shared = self.inner.read();
+        (shared.fork, shared.roots.length())
+    }
+
     /// The signed head: all of one moment.
     pub fn head(&self) -> Head {
         let shared = self.inner.read();
