@@ -66,7 +66,7 @@ impl Peer {
         let id = reader.discovery_key();
         let channel = mux.open(PROTOCOL, Some(id.as_bytes()), &handshake.to_vec());
         let mut victim = Connection::new(false, HANDSHAKE_HASH, Arc::new(|| {}));
-        victim.attach(reader, Time::ZERO);
+        victim.attach(reader);
         Self {
             mux,
             channel: channel.expect("short names"),

@@ -118,7 +118,7 @@ impl End {
                 .expect("in memory")
             {
                 Some(core) => {
-                    let accepted = self.connection.accept(offer, &handshake, &core, now);
+                    let accepted = self.connection.accept(offer, &handshake, &core);
                     accepted.expect("the other knows the key");
                 }
                 None => self.connection.reject(offer),
@@ -140,7 +140,7 @@ impl Play {
         let writer = here.get_named("fuzz").expect("in memory");
         let reader = there.get(&writer.key()).expect("in memory");
         let mut ends = [End::new(true, here), End::new(false, there)];
-        ends[1].connection.attach(&reader, Time::ZERO);
+        ends[1].connection.attach(&reader);
         Self {
             ends,
             writer,
@@ -203,7 +203,7 @@ impl Play {
     fn reattach(&mut self) {
         let connection = &mut self.ends[1].connection;
         connection.detach(&self.reader.discovery_key());
-        connection.attach(&self.reader, self.now);
+        connection.attach(&self.reader);
     }
 
     fn seek(&mut self, byte: u64) {

@@ -143,7 +143,7 @@ impl Connection {
     }
 
     /// Offers `core` to the peer. Nothing happens if it is on the connection already.
-    pub fn attach(&mut self, core: &Core, _now: Time) {
+    pub fn attach(&mut self, core: &Core) {
         if self.by_core.contains_key(&core.discovery_key()) {
             return;
         }
@@ -164,7 +164,6 @@ impl Connection {
         offer: OfferId,
         handshake: &[u8],
         core: &Core,
-        _now: Time,
     ) -> Result<(), PeerMisbehaved> {
         self.check_capability(handshake, core)?;
         if self.by_core.contains_key(&core.discovery_key()) {

@@ -345,7 +345,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
                 Happened::Timeout => self.connection.handle_timeout(self.now()),
                 Happened::Opened(core) => self.follow(&core),
                 Happened::Commanded(Some(Command::Attach(core, _finding))) => {
-                    self.connection.attach(&core, self.now());
+                    self.connection.attach(&core);
                 }
                 Happened::Commanded(Some(Command::Report(answer))) => {
                     answer.send(self.report()).ok(); // nobody may be waiting any more
@@ -391,7 +391,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         }) = self.connection.poll_event(now)?
         {
             match self.store.get_by_discovery_key(&discovery_key) {
-                Ok(Some(core)) => self.connection.accept(offer, &handshake, &core, now)?,
+                Ok(Some(core)) => self.connection.accept(offer, &handshake, &core)?,
                 Ok(None) => self.connection.reject(offer),
                 Err(error) => {
                     tracing::warn!(core = %discovery_key, %error, "cannot open a core that a peer wants");
@@ -461,7 +461,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
     fn follow(&mut self, core: &Core) {
         let is_whole = core.contiguous_length() == core.length() && !core.is_guarded();
         if !core.is_writable() || !is_whole {
-            self.connection.attach(core, self.now());
+            self.connection.attach(core);
         }
     }
 

@@ -36,7 +36,7 @@ fn reader_of(store: &Corestore, core: &Core) -> (Corestore, Core) {
 fn meet(here: &Corestore, there: &Corestore, reader: &Core) -> Pair {
     let mut pair = Pair::new(here, there);
     let _all = reader.download_all();
-    pair.b.connection.attach(reader, pair.now);
+    pair.b.connection.attach(reader);
     pair.drive();
     pair
 }
@@ -89,7 +89,7 @@ fn a_frozen_reader_still_serves_and_asks_for_blocks() {
     let there = Corestore::memory();
     let reader = there.get(&one.key()).unwrap();
     let mut pair = Pair::new(&here, &there);
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     assert_eq!((reader.length(), reader.contiguous_length()), (50, 0));
     let (_, other) = writer("theirs", 2, 60);

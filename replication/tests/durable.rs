@@ -140,7 +140,7 @@ fn connected(count: usize, mode: PushMode) -> (Core, Core, Gate, Pair) {
     reader.set_push_mode(mode);
     gate.lock().by.clear();
     let mut pair = Pair::new(&here, &there);
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     (writer, reader, gate, pair)
 }
 

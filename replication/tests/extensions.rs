@@ -15,7 +15,7 @@ fn messages_go_both_ways_and_are_answered() {
     );
     let other = writer.extension("other").unwrap();
     let mut pair = Pair::new(&here, &there);
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
 
     assert_eq!(theirs.broadcast("one").unwrap(), 1);
@@ -50,7 +50,7 @@ fn a_flood_costs_one_queue_and_disturbs_nobody() {
     let theirs = reader.extension("flood").unwrap();
     let mut pair = Pair::new(&here, &there);
     let _all = reader.download_all();
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     for _ in 0..3 {
         for _ in 0..EXTENSION_QUEUE_MAX {

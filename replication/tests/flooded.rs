@@ -89,9 +89,7 @@ impl Attacker {
         }) = connection.poll_event(Time::ZERO).unwrap()
         {
             let core = store.get_by_discovery_key(&discovery_key).unwrap().unwrap();
-            connection
-                .accept(offer, &handshake, &core, Time::ZERO)
-                .unwrap();
+            connection.accept(offer, &handshake, &core).unwrap();
         }
         true
     }

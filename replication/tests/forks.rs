@@ -43,7 +43,7 @@ fn a_connected_reader_follows_every_truncate() {
             let (here, writer, there, reader) = writer_and_reader(&blocks(LENGTH as usize));
             let mut pair = Pair::new(&here, &there);
             let _all = reader.download_all();
-            pair.b.connection.attach(&reader, pair.now);
+            pair.b.connection.attach(&reader);
             pair.drive();
             writer.truncate(at, None).unwrap();
             pair.drive();
@@ -72,13 +72,13 @@ fn a_reader_that_was_away_follows_when_it_is_back() {
     let (here, writer, there, reader) = writer_and_reader(&blocks(300));
     let mut pair = Pair::new(&here, &there);
     let _all = reader.download_all();
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     drop(pair);
     cut(&writer, 280, 290);
     cut(&writer, 200, 320);
     let mut pair = Pair::new(&here, &there);
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     assert_complete_copy(&writer, &reader);
     assert_eq!(reader.fork(), 2);
@@ -91,7 +91,7 @@ fn a_reader_that_knows_nothing_gets_a_core_of_any_fork() {
     cut(&writer, 11, 30);
     let mut pair = Pair::new(&here, &there);
     let _all = reader.download_all();
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     assert_complete_copy(&writer, &reader);
     assert_eq!(reader.manifest(), writer.manifest());
@@ -105,7 +105,7 @@ fn a_truncate_in_the_middle_of_a_download_is_nobodys_fault() {
         let (here, writer, there, reader) = writer_and_reader(&blocks(1000));
         let mut pair = Pair::new(&here, &there);
         let _all = reader.download_all();
-        pair.b.connection.attach(&reader, pair.now);
+        pair.b.connection.attach(&reader);
         for _ in 0..steps {
             pair.step();
         }
@@ -123,7 +123,7 @@ fn two_forks_in_a_row_and_one_during_the_move_end_at_the_last() {
         let (here, writer, there, reader) = writer_and_reader(&blocks(200));
         let mut pair = Pair::new(&here, &there);
         let _all = reader.download_all();
-        pair.b.connection.attach(&reader, pair.now);
+        pair.b.connection.attach(&reader);
         pair.drive();
         cut(&writer, 150, 180);
         cut(&writer, 170, 190);
@@ -146,8 +146,8 @@ fn a_fork_goes_through_a_relay() {
     let mut first = Pair::new(&here, &there);
     let mut second = Pair::new(&there, &last_store);
     let (_all, _some) = (relay.download_all(), reader.download(0..60));
-    first.b.connection.attach(&relay, first.now);
-    second.b.connection.attach(&reader, second.now);
+    first.b.connection.attach(&relay);
+    second.b.connection.attach(&reader);
     while first.step() | second.step() {}
     cut(&writer, 40, 90);
     while first.step() | second.step() {}
@@ -163,20 +163,20 @@ fn a_peer_on_a_lower_fork_neither_supplies_nor_moves_anybody() {
     let old = old_store.get(&writer.key()).unwrap();
     let mut pair = Pair::new(&here, &old_store);
     let _all = old.download_all();
-    pair.b.connection.attach(&old, pair.now);
+    pair.b.connection.attach(&old);
     pair.drive();
     drop(pair);
     cut(&writer, 4, 8);
     let mut pair = Pair::new(&here, &there);
     let _new = reader.download(4..8);
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     drop(pair);
 
     // The reader has the blocks of the new fork, the old copy only those of the former.
     let mut pair = Pair::new(&old_store, &there);
     let _rest = reader.download_all();
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     while old.fork() == 0 {
         assert_eq!(reader.count(0..8), 4);
         assert!(pair.step());
@@ -193,7 +193,7 @@ fn a_peer_on_a_lower_fork_neither_supplies_nor_moves_anybody() {
 fn cleared_blocks_are_asked_of_others_and_offered_again() {
     let (here, writer, there, reader) = writer_and_reader(&blocks(50));
     let mut pair = Pair::new(&here, &there);
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     writer.clear(10..20).unwrap();
     pair.drive();
@@ -224,7 +224,7 @@ proptest! {
             .iter()
             .map(|(start, count)| reader.download(*start..start + count))
             .collect();
-        pair.b.connection.attach(&reader, pair.now);
+        pair.b.connection.attach(&reader);
         for (at, more, steps) in changes {
             let at = at.index(writer.length() as usize + 1) as u64;
             cut(&writer, at, at + more);
@@ -254,7 +254,7 @@ fn a_snapshot_keeps_its_view_while_the_writer_truncates() {
     for steps in 0..12 {
         let (here, writer, there, reader) = writer_and_reader(&blocks(300));
         let mut pair = Pair::new(&here, &there);
-        pair.b.connection.attach(&reader, pair.now);
+        pair.b.connection.attach(&reader);
         pair.drive();
         // The nodes beside block 148 tell what both histories share; without any, nothing would be known to be.
         let near = reader.download(148..149);

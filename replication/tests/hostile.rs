@@ -465,7 +465,7 @@ fn wants_are_answered_from_what_is_here_and_bounded() {
     let (here, writer, there, reader) = writer_and_reader(&blocks(100));
     let mut pair = common::Pair::new(&here, &there);
     let _some = reader.download(40..50);
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     let mut script = Script::open(&there, &reader);
     script.deliver().unwrap();

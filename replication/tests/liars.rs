@@ -37,7 +37,7 @@ struct Link {
 impl Link {
     fn new(here: &Corestore, there: &Corestore, reader: &Core, is_lying: bool) -> Self {
         let mut pair = Pair::new(here, there);
-        pair.b.connection.attach(reader, Time::ZERO);
+        pair.b.connection.attach(reader);
         Self {
             pair,
             is_lying,

@@ -54,7 +54,7 @@ fn idle_cores_cost_little_and_do_nothing() {
     let before = ALLOCATOR.allocated();
     let mut pair = Pair::new(&here, &there);
     for reader in &readers {
-        pair.b.connection.attach(reader, pair.now);
+        pair.b.connection.attach(reader);
     }
     pair.drive();
     // What is on the way is neither end's.

@@ -14,7 +14,7 @@ fn a_reader_gets_a_whole_core() {
     let (here, writer, there, reader) = writer_and_reader(&blocks(1000));
     let mut pair = Pair::new(&here, &there);
     let _all = reader.download_all();
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     assert_complete_copy(&writer, &reader);
     assert_eq!(reader.manifest(), writer.manifest());
@@ -37,7 +37,7 @@ fn either_side_may_be_the_initiator_and_compat_cores_work() {
     let reader = there.get(&writer.key()).unwrap();
     let mut pair = Pair::new(&there, &here);
     let _all = reader.download_all();
-    pair.a.connection.attach(&reader, pair.now);
+    pair.a.connection.attach(&reader);
     pair.drive();
     assert_complete_copy(&writer, &reader);
     assert!(reader.is_compat());
@@ -50,7 +50,7 @@ fn blocks_of_every_size_arrive() {
     let (here, writer, there, reader) = writer_and_reader(&blocks);
     let mut pair = Pair::new(&here, &there);
     let _all = reader.download_all();
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     assert_complete_copy(&writer, &reader);
 }
@@ -61,7 +61,7 @@ fn a_small_block_costs_about_one_tree_node() {
     let (here, writer, there, reader) = writer_and_reader(&blocks(10_000));
     let mut pair = Pair::new(&here, &there);
     let _all = reader.download_all();
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     let overhead = pair.b.received_bytes as u64 - writer.byte_length();
     assert!(
@@ -76,7 +76,7 @@ fn what_is_appended_later_arrives() {
     let (here, writer, there, reader) = writer_and_reader(&blocks(3));
     let mut pair = Pair::new(&here, &there);
     let _all = reader.download_all();
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     for round in 0..20 {
         writer.append_batch(blocks(round % 4 + 1)).unwrap();
@@ -89,7 +89,7 @@ fn what_is_appended_later_arrives() {
 fn a_reader_follows_the_length_without_wanting_blocks() {
     let (here, writer, there, reader) = writer_and_reader(&blocks(3));
     let mut pair = Pair::new(&here, &there);
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     assert_eq!(reader.length(), 3);
     writer.append("more").unwrap();
@@ -104,7 +104,7 @@ fn a_core_that_is_empty_at_first_is_followed() {
     let (here, writer, there, reader) = writer_and_reader(&[]);
     let mut pair = Pair::new(&here, &there);
     let _all = reader.download_all();
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     writer.append("first").unwrap();
     pair.drive();
@@ -119,8 +119,8 @@ fn both_ends_write_and_read_on_one_connection() {
     let back_reader = here.get(&back_writer.key()).unwrap();
     let mut pair = Pair::new(&here, &there);
     let _downloads = (reader.download_all(), back_reader.download_all());
-    pair.a.connection.attach(&back_reader, pair.now);
-    pair.b.connection.attach(&reader, pair.now);
+    pair.a.connection.attach(&back_reader);
+    pair.b.connection.attach(&reader);
     pair.drive();
     writer.append("ping").unwrap();
     back_writer.append("pong").unwrap();
@@ -139,7 +139,7 @@ fn many_cores_share_a_connection() {
         writer.append_batch(blocks(number + 1)).unwrap();
         let reader = there.get(&writer.key()).unwrap();
         let download = reader.download_all();
-        pair.b.connection.attach(&reader, pair.now);
+        pair.b.connection.attach(&reader);
         cores.push((writer, reader, download));
     }
     pair.drive();
@@ -155,7 +155,7 @@ fn a_core_that_the_other_does_not_have_is_refused() {
         .get(&Corestore::memory().get_named("elsewhere").unwrap().key())
         .unwrap();
     let mut pair = Pair::new(&here, &there);
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     assert!(pair.b.connection.has(&reader.discovery_key()));
     pair.drive();
     assert!(!pair.b.connection.has(&reader.discovery_key()));
@@ -167,8 +167,8 @@ fn both_ends_may_offer_the_same_core_at_once() {
     let (here, writer, there, reader) = writer_and_reader(&blocks(5));
     let mut pair = Pair::new(&here, &there);
     let _all = reader.download_all();
-    pair.a.connection.attach(&writer, pair.now);
-    pair.b.connection.attach(&reader, pair.now);
+    pair.a.connection.attach(&writer);
+    pair.b.connection.attach(&reader);
     pair.drive();
     assert_complete_copy(&writer, &reader);
 }
@@ -178,7 +178,7 @@ fn one_block_is_fetched_alone() {
     let (here, writer, there, reader) = writer_and_reader(&blocks(100));
     let mut pair = Pair::new(&here, &there);
     let _one = reader.download(41..42);
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     assert_eq!(reader.get_local(41).unwrap(), writer.get_local(41).unwrap());
     assert_eq!(reader.count(0..100), 1);
@@ -193,12 +193,12 @@ fn a_reader_passes_on_what_it_has_got() {
     let mut first = Pair::new(&here, &there);
     let mut second = Pair::new(&there, &last_store);
     let some = relay.download(500..600);
-    first.b.connection.attach(&relay, first.now);
+    first.b.connection.attach(&relay);
     first.drive();
     drop(some);
 
     let _all = reader.download_all();
-    second.b.connection.attach(&reader, second.now);
+    second.b.connection.attach(&reader);
     second.drive();
     assert_eq!(reader.length(), 2000);
     assert_eq!(reader.count(0..2000), 100, "all that the relay has");
@@ -223,8 +223,8 @@ fn two_suppliers_share_the_work_and_no_block_comes_twice() {
     let mut first = Pair::new(&here, &there);
     let mut second = Pair::new(&here, &there);
     let _all = reader.download_all();
-    first.b.connection.attach(&reader, first.now);
-    second.b.connection.attach(&reader, second.now);
+    first.b.connection.attach(&reader);
+    second.b.connection.attach(&reader);
     while first.step() | second.step() {}
     assert_complete_copy(&writer, &reader);
     let (one, two) = (
@@ -244,7 +244,7 @@ fn what_a_closed_connection_was_to_bring_comes_from_another() {
     let (here, writer, there, reader) = writer_and_reader(&blocks(500));
     let mut first = Pair::new(&here, &there);
     let _all = reader.download_all();
-    first.b.connection.attach(&reader, first.now);
+    first.b.connection.attach(&reader);
     for _ in 0..6 {
         first.step();
     }
@@ -255,7 +255,7 @@ fn what_a_closed_connection_was_to_bring_comes_from_another() {
     );
     drop(first);
     let mut second = Pair::new(&here, &there);
-    second.b.connection.attach(&reader, second.now);
+    second.b.connection.attach(&reader);
     second.drive();
     assert_complete_copy(&writer, &reader);
 }
@@ -265,14 +265,14 @@ fn a_silent_peer_loses_its_claims() {
     let (here, writer, there, reader) = writer_and_reader(&blocks(200));
     let mut silent = Pair::new(&here, &there);
     let _all = reader.download_all();
-    silent.b.connection.attach(&reader, silent.now);
+    silent.b.connection.attach(&reader);
     // Up to the first requests for blocks, whose answers then never come.
     while silent.b.stats().requests_sent < 2 {
         silent.step();
     }
     silent.a.arriving.clear();
     let mut other = Pair::new(&here, &there);
-    other.b.connection.attach(&reader, other.now);
+    other.b.connection.attach(&reader);
     other.drive();
     assert!(
         reader.count(0..200) < 200,
@@ -301,12 +301,12 @@ fn a_slow_peer_is_overtaken() {
     let (here, writer, there, reader) = writer_and_reader(&blocks(200));
     let mut slow = Pair::new(&here, &there);
     let _all = reader.download_all();
-    slow.b.connection.attach(&reader, slow.now);
+    slow.b.connection.attach(&reader);
     while slow.b.stats().requests_sent < 2 {
         slow.step();
     }
     let mut fast = Pair::new(&here, &there);
-    fast.b.connection.attach(&reader, fast.now);
+    fast.b.connection.attach(&reader);
     fast.drive();
     let claimed = 200 - reader.count(0..200);
     assert!(claimed > 0, "the slow one holds its claims");
@@ -335,13 +335,13 @@ fn a_reader_that_reconnects_goes_on_where_it_was() {
     let (here, writer, there, reader) = writer_and_reader(&blocks(300));
     let mut pair = Pair::new(&here, &there);
     let half = reader.download(0..150);
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     drop((pair, half));
     writer.append_batch(blocks(LAST_BLOCKS as usize)).unwrap();
     let mut pair = Pair::new(&here, &there);
     let _all = reader.download_all();
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     assert_complete_copy(&writer, &reader);
     assert_eq!(pair.b.stats().blocks_downloaded, 150 + LAST_BLOCKS);
@@ -351,14 +351,14 @@ fn a_reader_that_reconnects_goes_on_where_it_was() {
 fn detaching_a_core_ends_it_on_both_sides() {
     let (here, writer, there, reader) = writer_and_reader(&blocks(3));
     let mut pair = Pair::new(&here, &there);
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     pair.b.connection.detach(&reader.discovery_key());
     assert_eq!(reader.supply().suppliers(), 0);
     pair.drive();
     assert!(!pair.a.connection.has(&writer.discovery_key()));
     // And it may come back.
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     writer.append("more").unwrap();
     pair.drive();
     assert_eq!(reader.length(), 4);

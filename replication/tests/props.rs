@@ -109,7 +109,7 @@ impl World {
 fn connect(stores: &[Corestore; 3], cores: &[Core; 3], pair: usize) -> Pair {
     let (a, b) = ENDS[pair];
     let mut pair = Pair::new(&stores[a], &stores[b]);
-    pair.b.connection.attach(&cores[b], pair.now);
+    pair.b.connection.attach(&cores[b]);
     pair
 }
 

@@ -13,7 +13,7 @@ fn connected(mode: PushMode, count: usize) -> (Core, Core, Pair) {
     let (here, writer, there, reader) = writer_and_reader(&blocks(count));
     reader.set_push_mode(mode);
     let mut pair = Pair::new(&here, &there);
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     (writer, reader, pair)
 }

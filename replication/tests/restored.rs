@@ -35,7 +35,7 @@ fn restored() -> (Corestore, Core) {
 
 fn connect(here: &Corestore, core: &Core, there: &Corestore) -> Pair {
     let mut pair = Pair::new(here, there);
-    pair.a.connection.attach(core, pair.now);
+    pair.a.connection.attach(core);
     pair.drive();
     pair
 }
@@ -150,7 +150,7 @@ fn a_copy_that_is_behind_stops_until_it_has_caught_up() {
             ahead.truncate(3, None).unwrap();
         }
         let mut pair = Pair::new(&here, &there);
-        pair.b.connection.attach(&behind, pair.now);
+        pair.b.connection.attach(&behind);
         let stopped =
             |core: &Core| matches!(core.append_batch(vec![]), Err(CoreError::Behind { .. }));
         let heard = (0..1000).find(|_| !pair.step() || stopped(&behind));
@@ -183,7 +183,7 @@ fn claims_that_are_not_proven_stop_nobody_for_long() {
     ahead.append_batch(blocks(10)).unwrap();
     for time in 0..=BROKEN_CLAIMS_MAX {
         let mut pair = Pair::new(&here, &there);
-        pair.b.connection.attach(&behind, pair.now);
+        pair.b.connection.attach(&behind);
         let stopped = || matches!(behind.append_batch(vec![]), Err(CoreError::Behind { .. }));
         let mut was_stopped = false;
         for _ in 0..8 {

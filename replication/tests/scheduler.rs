@@ -26,7 +26,7 @@ fn holder_of(here: &Corestore, writer: &Core, range: std::ops::Range<u64>) -> Co
     let copy = store.get(&writer.key()).unwrap();
     let mut pair = Pair::new(here, &store);
     let _some = copy.download(range);
-    pair.b.connection.attach(&copy, pair.now);
+    pair.b.connection.attach(&copy);
     pair.drive();
     store
 }
@@ -174,7 +174,7 @@ fn a_busy_core_leaves_room_for_others() {
         let reader = there.get(&writer.key()).unwrap();
         let download = reader.download_all();
         let now = lines.now;
-        lines.lines[0].reader.connection.attach(&reader, now);
+        lines.lines[0].reader.connection.attach(&reader);
         others.push((reader, download));
     }
     let here = |(core, _): &(Core, _)| core.contiguous_length() == 20;
@@ -196,7 +196,7 @@ fn cores_that_fill_a_connection_share_it() {
         let download = reader.download_all();
         match lines.lines.first_mut() {
             None => lines.add(&here, &there, &reader, ms(400), 100 * MB),
-            Some(line) => line.reader.connection.attach(&reader, lines.now),
+            Some(line) => line.reader.connection.attach(&reader),
         }
         cores.push((writer, reader, download));
     }

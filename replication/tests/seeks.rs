@@ -51,7 +51,7 @@ fn one_question_and_at_most_one_block_find_a_byte() {
     // each of them, so which of the last two blocks it is takes one of these blocks.
     let (here, writer, there, reader) = writer_and_reader(&uneven());
     let mut pair = Pair::new(&here, &there);
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     for byte in bytes_of_interest(&writer) {
         let (before, had) = (pair.b.stats().requests_sent, reader.count(0..1000));
@@ -77,7 +77,7 @@ fn padding_does_not_count() {
     writer.append_batch(uneven()).unwrap();
     let reader = there.get(&writer.key()).unwrap().with_encryption(&key);
     let mut pair = Pair::new(&here, &there);
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     for byte in bytes_of_interest(&writer) {
         let found = drive(&mut [&mut pair], reader.seek(byte)).unwrap();
@@ -93,21 +93,21 @@ fn who_cannot_tell_leaves_it_to_another() {
     let reader = there.get(&writer.key()).unwrap();
     let mut seed = Pair::new(&here, &sparse_store);
     let _few = sparse.download(0..3);
-    seed.b.connection.attach(&sparse, seed.now);
+    seed.b.connection.attach(&sparse);
     seed.drive();
     drop(seed);
 
     let byte = writer.byte_length() / 2;
     let expected = writer.seek_local(byte).unwrap();
     let mut poor = Pair::new(&sparse_store, &there);
-    poor.b.connection.attach(&reader, poor.now);
+    poor.b.connection.attach(&reader);
     poor.drive();
     assert_eq!(reader.length(), 1000);
     let mut sought = pin!(reader.seek(byte));
     assert!(poll(sought.as_mut()).is_pending());
     poor.drive();
     let mut rich = Pair::new(&here, &there);
-    rich.b.connection.attach(&reader, rich.now);
+    rich.b.connection.attach(&reader);
     rich.drive();
     let found = drive(&mut [&mut poor, &mut rich], sought.as_mut()).unwrap();
     assert_eq!(Some(found), expected);
@@ -186,14 +186,14 @@ fn who_has_nothing_near_a_byte_says_nothing_and_is_not_waited_for_long() {
 fn a_relay_that_has_a_part_of_the_log_tells_where_a_byte_in_it_is() {
     let (here, writer, relays, relay) = writer_and_reader(&uneven());
     let mut upstream = Pair::new(&here, &relays);
-    upstream.b.connection.attach(&relay, upstream.now);
+    upstream.b.connection.attach(&relay);
     let _part = relay.download(640..704);
     upstream.drive();
     drop(upstream);
     let there = Corestore::memory();
     let reader = there.get(&writer.key()).unwrap();
     let mut pair = Pair::new(&relays, &there);
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     let lengths: Vec<u64> = uneven().iter().map(|block| block.len() as u64).collect();
     for block in [640, 650, 677, 703] {
@@ -215,7 +215,7 @@ fn ranges_of_any_length_are_answered_with_one_block_and_forgotten_when_taken_bac
     let (here, _writer, there, reader) = writer_and_reader(&blocks(1000));
     let mut pair = Pair::new(&here, &there);
     let _some = reader.download(700..710);
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     let mut script = Script::open(&there, &reader);
     script.say(&sync_of(0));

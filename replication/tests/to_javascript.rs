@@ -75,7 +75,7 @@ fn what_was_cut_is_taken_back_before_the_fork_is_told() {
 fn a_relay_tells_again_what_it_was_asked_once_it_has_moved() {
     let (here, writer, there, relay) = writer_and_reader(&blocks(150));
     let mut pair = Pair::new(&here, &there);
-    pair.b.connection.attach(&relay, pair.now);
+    pair.b.connection.attach(&relay);
     let _some = [
         relay.download(0..10),
         relay.download(50..60),

@@ -68,7 +68,7 @@ fn sent(end: &mut End) -> Vec<String> {
 fn an_uploader_says_what_a_javascript_one_said() {
     let (store, core) = writer();
     let mut end = End::new(false, &store);
-    end.connection.attach(&core, Time::ZERO);
+    end.connection.attach(&core);
     let mut lines = transcript("proof", "transcript").into_iter().peekable();
     let mut note = "first".to_owned();
     while lines.peek().is_some() {
@@ -99,7 +99,7 @@ fn a_reader_asks_what_a_javascript_one_asked() {
         panic!("seven lines")
     };
 
-    end.connection.attach(&reader, Time::ZERO);
+    end.connection.attach(&reader);
     assert_eq!(sent(&mut end), [hex::encode(&lines[0].frame)]);
     assert_eq!(hear(&mut end, &open.frame), ["010007000000"]);
     assert_eq!(hear(&mut end, &sync.frame), ["0101180100000a"]);

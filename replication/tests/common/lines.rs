@@ -54,7 +54,7 @@ impl Lines {
             to_seeder: VecDeque::new(),
             to_reader: VecDeque::new(),
         };
-        line.reader.connection.attach(core, self.now);
+        line.reader.connection.attach(core);
         self.lines.push(line);
     }
 

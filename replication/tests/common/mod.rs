@@ -68,7 +68,7 @@ impl End {
         }) = self.connection.poll_event(now)?
         {
             match self.store.get_by_discovery_key(&discovery_key).unwrap() {
-                Some(core) => self.connection.accept(offer, &handshake, &core, now)?,
+                Some(core) => self.connection.accept(offer, &handshake, &core)?,
                 None => self.connection.reject(offer),
             }
         }

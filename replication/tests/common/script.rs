@@ -92,7 +92,7 @@ impl Script {
 pub(crate) fn before_reader(blocks: &[Bytes]) -> (Core, Core, Script) {
     let (here, writer, there, reader) = writer_and_reader(blocks);
     let mut pair = Pair::new(&here, &there);
-    pair.b.connection.attach(&reader, pair.now);
+    pair.b.connection.attach(&reader);
     pair.drive();
     let script = Script::open(&there, &reader);
     (writer, reader, script)

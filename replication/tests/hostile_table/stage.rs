@@ -215,7 +215,7 @@ impl Stage {
             ),
         };
         let _all = reader.download_all();
-        pair.b.connection.attach(&reader, self.now);
+        pair.b.connection.attach(&reader);
         for _ in 0..40 {
             pair.now = self.now;
             pair.drive();
