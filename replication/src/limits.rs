@@ -133,6 +133,9 @@ pub const UNPROVEN_FRAME_LEN_MAX: usize = 1024 * 1024;
 /// Frames are taken in together while they hold less than this, in bytes.
 pub const BURST_BYTES_MAX: usize = 256 * 1024;
 
+/// A burst of this many bytes is worked on aside, while the next one is read.
+pub const ASIDE_BYTES_MIN: usize = 96 * 1024;
+
 /// Frames between a session and its writing task.
 pub const FRAMES_QUEUED_MAX: usize = 2;
 
@@ -150,6 +153,10 @@ const _: () = assert!(
 const _: () = assert!(LATE_AFTER_MAX.as_secs() < REQUEST_TIMEOUT.as_secs());
 const _: () = assert!(WINDOW_MIN <= WINDOW_START && WINDOW_START <= WINDOW_MAX);
 const _: () = assert!(WINDOW_MAX <= IN_FLIGHT_MAX);
+const _: () = assert!(
+    ASIDE_BYTES_MIN < BURST_BYTES_MAX,
+    "a burst can be worth it without a long frame"
+);
 
 /// Most proofs of a conflict that one peer may show on a channel without being asked; each costs the
 /// verification of a signature.

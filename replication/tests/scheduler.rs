@@ -173,7 +173,6 @@ fn a_busy_core_leaves_room_for_others() {
         writer.append_batch(blocks(20)).unwrap();
         let reader = there.get(&writer.key()).unwrap();
         let download = reader.download_all();
-        let now = lines.now;
         lines.lines[0].reader.connection.attach(&reader);
         others.push((reader, download));
     }

@@ -360,6 +360,12 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
         self.room = Room::new(budget);
     }
 
+    /// Whether the last message is a long one that holds room: the next call of [`recv`](Self::recv) gives it
+    /// back.
+    pub fn is_holding(&self) -> bool {
+        matches!(self.room.state, RoomState::HandedOut(_))
+    }
+
     /// When the last message must be worked off, if it is a long one that holds room: the next call of
     /// [`recv`](Self::recv) gives it back. Call [`check_frame`](Self::check_frame) then.
     pub fn frame_deadline(&self) -> Option<Instant> {

@@ -1,0 +1,351 @@
+//! The task of a session: waits for whatever happens next and has it worked on.
+//!
+//! Knows clocks, commands and which of its parts has to move. Does not know the protocol: that is
+//! [`Connection`].
+
+use std::panic::resume_unwind;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ferrocore_log::core::Finding;
+use ferrocore_log::corestore::OpenedCores;
+use ferrocore_log::{Core, Corestore};
+use ferrocore_primitives::time::Time;
+use ferrocore_secret_stream::{FrameBudget, FrameRoom, MESSAGE_LEN_MAX, SecretStream, StreamError};
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::aside::Place;
+use super::desk::{Desk, End};
+use super::inbound::{Burst, Inbound};
+use super::outbound::{Outbound, UploadRoom, finish, write};
+use super::{SessionError, SessionOptions};
+use crate::connection::Connection;
+use crate::limits::{CLOSE_TIMEOUT, FRAMES_QUEUED_MAX, UNPROVEN_FRAME_LEN_MAX};
+use crate::misbehaviour::PeerMisbehaved;
+use crate::stats::{Rate, SessionReport, Stats};
+
+/// What a session is told to do.
+pub(super) enum Command {
+    /// The guard keeps readers of the core waiting until it is on the connection.
+    Attach(Core, Finding),
+    Report(oneshot::Sender<SessionReport>),
+    Close,
+}
+
+/// Where the task leaves what others want to know.
+pub(super) struct Outlets {
+    pub(super) stats: Arc<Mutex<Stats>>,
+    pub(super) misbehaved: mpsc::Sender<Arc<PeerMisbehaved>>,
+    pub(super) end: Arc<End>,
+}
+
+/// The task's state.
+pub(super) struct Driver<T> {
+    /// Never waited for: who works on it aside is done before it is locked here.
+    desk: Arc<Mutex<Desk>>,
+    inbound: Inbound<ReadHalf<T>>,
+    /// Frames on their way to the writing task, which keeps us reading while the peer does not.
+    frames: mpsc::Sender<Outbound>,
+    /// Memory for the next long answer.
+    room: UploadRoom,
+    budget: FrameBudget,
+    writer: JoinHandle<Result<(), StreamError>>,
+    opened: Option<OpenedCores>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    /// Notified when a core has news.
+    news: Arc<Notify>,
+    stats: Arc<Mutex<Stats>>,
+    is_proven: bool,
+    /// Bytes of blocks sent, and come.
+    rates: (Rate, Rate),
+    started: Instant,
+}
+
+/// What the task waited for.
+enum Happened {
+    Received(Result<Option<Burst>, StreamError>),
+    RoomForFrames,
+    /// Memory for a long answer.
+    Memory(Result<FrameRoom, StreamError>),
+    /// The last frame may have been worked on for too long.
+    FrameDue,
+    News,
+    Timeout,
+    Opened(Core),
+    Commanded(Option<Command>),
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
+    pub(super) fn new(
+        stream: SecretStream<T>,
+        store: Corestore,
+        options: SessionOptions,
+        commands: mpsc::UnboundedReceiver<Command>,
+        outlets: Outlets,
+    ) -> Self {
+        let news = Arc::new(Notify::new());
+        let notify = Arc::clone(&news);
+        let wake = Arc::new(move || notify.notify_one());
+        let mut connection = Connection::new(stream.is_initiator(), *stream.handshake_hash(), wake);
+        connection.limit_long_answers();
+        let (sender, mut receiver) = stream.split();
+        receiver.set_message_len_max(UNPROVEN_FRAME_LEN_MAX);
+        receiver.set_frame_budget(options.frame_budgets.incoming);
+        let (frames, queued) = mpsc::channel(FRAMES_QUEUED_MAX);
+        let opened = options.follow_readers.then(|| store.watch_opened());
+        let desk = Desk::new(connection, store, outlets.misbehaved, outlets.end);
+        let mut driver = Self {
+            desk: Arc::new(Mutex::new(desk)),
+            inbound: Inbound::new(receiver),
+            frames,
+            room: UploadRoom::None,
+            budget: options.frame_budgets.outgoing,
+            writer: tokio::spawn(write(sender, queued)),
+            opened,
+            commands,
+            news,
+            stats: outlets.stats,
+            is_proven: false,
+            rates: (Rate::new(Time::ZERO), Rate::new(Time::ZERO)),
+            started: Instant::now(),
+        };
+        // Before anybody can read from them: a reader without suppliers fails at once.
+        while let Some(core) = driver.opened.as_mut().and_then(OpenedCores::try_next) {
+            driver.follow(&core);
+        }
+        driver
+    }
+
+    pub(super) async fn run(mut self) -> Result<(), SessionError> {
+        let mut result = self.replicate().await;
+        // What came before the end is worth as much as what came before that.
+        if result.is_ok() || matches!(result, Err(SessionError::Stream(_))) {
+            result = result.and(self.poll_events());
+            // Whoever waits for the end may open the cores again.
+            let stored = timeout(CLOSE_TIMEOUT, self.store_all()).await;
+            result = result.and(stored.unwrap_or(Ok(())));
+        }
+        self.publish_stats();
+        let Self {
+            desk,
+            frames,
+            writer,
+            ..
+        } = self;
+        // Claims are free for others before the peer is waited for.
+        drop(desk);
+        drop(frames);
+        let written = finish(writer).await;
+        result.and(written.map_err(SessionError::from))
+    }
+
+    /// Waits until what came is on the device.
+    async fn store_all(&mut self) -> Result<(), SessionError> {
+        while self.desk().connection.backlog().commits > 0 {
+            self.news.notified().await;
+            self.desk().connection.handle_wake();
+            self.poll_events()?;
+        }
+        Ok(())
+    }
+
+    /// Runs until the stream ends or the session is closed.
+    async fn replicate(&mut self) -> Result<(), SessionError> {
+        loop {
+            self.poll_events()?;
+            let output = self.transmit()?;
+            match output {
+                Output::WriterEnded => return Ok(()),
+                // What was read asks for more than there was room for until now.
+                Output::AllSent if !self.desk().connection.wants_frame() => continue,
+                Output::AllSent | Output::WaitsForRoom | Output::WaitsForMemory => {}
+            }
+            self.publish_stats();
+            match self.next(output).await {
+                Happened::Received(burst) => match burst? {
+                    Some(burst) => self.receive(burst).await?,
+                    None => return Ok(()),
+                },
+                Happened::News => self.desk().connection.handle_wake(),
+                Happened::Timeout => {
+                    let now = self.now();
+                    self.desk().connection.handle_timeout(now);
+                }
+                Happened::Opened(core) => self.follow(&core),
+                Happened::Commanded(Some(Command::Attach(core, _finding))) => {
+                    self.desk().connection.attach(&core);
+                }
+                Happened::Commanded(Some(Command::Report(answer))) => {
+                    answer.send(self.report()).ok(); // nobody may be waiting any more
+                }
+                Happened::Commanded(Some(Command::Close) | None) => return Ok(()),
+                Happened::RoomForFrames => {}
+                Happened::FrameDue => self.inbound.check_frame()?,
+                Happened::Memory(room) => {
+                    self.room = UploadRoom::Granted(room?);
+                    self.desk().connection.grant_room();
+                }
+            }
+        }
+    }
+
+    /// Works on a burst: here, or aside while the next one is read.
+    async fn receive(&mut self, burst: Burst) -> Result<(), SessionError> {
+        let now = self.now();
+        // A peer that has proven nothing is worth no second burst.
+        let place = Place::for_bytes(burst.len).filter(|_| self.is_proven);
+        let Some(place) = place else {
+            return Ok(self.desk().work_on(burst.frames, now)?);
+        };
+        let desk = Arc::clone(&self.desk);
+        let mut work = place.spawn(move || lock(&desk).work_on(burst.frames, now));
+        let mut overdue = None;
+        let done = loop {
+            tokio::select! {
+                biased;
+                done = &mut work => break done,
+                error = self.inbound.read_ahead(), if overdue.is_none() => overdue = Some(error),
+            }
+        };
+        match done {
+            Ok(worked) => worked?,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                // The runtime is shutting down, and this task with it.
+                Err(_) => std::future::pending().await,
+            },
+        }
+        overdue.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Answers what the connection asks.
+    fn poll_events(&mut self) -> Result<(), SessionError> {
+        let now = self.now();
+        let mut desk = lock(&self.desk);
+        desk.poll_events(now)?;
+        if !self.is_proven && desk.connection.is_proven() {
+            self.is_proven = true;
+            self.inbound.set_message_len_max(MESSAGE_LEN_MAX);
+        }
+        Ok(())
+    }
+
+    /// Hands frames to the writing task, as many as it has room for.
+    fn transmit(&mut self) -> Result<Output, PeerMisbehaved> {
+        let connection = &mut lock(&self.desk).connection;
+        loop {
+            let permit = match self.frames.try_reserve() {
+                Ok(permit) => permit,
+                Err(TrySendError::Full(())) => return Ok(Output::WaitsForRoom),
+                Err(TrySendError::Closed(())) => return Ok(Output::WriterEnded),
+            };
+            match connection.poll_transmit()? {
+                Some(frame) => {
+                    let room = self.room.take_for(&frame);
+                    permit.send(Outbound { frame, room });
+                }
+                None => break,
+            }
+        }
+        if let Some(len) = connection.wants_room() {
+            self.room.wait_for(&self.budget, len);
+            return Ok(Output::WaitsForMemory);
+        }
+        self.room = UploadRoom::None; // its answer turned out short
+        connection.revoke_room();
+        Ok(Output::AllSent)
+    }
+
+    async fn next(&mut self, output: Output) -> Happened {
+        let (deadline, is_reading) = {
+            let connection = &self.desk().connection;
+            (connection.next_timeout(), connection.wants_frame())
+        };
+        let deadline = deadline.map(|time| self.started + time.saturating_since(Time::ZERO));
+        // A frame that cannot be worked off holds memory.
+        let frame_due = self.inbound.frame_deadline().filter(|_| !is_reading);
+        tokio::select! {
+            burst = self.inbound.next(), if is_reading => Happened::Received(burst),
+            _ = self.frames.reserve(), if output == Output::WaitsForRoom => Happened::RoomForFrames,
+            () = self.frames.closed() => Happened::RoomForFrames,
+            room = self.room.granted() => Happened::Memory(room),
+            () = sleep_until(frame_due.unwrap_or(self.started)), if frame_due.is_some() => Happened::FrameDue,
+            () = self.news.notified() => Happened::News,
+            command = self.commands.recv() => Happened::Commanded(command),
+            core = next_opened(&mut self.opened) => Happened::Opened(core),
+            () = sleep_until(deadline.unwrap_or(self.started)), if deadline.is_some() => Happened::Timeout,
+        }
+    }
+
+    /// Offers a core to the peer unless it is written here: then the peer has to ask. One that lacks blocks
+    /// may be read all the same, and a guarded one waits to learn from peers how long it is.
+    fn follow(&mut self, core: &Core) {
+        let is_whole = core.contiguous_length() == core.length() && !core.is_guarded();
+        if !core.is_writable() || !is_whole {
+            self.desk().connection.attach(core);
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.started.elapsed()
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        lock(&self.desk)
+    }
+
+    fn publish_stats(&mut self) {
+        let (stats, now) = (self.desk().connection.stats(), self.now());
+        let mut published = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = stats - *published;
+        *published = stats;
+        drop(published);
+        self.rates.0.add(news.bytes_uploaded, now);
+        self.rates.1.add(news.bytes_downloaded, now);
+    }
+
+    fn report(&self) -> SessionReport {
+        let now = self.now();
+        let connection = &self.desk().connection;
+        SessionReport {
+            age: now.saturating_since(Time::ZERO),
+            stats: connection.stats(),
+            upload_rate: self.rates.0.per_second(now),
+            download_rate: self.rates.1.per_second(now),
+            cores: connection.core_stats(),
+        }
+    }
+}
+
+/// Where the output of the connection has got to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Output {
+    /// With the writing task, all of it.
+    AllSent,
+    /// There may be more than the writing task has room for.
+    WaitsForRoom,
+    /// The next answer is too long to be made without memory from the budget.
+    WaitsForMemory,
+    /// The writing task went away, and knows why.
+    WriterEnded,
+}
+
+/// After a panic on another thread the session panics, too.
+fn lock(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
+    desk.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The next core to be opened in the store; never without a subscription.
+async fn next_opened(opened: &mut Option<OpenedCores>) -> Core {
+    let next = match opened {
+        Some(opened) => opened.next().await,
+        None => None,
+    };
+    match next {
+        Some(core) => core,
+        None => std::future::pending().await,
+    }
+}
