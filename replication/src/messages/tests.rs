@@ -1,5 +1,11 @@
 //! Every message survives its encoding, and its decoder whatever it is given.
 
+use ferrocore_log::Manifest;
+use ferrocore_log::merkle::Node;
+use ferrocore_log::proof::{
+    BlockProof, HashProof, NodeRequest, Proof, ProofRequest, SeekProof, SeekRequest, UpgradeProof,
+    UpgradeRequest,
+};
 use ferrocore_primitives::encoding::UINT_MAX;
 use proptest::option;
 use proptest::prelude::*;
