@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
+pub use self::aside::Helpers;
 use self::driver::{Command, Driver, Outlets};
 use crate::limits::MISBEHAVIOURS_MAX;
 use crate::misbehaviour::PeerMisbehaved;
@@ -43,6 +44,9 @@ pub struct SessionOptions {
     /// The memory that long frames share, in both directions: that of the process unless tests want to see
     /// it run out.
     pub frame_budgets: FrameBudgets,
+    /// Threads that verify and commit while a session reads and decrypts: those of the process, unless there is
+    /// reason to know better.
+    pub helpers: Helpers,
 }
 
 impl Default for SessionOptions {
@@ -50,6 +54,7 @@ impl Default for SessionOptions {
         Self {
             follow_readers: true,
             frame_budgets: FrameBudgets::process(),
+            helpers: Helpers::process(),
         }
     }
 }

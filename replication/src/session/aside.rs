@@ -4,8 +4,9 @@
 //!
 //! What a session has to work on is done by its own task while that is little: a change of thread would cost more
 //! than it saves. A burst of [`ASIDE_BYTES_MIN`] goes to a thread of the runtime's pool for blocking work, if one
-//! of the process's places is free: as many as there are processors but for one, which reads.
+//! of the places is free.
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 
@@ -14,21 +15,56 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::limits::ASIDE_BYTES_MIN;
 
+/// Places for work that is done aside, which sessions share. Clones are the same places.
+#[derive(Clone)]
+pub struct Helpers {
+    places: Arc<Semaphore>,
+}
+
+impl Helpers {
+    /// Those of this process: as many as the machine has processors but for one, which reads. Where all of them have
+    /// other work to do, none ([`new(0)`](Self::new)) costs less processor time.
+    pub fn process() -> Self {
+        static PROCESS: OnceLock<Helpers> = OnceLock::new();
+        let but_one = || {
+            let processors = available_parallelism().map_or(1, |processors| processors.get());
+            Self::new(processors - 1)
+        };
+        PROCESS.get_or_init(but_one).clone()
+    }
+
+    /// Some of their own. Without any, each session does its work in its task.
+    pub fn new(count: usize) -> Self {
+        let count = count.min(Semaphore::MAX_PERMITS);
+        Self {
+            places: Arc::new(Semaphore::new(count)),
+        }
+    }
+
+    /// A place for work on `len` bytes, if one is free and it is worth it.
+    pub(super) fn place_for(&self, len: usize) -> Option<Place> {
+        if len < ASIDE_BYTES_MIN {
+            return None;
+        }
+        let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        Some(Place { _permit: permit })
+    }
+}
+
+impl fmt::Debug for Helpers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Helpers")
+            .field("free", &self.places.available_permits())
+            .finish_non_exhaustive()
+    }
+}
+
 /// The right to work aside, until it is dropped.
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
 }
 
 impl Place {
-    /// One for work on `len` bytes, if there is one and it is worth it.
-    pub(super) fn for_bytes(len: usize) -> Option<Self> {
-        if len < ASIDE_BYTES_MIN {
-            return None;
-        }
-        let permit = Arc::clone(places()).try_acquire_owned().ok()?;
-        Some(Self { _permit: permit })
-    }
-
     /// Does `work` on another thread. It goes on to its end if nobody waits for it any more.
     pub(super) fn spawn<T: Send + 'static>(
         self,
@@ -40,12 +76,4 @@ impl Place {
             done
         })
     }
-}
-
-fn places() -> &'static Arc<Semaphore> {
-    static PLACES: OnceLock<Arc<Semaphore>> = OnceLock::new();
-    PLACES.get_or_init(|| {
-        let processors = available_parallelism().map_or(1, |processors| processors.get());
-        Arc::new(Semaphore::new(processors - 1))
-    })
 }

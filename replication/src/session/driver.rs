@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::aside::Place;
+use super::aside::Helpers;
 use super::desk::{Desk, End};
 use super::inbound::{Burst, Inbound};
 use super::outbound::{Outbound, UploadRoom, finish, write};
@@ -58,6 +58,7 @@ pub(super) struct Driver<T> {
     /// Notified when a core has news.
     news: Arc<Notify>,
     stats: Arc<Mutex<Stats>>,
+    helpers: Helpers,
     is_proven: bool,
     /// Bytes of blocks sent, and come.
     rates: (Rate, Rate),
@@ -108,6 +109,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             commands,
             news,
             stats: outlets.stats,
+            helpers: options.helpers,
             is_proven: false,
             rates: (Rate::new(Time::ZERO), Rate::new(Time::ZERO)),
             started: Instant::now(),
@@ -196,8 +198,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
     async fn receive(&mut self, burst: Burst) -> Result<(), SessionError> {
         let now = self.now();
         // A peer that has proven nothing is worth no second burst.
-        let place = Place::for_bytes(burst.len).filter(|_| self.is_proven);
-        let Some(place) = place else {
+        let place = self.helpers.place_for(burst.len);
+        let Some(place) = place.filter(|_| self.is_proven) else {
             return Ok(self.desk().work_on(burst.frames, now)?);
         };
         let desk = Arc::clone(&self.desk);
