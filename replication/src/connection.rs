@@ -16,11 +16,12 @@ use ferrocore_primitives::time::Time;
 use crate::alarm::{Alarm, Bell};
 use crate::capability::{capability, is_same};
 use crate::channel::CoreChannel;
+use crate::heard::Heard;
 use crate::limits::{
-    CHANNELS_MAX, MISBEHAVIOURS_MAX, OFFER_LEN_MAX, OUTPUT_MAX, QUESTION_BYTES_MAX,
-    REMOTE_BITS_BYTES_MAX, STRIKES_MAX, UNPROVEN_OUTPUT_MAX, UPLOAD_BUFFER_TARGET, UPLOADS_MAX,
+    CHANNELS_MAX, MISBEHAVIOURS_MAX, OFFER_LEN_MAX, OUTPUT_MAX, STRIKES_MAX, UNPROVEN_OUTPUT_MAX,
+    UPLOAD_BUFFER_TARGET,
 };
-use crate::memory::Memory;
+use crate::memory::PeersMemory;
 use crate::messages::{Handshake, Message};
 use crate::misbehaviour::{PeerMisbehaved, Verdict};
 use crate::shares::Shares;
@@ -61,12 +62,7 @@ pub struct Connection {
     touched: Vec<ChannelId>,
     /// Channels with questions of the peer, in the order they are served.
     asked: VecDeque<ChannelId>,
-    /// Questions of the peer on all channels.
-    questions: usize,
-    /// Bytes of memory that they take.
-    question_bytes: usize,
-    /// For what the peer says that it has.
-    memory: Memory,
+    heard: Heard,
     /// Channels that are committing.
     commits: usize,
     long_answers: LongAnswers,
@@ -128,9 +124,7 @@ impl Connection {
             by_core: HashMap::new(),
             touched: Vec::new(),
             asked: VecDeque::new(),
-            questions: 0,
-            question_bytes: 0,
-            memory: Memory::new(REMOTE_BITS_BYTES_MAX),
+            heard: Heard::default(),
             commits: 0,
             long_answers: LongAnswers::default(),
             shares: Shares::default(),
@@ -249,6 +243,12 @@ impl Connection {
         Ok(self.mux.poll_transmit())
     }
 
+    /// Shares `memory` with other connections for what the peer says. To be called before there are channels; without
+    /// it there is enough.
+    pub fn share_memory(&mut self, memory: &PeersMemory) {
+        self.heard = Heard::new(memory);
+    }
+
     /// From now on answers with a block of more than [`UPLOAD_TOGETHER_BYTES`](crate::limits::UPLOAD_TOGETHER_BYTES) are made one by one, each
     /// when [`grant_room`](Self::grant_room) was called for it. Without this there is no such limit.
     pub fn limit_long_answers(&mut self) {
@@ -301,7 +301,7 @@ impl Connection {
     pub fn backlog(&self) -> Backlog {
         Backlog {
             requests: self.shares.in_flight(),
-            questions: self.questions,
+            questions: self.heard.questions(),
             bytes: self.mux.buffered_bytes(),
             commits: self.commits,
         }
@@ -472,14 +472,15 @@ impl Connection {
         let (in_flight, questions) = (channel.in_flight(), channel.questions());
         let was_committing = channel.is_committing();
         let (stats, question_bytes) = (channel.stats(), channel.question_bytes());
-        let mut wire = Wire::new(&mut self.mux, id, &mut self.scratch, &self.memory);
+        let memory = self.heard.blocks();
+        let mut wire = Wire::new(&mut self.mux, id, &mut self.scratch, memory);
         let done = work(channel, &mut wire);
         channel.count_sent(wire.sent());
         self.stats += channel.stats() - stats;
         self.shares
             .moved(id, in_flight, channel.in_flight(), channel.is_busy());
-        self.questions = self.questions - questions + channel.questions();
-        self.question_bytes = self.question_bytes - question_bytes + channel.question_bytes();
+        let heard = (channel.questions(), channel.question_bytes());
+        self.heard.moved((questions, question_bytes), heard);
         self.commits -= usize::from(was_committing);
         self.commits += usize::from(channel.is_committing());
         if questions == 0 && channel.questions() > 0 {
@@ -531,12 +532,12 @@ impl Connection {
     fn is_clogged(&self) -> bool {
         let output_max = match self.is_proven {
             true => OUTPUT_MAX,
-            // What we offered of our own accord is not the peer's doing.
-            false => UNPROVEN_OUTPUT_MAX + self.channels.len() * OFFER_LEN_MAX,
+            false => UNPROVEN_OUTPUT_MAX,
         };
-        let asks_too_much =
-            self.questions >= UPLOADS_MAX || self.question_bytes >= QUESTION_BYTES_MAX;
-        asks_too_much || self.mux.buffered_bytes() >= output_max
+        // What we offered of our own accord is not the peer's doing, and long answers have room of their own.
+        let output_max = output_max + self.channels.len() * OFFER_LEN_MAX;
+        let output = self.mux.buffered_bytes() - self.mux.buffered_long_bytes();
+        output >= output_max || self.heard.is_too_much()
     }
 
     fn insert(&mut self, id: ChannelId, core: &Core) {
@@ -549,8 +550,8 @@ impl Connection {
         if let Some(channel) = self.channels.remove(&id) {
             self.by_core.remove(&channel.core().discovery_key());
             self.shares.moved(id, channel.in_flight(), 0, false);
-            self.questions -= channel.questions();
-            self.question_bytes -= channel.question_bytes();
+            let heard = (channel.questions(), channel.question_bytes());
+            self.heard.moved(heard, (0, 0));
             self.commits -= usize::from(channel.is_committing());
         }
     }

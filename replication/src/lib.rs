@@ -13,7 +13,7 @@
 //! | [`messages`] | bytes of the ten messages |
 //! | [`fully_remote`] | proofs that travel alone |
 //! | [`capability`] | proof that a peer knows a core's key |
-//! | [`connection`], `shares` | all channels of one stream |
+//! | [`connection`], `shares`, `heard` | all channels of one stream |
 //! | `channel` | one core on one stream: the parts below, composed |
 //! | `peer`, `holdings` | what the other side has and wants |
 //! | `announcer` | what it is told unasked |
@@ -35,6 +35,7 @@ mod downloads;
 mod extensions;
 mod following;
 pub mod fully_remote;
+mod heard;
 mod holdings;
 pub mod limits;
 mod memory;

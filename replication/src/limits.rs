@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ferrocore_mux::limits::FRAME_LEN_MAX;
+use ferrocore_mux::limits::LONG_FRAME_LEN;
+use ferrocore_secret_stream::budget::FREE_FRAME_LEN;
+use ferrocore_secret_stream::{READ_LEN_MAX, SEND_BUFFER_LEN};
 
 /// A request is given up when the peer has answered nothing for this long since it was sent.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -63,7 +65,19 @@ pub const QUESTION_BYTES_MAX: usize = 3 * 1024 * 1024;
 pub const REMOTE_BITS_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a connection remembers of what its peer says, in bytes, whatever it says and on however many channels.
+/// All of it but [`QUESTION_BYTES_OWN`] and [`REMOTE_BITS_BYTES_OWN`] is taken from [`PEERS_MEMORY_MAX`].
 pub const PEER_MEMORY_MAX: usize = QUESTION_BYTES_MAX + REMOTE_BITS_BYTES_MAX;
+
+/// Bytes that the peer's questions may take even when others have used up [`PEERS_MEMORY_MAX`]: some hundred.
+pub const QUESTION_BYTES_OWN: usize = 128 * 1024;
+
+/// Bytes that may be remembered of scattered blocks and of wants even then: a million blocks.
+pub const REMOTE_BITS_BYTES_OWN: usize = 128 * 1024;
+
+/// What all connections of a process together remember of what their peers say, beyond what each has of its
+/// own. When it is used up, blocks beyond those are forgotten, and who has asked more is read from again when
+/// it has been answered.
+pub const PEERS_MEMORY_MAX: usize = 16 * 1024 * 1024;
 
 /// Answers are made while fewer bytes than this wait to be written.
 pub const UPLOAD_BUFFER_TARGET: usize = 128 * 1024;
@@ -75,12 +89,12 @@ pub const UPLOADS_TOGETHER: usize = 32;
 /// which is what a drive's are, keep the lanes busy.
 pub const UPLOAD_TOGETHER_BYTES: usize = 256 * 1024;
 
-/// When more bytes than this wait to be written, nothing more is read from the peer: it makes us
-/// talk and does not listen.
-pub const OUTPUT_MAX: usize = FRAME_LEN_MAX + 4 * 1024 * 1024;
+/// When more bytes than this wait to be written, nothing more is read from the peer: it makes us talk and does not
+/// listen. Beside it there may be [`OFFER_LEN_MAX`] for each channel, and one long answer, for which there is
+/// room elsewhere.
+pub const OUTPUT_MAX: usize = 512 * 1024;
 
-/// The same for a peer that has not shown yet that it knows a core's key, beside
-/// [`OFFER_LEN_MAX`] for each core that we offered.
+/// The same for a peer that has not shown yet that it knows a core's key.
 pub const UNPROVEN_OUTPUT_MAX: usize = 128 * 1024;
 
 /// What it takes to offer a core, at most, in bytes: protocol, discovery key, capability, numbers.
@@ -139,6 +153,11 @@ pub const ASIDE_BYTES_MIN: usize = 96 * 1024;
 /// Frames between a session and its writing task.
 pub const FRAMES_QUEUED_MAX: usize = 2;
 
+/// What a session costs of its own once its peer has shown that it knows a core's key, in bytes: beside the room of
+/// one long frame each way, what is held of [`PEERS_MEMORY_MAX`], the cores that were asked for, and what of them
+/// we asked for.
+pub const CONNECTION_OWN_MAX: usize = 3 * 1024 * 1024;
+
 /// How long a session that is closing waits for the peer to take what was written.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -147,8 +166,26 @@ const _: () = assert!(
     "two of us never wait for each other"
 );
 const _: () = assert!(
-    UPLOAD_BUFFER_TARGET + FRAME_LEN_MAX < OUTPUT_MAX,
-    "one block never stops reading"
+    UPLOAD_BUFFER_TARGET + UPLOAD_TOGETHER_BYTES < OUTPUT_MAX,
+    "answers alone never stop reading"
+);
+const _: () = assert!(
+    LONG_FRAME_LEN <= UPLOAD_TOGETHER_BYTES,
+    "what needs room is a long frame"
+);
+const _: () = assert!(PEER_MEMORY_MAX <= PEERS_MEMORY_MAX);
+const _: () = assert!(
+    // Two bursts, and what of the next one has been read.
+    2 * (BURST_BYTES_MAX + FREE_FRAME_LEN) + 2 * READ_LEN_MAX
+        // Output: in the connection, on its way to the writing task, and sealed there.
+        + OUTPUT_MAX
+        + FRAMES_QUEUED_MAX * UPLOAD_TOGETHER_BYTES
+        + SEND_BUFFER_LEN
+        + UPLOAD_TOGETHER_BYTES
+        // What the peer said.
+        + QUESTION_BYTES_OWN
+        + REMOTE_BITS_BYTES_OWN
+        <= CONNECTION_OWN_MAX
 );
 const _: () = assert!(LATE_AFTER_MAX.as_secs() < REQUEST_TIMEOUT.as_secs());
 const _: () = assert!(WINDOW_MIN <= WINDOW_START && WINDOW_START <= WINDOW_MAX);

@@ -1,21 +1,115 @@
-//! What a connection remembers of what its peer says it has and wants, in bytes: one budget for all channels.
+//! What connections remember of what their peers say, in bytes: a budget for each, and one for all of a process.
 //!
 //! Knows sums. Does not know what is remembered.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// A budget. Clones are the same one.
+use crate::limits::PEERS_MEMORY_MAX;
+
+/// What connections share for what their peers say, beyond the little that each has for itself. Clones are the
+/// same budget.
+#[derive(Clone)]
+pub struct PeersMemory {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    max: i64,
+    /// Below zero by what was heard before it could be told to be too much.
+    free: AtomicI64,
+}
+
+impl PeersMemory {
+    /// That of this process, of [`PEERS_MEMORY_MAX`]. Every session uses it that is not given another.
+    pub fn process() -> Self {
+        static PROCESS: OnceLock<PeersMemory> = OnceLock::new();
+        PROCESS.get_or_init(|| Self::new(PEERS_MEMORY_MAX)).clone()
+    }
+
+    /// One of its own, of `bytes`.
+    pub fn new(bytes: usize) -> Self {
+        let max = signed(bytes);
+        Self {
+            shared: Arc::new(Shared {
+                max,
+                free: AtomicI64::new(max),
+            }),
+        }
+    }
+
+    /// Bytes that are held now.
+    pub fn held(&self) -> usize {
+        let held = self.shared.max - self.shared.free.load(Ordering::Acquire);
+        usize::try_from(held).unwrap_or(0)
+    }
+
+    /// Whether nothing is left.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.shared.free.load(Ordering::Acquire) <= 0
+    }
+
+    /// False, and nothing is taken, if `bytes` are not there.
+    fn take(&self, bytes: usize) -> bool {
+        let take = |free: i64| Some(free - signed(bytes)).filter(|rest| *rest >= 0);
+        let free = &self.shared.free;
+        bytes == 0
+            || free
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, take)
+                .is_ok()
+    }
+
+    fn overdraw(&self, bytes: usize) {
+        self.shared.free.fetch_sub(signed(bytes), Ordering::AcqRel);
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.shared.free.fetch_add(signed(bytes), Ordering::AcqRel);
+    }
+}
+
+impl fmt::Debug for PeersMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeersMemory")
+            .field("held", &self.held())
+            .finish_non_exhaustive()
+    }
+}
+
+/// No sum of lengths in memory comes near the end of either.
+fn signed(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX / 2)
+}
+
+/// The budget of one connection for one kind of thing. Clones are the same one.
 #[derive(Debug, Clone)]
 pub(crate) struct Memory {
-    free: Arc<AtomicUsize>,
+    budget: Arc<Budget>,
+}
+
+#[derive(Debug)]
+struct Budget {
+    /// What it has for itself.
+    own: usize,
+    /// What it may have, with what it takes of the others'.
+    max: usize,
+    used: Mutex<usize>,
+    peers: PeersMemory,
 }
 
 impl Memory {
-    /// One of `bytes`.
-    pub(crate) fn new(bytes: usize) -> Self {
-        let free = Arc::new(AtomicUsize::new(bytes));
-        Self { free }
+    /// One of at most `max` bytes, of which all but `own` are taken from those of `peers`.
+    pub(crate) fn new(own: usize, max: usize, peers: &PeersMemory) -> Self {
+        let budget = Budget {
+            own,
+            max,
+            used: Mutex::new(0),
+            peers: peers.clone(),
+        };
+        Self {
+            budget: Arc::new(budget),
+        }
     }
 
     /// Nothing is held of it yet.
@@ -24,6 +118,41 @@ impl Memory {
             memory: self.clone(),
             bytes: 0,
         }
+    }
+}
+
+impl Budget {
+    fn take(&self, bytes: usize) -> bool {
+        let mut used = self.used();
+        let Some(more) = used.checked_add(bytes).filter(|more| *more <= self.max) else {
+            return false;
+        };
+        let is_taken = self.peers.take(self.charge(more) - self.charge(*used));
+        *used = if is_taken { more } else { *used };
+        is_taken
+    }
+
+    fn overdraw(&self, bytes: usize) {
+        let mut used = self.used();
+        let more = used.saturating_add(bytes);
+        self.peers.overdraw(self.charge(more) - self.charge(*used));
+        *used = more;
+    }
+
+    fn give_back(&self, bytes: usize) {
+        let mut used = self.used();
+        let less = used.saturating_sub(bytes);
+        self.peers.give_back(self.charge(*used) - self.charge(less));
+        *used = less;
+    }
+
+    /// What is taken of the others' memory by whoever uses so much.
+    fn charge(&self, used: usize) -> usize {
+        used.saturating_sub(self.own)
+    }
+
+    fn used(&self) -> MutexGuard<'_, usize> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -37,19 +166,28 @@ pub(crate) struct Share {
 impl Share {
     /// Takes `bytes` more; false, and nothing is taken, if they are not there.
     pub(crate) fn take(&mut self, bytes: usize) -> bool {
-        let free = &self.memory.free;
-        let taken = free.fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| {
-            free.checked_sub(bytes)
-        });
-        self.bytes += if taken.is_ok() { bytes } else { 0 };
-        taken.is_ok()
+        let is_taken = self.memory.budget.take(bytes);
+        self.bytes += if is_taken { bytes } else { 0 };
+        is_taken
+    }
+
+    /// Holds `bytes`, whether they are there or not.
+    pub(crate) fn hold(&mut self, bytes: usize) {
+        match bytes.checked_sub(self.bytes) {
+            Some(0) => {}
+            Some(more) => {
+                self.memory.budget.overdraw(more);
+                self.bytes = bytes;
+            }
+            None => self.give_back(self.bytes - bytes),
+        }
     }
 
     /// Gives `bytes` back.
     pub(crate) fn give_back(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        self.memory.free.fetch_add(bytes, Ordering::AcqRel);
+        self.memory.budget.give_back(bytes);
     }
 }
 
@@ -65,12 +203,31 @@ mod tests {
 
     #[test]
     fn shares_have_one_budget_and_give_it_back() {
-        let memory = Memory::new(10);
+        let memory = Memory::new(0, 10, &PeersMemory::new(100));
         let (mut one, mut other) = (memory.share(), memory.share());
         assert!(one.take(6) && !other.take(5) && other.take(4));
         one.give_back(1);
         assert!(other.take(1) && !other.take(1));
         drop(one);
         assert!(other.take(5) && !other.take(1));
+    }
+
+    #[test]
+    fn connections_share_all_but_their_own() {
+        let peers = PeersMemory::new(10);
+        let (one, other) = (Memory::new(4, 100, &peers), Memory::new(4, 100, &peers));
+        let (mut one, mut other) = (one.share(), other.share());
+        assert!(one.take(4) && one.take(9) && !one.take(2));
+        assert_eq!(peers.held(), 9);
+        assert!(other.take(5) && !other.take(1), "four of its own and one");
+        assert!(peers.is_used_up());
+        other.hold(7);
+        assert_eq!(peers.held(), 12, "what is heard is held");
+        other.hold(2);
+        assert_eq!(peers.held(), 9);
+        one.give_back(10);
+        assert_eq!(peers.held(), 0);
+        drop((one, other));
+        assert_eq!(peers.held(), 0);
     }
 }

@@ -303,11 +303,12 @@ fn is_touching(want: &Want, blocks: &Range<u64>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::PeersMemory;
     use proptest::prelude::*;
 
     /// More than these tests need.
     fn memory() -> Memory {
-        Memory::new(1 << 30)
+        Memory::new(0, 1 << 30, &PeersMemory::new(1 << 30))
     }
 
     fn have(start: u64, length: u64) -> messages::Range {
@@ -423,7 +424,7 @@ mod tests {
 
     #[test]
     fn wants_on_many_channels_have_one_budget() {
-        let memory = Memory::new(100 * WANT_MEMORY);
+        let memory = Memory::new(0, 100 * WANT_MEMORY, &PeersMemory::new(1 << 30));
         let want = |start| Want {
             start,
             length: 32,

@@ -30,6 +30,7 @@ use tokio::task::AbortHandle;
 pub use self::aside::Helpers;
 use self::driver::{Command, Driver, Outlets};
 use crate::limits::MISBEHAVIOURS_MAX;
+pub use crate::memory::PeersMemory;
 use crate::misbehaviour::PeerMisbehaved;
 use crate::stats::{SessionReport, Stats};
 
@@ -44,6 +45,8 @@ pub struct SessionOptions {
     /// The memory that long frames share, in both directions: that of the process unless tests want to see
     /// it run out.
     pub frame_budgets: FrameBudgets,
+    /// The memory that what peers say shares: that of the process, likewise.
+    pub peers_memory: PeersMemory,
     /// Threads that verify and commit while a session reads and decrypts: those of the process, unless there is
     /// reason to know better.
     pub helpers: Helpers,
@@ -54,6 +57,7 @@ impl Default for SessionOptions {
         Self {
             follow_readers: true,
             frame_budgets: FrameBudgets::process(),
+            peers_memory: PeersMemory::process(),
             helpers: Helpers::process(),
         }
     }

@@ -7,6 +7,7 @@ mod common;
 
 use std::alloc::System;
 use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -14,18 +15,19 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cap::Cap;
-use common::{assert_complete_copy, blocks, writer_and_reader};
-use ferrocore_log::{Core, Corestore};
-use ferrocore_mux::Mux;
+use common::script::{block, request};
+use common::{assert_complete_copy, blocks};
+use ferrocore_log::{Core, Corestore, StoreOptions};
 use ferrocore_mux::limits::REMOTE_CHANNELS_MAX;
+use ferrocore_mux::{ChannelId, Mux};
 use ferrocore_primitives::encoding::Encode;
 use ferrocore_primitives::sign::KeyPair;
 use ferrocore_replication::Session;
 use ferrocore_replication::capability::capability;
 use ferrocore_replication::connection::PROTOCOL;
-use ferrocore_replication::limits::UNPROVEN_FRAME_LEN_MAX;
-use ferrocore_replication::messages::Handshake;
-use ferrocore_replication::session::SessionOptions;
+use ferrocore_replication::limits::{CONNECTION_OWN_MAX, PEERS_MEMORY_MAX, UNPROVEN_FRAME_LEN_MAX};
+use ferrocore_replication::messages::{BitfieldWords, Handshake, Message};
+use ferrocore_replication::session::{PeersMemory, SessionOptions};
 use ferrocore_secret_stream::budget::{FRAME_BUDGET, FREE_FRAME_LEN};
 use ferrocore_secret_stream::{
     FRAME_LEN_MAX, FrameBudgets, Options, Receiver, Role, SecretStream, Sender,
@@ -41,6 +43,12 @@ const UNPROVEN_MAX: usize = 2 << 20;
 
 /// What a thousand may cost, in bytes.
 const THOUSAND_MAX: usize = 512 << 20;
+
+/// Questions of one that has proven itself: what is remembered of them is near what may be.
+const QUESTIONS: u64 = 8_000;
+
+/// The longest block that is read without room for it, in bytes.
+const LONG_BLOCK: usize = 256 * 1024;
 
 /// Bytes that a pipe holds. They count, too.
 const PIPE: usize = 4096;
@@ -85,7 +93,7 @@ struct Attacker {
 }
 
 impl Attacker {
-    async fn connect(store: &Corestore, budget: &FrameBudgets) -> Self {
+    async fn connect(store: &Corestore, budgets: &Budgets) -> Self {
         let (ours, theirs) = duplex(PIPE);
         let options = Options {
             keep_alive: None,
@@ -98,7 +106,8 @@ impl Attacker {
         )
         .unwrap();
         let session = SessionOptions {
-            frame_budgets: budget.clone(),
+            frame_budgets: budgets.frames.clone(),
+            peers_memory: budgets.words.clone(),
             ..SessionOptions::default()
         };
         let handshake_hash = *theirs.handshake_hash();
@@ -154,19 +163,58 @@ impl Attacker {
     }
 
     /// Opens the channel of a core whose key it knows.
-    async fn prove(&mut self, core: &Core) {
+    async fn prove(&mut self, core: &Core) -> ChannelId {
         let capability = capability(true, &core.key(), &self.handshake_hash);
         let handshake = Handshake {
             seeks: true,
             capability,
         };
         let id = core.discovery_key();
-        self.mux
-            .open(PROTOCOL, Some(id.as_bytes()), &handshake.to_vec())
-            .unwrap();
+        let opened = self
+            .mux
+            .open(PROTOCOL, Some(id.as_bytes()), &handshake.to_vec());
         let frame = self.mux.poll_transmit().unwrap().to_bytes();
         self.send(&frame).await;
         self.receiver.recv().await.unwrap().expect("an answer");
+        opened.unwrap()
+    }
+
+    /// All that one can do who knows a key and reads nothing: says to have blocks all over the place, asks long
+    /// blocks without end, and begins the longest frame there is.
+    async fn attack_proven(&mut self, core: &Core) {
+        let channel = self.prove(core).await;
+        for page in 1..=256 {
+            let (start, words) = (page * 32_768, vec![0x5555_5555; 1024]);
+            let said = Message::Bitfield(BitfieldWords { start, words });
+            if !self.say(channel, [said]).await {
+                return; // nothing more is read of it
+            }
+        }
+        for hundred in 0..QUESTIONS / 100 {
+            let ids = 100 * hundred..100 * (hundred + 1);
+            let asked = ids.map(|id| request(id, block(id % core.length())));
+            if !self.say(channel, asked).await {
+                return;
+            }
+        }
+        self.begin_frame(FRAME_LEN_MAX, FRAME_LEN_MAX - 1).await;
+    }
+
+    /// False if nobody takes it. All of it fits in a frame.
+    async fn say(
+        &mut self,
+        channel: ChannelId,
+        messages: impl IntoIterator<Item = Message>,
+    ) -> bool {
+        let mux = &mut self.mux;
+        for message in messages {
+            let sent = message.encode(&mut Vec::new(), |segments| {
+                mux.send(channel, message.kind(), segments)
+            });
+            sent.unwrap();
+        }
+        let frame = self.mux.poll_transmit().unwrap().to_bytes();
+        self.try_send(&frame).await
     }
 
     /// Announces a frame and sends a part of it, as far as it is taken.
@@ -261,6 +309,8 @@ enum Scene {
     Many(Attack),
     /// Once each has shown that it knows a key, it begins the longest frame there is.
     ThousandProven,
+    /// So many do all they can once they have shown that they know a key.
+    Proven(usize),
 }
 
 fn scenes() -> Vec<Scene> {
@@ -268,6 +318,8 @@ fn scenes() -> Vec<Scene> {
     scenes.push(Scene::Many(Attack::AlmostUnprovenFrame));
     scenes.push(Scene::Many(Attack::Everything));
     scenes.push(Scene::ThousandProven);
+    scenes.push(Scene::Proven(1));
+    scenes.push(Scene::Proven(8));
     scenes
 }
 
@@ -304,15 +356,61 @@ fn hostile_connections_cost_little() {
     }
 }
 
+/// What the connections of a scene share.
+#[derive(Clone)]
+struct Budgets {
+    frames: FrameBudgets,
+    words: PeersMemory,
+}
+
+impl Budgets {
+    fn held(&self) -> usize {
+        self.frames.held() + self.words.held()
+    }
+}
+
+/// A folder that is removed in the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("ferrocore-hostile-{}", std::process::id())))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 async fn play(scene: Scene) {
-    let (store, core, ..) = writer_and_reader(&blocks(10));
-    let budget = FrameBudgets::new(FRAME_BUDGET);
+    let folder = Folder::new();
+    let store = match scene {
+        // On disk, so that what is read of it takes memory.
+        Scene::Proven(_) => Corestore::open(&folder.0, StoreOptions::default()).unwrap(),
+        _ => Corestore::memory(),
+    };
+    let core = store.get_named("core").unwrap();
+    core.append_batch(blocks(10)).unwrap();
+    let long = store.get_named("long").unwrap();
+    if matches!(scene, Scene::Proven(_)) {
+        let block = vec![7; LONG_BLOCK];
+        for _ in 0..10 {
+            long.append(block.clone()).unwrap();
+        }
+    }
+    let budget = Budgets {
+        frames: FrameBudgets::new(FRAME_BUDGET),
+        words: PeersMemory::new(PEERS_MEMORY_MAX),
+    };
     drop(Attacker::connect(&store, &budget).await); // makes what is made once
     settle().await;
     let before = ALLOCATOR.allocated();
     let many = std::env::var("FERROCORE_HOSTILE").map_or(50, |count| count.parse().unwrap());
     let (count, max) = match scene {
         Scene::One(_) => (1, UNPROVEN_MAX),
+        Scene::Proven(count) => (count, count * CONNECTION_OWN_MAX),
         Scene::Many(Attack::Everything) => (many, many * (THOUSAND_MAX / 1000)),
         Scene::Many(_) | Scene::ThousandProven => (1000, THOUSAND_MAX),
     };
@@ -320,6 +418,7 @@ async fn play(scene: Scene) {
     let mut attacks = tokio::task::JoinSet::new();
     for _ in 0..count {
         let (store, core, budget) = (store.clone(), core.clone(), budget.clone());
+        let long = long.clone();
         attacks.spawn(async move {
             let mut attacker = Attacker::connect(&store, &budget).await;
             let own = match scene {
@@ -327,6 +426,10 @@ async fn play(scene: Scene) {
                 Scene::ThousandProven => {
                     attacker.prove(&core).await;
                     attacker.begin_frame(FRAME_LEN_MAX, 100_000).await;
+                    0
+                }
+                Scene::Proven(_) => {
+                    attacker.attack_proven(&long).await;
                     0
                 }
             };
@@ -340,12 +443,23 @@ async fn play(scene: Scene) {
         .iter()
         .filter(|(attacker, _)| !attacker.session.is_closed())
         .count();
-    let held = budget.held();
+    let (held, words) = (budget.frames.held(), budget.words.held());
     println!(
-        "{scene:?}: {cost} bytes, {own} of them the attackers', {held} in the budget, {connected} connected"
+        "{scene:?}: {cost} bytes, {own} of them the attackers', {held} and {words} in the budgets, {connected} connected"
     );
     assert_eq!(connected, count);
-    assert!(cost - own <= max && held <= FRAME_BUDGET);
+    let shared = match scene {
+        Scene::Proven(_) => held + words.min(PEERS_MEMORY_MAX),
+        _ => 0, // there is room for it below
+    };
+    assert!(cost.saturating_sub(own + shared) <= max);
+    assert!(held <= FRAME_BUDGET);
+    if scene == Scene::Proven(1) {
+        assert!(
+            held >= FRAME_LEN_MAX && words >= 1 << 20,
+            "it does its worst"
+        );
+    }
     // Beside them an honest peer gets all it wants: its blocks need no room.
     honest_peer_completes(&store, &core, &budget).await;
     drop(attackers);
@@ -353,7 +467,7 @@ async fn play(scene: Scene) {
     assert_eq!(budget.held(), 0, "whoever is gone holds nothing");
 }
 
-async fn honest_peer_completes(store: &Corestore, core: &Core, budget: &FrameBudgets) {
+async fn honest_peer_completes(store: &Corestore, core: &Core, budgets: &Budgets) {
     let (ours, theirs) = duplex(PIPE);
     let (ours_keys, theirs_keys) = (KeyPair::generate(), KeyPair::generate());
     let (ours, theirs) = tokio::try_join!(
@@ -365,7 +479,8 @@ async fn honest_peer_completes(store: &Corestore, core: &Core, budget: &FrameBud
     let reader = there.get(&core.key()).unwrap();
     let all = reader.download_all();
     let options = SessionOptions {
-        frame_budgets: budget.clone(),
+        frame_budgets: budgets.frames.clone(),
+        peers_memory: budgets.words.clone(),
         ..SessionOptions::default()
     };
     let _sessions = (

@@ -8,6 +8,10 @@ pub const FRAME_LEN_MAX: usize = (1 << 24) - 1 - 17;
 /// receiver can work on one frame while the next one travels. A longer message travels alone.
 pub const BATCH_LEN_TARGET: usize = 64 * 1024;
 
+/// A frame of more than this many bytes is a long one: a single message, see
+/// [`Mux::buffered_long_bytes`](crate::Mux::buffered_long_bytes).
+pub const LONG_FRAME_LEN: usize = 256 * 1024;
+
 /// Batches inside batches: JavaScript peers never nest them, but accept them.
 pub const BATCH_DEPTH_MAX: usize = 4;
 
@@ -27,5 +31,5 @@ pub const NAME_LEN_MAX: usize = 1024;
 /// The longest handshake that we send with an `open`, in bytes.
 pub const HANDSHAKE_LEN_MAX: usize = 64 * 1024;
 
-const _: () = assert!(BATCH_LEN_TARGET < FRAME_LEN_MAX);
+const _: () = assert!(BATCH_LEN_TARGET < LONG_FRAME_LEN && LONG_FRAME_LEN < FRAME_LEN_MAX);
 const _: () = assert!(OFFERED_OVERHEAD + 6 * NAME_LEN_MAX < OFFERED_BYTES_MAX);

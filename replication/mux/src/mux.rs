@@ -197,6 +197,12 @@ impl Mux {
         self.outbox.buffered()
     }
 
+    /// How many of them wait in frames of more than [`LONG_FRAME_LEN`](crate::limits::LONG_FRAME_LEN) that are
+    /// complete.
+    pub fn buffered_long_bytes(&self) -> usize {
+        self.outbox.buffered_long()
+    }
+
     fn handle_item(&mut self, item: Item) -> Result<(), PeerMisbehaved> {
         if item.channel == CONTROL {
             return self.handle_control(item.kind, &item.payload);

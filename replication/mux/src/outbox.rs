@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ferrocore_primitives::encoding::{put_uint, uint_len};
 
 use crate::error::MuxError;
-use crate::limits::{BATCH_LEN_TARGET, FRAME_LEN_MAX};
+use crate::limits::{BATCH_LEN_TARGET, FRAME_LEN_MAX, LONG_FRAME_LEN};
 
 /// A shared segment shorter than this is copied all the same: one more segment costs more.
 const SHARE_LEN_MIN: usize = 2048;
@@ -61,6 +61,14 @@ impl Frame {
         self.len == 0
     }
 
+    /// Its length if it is a long one, else 0.
+    fn long_len(&self) -> usize {
+        match self.len > LONG_FRAME_LEN {
+            true => self.len,
+            false => 0,
+        }
+    }
+
     /// The frame in one piece, copied.
     pub fn to_bytes(&self) -> Bytes {
         self.segments.concat().into()
@@ -72,6 +80,8 @@ impl Frame {
 pub(crate) struct Outbox {
     ready: VecDeque<Frame>,
     ready_len: usize,
+    /// Of it, in long frames.
+    ready_long_len: usize,
     batch: Batch,
 }
 
@@ -110,6 +120,7 @@ impl Outbox {
         }
         let frame = self.ready.pop_front()?;
         self.ready_len -= frame.len;
+        self.ready_long_len -= frame.long_len();
         if self.ready.is_empty() && self.ready.capacity() > READY_KEPT_MAX {
             self.ready = VecDeque::new(); // thousands of channels were opened at once
         }
@@ -121,9 +132,15 @@ impl Outbox {
         self.ready_len + self.batch.len
     }
 
+    /// How many bytes wait in long frames.
+    pub(crate) fn buffered_long(&self) -> usize {
+        self.ready_long_len
+    }
+
     fn seal(&mut self) {
         let frame = mem::take(&mut self.batch).into_frame();
         self.ready_len += frame.len;
+        self.ready_long_len += frame.long_len();
         self.ready.push_back(frame);
     }
 }
@@ -280,9 +297,11 @@ mod tests {
             .push(1, 0, &[Segment::Share(payload.slice(1..))])
             .unwrap();
         outbox.push(1, 0, &[Segment::Copy(b"small")]).unwrap();
+        assert_eq!(outbox.buffered_long(), FRAME_LEN_MAX);
         let lens: Vec<_> = std::iter::from_fn(|| outbox.poll())
             .map(|frame| frame.len())
             .collect();
         assert_eq!(lens, [7, FRAME_LEN_MAX, 7]);
+        assert_eq!(outbox.buffered_long(), 0);
     }
 }

@@ -92,6 +92,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         let wake = Arc::new(move || notify.notify_one());
         let mut connection = Connection::new(stream.is_initiator(), *stream.handshake_hash(), wake);
         connection.limit_long_answers();
+        connection.share_memory(&options.peers_memory);
         let (sender, mut receiver) = stream.split();
         receiver.set_message_len_max(UNPROVEN_FRAME_LEN_MAX);
         receiver.set_frame_budget(options.frame_budgets.incoming);
