@@ -138,6 +138,14 @@ impl std::error::Error for Failure {}
 const UNCONFIRMED_HINT: &str =
     "name a peer that has the log with --peer, or, only if nobody has more of it, add --offline";
 
+/// What whoever lacks the secret can do.
+const NOT_WRITABLE_HINT: &str =
+    "do it where it was created, or bring its secret here with `fcore key export` and `import`";
+
+/// What whoever meets damage can do.
+const AUDIT_HINT: &str =
+    "`fcore core audit` names all that is damaged; with --repair it can be fetched again";
+
 /// What whoever sees noise can do.
 const ENCRYPTION_HINT: &str =
     "if it is encrypted, give the whole link, as in hyper://KEY#ENCRYPTION-KEY";
@@ -223,12 +231,23 @@ impl From<CoreError> for Failure {
                 return Self::new(Kind::Verification, error)
                     .hint("start another one, and find out who else has the secret");
             }
-            CoreError::NotWritable { .. } | CoreError::NotEncrypted { .. } => Kind::NotPermitted,
+            CoreError::NotWritable { .. } => {
+                return Self::new(Kind::NotPermitted, error).hint(NOT_WRITABLE_HINT);
+            }
+            CoreError::InvalidFork { .. } => {
+                return Self::usage(error)
+                    .hint("leave --fork out, or name a later one than `fcore core info` shows");
+            }
+            CoreError::NotEncrypted { .. } => Kind::NotPermitted,
             CoreError::BlockTooLarge { .. } | CoreError::BatchTooLarge { .. } => Kind::Usage,
-            CoreError::CorruptBlock { .. }
-            | CoreError::Manifest { .. }
-            | CoreError::Full { .. } => Kind::Storage,
-            CoreError::OutOfBounds { .. } | CoreError::BytePastEnd { .. } => Kind::NotFound,
+            CoreError::CorruptBlock { .. } => {
+                return Self::new(Kind::Storage, error).hint(AUDIT_HINT);
+            }
+            CoreError::Manifest { .. } | CoreError::Full { .. } => Kind::Storage,
+            CoreError::OutOfBounds { .. } | CoreError::BytePastEnd { .. } => {
+                return Self::new(Kind::NotFound, error)
+                    .hint("`fcore core info` tells how long it is");
+            }
             _ => Kind::Other,
         };
         Self::new(kind, error)
@@ -279,6 +298,8 @@ mod tests {
             Kind::Storage
         );
         assert_eq!(kind(CoreError::NotWritable { core }), Kind::NotPermitted);
+        let fork = 3;
+        assert_eq!(kind(CoreError::InvalidFork { core, fork }), Kind::Usage);
         assert_eq!(kind(CoreError::Unconfirmed { core }), Kind::NotPermitted);
         assert_eq!(kind(CoreError::Conflict { core }), Kind::Verification);
         assert_eq!(

@@ -128,6 +128,69 @@ fn a_block_too_large_is_refused_with_a_hint() {
     );
 }
 
+/// Goal: a script that fails knows what was appended, and what to do.
+#[test]
+fn an_append_that_fails_tells_what_it_appended() {
+    let bench = Bench::new();
+    bench.run("s", &["core", "create", "log"]).expect(0);
+    bench.write("file", "from a file");
+    let torn = b"\x01\0\0\0a\x02\0\0\0b";
+    let frames = ["core", "append", "log", "--frames", "--json"];
+    let refused = bench.run_with("s", &frames, torn).expect(2);
+    assert_eq!(refused.event("appended")["length"], 1);
+    assert!(refused.event("error")["hint"].is_string());
+
+    // Of several files all or none, as far as that can be told before.
+    bench.write("large", vec![b'x'; 15 * 1024 * 1024 + 1]);
+    for (other, code) in [("missing", 3), ("large", 2), (".", 7)] {
+        let append = ["core", "append", "log", "file", other, "--json"];
+        let refused = bench.run("s", &append).expect(code);
+        assert!(!refused.text().contains("appended"), "{other}");
+    }
+    let info = bench.run("s", &["core", "info", "log", "--json"]);
+    assert_eq!(info.expect(0).event("core")["length"], 1);
+}
+
+/// Goal: each refusal has the code of its kind, and says what to do.
+#[test]
+fn refusals_say_what_to_do() {
+    let bench = Bench::new();
+    let created = bench
+        .run("s", &["core", "create", "log", "--json"])
+        .expect(0);
+    let key = created.event("core")["key"].as_str().unwrap().to_owned();
+    let lines = ["core", "append", "log", "--lines"];
+    bench.run_with("s", &lines, b"one\ntwo\n").expect(0);
+    let cut = ["core", "truncate", "log", "1", "--fork", "5", "--yes"];
+    bench.run("s", &cut).expect(0);
+    for (store, arguments, code) in [
+        ("s", &["get", "log", "1"][..], 3),
+        ("s", &["get", "log", "0..2"], 3),
+        ("s", &["seek", "log", "9"], 3),
+        ("s", &["truncate", "log", "2", "--yes"], 3),
+        ("s", &["truncate", "log", "0", "--fork", "5", "--yes"], 2),
+        (
+            "s",
+            &["truncate", "log", "0", "--fork", "5", "--dry-run"],
+            2,
+        ),
+        ("s", &["truncate", "log", "0"], 2),
+        ("other", &["append", &key], 6),
+        ("other", &["truncate", &key, "0", "--yes"], 6),
+        ("other", &["truncate", &key, "0", "--dry-run"], 6),
+        ("other", &["info", &key], 4),
+        ("s", &["info", "nolog"], 3),
+        ("s", &["audit", "nolog"], 3),
+    ] {
+        let arguments = [&["core"], arguments, &["--json", "--no-lan", "--no-dht"]].concat();
+        let refused = bench.run(store, &arguments).expect(code).event("error");
+        assert_eq!(refused["code"], code, "{arguments:?}");
+        assert!(refused["hint"].is_string(), "{arguments:?}: {refused}");
+    }
+    let info = bench.run("s", &["core", "info", "log", "--json"]);
+    assert_eq!(info.expect(0).event("core")["fork"], 5);
+}
+
 #[test]
 fn logs_are_replicated_live_over_tcp() {
     let bench = Bench::new();
@@ -171,6 +234,36 @@ fn logs_are_replicated_live_over_tcp() {
     bench
         .run_with("s2", &["core", "append", key], b"x")
         .expect(6);
+}
+
+/// Goal: a log whose beginning was given up to save space is served like any other.
+#[test]
+fn a_log_with_cleared_blocks_is_served() {
+    let bench = Bench::new();
+    let created = bench.run("s1", &["core", "create", "log", "--json"]);
+    let key = created.expect(0).event("core")["key"].clone();
+    let key = key.as_str().unwrap();
+    let lines = ["core", "append", "log", "--lines"];
+    bench.run_with("s1", &lines, b"a\nb\nc\n").expect(0);
+    let clear = ["core", "clear", "log", "0..1", "--yes"];
+    bench.run("s1", &clear).expect(0);
+    let serve = ["core", "replicate", "log", "--listen", "127.0.0.1:0"];
+    let mut writer = bench.start("s1", &serve);
+    let address = writer.wait("ready")["listen"].as_str().unwrap().to_owned();
+    let get = ["core", "get", key, "1..3", "--peer", &address];
+    assert_eq!(bench.run("s2", &get).expect(0).text(), "bc");
+    let get = [
+        "core",
+        "get",
+        key,
+        "0",
+        "--peer",
+        &address,
+        "--timeout",
+        "2s",
+    ];
+    bench.run("s2", &get).expect(4);
+    writer.interrupt().expect(0);
 }
 
 /// Goal: two processes whose stdin and stdout are joined replicate. Method: socket pairs.

@@ -1,15 +1,20 @@
 //! The log itself: `core create`, `append`, `get`, `seek`, `info`.
 
+use std::io::ErrorKind;
+use std::path::Path;
+
 use bytes::{Buf as _, Bytes, BytesMut};
 use ferrocore::log::limits::BLOCK_BYTES_MAX;
-use ferrocore::log::{CoreOptions, Manifest};
+use ferrocore::log::{CoreError, CoreOptions, Manifest};
 use ferrocore::{Core, EncryptionKey};
+use tokio::fs::File;
+use tokio::io::AsyncReadExt as _;
 
 use super::{audit, is_unknown, link, tail, trim, unknown};
 use crate::args::{CoreAppend, CoreCommand, CoreCreate, CoreGet, CoreInfo, CoreSeek};
 use crate::context::Context;
 use crate::events::{self, Appended, CoreState, Sought};
-use crate::exit::{Failure, Kind, Result};
+use crate::exit::{Failure, Result};
 use crate::input::Input;
 use crate::names::{CoreKind, Named};
 
@@ -73,30 +78,70 @@ async fn info(context: &Context, info: CoreInfo) -> Result<()> {
 async fn append(context: &Context, append: CoreAppend) -> Result<()> {
     let core = context.store.core(&append.core)?;
     if !core.is_writable() {
-        return Err(Failure::new(
-            Kind::NotPermitted,
-            format!("core {} is not writable here", core.key()),
-        )
-        .hint("append where it was created"));
+        return Err(CoreError::NotWritable { core: core.key() }.into());
     }
     context.ready_to_write(&core).await?;
-    if append.files.is_empty() {
+    let before = core.length();
+    let result = append_input(context, &core, &append).await;
+    // Also where it failed half-way: whoever tries again must know what is there.
+    if result.is_ok() || core.length() > before {
+        let appended = Appended {
+            length: core.length(),
+            byte_length: core.byte_length(),
+            fork: core.fork(),
+        };
+        context.output().report(&appended).await?;
+    }
+    result
+}
+
+/// Appends the files if all of them look as if they could be, or without any stdin.
+async fn append_input(context: &Context, core: &Core, append: &CoreAppend) -> Result<()> {
+    let files: Vec<_> = append.files.iter().map(|file| context.path(file)).collect();
+    if files.is_empty() {
         let mut input = context.streams.input.lock().await;
-        append_stdin(&core, &mut input, Cut::of(&append)).await?;
+        return append_stdin(core, &mut input, Cut::of(append)).await;
     }
-    for file in &append.files {
-        let path = context.path(file);
-        let block = tokio::fs::read(&path).await;
-        let block = block
-            .map_err(|error| Failure::storage(format!("cannot read {}", path.display()), &error))?;
-        core.append(check_size(block.into())?)?;
+    for path in &files {
+        check_file(path).await?;
     }
-    let appended = Appended {
-        length: core.length(),
-        byte_length: core.byte_length(),
-        fork: core.fork(),
-    };
-    context.output().report(&appended).await
+    for path in &files {
+        core.append(read_block(path).await?)?;
+    }
+    Ok(())
+}
+
+/// Refuses what cannot be a block, without opening it: a pipe can be opened once.
+async fn check_file(path: &Path) -> Result<()> {
+    let metadata = tokio::fs::metadata(path).await;
+    let metadata = metadata.map_err(|error| cannot_read(path, &error))?;
+    if metadata.is_dir() {
+        return Err(cannot_read(path, &ErrorKind::IsADirectory.into()));
+    }
+    match metadata.len() > BLOCK_BYTES_MAX as u64 {
+        true => Err(too_large()),
+        false => Ok(()),
+    }
+}
+
+async fn read_block(path: &Path) -> Result<Bytes> {
+    let failed = |error| cannot_read(path, &error);
+    let mut block = Vec::new();
+    // A pipe does not say how long it is.
+    let mut file = File::open(path)
+        .await
+        .map_err(failed)?
+        .take(BLOCK_BYTES_MAX as u64 + 1);
+    file.read_to_end(&mut block).await.map_err(failed)?;
+    check_size(block.into())
+}
+
+fn cannot_read(path: &Path, error: &std::io::Error) -> Failure {
+    let message = format!("cannot read {}", path.display());
+    match error.kind() {
+        ErrorKind::NotFound => Failure::not_found(format!("{message}: {error}")),
+        _ => Failure::storage(message, error),
+    }
 }
 
 /// How stdin is cut into blocks.
@@ -151,7 +196,8 @@ impl Cut {
             Self::Whole => Ok(Some(buffer.freeze())),
             _ if buffer.is_empty() => Ok(None),
             Self::Lines => Ok(Some(buffer.freeze())),
-            Self::Frames => Err(Failure::usage("stdin ends in the middle of a frame")),
+            Self::Frames => Err(Failure::usage("stdin ends in the middle of a frame")
+                .hint("a frame is its length in four bytes, little endian, and so many bytes")),
         }
     }
 }
@@ -206,7 +252,8 @@ async fn get(context: &Context, get: CoreGet) -> Result<()> {
     let end = get.range.end.unwrap_or(core.length());
     if end > core.length() || get.range.start > end {
         let message = format!("core {} ends at block {}", core.key(), core.length());
-        return Err(Failure::not_found(message));
+        return Err(Failure::not_found(message)
+            .hint("the first block is 0; `fcore core info` tells how many there are"));
     }
     // Wanted all at once, so that they come while the first ones are written.
     let _want = core.download(get.range.start..end);
@@ -285,6 +332,7 @@ fn describe(manifest: &Manifest, compat: bool) -> events::Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::Kind;
 
     fn cut(cut: Cut, input: &[u8]) -> Result<Vec<Vec<u8>>> {
         let (mut buffer, mut blocks) = (BytesMut::from(input), Vec::new());

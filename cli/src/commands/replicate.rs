@@ -41,11 +41,12 @@ async fn over_tcp(context: &Context, cores: &[Core]) -> Result<()> {
     }
     let listen = context.listen_address().await;
     context.output().report(&Listens { listen }).await?;
-    let following = follow_all(context, cores);
+    let wanted = wanted(cores);
+    let following = follow_all(context, &wanted);
     tokio::select! {
         biased;
         failed = following => failed,
-        () = context.stop().asked() => complete(cores, Failure::interrupted()),
+        () = context.stop().asked() => complete(&wanted, Failure::interrupted()),
     }
 }
 
@@ -81,15 +82,16 @@ where
     };
     let session = Session::spawn(stream, context.store.node.store().clone(), options);
     cores.iter().for_each(|core| session.attach(core));
+    let wanted = wanted(cores);
     let gone = || Failure::new(Kind::NoPeer, "the stream ended before everything was here");
     let ended = tokio::select! {
         biased;
-        failed = follow_all(context, cores) => failed,
+        failed = follow_all(context, &wanted) => failed,
         ended = session.closed() => match ended {
-            Ok(()) => complete(cores, gone()),
-            Err(error) => complete(cores, stream_failed(error)),
+            Ok(()) => complete(&wanted, gone()),
+            Err(error) => complete(&wanted, stream_failed(error)),
         },
-        () = context.stop().asked() => complete(cores, Failure::interrupted()),
+        () = context.stop().asked() => complete(&wanted, Failure::interrupted()),
     };
     session.close();
     session.closed().await.ok();
@@ -101,7 +103,7 @@ fn stream_failed(error: impl std::fmt::Display) -> Failure {
 }
 
 /// Ends only with a failure.
-async fn follow_all(context: &Context, cores: &[Core]) -> Result<()> {
+async fn follow_all(context: &Context, cores: &[&Core]) -> Result<()> {
     let mut following: Vec<_> = cores
         .iter()
         .map(|core| Box::pin(follow(context, core)))
@@ -119,9 +121,6 @@ async fn follow_all(context: &Context, cores: &[Core]) -> Result<()> {
 
 /// Downloads a core of others, and what comes to it later; says whenever it is all here.
 async fn follow(context: &Context, core: &Core) -> Result<()> {
-    if is_all_ours(core) {
-        return std::future::pending().await;
-    }
     let events = core.events();
     let download = core.download_all();
     loop {
@@ -140,18 +139,17 @@ async fn follow(context: &Context, core: &Core) -> Result<()> {
     }
 }
 
-/// Whether nobody could have anything of the core that is not here. Of one that was restored they could.
-fn is_all_ours(core: &Core) -> bool {
-    let is_whole = core.contiguous_length() == core.length();
-    core.is_writable() && !core.is_guarded() && is_whole
+/// The cores of which everything is to be here; the others are only served. What is missing of one that is written
+/// here was given up on purpose, unless it was restored: then peers may have more.
+fn wanted(cores: &[Core]) -> Vec<&Core> {
+    let is_wanted = |core: &&Core| !core.is_writable() || core.is_guarded();
+    cores.iter().filter(is_wanted).collect()
 }
 
 /// Nothing went wrong if everything is here.
-fn complete(cores: &[Core], otherwise: Failure) -> Result<()> {
-    let is_here = |core: &Core| {
-        is_all_ours(core) || (core.length() > 0 && core.contiguous_length() == core.length())
-    };
-    if cores.iter().all(is_here) {
+fn complete(wanted: &[&Core], otherwise: Failure) -> Result<()> {
+    let is_here = |core: &&Core| core.length() > 0 && core.contiguous_length() == core.length();
+    if wanted.iter().all(is_here) {
         Ok(())
     } else {
         Err(otherwise)

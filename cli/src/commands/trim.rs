@@ -1,5 +1,7 @@
 //! Giving up blocks: `core truncate`, `core clear`.
 
+use ferrocore::log::CoreError;
+
 use crate::args::{CoreClear, CoreTruncate};
 use crate::confirm::confirm;
 use crate::context::Context;
@@ -9,15 +11,22 @@ use crate::exit::{Failure, Result};
 /// Cuts a log of ours short.
 pub(crate) async fn truncate(context: &Context, truncate: CoreTruncate) -> Result<()> {
     let core = context.store.core(&truncate.core)?;
+    if !core.is_writable() {
+        return Err(CoreError::NotWritable { core: core.key() }.into());
+    }
     if !context.globals.dry_run {
         context.ready_to_write(&core).await?;
     }
     let (before, length) = (core.length(), truncate.length);
     if length > before {
         let message = format!("core {} has {before} blocks only", core.key());
-        return Err(Failure::not_found(message));
+        return Err(Failure::not_found(message).hint("a log is cut to a length that it has"));
     }
     let next = truncate.fork.unwrap_or(core.fork() + 1);
+    if next <= core.fork() {
+        let (core, fork) = (core.key(), next);
+        return Err(CoreError::InvalidFork { core, fork }.into());
+    }
     if context.globals.dry_run {
         let truncated = Truncated { length, fork: next };
         return context.output().report(&truncated).await;
