@@ -294,7 +294,13 @@ async fn an_honest_peer_gets_the_room_that_a_stalled_one_holds() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(budgets.held(), 0);
+    // The last block may be here before the session has seen that it was worked off, aside.
+    within(async {
+        while budgets.held() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
