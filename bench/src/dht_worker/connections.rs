@@ -2,6 +2,7 @@
 //! Knows both ends. Does not know the network below them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
@@ -31,12 +32,14 @@ pub(super) async fn connects(job: &Job, first: &Dht) -> Result<Value, Failure> {
 /// processor time it has spent on them since the last was made.
 pub(super) async fn idle(job: &Job, first: &Dht) -> Result<Value, Failure> {
     let ends = Ends::start(job.peers, first).await?;
-    let before = memory()?;
+    let (before, ended) = (memory()?, Arc::<AtomicU64>::default());
+    let count = Arc::clone(&ended);
     let made = often(job, move |number| {
         let (client, key) = ends.pair(number);
+        let ended = Arc::clone(&count);
         async move {
             let connection = client.connect(key, ConnectOptions::default()).await?;
-            hold(connection).await?;
+            hold(connection, ended).await?;
             Ok(true)
         }
     })
@@ -45,7 +48,8 @@ pub(super) async fn idle(job: &Job, first: &Dht) -> Result<Value, Failure> {
     tokio::time::sleep(Duration::from_secs(job.seconds)).await;
     let spent = processor_seconds()? - spent;
     let bytes = memory()?.saturating_sub(before);
-    Ok(json!({ "made": made, "bytes": bytes, "processor": spent }))
+    let ended = ended.load(Ordering::Relaxed);
+    Ok(json!({ "made": made, "bytes": bytes, "processor": spent, "ended": ended }))
 }
 
 /// Who dials whom.
@@ -104,8 +108,8 @@ async fn answer(connection: Connection) {
     }
 }
 
-/// Proves the connection, and keeps it in the background.
-async fn hold(connection: Connection) -> Result<(), Failure> {
+/// Proves the connection, and keeps it in the background; counts it once it has ended.
+async fn hold(connection: Connection, ended: Arc<AtomicU64>) -> Result<(), Failure> {
     let (mut sender, mut receiver) = connection.stream.split();
     sender.send(&[b"x"]).await?;
     sender.flush().await?;
@@ -115,7 +119,7 @@ async fn hold(connection: Connection) -> Result<(), Failure> {
             _ = receiver.recv() => {}
             _ = sender.keep_alive() => {}
         }
-        eprintln!("an idle connection has ended");
+        ended.fetch_add(1, Ordering::Relaxed);
     });
     Ok(())
 }

@@ -130,6 +130,13 @@ fn idle(who: Who) -> Option<[(&'static str, f64); 3]> {
     let job = json!({ "peers": 8, "count": IDLE_CONNECTIONS, "at_once": 16, "seconds": 30 });
     let [first, more] = [(); 2].map(|()| {
         let done = call(&mut peer, "idle", job.clone());
+        if done["ended"] != 0 {
+            eprintln!(
+                "{}: idle connections that have ended: {}",
+                who.name(),
+                done["ended"]
+            );
+        }
         rate(&job, &done["made"]).map(|_| done)
     });
     let (first, more) = (first?, more?);
