@@ -138,6 +138,34 @@ fn changes_are_followed_on_both_sides() {
     share.finish().expect(0);
 }
 
+/// Goal: either side keeps to the rate it was given. Method: a limit can only make it slower, so that what it takes
+/// has a least, however busy the machine is.
+#[test]
+fn a_limit_holds_on_either_side() {
+    let bench = Bench::new();
+    bench.write("in/data", noise(900_000, 6));
+    for (name, up, down) in [("up", "300K", "100M"), ("down", "100M", "300K")] {
+        let store = format!("shared-{name}");
+        let listen = ["share", "in", "--listen", "127.0.0.1:0", "--up", up];
+        let mut share = bench.start(&store, &listen);
+        let ready = share.wait("ready");
+        let [link, address] = ["link", "listen"].map(|field| ready[field].as_str().unwrap());
+        let (out, reader) = (format!("out-{name}"), format!("got-{name}"));
+        let begun = std::time::Instant::now();
+        bench
+            .run(
+                &reader,
+                &["get", link, &out, "--peer", address, "--down", down],
+            )
+            .expect(0);
+        // A burst and what the sockets hold take less than half a second.
+        let took = begun.elapsed().as_secs_f64();
+        assert!(took > 2.4, "{name}: {took} s for 900 kB at 300 kB/s");
+        assert_eq!(files(&bench.path("in")), files(&bench.path(&out)));
+        share.interrupt().expect(0);
+    }
+}
+
 /// Goal: what was fetched before a kill is not fetched again. Method: a slow transfer, killed in
 /// the middle, then run again.
 #[test]
