@@ -61,7 +61,8 @@ fn a_log_is_cut_only_by_who_agrees() {
     let truncate = ["core", "truncate", "log", "2", "--json"];
     bench.run("s", &truncate).expect(2);
     let dry = bench.run("s", &[&truncate[..], &["--dry-run"]].concat());
-    assert_eq!(dry.expect(0).event("truncated")["fork"], 1);
+    let dry = dry.expect(0).event("truncated");
+    assert_eq!((&dry["fork"], &dry["dry_run"]), (&json!(1), &json!(true)));
     assert_eq!(length(&bench), 4);
     let cut = bench.run_with("s", &truncate, b"y\n").expect(0);
     let cut = cut.event("truncated");
@@ -86,6 +87,9 @@ fn cleared_blocks_give_their_space_back() {
     bench.run("s", &["core", "audit", "log"]).expect(0); // leaves nothing in the journal
     let before = allocated(&directory(&bench, &core));
     bench.run("s", &["core", "clear", "log", "0"]).expect(2);
+    let dry = bench.run("s", &["core", "clear", "log", "0", "--dry-run", "--json"]);
+    let dry = dry.expect(0).event("freed");
+    assert_eq!((&dry["blocks"], &dry["dry_run"]), (&json!(1), &json!(true)));
     let cleared = bench.run("s", &["core", "clear", "log", "0", "--yes", "--json"]);
     let freed = cleared.expect(0).event("freed");
     assert_eq!(freed["blocks"], 1);
@@ -177,7 +181,12 @@ fn space_is_told_and_a_log_is_purged() {
     assert_eq!(usage["name"], "log");
     assert_eq!(usage["bytes"].as_u64().unwrap(), allocated(&path));
     bench.run("s", &["purge", "log"]).expect(2);
-    bench.run("s", &["purge", "log", "--dry-run"]).expect(0);
+    let dry = bench.run("s", &["purge", "log", "--dry-run", "--json"]);
+    let dry = dry.expect(0).event("freed");
+    assert_eq!(
+        (&dry["bytes"], &dry["blocks"], &dry["dry_run"]),
+        (&usage["bytes"], &json!(1), &json!(true))
+    );
     assert!(path.exists());
     let mut follower = bench.command("s", &["core", "tail", "log", "-f"]);
     let mut follower = follower.spawn().unwrap();

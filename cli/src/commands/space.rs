@@ -67,23 +67,31 @@ pub(crate) async fn purge(context: &Context, purge: Purge) -> Result<()> {
         purge.target.base,
         human_bytes(bytes)
     );
+    let mut blocks = 0;
+    for info in doomed() {
+        blocks += held(&context.store.node.core(&info.key)?);
+    }
     if context.globals.dry_run {
-        context.output().say(&what).await;
-        return Ok(());
+        let freed = Freed {
+            bytes: Some(bytes),
+            blocks,
+            dry_run: true,
+        };
+        return context.output().report(&freed).await;
     }
     confirm(context, &what).await?;
-    let mut freed = Freed {
-        bytes: 0,
-        blocks: 0,
-    };
+    let mut bytes = 0;
     for info in doomed() {
-        let blocks = held(&context.store.node.core(&info.key)?);
-        freed.bytes += store.purge(&info.discovery_key)?;
-        freed.blocks += blocks;
+        bytes += store.purge(&info.discovery_key)?;
     }
     for key in &keys {
         context.store.names.remove(key)?;
     }
+    let freed = Freed {
+        bytes: Some(bytes),
+        blocks,
+        dry_run: false,
+    };
     context.output().report(&freed).await
 }
 

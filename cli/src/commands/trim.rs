@@ -28,7 +28,11 @@ pub(crate) async fn truncate(context: &Context, truncate: CoreTruncate) -> Resul
         return Err(CoreError::InvalidFork { core, fork }.into());
     }
     if context.globals.dry_run {
-        let truncated = Truncated { length, fork: next };
+        let truncated = Truncated {
+            length,
+            fork: next,
+            dry_run: true,
+        };
         return context.output().report(&truncated).await;
     }
     let what = format!(
@@ -37,7 +41,12 @@ pub(crate) async fn truncate(context: &Context, truncate: CoreTruncate) -> Resul
     );
     confirm(context, &what).await?;
     let fork = core.truncate(length, truncate.fork)?.fork;
-    context.output().report(&Truncated { length, fork }).await
+    let truncated = Truncated {
+        length,
+        fork,
+        dry_run: false,
+    };
+    context.output().report(&truncated).await
 }
 
 /// Gives the space of blocks back.
@@ -47,9 +56,13 @@ pub(crate) async fn clear(context: &Context, clear: CoreClear) -> Result<()> {
     let range = clear.range.within(core.length());
     let blocks = core.count(range.clone());
     if context.globals.dry_run {
-        let text = format!("Would clear blocks {range:?}, {blocks} of which are here");
-        context.output().say(&text).await;
-        return Ok(());
+        // How much of them shares its space with others, the file system alone knows.
+        let freed = Freed {
+            bytes: None,
+            blocks,
+            dry_run: true,
+        };
+        return context.output().report(&freed).await;
     }
     if core.is_writable() && blocks > 0 {
         let what = format!(
@@ -63,6 +76,10 @@ pub(crate) async fn clear(context: &Context, clear: CoreClear) -> Result<()> {
     core.clear(range)?;
     core.flush()?;
     let after = store.disk_bytes(&core.discovery_key())?;
-    let bytes = before.saturating_sub(after);
-    context.output().report(&Freed { bytes, blocks }).await
+    let freed = Freed {
+        bytes: Some(before.saturating_sub(after)),
+        blocks,
+        dry_run: false,
+    };
+    context.output().report(&freed).await
 }

@@ -154,19 +154,21 @@ impl Event for Sought {
     }
 }
 
-/// A core was cut short.
+/// A core was cut short, or would be.
 #[derive(Debug, Serialize)]
 pub(crate) struct Truncated {
     pub(crate) length: u64,
     pub(crate) fork: u64,
+    pub(crate) dry_run: bool,
 }
 
 impl Event for Truncated {
     const NAME: &'static str = "truncated";
 
     fn words(&self) -> Option<String> {
+        let would = if self.dry_run { "would be " } else { "" };
         Some(format!(
-            "{}, fork {}",
+            "{would}{}, fork {}",
             count(self.length, "block"),
             self.fork
         ))

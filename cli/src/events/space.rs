@@ -26,11 +26,13 @@ impl Event for Usage {
     }
 }
 
-/// Disk space was given back.
+/// Disk space was given back, or would be.
 #[derive(Debug, Serialize)]
 pub(crate) struct Freed {
-    pub(crate) bytes: u64,
+    /// `None` where only doing it would tell.
+    pub(crate) bytes: Option<u64>,
     pub(crate) blocks: u64,
+    pub(crate) dry_run: bool,
 }
 
 impl Event for Freed {
@@ -38,7 +40,15 @@ impl Event for Freed {
 
     fn words(&self) -> Option<String> {
         let blocks = count(self.blocks, "block");
-        Some(format!("{blocks} gone, {} freed", human_bytes(self.bytes)))
+        let gone = if self.dry_run {
+            "would be gone"
+        } else {
+            "gone"
+        };
+        let bytes = self
+            .bytes
+            .map(|bytes| format!(", {} freed", human_bytes(bytes)));
+        Some(format!("{blocks} {gone}{}", bytes.unwrap_or_default()))
     }
 }
 
