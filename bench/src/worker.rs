@@ -57,6 +57,8 @@ struct Job {
     port: u16,
     start: u64,
     peers: usize,
+    /// Random blocks that are read before the clock starts.
+    warm: u64,
 }
 
 impl Default for Job {
@@ -74,6 +76,7 @@ impl Default for Job {
             port: 0,
             start: 0,
             peers: 1,
+            warm: 0,
         }
     }
 }
@@ -147,7 +150,8 @@ fn append(job: &Job, batch: u64) -> Answer {
 /// machine runs at once, which is how many reads of a local block can be in flight.
 fn get(job: &Job) -> Answer {
     let core = core(job)?;
-    let indexes = random_indexes(job.count, core.length());
+    let mut indexes = random_indexes(job.warm + job.count, core.length());
+    read_all(&core, &indexes.split_off(job.count as usize), job.size)?;
     let threads = match job.in_flight {
         1 => 1,
         _ => thread::available_parallelism()?.get(),

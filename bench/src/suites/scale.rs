@@ -20,6 +20,8 @@ const MAKE_BATCH: u64 = 1_000;
 const APPENDS: u64 = 5_000;
 /// So many that the long core, too, is met again in places.
 const READS: u64 = 200_000;
+/// Blocks read before those, once: so many that nearly every page of the long core has been met.
+const READS_BEFORE: u64 = 1_000_000;
 const OPENS: u64 = 5;
 
 const APPEND: Row = row("scale-append", "append a block of 100 B", Unit::Seconds);
@@ -33,7 +35,12 @@ const GET: Row = row(
     "get a random block, 200,000 in a row",
     Unit::Seconds,
 );
-/// The least that the machine asks for the row above in a long core: the rest of the growth is ours.
+const GET_WARM: Row = row(
+    "scale-get-warm",
+    "the same after 1,000,000 others",
+    Unit::Seconds,
+);
+/// The least that the machine asks for the rows above in a long core: the rest of the growth is ours.
 const GET_FLOOR: Row = row(
     "scale-get-floor",
     "two bare reads for each of the same blocks, leaf and bytes",
@@ -45,7 +52,7 @@ const MEMORY: Row = row(
     "memory with it open, all blocks here",
     Unit::Bytes,
 );
-const ROWS: &[Row] = &[APPEND, MAKE, GET, GET_FLOOR, OPEN, MEMORY];
+const ROWS: &[Row] = &[APPEND, MAKE, GET, GET_WARM, GET_FLOOR, OPEN, MEMORY];
 
 const fn row(id: &'static str, job: &'static str, unit: Unit) -> Row {
     let aim = None;
@@ -109,8 +116,9 @@ impl Core {
     fn measure(&mut self, peer: &mut Peer, row: &Row) -> Vec<f64> {
         match row.id {
             "scale-append" => vec![self.append(peer, "append", APPENDS) / APPENDS as f64],
-            "scale-get" => vec![self.get(peer, "get") / READS as f64],
-            "scale-get-floor" => vec![self.get(peer, "read_raw") / READS as f64],
+            "scale-get" => vec![self.get(peer, "get", 0)],
+            "scale-get-warm" => vec![self.get(peer, "get", READS_BEFORE)],
+            "scale-get-floor" => vec![self.get(peer, "read_raw", 0)],
             "scale-open" => (0..OPENS).map(|_| self.open(peer)).collect(),
             "scale-memory" => vec![memory(&self.dir, self.length)],
             _ => Vec::new(), // measured as the cores are made
@@ -129,10 +137,12 @@ impl Core {
         seconds(&answer)
     }
 
-    fn get(&self, peer: &mut Peer, command: &str) -> f64 {
-        let arguments =
-            json!({ "dir": self.dir, "count": READS, "size": BLOCK_BYTES, "in_flight": 1 });
-        seconds(&peer.call(command, arguments))
+    /// Reads random blocks, and tells what each took.
+    fn get(&self, peer: &mut Peer, command: &str, warm: u64) -> f64 {
+        let arguments = json!({
+            "dir": self.dir, "count": READS, "size": BLOCK_BYTES, "in_flight": 1, "warm": warm,
+        });
+        seconds(&peer.call(command, arguments)) / READS as f64
     }
 
     fn open(&self, peer: &mut Peer) -> f64 {
