@@ -37,7 +37,7 @@ pub const SOURCE_REQUESTS_MAX: u32 = 400;
 /// By how much the count of a source is lowered in each [`PERIOD`].
 pub const SOURCE_REQUESTS_EACH: u32 = 100;
 
-/// How many times as much is looked at of sources on local networks and on this machine: no stranger can pretend to be
+/// How many times as much is looked at of sources on local networks and on this machine: routers let no stranger pretend to be
 /// one of those.
 pub const LOCAL_FACTOR: u32 = 10;
 
