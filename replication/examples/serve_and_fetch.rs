@@ -1,10 +1,10 @@
 //! Replicates one core over TCP, with this program or a JavaScript peer at the other end.
 //!
 //! Usage:
-//!   replicate serve STORE [COUNT SIZE]     serves a core, first filled with COUNT blocks of SIZE bytes;
-//!                                          appends every line of its input
-//!   replicate fetch STORE KEY ADDRESS      downloads every block of it
-//!   replicate follow STORE KEY ADDRESS     and those that are appended later, until the peer goes
+//!   serve_and_fetch serve STORE [COUNT SIZE]     serves a core, first filled with COUNT blocks of SIZE bytes;
+//!                                                appends every line of its input
+//!   serve_and_fetch fetch STORE KEY ADDRESS      downloads every block of it
+//!   serve_and_fetch follow STORE KEY ADDRESS     and those that are appended later, until the peer goes
 
 use std::error::Error;
 use std::time::Instant;
@@ -28,9 +28,10 @@ async fn main() -> Outcome {
         ["serve", store, count, size] => serve(store, count.parse()?, size.parse()?).await,
         ["fetch", store, key, address] => fetch(store, key, address, false).await,
         ["follow", store, key, address] => fetch(store, key, address, true).await,
-        _ => {
-            Err("usage: replicate serve STORE [COUNT SIZE] | fetch|follow STORE KEY ADDRESS".into())
-        }
+        _ => Err(
+            "usage: serve_and_fetch serve STORE [COUNT SIZE] | fetch|follow STORE KEY ADDRESS"
+                .into(),
+        ),
     }
 }
 
