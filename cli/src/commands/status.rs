@@ -17,15 +17,20 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 /// Once, or until Ctrl-C, which is no failure.
 pub(crate) async fn status(context: &Context, status: Status) -> Result<()> {
+    if !status.watch {
+        return context.stop().or_interrupted(tell(context)).await;
+    }
+    tokio::select! {
+        failure = watch(context) => failure,
+        () = context.stop().asked() => Ok(()),
+    }
+}
+
+/// Tells again and again, until that fails.
+async fn watch(context: &Context) -> Result<()> {
     loop {
-        context.stop().or_interrupted(tell(context)).await?;
-        if !status.watch {
-            return Ok(());
-        }
-        tokio::select! {
-            () = tokio::time::sleep(PERIOD) => {}
-            () = context.stop().asked() => return Ok(()),
-        }
+        tell(context).await?;
+        tokio::time::sleep(PERIOD).await;
     }
 }
 
