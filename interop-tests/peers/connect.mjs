@@ -145,7 +145,7 @@ function add (stream) {
   return id
 }
 
-/** Twin of `pattern` in ../tests/connect/main.rs. */
+/** Twin of `pattern` in ../tests/it/connect.rs. */
 function pattern (seed, offset, length) {
   const data = Buffer.allocUnsafe(length)
   for (let i = 0; i < length; i++) {

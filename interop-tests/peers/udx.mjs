@@ -101,7 +101,7 @@ serve({
   }
 })
 
-/** Twin of `pattern` in ../tests/udx/ends.rs. */
+/** Twin of `pattern` in ../tests/it/udx/ends.rs. */
 function pattern (seed, offset, length) {
   const data = Buffer.allocUnsafe(length)
   for (let i = 0; i < length; i++) {

@@ -1,0 +1,267 @@
+//! Goal: peers are reached by key, meet at a blind relay, and are told what is wrong, over a network of our own on loopback.
+//! Method: `fcore` runs the network and the relay; two peers in this process may go no other way.
+#![cfg(unix)]
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use crate::common::{Bench, Finished, PATIENCE, Running};
+use ferrocore::primitives::id::{encode_z32, parse_key};
+use ferrocore::primitives::sign::{KeyPair, PublicKey};
+use ferrocore_swarm::connect::{ConnectOptions, ListenOptions, Peers, Route};
+use ferrocore_swarm::dht::{BootstrapNode, Dht};
+use serde_json::Value;
+
+/// Between looks at what no event tells of.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A DHT of processes, and a relay in it.
+struct Network {
+    bench: Bench,
+    bootstrap: String,
+    _nodes: Vec<Running>,
+    relay: Running,
+    relay_key: String,
+}
+
+impl Network {
+    fn start() -> Self {
+        let bench = Bench::new();
+        let first = ["dht", "bootstrap", "--host", "127.0.0.1", "--port", "0"];
+        let mut nodes = vec![bench.start("s", &first)];
+        let bootstrap = format!("127.0.0.1:{}", nodes[0].wait("ready")["port"]);
+        for _ in 0..3 {
+            let mut node = bench.start("s", &on(&bootstrap, &["dht", "node"]));
+            node.wait("ready");
+            nodes.push(node);
+        }
+        let (relay, relay_key) = start_relay(&bench, &bootstrap);
+        Self {
+            bench,
+            bootstrap,
+            _nodes: nodes,
+            relay,
+            relay_key,
+        }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Finished {
+        self.bench.run("s", &on(&self.bootstrap, arguments))
+    }
+
+    async fn peers(&self) -> Peers {
+        let bootstrap: BootstrapNode = self.bootstrap.parse().unwrap();
+        let builder = Dht::builder().host(Ipv4Addr::LOCALHOST).port(0);
+        let builder = builder.bootstrap([bootstrap]).ephemeral(true);
+        let builder = builder.config(|config| config.quick_firewall = false);
+        let dht = builder.bind().unwrap();
+        dht.bootstrapped().await.unwrap();
+        Peers::new(dht, KeyPair::generate())
+    }
+}
+
+fn start_relay(bench: &Bench, bootstrap: &str) -> (Running, String) {
+    let arguments = on(bootstrap, &["relay", "--secret", "relay.secret"]);
+    let mut relay = bench.start("s", &arguments);
+    let ready = relay.wait("ready");
+    assert_eq!(ready["host"], "127.0.0.1");
+    assert!(ready["port"].as_u64().is_some_and(|port| port > 0));
+    (relay, ready["public_key"].as_str().unwrap().to_owned())
+}
+
+fn on(bootstrap: &str, arguments: &[&str]) -> Vec<String> {
+    let here = [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--bootstrap",
+        bootstrap,
+    ];
+    let all = arguments.iter().chain(&here);
+    all.map(|each| (*each).to_owned()).collect()
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(PATIENCE, future).await;
+    waited.expect("in time")
+}
+
+#[tokio::test]
+async fn peers_that_may_not_punch_meet_at_a_relay() {
+    let network = Network::start();
+    let key = parse_key(&network.relay_key).unwrap();
+    let key = PublicKey::from(*key.as_bytes());
+    let (a, b) = (network.peers().await, network.peers().await);
+    // Neither side may punch, so the relay is the only way.
+    let mut listen = ListenOptions::default();
+    (listen.lan, listen.punch, listen.relay_through) = (false, false, Some(key));
+    let mut server = a.listen(KeyPair::generate(), listen).unwrap();
+    assert!(within(server.announced()).await);
+    let mut options = ConnectOptions::default();
+    (options.lan, options.punch) = (false, false);
+    let dialling = b.connect(server.public_key(), options);
+    let ours = within(dialling).await.unwrap();
+    let theirs = within(server.accept()).await.unwrap();
+    assert_eq!(ours.route, Route::Relayed);
+    let (mut sender, _reading) = ours.stream.split();
+    let (_writing, mut receiver) = theirs.stream.split();
+    sender.send(&[b"hello"]).await.unwrap();
+    sender.flush().await.unwrap();
+    assert_eq!(within(receiver.recv()).await.unwrap().unwrap(), "hello");
+    let ended = network.relay.interrupt().expect(0);
+    assert_eq!(ended.event("relayed")["joined"], 1);
+    // The secret is kept, so that peers that know the relay find it again.
+    let (again, same_key) = start_relay(&network.bench, &network.bootstrap);
+    assert_eq!(same_key, network.relay_key);
+    again.interrupt().expect(0);
+}
+
+/// The checks of a doctor, in order, and whether each went well.
+fn checks(finished: &Finished) -> Vec<(String, bool)> {
+    let events = finished.text();
+    let events = events.lines().map(|line| line.parse::<Value>().unwrap());
+    let mut found = Vec::new();
+    for event in events.filter(|event| event["event"] == "check") {
+        let ok = event["ok"].as_bool().unwrap();
+        assert!(ok || event["hint"].is_string(), "{event}");
+        found.push((event["name"].as_str().unwrap().to_owned(), ok));
+    }
+    found
+}
+
+fn all(names: &[&str], but: &str) -> Vec<(String, bool)> {
+    let checked = |name: &&str| ((*name).to_owned(), *name != but);
+    names.iter().map(checked).collect()
+}
+
+#[test]
+fn a_doctor_says_what_works_and_what_does_not() {
+    let network = Network::start();
+    let doctor = |more: &[&str]| {
+        let mut arguments = vec!["doctor", "--json"];
+        arguments.extend(more);
+        network.run(&arguments)
+    };
+    let names = ["clock", "disk", "udp", "dht", "nat", "relay"];
+    let well = doctor(&["--relay", &network.relay_key]).expect(0);
+    assert_eq!(checks(&well), all(&names, ""));
+    let nobody = encode_z32(KeyPair::generate().public_key().as_bytes());
+    let ill = doctor(&["--relay", &nobody]).expect(1);
+    assert_eq!(checks(&ill), all(&names, "relay"));
+    let alone = on("127.0.0.1:9", &["doctor", "--json"]);
+    let alone = network.bench.run("s", &alone).expect(1);
+    assert_eq!(checks(&alone), all(&names[..4], "dht"));
+    let offline = network.bench.run("s", &["doctor", "--json"]).expect(0);
+    assert_eq!(checks(&offline), all(&names[..2], ""));
+}
+
+#[test]
+fn a_doctor_says_who_serves_a_drive() {
+    let network = Network::start();
+    let bench = &network.bench;
+    bench.write("photos/a.txt", "hello");
+    let mut share = bench.start("sharer", &on(&network.bootstrap, &["share", "photos"]));
+    let ready = share.wait("ready");
+    let [key, topic] = ["key", "discovery_key"].map(|field| ready[field].as_str().unwrap());
+    let started = Instant::now();
+    while network.run(&["dht", "lookup", topic]).code != Some(0) {
+        assert!(started.elapsed() < PATIENCE, "never announced");
+    }
+    let served = network.run(&["doctor", key, "--json"]).expect(0);
+    let names = ["clock", "disk", "udp", "dht", "nat", "target"];
+    assert_eq!(checks(&served), all(&names, ""));
+    let last: Value = served.text().lines().last().unwrap().parse().unwrap();
+    let detail = last["detail"].as_str().unwrap();
+    // On one machine several ways lead there, and the first that carries counts.
+    let ways = ["direct", "punched", "lan"].map(|way| format!("({way}) has 2 of 2 blocks"));
+    assert!(ways.iter().any(|way| detail.contains(way)), "{detail}");
+    share.interrupt().expect(0);
+    let gone = network.run(&["doctor", key, "--json", "--timeout", "8s"]);
+    assert_eq!(checks(&gone.expect(4)), all(&names, "target"));
+}
+
+#[test]
+fn who_listens_is_reached_by_key_and_who_does_not_is_not() {
+    let network = Network::start();
+    let pong = network.run(&["dht", "ping", &network.relay_key, "--json"]);
+    let pong = pong.expect(0).event("pong");
+    assert_eq!(pong["remote_key"], network.relay_key.as_str());
+    assert!(pong["address"].as_str().unwrap().starts_with("127.0.0.1:"));
+    assert!(["direct", "punched"].contains(&pong["via"].as_str().unwrap()));
+    assert!(pong["seconds"].as_f64().unwrap() > 0.0);
+    let missing = network.run(&["dht", "ping", &"00".repeat(32), "--json"]);
+    assert_eq!(missing.expect(4).event("error")["kind"], "no_peer");
+    network.run(&["dht", "ping", "nonsense"]).expect(2);
+    let key = network.relay_key.clone();
+    let (bench, bootstrap) = (network.bench, network.bootstrap);
+    network.relay.interrupt().expect(0);
+    bench
+        .run("s", &on(&bootstrap, &["dht", "ping", &key]))
+        .expect(4);
+}
+
+/// Goal: `status` says which topics are searched for how, and of a peer that cannot be reached which paths were tried, what
+/// failed, and what comes next. Method: a sharer is killed, so that its announcement stands and nobody answers.
+#[test]
+fn status_tells_of_topics_and_of_dials_that_fail() {
+    let network = Network::start();
+    let bench = &network.bench;
+    bench.write("photos/a.txt", "hello");
+    let mut share = bench.start("sharer", &on(&network.bootstrap, &["share", "photos"]));
+    let ready = share.wait("ready");
+    let [link, topic] =
+        ["link", "discovery_key"].map(|field| ready[field].as_str().unwrap().to_owned());
+    let sharer = share.wait("announced");
+    assert_eq!(sharer["by"][0], "dht");
+    let shared = events(&bench.run("sharer", &["status", "--json"]), "topic");
+    let shared = shared
+        .iter()
+        .find(|event| event["discovery_key"] == topic.as_str());
+    let shared = shared.expect("the drive's topic");
+    assert_eq!(
+        (&shared["server"], &shared["client"]),
+        (&true.into(), &false.into())
+    );
+    assert_eq!(shared["searches"][0]["by"], "dht");
+    assert_eq!(shared["searches"][0]["state"], "done");
+
+    let key = events(&network.run(&["dht", "lookup", &topic, "--json"]), "peer");
+    let key = key[0]["public_key"].clone();
+    share.kill();
+    let get = on(
+        &network.bootstrap,
+        &["get", &link, "out", "--timeout", "60s"],
+    );
+    let get = bench.start("getter", &get);
+    let started = Instant::now();
+    let dial = loop {
+        assert!(started.elapsed() < PATIENCE, "no dial failed");
+        let dials = events(&bench.run("getter", &["status", "--json"]), "dial");
+        let failed = dials
+            .into_iter()
+            .find(|dial| dial["peer"] == key && dial["reason"].is_string());
+        if let Some(dial) = failed {
+            break dial;
+        }
+        std::thread::sleep(PAUSE);
+    };
+    assert!(dial["attempts"].as_u64() >= Some(1), "{dial}");
+    let paths = dial["paths"].as_array().unwrap();
+    assert!(
+        !paths.is_empty() && paths.iter().all(|path| path["path"].is_string()),
+        "{dial}"
+    );
+    assert!(
+        dial["next"].as_str().is_some_and(|next| !next.is_empty()),
+        "{dial}"
+    );
+    get.kill();
+}
+
+/// The events of one name that a command has printed; none if it failed, as before a store is there.
+fn events(finished: &Finished, name: &str) -> Vec<Value> {
+    let text = finished.text();
+    let all = text.lines().filter_map(|line| line.parse::<Value>().ok());
+    all.filter(|event| event["event"] == name).collect()
+}

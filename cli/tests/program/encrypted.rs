@@ -1,0 +1,140 @@
+//! Goal: an encrypted drive is read by whoever has the whole link, kept and passed on by anybody,
+//! and read by nobody else. Method: stores with and without the key, on loopback.
+#![cfg(unix)]
+
+use crate::common::{Bench, Running, files, noise};
+
+const TEXT: &str = "nobody else reads this";
+
+/// A key that encrypts nothing here.
+const WRONG: &str = "tkrq8zmwb8a3m9k15csu3q17qmfgqnp9dskbrg9uq1rydpyxp7qy";
+
+/// Shares a folder as an encrypted drive; returns the process, the link and the address.
+fn share(bench: &Bench) -> (Running, String, String) {
+    bench.write("in/notes.txt", TEXT);
+    bench.write("in/a/large", noise(300_000, 1));
+    let arguments = ["share", "in", "--encrypt", "--listen", "127.0.0.1:0"];
+    let mut share = bench.start("s1", &arguments);
+    let ready = share.wait("ready");
+    let text = |field: &str| ready[field].as_str().unwrap().to_owned();
+    (share, text("link"), text("listen"))
+}
+
+#[test]
+fn a_drive_is_read_with_the_whole_link_and_then_by_key() {
+    let bench = Bench::new();
+    let (share, link, address) = share(&bench);
+    let (key, _) = link.split_once('#').expect("the link has the key");
+    let notes = format!("{key}/notes.txt");
+
+    let get = |store: &str, link: &str| {
+        bench.run(store, &["get", link, "out", "--peer", &address, "--json"])
+    };
+    for link in [key.to_owned(), format!("{key}#{WRONG}")] {
+        let refused = get("s3", &link).expect(6);
+        assert!(
+            refused.event("error")["hint"]
+                .as_str()
+                .unwrap()
+                .contains('#')
+        );
+        bench
+            .run("s3", &["ls", &link, "--peer", &address])
+            .expect(6);
+    }
+    assert!(!bench.path("out/notes.txt").exists());
+    get("s3", &link).expect(0);
+    assert_eq!(files(&bench.path("in")), files(&bench.path("out")));
+    // The link was right, so its key is remembered.
+    let read = bench.run("s3", &["cat", &notes]).expect(0);
+    assert_eq!(read.text(), TEXT);
+    let part = ["cat", &format!("{key}/a/large"), "--range", "70000..70010"];
+    let part = bench.run("s3", &part).expect(0).stdout;
+    assert_eq!(part, noise(300_000, 1)[70_000..70_010]);
+    share.interrupt().expect(0);
+
+    for store in ["s1/corestore", "s3/corestore"] {
+        let leaks = |(_, bytes): &(_, Vec<u8>)| {
+            bytes
+                .windows(TEXT.len())
+                .any(|part| part == TEXT.as_bytes())
+        };
+        assert!(!files(&bench.path(store)).iter().any(leaks), "{store}");
+    }
+}
+
+#[test]
+fn the_same_folder_stays_encrypted() {
+    let bench = Bench::new();
+    let (running, link, _) = share(&bench);
+    running.interrupt().expect(0);
+    let (again, same, _) = bench.share("s1", "in");
+    assert_eq!(link, same);
+    again.interrupt().expect(0);
+    let (again, same, _) = share(&bench);
+    assert_eq!(link, same);
+    // A wrong key in a link of ours does not replace the right one.
+    let wrong = link.split_once('#').unwrap().0.to_owned() + "#" + WRONG;
+    bench.run("s1", &["ls", &wrong]);
+    bench.run("s1", &["ls", "in"]).expect(0);
+    again.interrupt().expect(0);
+
+    bench.write("open/x", "x");
+    bench.share("s1", "open").0.interrupt().expect(0);
+    bench.run("s1", &["share", "open", "--encrypt"]).expect(2);
+}
+
+#[test]
+fn a_store_without_the_key_passes_the_drive_on() {
+    let bench = Bench::new();
+    let (share, link, address) = share(&bench);
+    let listed = bench.run("s1", &["list", "--json"]).expect(0).text();
+    let keys: Vec<String> = listed
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|core| core["key"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(keys.len(), 2, "{listed}");
+    let mut arguments = vec!["core", "replicate"];
+    arguments.extend(keys.iter().map(String::as_str));
+    arguments.extend(["--peer", &address, "--listen", "127.0.0.1:0"]);
+    let mut blind = bench.start("blind", &arguments);
+    let ready = blind.wait("ready");
+    for _ in &keys {
+        blind.wait("synced");
+    }
+    share.interrupt().expect(0);
+
+    let address = ready["listen"].as_str().unwrap();
+    bench
+        .run("s3", &["get", &link, "out", "--peer", address])
+        .expect(0);
+    assert_eq!(files(&bench.path("in")), files(&bench.path("out")));
+    blind.interrupt().expect(0);
+}
+
+#[test]
+fn a_log_is_encrypted_by_name_and_read_by_link() {
+    let bench = Bench::new();
+    let created = bench
+        .run("s", &["core", "create", "log", "--encrypt", "--json"])
+        .expect(0)
+        .event("core");
+    let link = created["link"].as_str().unwrap();
+    assert!(link.contains('#'));
+    let appended = bench
+        .run_with(
+            "s",
+            &["core", "append", "log", "--lines", "--json"],
+            b"one\nthree\n",
+        )
+        .expect(0)
+        .event("appended");
+    assert_eq!(appended["byte_length"], 8);
+    for name in ["log", link] {
+        let blocks = bench.run("s", &["core", "get", name, ".."]).expect(0);
+        assert_eq!(blocks.text(), "onethree");
+    }
+    let info = bench.run("s", &["core", "info", "log", "--json"]).expect(0);
+    assert!(info.event("core").get("link").is_none());
+}

@@ -1,0 +1,338 @@
+//! Goal: every way to fail has its exit code, and nothing hangs. Method: peers that misbehave in
+//! ways of their own, short timeouts, stores that are locked or damaged.
+#![cfg(unix)]
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use crate::common::{Bench, files, noise};
+
+const KEY: &str = "hyper://tkrq8zmwb8a3m9k15csu3q17qmfgqnp9dskbrg9uq1rydpyxp7qy";
+
+/// Longer than the timeouts below, shorter than any of ours that ought not to matter.
+const SOON: Duration = Duration::from_secs(9);
+
+#[track_caller]
+fn get_fails(bench: &Bench, link: &str, address: &str, code: i32) -> serde_json::Value {
+    let started = Instant::now();
+    let get = [
+        "get",
+        link,
+        "out",
+        "--peer",
+        address,
+        "--timeout",
+        "700ms",
+        "--json",
+    ];
+    let error = bench.run("s2", &get).expect(code).event("error");
+    assert!(started.elapsed() < SOON, "it took {:?}", started.elapsed());
+    error
+}
+
+fn port(listener: &TcpListener) -> String {
+    listener.local_addr().unwrap().to_string()
+}
+
+#[test]
+fn a_closed_port_is_no_peer() {
+    let bench = Bench::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port(&listener);
+    drop(listener);
+    assert_eq!(get_fails(&bench, KEY, &address, 4)["kind"], "no_peer");
+}
+
+#[test]
+fn a_peer_that_says_nothing_is_no_peer() {
+    let bench = Bench::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    assert_eq!(
+        get_fails(&bench, KEY, &port(&listener), 4)["kind"],
+        "no_peer"
+    );
+}
+
+#[test]
+fn a_peer_that_talks_nonsense_is_no_peer() {
+    let bench = Bench::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port(&listener);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            stream.unwrap().write_all(&[0xff; 4096]).ok();
+        }
+    });
+    assert_eq!(get_fails(&bench, KEY, &address, 4)["kind"], "no_peer");
+}
+
+#[test]
+fn a_peer_without_the_key_is_a_timeout() {
+    let bench = Bench::new();
+    bench.write("in/x", "x");
+    let (_share, _, address) = bench.share("s1", "in");
+    assert_eq!(get_fails(&bench, KEY, &address, 4)["kind"], "timeout");
+}
+
+#[test]
+fn every_command_that_needs_a_peer_gives_up() {
+    let bench = Bench::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port(&listener);
+    let options = ["--peer", &address, "--timeout", "500ms"];
+    let key = KEY.trim_start_matches("hyper://");
+    let path = format!("{KEY}/file");
+    for command in [
+        &["ls", KEY][..],
+        &["cat", &path],
+        &["core", "get", key, "0"],
+        &["core", "info", key],
+        &["core", "replicate", key],
+    ] {
+        let started = Instant::now();
+        bench.run("s", &[command, &options].concat()).expect(4);
+        assert!(started.elapsed() < SOON, "{command:?}");
+    }
+}
+
+#[test]
+fn without_any_peer_it_fails_at_once() {
+    let bench = Bench::new();
+    for arguments in [
+        vec!["get", KEY],
+        vec!["ls", KEY],
+        vec!["core", "get", KEY, "0"],
+    ] {
+        let error = bench
+            .run("s", &[&arguments[..], &["--json"]].concat())
+            .expect(4)
+            .event("error");
+        assert!(
+            error["hint"].as_str().unwrap().contains("--peer"),
+            "{error}"
+        );
+    }
+}
+
+/// Goal: a peer that stops in the middle ends in exit 4, and the next run goes on from there.
+/// Method: what the system buffers between the two is far less than the rest of the file.
+#[test]
+fn a_transfer_that_stalls_times_out_and_is_resumed() {
+    let bench = Bench::new();
+    bench.write("in/large", noise(48 << 20, 6));
+    let (share, link, address) = bench.share("s1", "in");
+    let mut get = bench.start(
+        "s2",
+        &[
+            "get",
+            &link,
+            "out",
+            "--peer",
+            &address,
+            "--down",
+            "20M",
+            "--timeout",
+            "1s",
+        ],
+    );
+    get.wait_for("some bytes", |event| {
+        event["event"] == "progress" && event["bytes"].as_u64() > Some(0)
+    });
+    share.signal("STOP");
+    get.finish().expect(4);
+    share.signal("CONT");
+    let done = bench
+        .run("s2", &["get", &link, "out", "--peer", &address, "--json"])
+        .expect(0)
+        .event("done");
+    assert!(done["blocks_have"].as_u64().unwrap() > 0);
+    assert_eq!(files(&bench.path("in")), files(&bench.path("out")));
+}
+
+#[test]
+fn malformed_command_lines_are_usage_errors() {
+    let bench = Bench::new();
+    for arguments in [
+        &["get", "hyper://abc"][..],
+        &["get", "https://example.com"],
+        &["get"],
+        &["frobnicate"],
+        &["list", "--timeout", "never"],
+        &["list", "--listen", "nonsense"],
+        &["list", "--listen", "203.0.113.1:1"],
+        &["get", KEY, "--peer", "nonsense"],
+    ] {
+        bench.run("s", arguments).expect(2);
+        let json = [arguments, &["--json"]].concat();
+        assert_eq!(
+            bench.run("s", &json).expect(2).event("error")["kind"],
+            "usage"
+        );
+    }
+    bench.run("s", &["--help"]).expect(0);
+}
+
+#[test]
+fn a_destination_that_cannot_be_written_is_a_storage_error() {
+    let bench = Bench::new();
+    bench.write("in/x", "x");
+    let (_share, link, address) = bench.share("s1", "in");
+    bench.write("file", "in the way");
+    bench
+        .run("s2", &["get", &link, "file", "--peer", &address])
+        .expect(7);
+    bench
+        .run("s2", &["get", &link, "file/below", "--peer", &address])
+        .expect(7);
+}
+
+#[test]
+fn a_damaged_block_is_named_and_never_handed_out() {
+    let bench = Bench::new();
+    bench.run("s", &["core", "create", "log"]).expect(0);
+    bench
+        .run_with(
+            "s",
+            &["core", "append", "log", "--lines"],
+            b"first\nsecond\n",
+        )
+        .expect(0);
+    let data = find(&bench.path("s"), "data");
+    let mut bytes = std::fs::read(&data).unwrap();
+    let at = bytes
+        .windows(6)
+        .position(|window| window == b"second")
+        .unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&data, bytes).unwrap();
+
+    assert_eq!(
+        bench
+            .run("s", &["core", "get", "log", "0"])
+            .expect(0)
+            .text(),
+        "first"
+    );
+    let refused = bench
+        .run("s", &["core", "get", "log", "1", "--json"])
+        .expect(7);
+    assert!(refused.stdout.is_empty());
+    assert!(
+        refused.event("error")["message"]
+            .as_str()
+            .unwrap()
+            .contains("block 1")
+    );
+}
+
+/// Goal: what a peer sends and cannot prove is not taken, and said to be so. Method: a node of the peer's
+/// tree is flipped on its disk, which only a proof of the first blocks needs.
+#[test]
+fn what_does_not_verify_is_refused() {
+    let bench = Bench::new();
+    let created = bench
+        .run("s", &["core", "create", "log", "--json"])
+        .expect(0);
+    let key = created.event("core")["key"].as_str().unwrap().to_owned();
+    let append = ["core", "append", "log", "--lines"];
+    bench.run_with("s", &append, b"a\nb\nc\nd\n").expect(0);
+    bench.run("s", &["core", "audit", "log"]).expect(0); // leaves nothing in the journal
+    let tree = find(&bench.path("s"), "tree");
+    let mut nodes = std::fs::read(&tree).unwrap();
+    nodes[5 * 40 + 9] ^= 1;
+    std::fs::write(&tree, nodes).unwrap();
+
+    let serve = ["core", "replicate", "log", "--listen", "127.0.0.1:0"];
+    let mut serving = bench.start("s", &serve);
+    let address = serving.wait("ready")["listen"].as_str().unwrap().to_owned();
+    let get = [
+        "core",
+        "get",
+        &key,
+        "0",
+        "--peer",
+        &address,
+        "--timeout",
+        "1s",
+        "--json",
+    ];
+    let refused = bench.run("reader", &get).expect(5);
+    assert!(refused.stdout.is_empty());
+    assert_eq!(refused.event("error")["kind"], "verification");
+    let told = refused.event("misbehaviour");
+    assert_eq!(
+        (&told["kind"], &told["verdict"]),
+        (&"bad_proof".into(), &"channel_closed".into())
+    );
+}
+
+#[test]
+fn what_is_not_ours_is_not_written() {
+    let bench = Bench::new();
+    let created = bench
+        .run("s", &["core", "create", "log", "--json"])
+        .expect(0);
+    let key = created.event("core")["key"].as_str().unwrap().to_owned();
+    bench.write("file", "content");
+    for arguments in [
+        &["core", "append", &key, "file"][..],
+        &["core", "truncate", &key, "0", "--yes"],
+        &["put", "file", &format!("{key}:/file")],
+    ] {
+        let refused = bench.run("reader", &[arguments, &["--json"]].concat());
+        let refused = refused.expect(6).event("error");
+        assert_eq!(refused["kind"], "not_permitted", "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_store_held_by_a_program_without_a_socket_is_locked() {
+    let bench = Bench::new();
+    bench.write("in/x", "x");
+    let (share, _, _) = bench.share("s", "in");
+    std::fs::remove_file(bench.path("s/control.sock")).unwrap();
+    let create = ["core", "create", "log", "--json"];
+    let error = bench.run("s", &create).expect(7).event("error");
+    assert_eq!(error["kind"], "storage");
+    // What only reads gets what the holder last wrote.
+    let listed = bench.run("s", &["list"]).expect(0);
+    assert!(listed.text().contains("in"), "{}", listed.text());
+    assert!(listed.stderr.contains("in use"), "{}", listed.stderr);
+    assert_eq!(bench.run("s", &["cat", "in:/x"]).expect(0).text(), "x");
+    share.interrupt().expect(0);
+    bench.run("s", &["list"]).expect(0);
+}
+
+#[test]
+fn names_that_are_damaged_twice_are_a_storage_error() {
+    let bench = Bench::new();
+    bench.run("s", &["core", "create", "log"]).expect(0);
+    bench.write("s/names.json", "{");
+    bench.run("s", &["core", "info", "log"]).expect(0);
+    bench.write("s/names.json", "{");
+    bench.write("s/names.copy.json", "{");
+    bench.run("s", &["list"]).expect(7);
+}
+
+#[test]
+fn garbage_on_the_port_does_not_disturb_a_share() {
+    let bench = Bench::new();
+    bench.write("in/x", noise(100_000, 8));
+    let (_share, link, address) = bench.share("s1", "in");
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 1000], &[0xff; 1000]] {
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        stream.write_all(garbage).ok();
+    }
+    bench
+        .run("s2", &["get", &link, "out", "--peer", &address])
+        .expect(0);
+    assert_eq!(files(&bench.path("in")), files(&bench.path("out")));
+}
+
+/// The only file called `name` below `folder`.
+fn find(folder: &std::path::Path, name: &str) -> std::path::PathBuf {
+    let mut found = files(folder).into_iter().map(|(path, _)| path);
+    let found = found.find(|path| path.file_name().is_some_and(|file| file == name));
+    folder.join(found.unwrap())
+}

@@ -1,0 +1,257 @@
+//! Goal: single logs are followed, cut, cleared and audited, and the space they take is told and
+//! given back.
+#![cfg(unix)]
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::common::{Bench, Watchdog};
+use serde_json::{Value, json};
+
+/// A store `s` with a log `log` of these blocks; returns what tells of the log.
+fn with_log(bench: &Bench, lines: &[u8]) -> Value {
+    let created = bench.run("s", &["core", "create", "log", "--json"]);
+    let created = created.expect(0).event("core");
+    append(bench, lines);
+    created
+}
+
+fn append(bench: &Bench, lines: &[u8]) {
+    let arguments = ["core", "append", "log", "--lines"];
+    bench.run_with("s", &arguments, lines).expect(0);
+}
+
+fn directory(bench: &Bench, core: &Value) -> PathBuf {
+    let name = core["discovery_key"].as_str().unwrap();
+    let (first, second) = (&name[..2], &name[2..4]);
+    bench.path(&format!("s/corestore/cores/{first}/{second}/{name}"))
+}
+
+/// What the file system says that a folder takes.
+fn allocated(path: &Path) -> u64 {
+    let metadata = std::fs::metadata(path).unwrap();
+    let below = metadata.is_dir().then(|| std::fs::read_dir(path).unwrap());
+    let below = below.into_iter().flatten();
+    let below: u64 = below.map(|entry| allocated(&entry.unwrap().path())).sum();
+    512 * metadata.blocks() + below
+}
+
+fn length(bench: &Bench) -> Value {
+    let info = bench.run("s", &["core", "info", "log", "--json"]);
+    info.expect(0).event("core")["length"].clone()
+}
+
+#[test]
+fn a_byte_is_found() {
+    let bench = Bench::new();
+    with_log(&bench, b"one\ntwo\nthree\n");
+    let found = bench.run("s", &["core", "seek", "log", "4", "--json"]);
+    let found = found.expect(0).event("seek");
+    assert_eq!((&found["index"], &found["offset"]), (&json!(1), &json!(1)));
+    bench.run("s", &["core", "seek", "log", "12"]).expect(3);
+}
+
+#[test]
+fn a_log_is_cut_only_by_who_agrees() {
+    let bench = Bench::new();
+    with_log(&bench, b"a\nb\nc\nd\n");
+    let truncate = ["core", "truncate", "log", "2", "--json"];
+    bench.run("s", &truncate).expect(2);
+    let dry = bench.run("s", &[&truncate[..], &["--dry-run"]].concat());
+    let dry = dry.expect(0).event("truncated");
+    assert_eq!((&dry["fork"], &dry["dry_run"]), (&json!(1), &json!(true)));
+    assert_eq!(length(&bench), 4);
+    let cut = bench.run_with("s", &truncate, b"y\n").expect(0);
+    let cut = cut.event("truncated");
+    assert_eq!((&cut["length"], &cut["fork"]), (&json!(2), &json!(1)));
+    let again = [
+        "core", "truncate", "log", "1", "--fork", "7", "--yes", "--json",
+    ];
+    let cut = bench.run("s", &again).expect(0).event("truncated");
+    assert_eq!((&cut["length"], &cut["fork"]), (&json!(1), &json!(7)));
+    bench
+        .run("s", &["core", "truncate", "log", "5", "--yes"])
+        .expect(3);
+    append(&bench, b"e\n");
+    let all = bench.run("s", &["core", "get", "log", ".."]).expect(0);
+    assert_eq!(all.text(), "ae");
+}
+
+#[test]
+fn cleared_blocks_give_their_space_back() {
+    let bench = Bench::new();
+    let core = with_log(&bench, &[&[b'x'; 1 << 20][..], b"\nend\n"].concat());
+    bench.run("s", &["core", "audit", "log"]).expect(0); // leaves nothing in the journal
+    let before = allocated(&directory(&bench, &core));
+    bench.run("s", &["core", "clear", "log", "0"]).expect(2);
+    let dry = bench.run("s", &["core", "clear", "log", "0", "--dry-run", "--json"]);
+    let dry = dry.expect(0).event("freed");
+    assert_eq!((&dry["blocks"], &dry["dry_run"]), (&json!(1), &json!(true)));
+    let cleared = bench.run("s", &["core", "clear", "log", "0", "--yes", "--json"]);
+    let freed = cleared.expect(0).event("freed");
+    assert_eq!(freed["blocks"], 1);
+    let now = allocated(&directory(&bench, &core));
+    assert_eq!(freed["bytes"].as_u64().unwrap(), before - now);
+    let last = bench.run("s", &["core", "get", "log", "1"]).expect(0);
+    assert_eq!(last.text(), "end");
+    bench.run("s", &["core", "get", "log", "0"]).expect(4);
+}
+
+/// Goal: the last blocks are written, then those that another process appends meanwhile.
+#[test]
+fn the_end_of_a_log_is_followed() {
+    let bench = Bench::new();
+    with_log(&bench, b"a\nb\nc\n");
+    let last = bench
+        .run("s", &["core", "tail", "log", "-n", "2"])
+        .expect(0);
+    assert_eq!(last.text(), "b\nc\n");
+    let arguments = [
+        "core",
+        "tail",
+        "log",
+        "-n",
+        "1",
+        "--follow",
+        "--timeout",
+        "1ms",
+    ];
+    let mut follower = bench.command("s", &arguments).spawn().unwrap();
+    let _watchdog = Watchdog::of(&follower);
+    let stdout = BufReader::new(follower.stdout.take().unwrap());
+    let mut lines = stdout.lines().map(Result::unwrap);
+    assert_eq!(lines.next().as_deref(), Some("c"));
+    append(&bench, b"d\ne\n"); // through the follower, which holds the store
+    assert_eq!(lines.next().as_deref(), Some("d"));
+    assert_eq!(lines.next().as_deref(), Some("e"));
+    bench
+        .run("s", &["core", "truncate", "log", "1", "--yes"])
+        .expect(0);
+    append(&bench, b"f\n");
+    assert_eq!(lines.next().as_deref(), Some("f"));
+    let pid = follower.id().to_string();
+    let killed = std::process::Command::new("kill")
+        .args(["-s", "INT", &pid])
+        .status();
+    assert!(killed.unwrap().success());
+    assert_eq!(follower.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn damage_is_named_and_repaired() {
+    let bench = Bench::new();
+    let core = with_log(&bench, b"one\ntwo\nthree\nfour\n");
+    let audit = ["core", "audit", "log", "--json"];
+    let report = bench.run("s", &audit).expect(0).event("audit");
+    assert_eq!((&report["blocks"], &report["bad"]), (&json!(4), &json!(0)));
+    let flip = |file: &str, at: usize| {
+        let path = directory(&bench, &core).join(file);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    };
+    flip("data", 4);
+    flip("tree", 5 * 40 + 9);
+    let told = bench.run("s", &audit).expect(7);
+    assert_eq!(told.event("audit")["bad"], 2);
+    let lines = String::from_utf8_lossy(&told.stdout).into_owned() + &told.stderr;
+    for (what, start) in [("block", 1), ("node", 5)] {
+        let is_told = |line: &str| {
+            let event: Value = serde_json::from_str(line).unwrap_or_default();
+            event["event"] == "damaged" && event["what"] == what && event["start"] == start
+        };
+        assert!(lines.lines().any(is_told), "{what} {start} in {lines}");
+    }
+    bench
+        .run("s", &[&audit[..], &["--repair"]].concat())
+        .expect(7);
+    let report = bench.run("s", &audit).expect(0).event("audit");
+    assert_eq!((&report["blocks"], &report["bad"]), (&json!(3), &json!(0)));
+}
+
+#[test]
+fn space_is_told_and_a_log_is_purged() {
+    let bench = Bench::new();
+    let core = with_log(&bench, &[b'x'; 1 << 20]);
+    let path = directory(&bench, &core);
+    let usage = bench.run("s", &["du", "--json"]).expect(0).event("usage");
+    assert_eq!(usage["name"], "log");
+    assert_eq!(usage["bytes"].as_u64().unwrap(), allocated(&path));
+    bench.run("s", &["purge", "log"]).expect(2);
+    let dry = bench.run("s", &["purge", "log", "--dry-run", "--json"]);
+    let dry = dry.expect(0).event("freed");
+    assert_eq!(
+        (&dry["bytes"], &dry["blocks"], &dry["dry_run"]),
+        (&usage["bytes"], &json!(1), &json!(true))
+    );
+    assert!(path.exists());
+    let mut follower = bench.command("s", &["core", "tail", "log", "-f"]);
+    let mut follower = follower.spawn().unwrap();
+    let _watchdog = Watchdog::of(&follower);
+    let mut line = String::new();
+    let mut stdout = BufReader::new(follower.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    bench.run("s", &["purge", "log", "--yes"]).expect(7);
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    let purged = bench.run("s", &["purge", "log", "--yes", "--json"]);
+    let freed = purged.expect(0).event("freed");
+    assert_eq!(
+        (&freed["bytes"], &freed["blocks"]),
+        (&usage["bytes"], &json!(1))
+    );
+    assert!(!path.exists());
+    bench.run("s", &["core", "info", "log"]).expect(3);
+}
+
+#[test]
+fn a_drive_is_purged_with_its_bytes() {
+    let bench = Bench::new();
+    bench.write("folder/file", vec![7; 1 << 20]);
+    let (share, _, _) = bench.share("s", "./folder");
+    bench.run("s", &["purge", "folder", "--yes"]).expect(7);
+    share.interrupt().expect(0);
+    let purged = bench.run("s", &["purge", "folder", "--yes", "--json"]);
+    let freed = purged.expect(0).event("freed")["bytes"].as_u64().unwrap();
+    assert!(freed > 1 << 20, "{freed}");
+    assert!(bench.run("s", &["du"]).expect(0).text().is_empty());
+}
+
+/// Goal: what crashes leave behind is told and then freed, as much as the file system says, and
+/// nothing else goes.
+#[test]
+fn what_crashes_left_behind_is_freed() {
+    let bench = Bench::new();
+    let core = with_log(&bench, b"kept\n");
+    bench.run("s", &["core", "audit", "log"]).expect(0);
+    let nothing = bench.run("s", &["gc", "--json"]).expect(0).event("freed");
+    assert_eq!(nothing["bytes"], 0);
+    let kept = directory(&bench, &core);
+    let purged = bench.path(&format!(
+        "s/corestore/cores/0a/1b/0a1b{}.purged",
+        "0".repeat(60)
+    ));
+    let drafts = bench.path(&format!("s/drafts/{}/first", "1".repeat(64)));
+    for directory in [&purged, &drafts] {
+        std::fs::create_dir_all(directory).unwrap();
+        std::fs::write(directory.join("data"), vec![7; 100_000]).unwrap();
+    }
+    for left_by_node in ["s/corestore/CORESTORE", "s/unknown"] {
+        std::fs::write(bench.path(left_by_node), "x").unwrap();
+    }
+    std::fs::create_dir(bench.path("s/corestore/db")).unwrap();
+    let before = allocated(&bench.path("s"));
+    let dry = bench.run("s", &["gc", "--dry-run", "--json"]).expect(0);
+    assert_eq!(allocated(&bench.path("s")), before);
+    let freed = bench.run("s", &["gc", "--json"]).expect(0).event("freed");
+    assert_eq!(dry.event("freed")["bytes"], freed["bytes"]);
+    let bytes = freed["bytes"].as_u64().unwrap();
+    assert!(bytes > 200_000, "{bytes}");
+    assert_eq!(allocated(&bench.path("s")), before - bytes);
+    assert!(!purged.exists() && !drafts.exists() && kept.exists());
+    for left_by_node in ["s/corestore/CORESTORE", "s/corestore/db", "s/unknown"] {
+        assert!(bench.path(left_by_node).exists());
+    }
+    assert_eq!(length(&bench), 1);
+}

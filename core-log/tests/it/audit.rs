@@ -1,0 +1,256 @@
+//! Goal: an audit names what was damaged, nothing else, and repairs what is proven.
+//! Method: cores on files in memory, whose bytes are flipped one place at a time.
+#![cfg(feature = "files")]
+
+use std::sync::Arc;
+
+use crate::rig::{Contents, Disk, create, open};
+use bytes::Bytes;
+use ferrocore_log::audit::{Damage, Mode, Report, Step};
+use ferrocore_log::merkle::Node;
+use ferrocore_log::proof::{NodeRequest, ProofRequest, UpgradeRequest};
+use ferrocore_log::storage::memory::Memory;
+use ferrocore_log::storage::{CoreHeader, CoreStorage, CoreWrite, Head, Storage as _};
+use ferrocore_log::{Core, Corestore, Durability, Manifest};
+use ferrocore_primitives::sign::KeyPair;
+
+const BLOCKS: u64 = 11;
+const NODE_BYTES: usize = 40;
+
+fn block(index: u64) -> Bytes {
+    Bytes::from(vec![index as u8 + 1; 3 + index as usize])
+}
+
+fn byte_offset(index: u64) -> usize {
+    (0..index).map(|i| block(i).len()).sum()
+}
+
+/// A core of [`BLOCKS`] blocks, as its files.
+fn written() -> Contents {
+    let disk = Disk::new(Contents::new());
+    let core = create(&disk, Durability::Buffered).unwrap();
+    core.append_batch((0..BLOCKS).map(block).collect()).unwrap();
+    core.flush().unwrap();
+    disk.contents()
+}
+
+fn damaged(file: &'static str, damage: impl FnOnce(&mut Vec<u8>)) -> Core {
+    let mut files = written();
+    files.get_mut(file).unwrap().edit(damage);
+    open(&Disk::new(files), Durability::Buffered)
+        .unwrap()
+        .unwrap()
+}
+
+fn audit(core: &Core, mode: Mode) -> (Report, Vec<(Damage, bool)>) {
+    let mut found = Vec::new();
+    let report = core.audit(mode, |step| {
+        if let Step::Found { damage, mendable } = step {
+            found.push((damage.clone(), *mendable));
+        }
+    });
+    (report.unwrap(), found)
+}
+
+/// Repairs `core`, and checks that the dry run told the same before and nothing bad is left.
+fn repair(core: &Core) -> Vec<(Damage, bool)> {
+    let (_, told) = audit(core, Mode::DryRun);
+    let (_, found) = audit(core, Mode::Repair);
+    assert_eq!(told, found);
+    assert_eq!(audit(core, Mode::DryRun).0.bad, 0, "after {found:?}");
+    found
+}
+
+#[test]
+fn a_sound_core_has_no_damage() {
+    let core = damaged("data", |_| {});
+    let (report, found) = audit(&core, Mode::DryRun);
+    assert_eq!((report.blocks, report.bad, found), (BLOCKS, 0, vec![]));
+    let empty = Corestore::memory().get_named("empty").unwrap();
+    assert_eq!(audit(&empty, Mode::Repair).0, Report::default());
+}
+
+#[test]
+fn a_flipped_byte_of_a_block_names_the_block() {
+    for index in 0..BLOCKS {
+        let core = damaged("data", |bytes| bytes[byte_offset(index) + 1] ^= 1);
+        assert_eq!(repair(&core), [(Damage::Block(index), true)]);
+        assert!(!core.has(index));
+        assert_eq!(core.contiguous_length(), index);
+        let others = (0..BLOCKS).filter(|other| *other != index);
+        for other in others {
+            assert_eq!(core.get_local(other).unwrap(), Some(block(other)));
+        }
+    }
+}
+
+/// Goal: each node of a core that has all its blocks is named and written anew, whichever of its
+/// bytes is wrong, or all of them gone.
+#[test]
+fn a_damaged_node_is_named_and_made_anew() {
+    let nodes = (0..2 * BLOCKS - 1).filter(|index| ![15, 19].contains(index));
+    for (index, at) in nodes.flat_map(|index| [0, 1, 7, 8, 39].map(|at| (index, at))) {
+        let mut files = written();
+        let byte = index as usize * NODE_BYTES + at;
+        let tree = files.get_mut("tree").unwrap();
+        tree.edit(|tree| tree[byte] ^= 0x40);
+        let disk = Disk::new(files);
+        if [7, 17, 20].contains(&index) {
+            open(&disk, Durability::Buffered).expect_err("the header names other roots");
+            continue;
+        }
+        let core = open(&disk, Durability::Buffered).unwrap().unwrap();
+        let found = repair(&core);
+        assert_eq!(found, [(Damage::Node(index), true)], "byte {at}");
+        for block_index in 0..BLOCKS {
+            assert_eq!(
+                core.get_local(block_index).unwrap(),
+                Some(block(block_index))
+            );
+        }
+    }
+}
+
+/// Goal: a node that is gone is made anew, too, and survives closing the core.
+#[test]
+fn a_missing_node_is_made_anew() {
+    let mut files = written();
+    let tree = files.get_mut("tree").unwrap();
+    tree.punch(3 * NODE_BYTES..4 * NODE_BYTES);
+    let disk = Disk::new(files);
+    let core = open(&disk, Durability::Buffered).unwrap().unwrap();
+    assert_eq!(repair(&core), [(Damage::Node(3), true)]);
+    core.flush().unwrap();
+    assert_eq!(disk.contents()["tree"], written()["tree"]);
+}
+
+#[test]
+fn a_block_whose_leaf_is_wrong_as_well_is_forgotten() {
+    let mut files = written();
+    let data = files.get_mut("data").unwrap();
+    data.edit(|data| data[byte_offset(5)] ^= 1);
+    let tree = files.get_mut("tree").unwrap();
+    tree.edit(|tree| tree[10 * NODE_BYTES + 20] ^= 1);
+    let disk = Disk::new(files);
+    let core = open(&disk, Durability::Buffered).unwrap().unwrap();
+    let found = repair(&core);
+    assert_eq!(
+        found,
+        [(Damage::Node(10), true), (Damage::Bits(5..6), true)]
+    );
+    assert!(!core.has(5) && core.has(4));
+    fetch(&damaged("data", |_| {}), &core, 5);
+    assert_eq!(core.get_local(5).unwrap(), Some(block(5)));
+    assert_eq!(audit(&core, Mode::DryRun).1, []);
+}
+
+#[test]
+fn a_bit_without_a_block_is_named_and_one_that_is_missing_is_told() {
+    let disk = Disk::new(written());
+    let core = open(&disk, Durability::Buffered).unwrap().unwrap();
+    core.clear(2..5).unwrap();
+    core.flush().unwrap();
+    let mut files = disk.contents();
+    files.get_mut("bitfield").unwrap().edit(|bits| {
+        bits[0] |= 1 << 3;
+        bits[0] &= !(1 << 6);
+    });
+    let disk = Disk::new(files);
+    let core = open(&disk, Durability::Buffered).unwrap().unwrap();
+    let (report, found) = audit(&core, Mode::DryRun);
+    assert_eq!((report.bad, report.mendable), (1, 2));
+    assert_eq!(
+        found,
+        [(Damage::Block(3), true), (Damage::Unmarked(6), true)]
+    );
+    repair(&core);
+    let here: Vec<_> = (0..BLOCKS).filter(|i| core.has(*i)).collect();
+    assert_eq!(here, [0, 1, 5, 6, 7, 8, 9, 10]);
+}
+
+/// A core in memory, and a way to change what is stored behind its back.
+fn in_memory() -> (Memory, Core, Arc<dyn CoreStorage>) {
+    let key_pair = KeyPair::from_seed(&[1; 32]);
+    let manifest = Manifest::single(key_pair.public_key());
+    let header = CoreHeader {
+        key: manifest.key(),
+        manifest: Some(manifest),
+        key_pair: Some(key_pair),
+        user_data: Default::default(),
+        head: Head::empty(),
+    };
+    let memory = Memory::new();
+    let opened = memory.create(header).unwrap();
+    let storage = Arc::clone(&opened.storage);
+    let core = Core::open(opened, None, Durability::Buffered).unwrap();
+    core.append_batch((0..BLOCKS).map(block).collect()).unwrap();
+    (memory, core, storage)
+}
+
+fn write_nodes(storage: &dyn CoreStorage, nodes: &[Node]) {
+    let nodes = nodes.to_vec();
+    let write = CoreWrite {
+        nodes,
+        ..CoreWrite::default()
+    };
+    storage.commit(write, Durability::Buffered).unwrap();
+}
+
+#[test]
+fn a_root_that_is_damaged_while_the_core_is_open_is_written_anew() {
+    let (_, core, storage) = in_memory();
+    for index in [7, 17, 20] {
+        let root = storage.node(index).unwrap().unwrap();
+        let size = root.size + 1;
+        write_nodes(&*storage, &[Node { size, ..root }]);
+        assert_eq!(repair(&core), [(Damage::Node(index), true)]);
+        assert_eq!(storage.node(index).unwrap(), Some(root));
+    }
+}
+
+/// Goal: a wrong signature is told, nothing is repaired under it, and the rest is still checked.
+#[test]
+fn under_a_head_that_is_not_signed_nothing_is_touched() {
+    let (memory, core, storage) = in_memory();
+    write_nodes(&*storage, &[Node::leaf(0, b"wrong")]);
+    let mut opened = memory.open(&core.discovery_key()).unwrap().unwrap();
+    opened.header.head.signature = Bytes::from_static(&[7; 64]);
+    let core = Core::danger_open_unverified(opened, Durability::Buffered).unwrap();
+    let (report, found) = audit(&core, Mode::Repair);
+    assert_eq!(found[0], (Damage::Head, false));
+    assert!(found.contains(&(Damage::Node(0), false)), "{found:?}");
+    assert_eq!((report.bad, report.mendable), (2, 0));
+    assert!((0..BLOCKS).all(|index| core.has(index)));
+}
+
+/// Copies block `index`, and the log's newest length.
+fn fetch(from: &Core, to: &Core, index: u64) {
+    let (start, end) = (to.length(), from.length());
+    let nodes = to.missing_nodes(2 * index).unwrap();
+    let request = ProofRequest {
+        block: Some(NodeRequest { index, nodes }),
+        upgrade: (start < end).then_some(UpgradeRequest {
+            start,
+            length: end - start,
+        }),
+        manifest: start == 0,
+        ..ProofRequest::default()
+    };
+    to.accept(from.prove(&request).unwrap().unwrap()).unwrap();
+}
+
+#[test]
+fn a_huge_sparse_core_is_audited_where_something_is_here() {
+    let writer = Corestore::memory().get_named("writer").unwrap();
+    for _ in 0..64 {
+        writer
+            .append_batch(vec![Bytes::from_static(b"x"); 4096])
+            .unwrap();
+    }
+    let reader = Corestore::memory().get(&writer.key()).unwrap();
+    fetch(&writer, &reader, 5);
+    fetch(&writer, &reader, 200_000);
+    let (report, found) = audit(&reader, Mode::DryRun);
+    assert_eq!((report.blocks, report.bad), (2, 0), "{found:?}");
+    assert!(report.nodes < 200, "{} nodes were looked at", report.nodes);
+}

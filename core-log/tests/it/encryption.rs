@@ -1,0 +1,233 @@
+//! Goal: encrypted blocks equal those of the JavaScript, plaintext comes back through every way
+//! of reading, and nobody needs the key to keep and pass on. Method: the golden vectors, a model
+//! under random operations, and three stores of which the middle one has no key.
+
+use crate::common::{bytes, fixed32, ready, section, vector};
+use bytes::Bytes;
+use ferrocore_log::encryption::{BlockCipher, PADDING};
+use ferrocore_log::limits::BLOCK_BYTES_MAX;
+use ferrocore_log::proof::{NodeRequest, ProofRequest, UpgradeRequest};
+use ferrocore_log::{Core, CoreError, CoreOptions, Corestore, EncryptionKey};
+use ferrocore_primitives::keys::Key;
+use ferrocore_primitives::sign::KeyPair;
+use proptest::prelude::*;
+use serde_json::Value;
+
+/// A writable core whose blocks are encrypted.
+fn encrypted(store: &Corestore, compat: bool) -> Core {
+    let options = CoreOptions {
+        name: Some("secret".to_owned()),
+        encryption: Some(key()),
+        compat,
+        ..CoreOptions::default()
+    };
+    store.get_with(options).unwrap()
+}
+
+fn key() -> EncryptionKey {
+    EncryptionKey::from([0x66; 32])
+}
+
+#[test]
+fn blocks_are_equal_in_every_mode() {
+    let vectors = section("encryption");
+    assert_eq!(vectors.len(), 15);
+    for mode in ["default", "compat", "block-key"] {
+        let keys = vector("encryption", &format!("keys-{mode}"));
+        let core = Key::from(fixed32(&keys["input"]["hypercoreKey"]));
+        let secret = fixed32(&keys["input"]["encryptionKey"]);
+        let key = match mode {
+            "block-key" => EncryptionKey::block_key(secret),
+            _ => EncryptionKey::from(secret),
+        };
+        let cipher = BlockCipher::new(&core, &key, mode == "compat");
+        // The block key is not shown; that it is the right one its use as one tells.
+        let block_key = EncryptionKey::block_key(fixed32(&keys["output"]["blockKey"]));
+        let same = BlockCipher::new(&core, &block_key, false);
+
+        let prefix = format!("block-{mode}-");
+        let of_mode = |v: &&Value| v["id"].as_str().unwrap().starts_with(&prefix);
+        let blocks: Vec<_> = vectors.iter().filter(of_mode).collect();
+        assert_eq!(blocks.len(), 4, "{mode}");
+        for v in blocks {
+            let (index, fork) = (number(&v["input"]["index"]), number(&v["input"]["fork"]));
+            let plaintext = bytes(&v["input"]["plaintext"]);
+            let stored = bytes(&v["output"]["block"]);
+            assert_eq!(cipher.encrypt(index, fork, &plaintext), stored);
+            assert_eq!(same.encrypt(index, fork, &plaintext), stored);
+            let opened = cipher.decrypt(index, stored.into()).unwrap();
+            assert_eq!(opened, plaintext);
+        }
+    }
+}
+
+#[test]
+fn a_whole_core_is_equal() {
+    let v = vector("end-to-end", "encrypted");
+    let (secret, output) = (fixed32(&v["input"]["encryptionKey"]), &v["output"]);
+    let options = CoreOptions {
+        key_pair: Some(KeyPair::from_seed(&[1; 32])),
+        encryption: Some(EncryptionKey::from(secret)),
+        ..CoreOptions::default()
+    };
+    let core = Corestore::memory().get_with(options).unwrap();
+    assert_eq!(core.key().as_bytes(), &fixed32(&output["key"]));
+    let blocks = ["hello", "", "world"].map(Bytes::from);
+    core.append_batch(blocks.to_vec()).unwrap();
+    core.truncate(1, None).unwrap();
+    let appended = core.append("again").unwrap();
+
+    assert_eq!(appended.length, number(&output["length"]));
+    assert_eq!(appended.fork, number(&output["fork"]));
+    assert_eq!(appended.byte_length, number(&output["byteLengthPlain"]));
+    assert_eq!(core.byte_length(), appended.byte_length);
+    assert_eq!(core.tree_hash(), crate::common::hash(&output["treeHash"]));
+    for (index, raw) in (0..).zip(output["raw"].as_array().unwrap()) {
+        assert_eq!(core.get_raw(index).unwrap().unwrap(), bytes(raw));
+    }
+    assert_eq!(ready(core.get(1)).unwrap(), "again");
+}
+
+#[test]
+fn a_store_without_the_key_passes_on_what_it_cannot_read() {
+    for compat in [false, true] {
+        let (writers, middle, readers) = (
+            Corestore::memory(),
+            Corestore::memory(),
+            Corestore::memory(),
+        );
+        let written = encrypted(&writers, compat);
+        let blocks = ["one", "", "three"].map(Bytes::from);
+        written.append_batch(blocks.to_vec()).unwrap();
+        assert_eq!(written.is_compat(), compat);
+
+        let blind = middle.get(&written.key()).unwrap();
+        copy(&written, &blind);
+        // Opened before anything is known of the core: its kind comes with the first proof.
+        let options = CoreOptions {
+            key: Some(written.key()),
+            encryption: Some(key()),
+            ..CoreOptions::default()
+        };
+        let read = readers.get_with(options).unwrap();
+        assert_eq!(read.byte_length(), 0);
+        copy(&blind, &read);
+
+        assert_eq!(read.byte_length(), 8);
+        for (index, block) in (0..).zip(&blocks) {
+            let seen = ready(blind.get(index)).unwrap();
+            assert_eq!(seen.len(), PADDING + block.len());
+            assert!(block.is_empty() || seen[PADDING..] != block[..], "{index}");
+            assert_eq!(ready(read.get(index)).unwrap(), block);
+        }
+        let wrong = read.with_encryption(&EncryptionKey::from([1; 32]));
+        assert_ne!(ready(wrong.get(0)).unwrap(), "one");
+    }
+}
+
+/// Brings everything that `from` has to `to`, as replication does.
+fn copy(from: &Core, to: &Core) {
+    for index in 0..from.length() {
+        let request = ProofRequest {
+            block: Some(NodeRequest {
+                index,
+                nodes: to.missing_nodes(2 * index).unwrap(),
+            }),
+            upgrade: (to.length() == 0).then_some(UpgradeRequest {
+                start: 0,
+                length: from.length(),
+            }),
+            manifest: to.manifest().is_none(),
+            ..ProofRequest::default()
+        };
+        to.accept(from.prove(&request).unwrap().unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn padding_counts_towards_the_largest_block() {
+    let core = encrypted(&Corestore::memory(), false);
+    let error = core.append(vec![0; BLOCK_BYTES_MAX - PADDING + 1]);
+    assert!(matches!(error, Err(CoreError::BlockTooLarge { .. })));
+    core.append(vec![0; BLOCK_BYTES_MAX - PADDING]).unwrap();
+    assert_eq!(core.byte_length(), (BLOCK_BYTES_MAX - PADDING) as u64);
+}
+
+#[test]
+fn blocks_that_were_never_encrypted_are_an_error() {
+    let plain = Corestore::memory().get_named("plain").unwrap();
+    plain.append("short").unwrap();
+    let error = plain.with_encryption(&key()).get_local(0);
+    assert!(matches!(
+        error,
+        Err(CoreError::NotEncrypted { index: 0, .. })
+    ));
+}
+
+#[test]
+fn a_reader_cannot_append() {
+    let key_of_others = Key::from([7; 32]);
+    let core = Corestore::memory().get(&key_of_others).unwrap();
+    let error = core.with_encryption(&key()).append("hello");
+    assert!(matches!(error, Err(CoreError::NotWritable { .. })));
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Append(Vec<Vec<u8>>),
+    Truncate(prop::sample::Index),
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let block = prop::collection::vec(any::<u8>(), 0..80);
+    let op = prop_oneof![
+        3 => prop::collection::vec(block, 1..5).prop_map(Op::Append),
+        1 => any::<prop::sample::Index>().prop_map(Op::Truncate),
+    ];
+    prop::collection::vec(op, 1..20)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+    /// Goal: with the key, an encrypted core is like any other. Method: a plain one beside it.
+    #[test]
+    fn an_encrypted_core_is_like_a_plain_one(ops in ops(), compat: bool) {
+        let core = encrypted(&Corestore::memory(), compat);
+        let plain = Corestore::memory().get_named("plain").unwrap();
+        for op in ops {
+            let (ours, theirs) = match op {
+                Op::Append(blocks) => {
+                    let blocks: Vec<_> = blocks.into_iter().map(Bytes::from).collect();
+                    (core.append_batch(blocks.clone()), plain.append_batch(blocks))
+                }
+                Op::Truncate(at) => {
+                    let length = at.index(plain.length() as usize + 1) as u64;
+                    (core.truncate(length, None), plain.truncate(length, None))
+                }
+            };
+            assert_eq!(ours.unwrap(), theirs.unwrap());
+            assert_same(&core, &plain);
+        }
+    }
+}
+
+/// Compares lengths, blocks, and the place of every byte.
+fn assert_same(core: &Core, plain: &Core) {
+    assert_eq!(core.length(), plain.length());
+    assert_eq!(core.byte_length(), plain.byte_length());
+    for index in 0..plain.length() {
+        let (block, expected) = (core.get_local(index), plain.get_local(index));
+        assert_eq!(block.unwrap(), expected.unwrap());
+    }
+    for byte in 0..=plain.byte_length() {
+        let (place, expected) = (core.seek_local(byte), plain.seek_local(byte));
+        assert_eq!(place.unwrap(), expected.unwrap());
+    }
+    let past = core.seek_local(plain.byte_length() + 1);
+    assert!(matches!(past, Err(CoreError::BytePastEnd { .. })));
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().expect("a number")
+}

@@ -1,0 +1,415 @@
+//! Goal: whenever the process is killed or the power goes, and whatever part of the last changes
+//! reaches the device, the core opens, has what was acknowledged, and goes on.
+//! Method: random histories, some of a core of several pages of the bitfield, on files in memory that remember every change. The files are rebuilt
+//! as they may be found after each of them, with what no sync covered lost, kept, torn or in
+//! part, and again after each change that the recovery itself makes, three deep.
+//!
+//! `FERROCORE_CUTS` says how many cuts each test makes, `FERROCORE_SEED` where it begins.
+#![cfg(feature = "files")]
+
+use std::collections::HashMap;
+
+use crate::rig::power::{Device, Loss, Scene, candidates, each_moment};
+use crate::rig::rng::{Rng, from_env, rounds};
+use crate::rig::workload::{
+    Mark, Recording, Snapshot, block_proof, pick, record_reader, record_writer, upgrade,
+};
+use crate::rig::{Contents, Disk, create, create_from, header, key_pair, open};
+use bytes::Bytes;
+use ferrocore_log::core::AcceptError;
+use ferrocore_log::merkle::{Node, Roots};
+use ferrocore_log::proof::{ProofRequest, UpgradeRequest};
+use ferrocore_log::signable::TreeHead;
+use ferrocore_log::storage::files::FileCore;
+use ferrocore_log::storage::{BitWrite, BlockWrite, CoreWrite, Head, HeadWrite, StorageError};
+use ferrocore_log::verifier::Verifier;
+use ferrocore_log::{Core, CoreError, Durability, flat_tree};
+use ferrocore_primitives::hash::Hash;
+
+/// Cuts of one test.
+const CUTS: usize = 17_000;
+/// How often a recovery may be cut off in turn.
+const DEPTH_MAX: usize = 3;
+
+#[test]
+fn a_power_cut_takes_nothing_that_was_synced() {
+    let done = rounds(from_env("FERROCORE_CUTS", CUTS), |seed| {
+        let mut rng = Rng::new(seed);
+        let writer = record_writer(Durability::Sync, &mut rng);
+        let reader = record_reader(Durability::Sync, &mut rng);
+        sweep(Durability::Sync, &writer, &mut rng) + sweep(Durability::Sync, &reader, &mut rng)
+    });
+    println!("{done} cuts");
+}
+
+/// A kill takes nothing, a power cut the newest heads and bytes of blocks, which reading them
+/// tells.
+#[test]
+fn a_power_cut_leaves_a_core_that_opens_whatever_was_synced() {
+    let done = rounds(from_env("FERROCORE_CUTS", CUTS), |seed| {
+        let mut rng = Rng::new(seed);
+        let writer = record_writer(Durability::Buffered, &mut rng);
+        sweep(Durability::Buffered, &writer, &mut rng)
+    });
+    println!("{done} cuts");
+}
+
+#[test]
+fn a_power_cut_leaves_a_reader_that_opens_whatever_was_synced() {
+    let done = rounds(from_env("FERROCORE_CUTS", CUTS), |seed| {
+        let mut rng = Rng::new(seed);
+        let reader = record_reader(Durability::Buffered, &mut rng);
+        sweep(Durability::Buffered, &reader, &mut rng)
+    });
+    println!("{done} cuts");
+}
+
+/// Goal: a head that replaces history and brings a block with it keeps the order: at no moment
+/// is an old block overwritten while the old head still counts.
+#[test]
+fn a_cut_amid_a_reorg_never_mixes_histories() {
+    for seed in 0..8 {
+        for durability in [Durability::Sync, Durability::Buffered] {
+            let mut rng = Rng::new(seed);
+            sweep(durability, &record_reorg(durability), &mut rng);
+        }
+    }
+}
+
+fn sweep(durability: Durability, recording: &Recording, rng: &mut Rng) -> usize {
+    let mut sweep = Sweep {
+        durability,
+        rng,
+        cuts: 0,
+    };
+    sweep.run(recording, &Released::new(), 1);
+    sweep.cuts
+}
+
+/// Heads that somebody has seen: none of them may ever have another hash.
+type Released = HashMap<(u64, u64), Hash>;
+
+fn release(released: &mut Released, state: &Snapshot) {
+    let known = released.insert((state.fork, state.length), state.hash);
+    assert!(
+        known.is_none_or(|hash| hash == state.hash),
+        "two histories of fork {} and length {}",
+        state.fork,
+        state.length
+    );
+}
+
+struct Sweep<'a> {
+    durability: Durability,
+    rng: &'a mut Rng,
+    cuts: usize,
+}
+
+/// One cut, and what may be found after it.
+struct Cut<'a> {
+    recording: &'a Recording,
+    /// Acknowledged states that may be found, and those that were under way.
+    candidates: &'a [Mark],
+    /// Whether nothing acknowledged may be lost.
+    strict: bool,
+    released: &'a Released,
+    depth: usize,
+}
+
+impl Sweep<'_> {
+    /// Cuts `recording` at each of its changes; all of them at first, a sample deeper down.
+    fn run(&mut self, recording: &Recording, released: &Released, depth: usize) {
+        let mut released = released.clone();
+        let mut marks = recording.marks.iter().peekable();
+        let (start, changes) = (&recording.start, &recording.changes);
+        each_moment(start, changes, self.rng.next(), |device, at, losses| {
+            while let Some(mark) = marks.next_if(|mark| mark.at <= at) {
+                mark.state.iter().for_each(|s| release(&mut released, s));
+            }
+            self.cuts_at(device, recording, &released, (at, depth), losses);
+        });
+    }
+
+    fn cuts_at(
+        &mut self,
+        device: &Device,
+        recording: &Recording,
+        released: &Released,
+        (at, depth): (usize, usize),
+        losses: &[Loss],
+    ) {
+        let sampled = [losses[self.rng.below(losses.len())]];
+        let losses = if depth == 1 { losses } else { &sampled };
+        for loss in losses {
+            let files = device.after(*loss, self.rng);
+            let keeps = self.durability == Durability::Sync || loss.is_kill();
+            let strict = keeps && !recording.is_lossy;
+            let _scene = Scene(format!("depth {depth}, after {at} changes, {loss:?}"));
+            let cut = Cut {
+                recording,
+                candidates: candidates(&recording.marks, at, strict),
+                strict,
+                released,
+                depth,
+            };
+            self.cut(files, &cut);
+        }
+    }
+
+    fn cut(&mut self, files: Contents, cut: &Cut<'_>) {
+        self.cuts += 1;
+        let disk = Disk::new(files.clone());
+        let core = match open(&disk, self.durability) {
+            Ok(Some(core)) => core,
+            Ok(None) => return check_creates(&disk, self.durability, cut),
+            Err(error) => return check_refusal(&error, cut),
+        };
+        let found = check_found(&core, cut);
+        if cut.strict && !cut.recording.is_reorg {
+            check_header_alone(&files);
+        }
+        let mut released = cut.released.clone();
+        if cut.strict {
+            release(&mut released, &found);
+        }
+        let mark = |state| Mark {
+            at: disk.now(),
+            state: Some(state),
+            durable: false,
+        };
+        let mut marks = vec![Mark {
+            at: 0,
+            ..mark(found.clone())
+        }];
+        for _ in 0..2 {
+            go_on(&core, cut.recording.source.as_ref(), cut.strict, self.rng);
+            let state = Snapshot::lossy(&core);
+            if cut.strict {
+                release(&mut released, &state);
+            }
+            marks.push(mark(state));
+        }
+        self.check_again(&disk, &marks);
+        drop(core);
+        if cut.depth < DEPTH_MAX && self.rng.one_in(100 * cut.depth) {
+            let recording = Recording {
+                start: files,
+                changes: disk.changes(),
+                marks,
+                source: cut.recording.source.clone(),
+                is_reorg: cut.recording.is_reorg,
+                is_lossy: !cut.strict,
+            };
+            // What a power cut may take back binds nobody.
+            let none = Released::new();
+            let released = if cut.strict { cut.released } else { &none };
+            self.run(&recording, released, cut.depth + 1);
+        }
+    }
+
+    /// The same is found when the core is opened once more.
+    fn check_again(&self, disk: &Disk, marks: &[Mark]) {
+        let copy = Disk::new(disk.contents());
+        let again = open(&copy, self.durability).unwrap().unwrap();
+        let expected = marks.last().and_then(|mark| mark.state.as_ref());
+        assert_eq!(expected, Some(&Snapshot::lossy(&again)));
+    }
+}
+
+/// What was found is one of the states it may be.
+fn check_found(core: &Core, cut: &Cut<'_>) -> Snapshot {
+    let mut states = cut.candidates.iter().filter_map(|mark| mark.state.as_ref());
+    if !cut.strict {
+        let found = Snapshot::lossy(core);
+        let is_one = states.any(|state| state.resembles(&found));
+        assert!(is_one, "{found:?} is none of {:?}", cut.candidates);
+        return found;
+    }
+    let found = match cut.depth {
+        1 => Snapshot::of(core).unwrap(),
+        _ => Snapshot::lossy(core),
+    };
+    let is_one = states.any(|state| *state == found);
+    assert!(is_one, "{found:?} is none of {:?}", cut.candidates);
+    if cut.recording.source.is_none() {
+        check_proven(core);
+    }
+    found
+}
+
+/// Another store takes the head and a block of it for what they are.
+fn check_proven(core: &Core) {
+    let Some(last) = core.length().checked_sub(1) else {
+        return;
+    };
+    let mut header = header();
+    header.manifest = None;
+    let reader = create_from(&Disk::new(Contents::new()), header, Durability::Buffered).unwrap();
+    let request = ProofRequest {
+        upgrade: Some(UpgradeRequest {
+            start: 0,
+            length: core.length(),
+        }),
+        manifest: true,
+        fork: core.fork(),
+        ..ProofRequest::default()
+    };
+    let mut proof = core.prove(&request).unwrap().unwrap();
+    // A reader of this fork from the start; how it came to be there is not storage's to tell.
+    proof.fork = 0;
+    if core.fork() == 0 {
+        reader.accept(proof).unwrap();
+        if core.has(last) {
+            reader.accept(block_proof(&reader, core, last)).unwrap();
+        }
+    }
+}
+
+/// Where there was no core yet, one is made as if for the first time.
+fn check_creates(disk: &Disk, durability: Durability, cut: &Cut<'_>) {
+    assert!(cut.candidates.iter().any(|mark| mark.state.is_none()));
+    create(disk, durability).unwrap().append("first").unwrap();
+}
+
+/// Only a core that was created just before a power cut, with nothing synced, may be beyond repair.
+fn check_refusal(error: &StorageError, cut: &Cut<'_>) {
+    let is_new = cut.candidates.iter().any(|mark| mark.state.is_none());
+    assert!(!cut.strict && is_new, "{error}");
+    assert!(matches!(error, StorageError::Corrupt { .. }), "{error}");
+}
+
+/// Hypercore 10 looks for the roots that the header names before it reads the entries: so the
+/// header must name a length whose roots are there, at any moment.
+fn check_header_alone(files: &Contents) {
+    let mut files = files.clone();
+    files.entry("oplog").or_default().truncate(8192);
+    match open(&Disk::new(files), Durability::Buffered) {
+        // A slot was torn, and the entries that told it from a damaged one were just taken away.
+        Err(StorageError::Corrupt { part: "oplog", .. }) => {}
+        result => drop(result.unwrap()),
+    }
+}
+
+/// A writer appends or truncates, a reader takes another block.
+fn go_on(core: &Core, source: Option<&Core>, strict: bool, rng: &mut Rng) {
+    match source {
+        None if rng.one_in(4) => match core.truncate(core.length() / 2, None) {
+            // A root of the shorter log was lost, and the core says so.
+            Err(CoreError::Storage(StorageError::Corrupt { .. })) if !strict => {}
+            result => drop(result.unwrap()),
+        },
+        None => {
+            let block = rng.bytes(20);
+            core.append(block.clone()).unwrap();
+            let last = core.length() - 1;
+            assert_eq!(core.get_local(last).unwrap().unwrap(), block);
+        }
+        Some(source) if core.length() < source.length() => upgrade(core, source),
+        Some(source) if core.length() > 0 => {
+            let index = pick(core.length(), rng);
+            match core.accept(block_proof(core, source, index)) {
+                // The way to the block was lost, and the core says so.
+                Err(AcceptError::Storage(StorageError::Corrupt { .. })) if !strict => {}
+                result => drop(result.unwrap()),
+            }
+        }
+        Some(_) => {}
+    }
+}
+
+/// A reorg that turns `old 0..7` into `old 0..3, new 3..6`, of which block 4 is brought along.
+fn record_reorg(durability: Durability) -> Recording {
+    let block = |tag: &str, i: usize| Bytes::from(format!("{tag} {i}"));
+    let old: Vec<_> = (0..7).map(|i| block("old", i)).collect();
+    let shared = old.iter().take(3).cloned();
+    let new: Vec<_> = shared.chain((3..6).map(|i| block("new", i))).collect();
+    let disk = Disk::new(Contents::new());
+    create(&disk, durability)
+        .unwrap()
+        .append_batch(old)
+        .unwrap();
+    let start = disk.contents();
+    let before = snapshot_of(&start);
+
+    let disk = Disk::new(start.clone());
+    let core = header().key.discovery_key();
+    let opened = FileCore::open(&core, disk.core_files(), durability).unwrap();
+    let storage = opened.unwrap().storage;
+    storage.commit(reorg(&new), durability).unwrap();
+    let after = snapshot_of(&disk.contents());
+    assert_eq!(after.blocks[4].as_ref(), Some(&new[4]));
+    // The head may be there without the block.
+    let mut between = after.clone();
+    between.blocks[4] = None;
+    between.here.0 -= 1;
+    let mark = |at, state, durable| Mark {
+        at,
+        state: Some(state),
+        durable,
+    };
+    Recording {
+        start,
+        changes: disk.changes(),
+        marks: vec![
+            mark(0, before, true),
+            mark(disk.now(), between, true),
+            mark(disk.now(), after, false),
+        ],
+        source: None,
+        is_reorg: true,
+        is_lossy: false,
+    }
+}
+
+fn snapshot_of(files: &Contents) -> Snapshot {
+    let core = open(&Disk::new(files.clone()), Durability::Buffered);
+    Snapshot::of(&core.unwrap().unwrap()).unwrap()
+}
+
+/// The change to `blocks`, from a history that shares the first 3 of 7, with block 4 brought.
+fn reorg(blocks: &[Bytes]) -> CoreWrite {
+    let (mut roots, mut nodes) = (Roots::default(), Vec::new());
+    for (block, index) in blocks.iter().zip(0..) {
+        let leaf = Node::leaf(index, block);
+        nodes.push(leaf);
+        roots.push(leaf, |parent| nodes.push(parent)).unwrap();
+    }
+    // A reader gets the nodes of the proof only; all of those above new blocks is the most.
+    nodes.retain(|node| flat_tree::end_block(node.index) > 3);
+    let byte_offset = blocks[..4].iter().map(|block| block.len() as u64).sum();
+    CoreWrite {
+        blocks: vec![BlockWrite {
+            byte_offset,
+            blocks: vec![blocks[4].clone()],
+        }],
+        nodes,
+        bits: vec![
+            BitWrite {
+                range: 3..7,
+                value: false,
+            },
+            BitWrite {
+                range: 4..5,
+                value: true,
+            },
+        ],
+        head: Some(HeadWrite {
+            head: Head {
+                fork: 1,
+                length: roots.length(),
+                root_hash: roots.hash(),
+                signature: signature(1, &roots),
+            },
+            ancestors: 3,
+        }),
+        ..CoreWrite::default()
+    }
+}
+
+/// The writer's signature, for a head that no core of this rig makes.
+fn signature(fork: u64, roots: &Roots) -> Bytes {
+    let manifest = header().manifest.unwrap();
+    let verifier = Verifier::new(manifest.key(), manifest).unwrap();
+    let head = TreeHead::of(fork, roots);
+    verifier.sign(&head, &key_pair()).unwrap()
+}

@@ -1,0 +1,106 @@
+//! Goal: whatever is flipped, swapped or cut off in a core's files, opening and using it never
+//! panics and never yields a block that was not appended.
+//! Method: random damage to files with every feature, `FERROCORE_DAMAGES` times; a failure prints
+//! the seed, which `FERROCORE_SEED` takes.
+#![cfg(feature = "files")]
+
+use crate::rig::rng::{Rng, from_env, rounds};
+use crate::rig::{Contents, Disk, create, open};
+use bytes::Bytes;
+use ferrocore_log::{Core, Durability};
+
+const DAMAGES: usize = 10_000;
+
+#[test]
+fn damage_is_told_or_does_no_harm() {
+    let (start, blocks) = history();
+    let (mut told, mut harmless) = (0, 0);
+    rounds(from_env("FERROCORE_DAMAGES", DAMAGES), |seed| {
+        let mut rng = Rng::new(seed);
+        let mut files = start.clone();
+        for _ in 0..=rng.below(2) {
+            damage(&mut files, &mut rng);
+        }
+        match open(&Disk::new(files), Durability::Buffered) {
+            Err(_) | Ok(None) => told += 1,
+            Ok(Some(core)) => {
+                harmless += 1;
+                check(&core, &blocks);
+            }
+        }
+        1
+    });
+    println!("{told} told at once, {harmless} while reading or never");
+    assert!(told > 0 && harmless > 0);
+}
+
+/// Files of a core that was flushed, and written to since.
+fn history() -> (Contents, Vec<Bytes>) {
+    let block = |i: u8| Bytes::from(vec![i + 1; 1 + usize::from(i) * 7 % 90]);
+    let blocks: Vec<_> = (0..60).map(block).collect();
+    let disk = Disk::new(Contents::new());
+    let core = create(&disk, Durability::Buffered).unwrap();
+    core.append_batch(blocks[..40].to_vec()).unwrap();
+    core.truncate(30, None).unwrap();
+    core.append_batch(blocks[30..50].to_vec()).unwrap();
+    core.set_user_data("long", Some(&[7; 5_000])).unwrap();
+    core.clear(3..6).unwrap();
+    core.flush().unwrap();
+    for block in &blocks[50..] {
+        core.append(block.clone()).unwrap();
+    }
+    (disk.contents(), blocks)
+}
+
+/// Flips a bit, overwrites, swaps or moves a few bytes, or cuts a file.
+fn damage(files: &mut Contents, rng: &mut Rng) {
+    let names = ["oplog", "tree", "bitfield", "data", "header"];
+    let name = names[rng.below(names.len())];
+    if let Some(file) = files.get_mut(name).filter(|file| !file.is_empty()) {
+        file.edit(|bytes| damage_file(bytes, rng));
+    }
+}
+
+fn damage_file(file: &mut Vec<u8>, rng: &mut Rng) {
+    let at = place(file, rng);
+    let other = place(file, rng);
+    match rng.below(8) {
+        0 => file.truncate(at),
+        1 => file.swap(at, other),
+        2 => {
+            let len = rng.below(64).min(file.len() - at.max(other));
+            let bytes = file[at..at + len].to_vec();
+            file.copy_within(other..other + len, at);
+            file[other..other + len].copy_from_slice(&bytes);
+        }
+        3 => {
+            let len = rng.below(512).min(file.len() - at);
+            file[at..at + len].fill(0);
+        }
+        _ => file[at] ^= 1 << rng.below(8),
+    }
+}
+
+/// A place that is likely to matter.
+fn place(file: &[u8], rng: &mut Rng) -> usize {
+    let start = rng.below(file.len());
+    let found = file[start..].iter().position(|byte| *byte != 0);
+    start + found.unwrap_or_default()
+}
+
+/// Every block is the one appended, missing, or an error; and whatever follows does not panic.
+fn check(core: &Core, blocks: &[Bytes]) {
+    assert!(core.length() <= blocks.len() as u64);
+    assert!(core.fork() <= 1, "fork {}", core.fork());
+    for (index, block) in (0..core.length()).zip(blocks) {
+        if let Ok(Some(found)) = core.get_local(index) {
+            assert_eq!(found, block);
+        }
+    }
+    let _ = core.clear(1..9);
+    let _ = core.truncate(core.length() / 2, None);
+    if core.append("goes on").is_ok() {
+        let last = core.length() - 1;
+        assert_eq!(core.get_local(last).unwrap().unwrap(), "goes on");
+    }
+}

@@ -1,0 +1,318 @@
+//! Goal: whatever call to the files fails, once or from then on, the caller is told, the core
+//! refuses work until it is opened again, and then has the state before or after.
+//! Method: one history with every kind of operation, once for each call that it makes.
+#![cfg(feature = "files")]
+
+use crate::rig::faults::{KINDS, blocks, faults, is_io, left_by};
+use crate::rig::workload::Snapshot;
+use crate::rig::{Contents, Disk, Fault, FaultKind, create, open};
+use bytes::Bytes;
+use ferrocore_log::{CommitOptions, Core, CoreError, Durability, StorageError};
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Append(usize),
+    Truncate(u64),
+    Clear(u64, u64),
+    UserData(usize),
+    Flush,
+    Read(u64),
+}
+
+const STEPS: &[Step] = &[
+    Step::Append(5),
+    Step::Flush,
+    Step::Append(3),
+    Step::Read(2),
+    Step::UserData(10),
+    Step::Truncate(7),
+    Step::Append(2),
+    Step::Clear(1, 3),
+    Step::Append(130),
+    Step::UserData(5_000),
+    Step::Flush,
+    Step::Truncate(100),
+    Step::Append(2),
+    Step::UserData(6_000),
+    Step::Flush,
+    Step::Read(90),
+];
+
+fn run(core: &Core, step: Step) -> Result<(), CoreError> {
+    match step {
+        Step::Append(count) => core.append_batch(blocks(count)).map(drop),
+        Step::Truncate(length) => core.truncate(length, None).map(drop),
+        Step::Clear(start, end) => core.clear(start..end),
+        Step::UserData(size) => core.set_user_data("key", Some(&vec![7; size])),
+        Step::Flush => core.flush(),
+        Step::Read(index) => core.get_local(index).map(drop),
+    }
+}
+
+/// The states between the steps, and how many calls all of them take.
+fn rehearse(durability: Durability) -> (Vec<Snapshot>, usize) {
+    let twin = create(&Disk::new(Contents::new()), durability).unwrap();
+    let mut states = vec![Snapshot::of(&twin).unwrap()];
+    for step in STEPS {
+        run(&twin, *step).unwrap();
+        states.push(Snapshot::of(&twin).unwrap());
+    }
+    let disk = Disk::new(Contents::new());
+    let core = create(&disk, durability).unwrap();
+    STEPS.iter().for_each(|step| run(&core, *step).unwrap());
+    drop(core);
+    (states, disk.calls())
+}
+
+#[test]
+fn every_call_may_fail() {
+    for durability in [Durability::Sync, Durability::Buffered] {
+        let (states, calls) = rehearse(durability);
+        assert!(calls > 100, "{calls} calls");
+        for fault in faults(0..calls) {
+            fail(fault, durability, &states);
+        }
+        println!("{} failures", faults(0..calls).count());
+    }
+}
+
+fn fail(fault: Fault, durability: Durability, states: &[Snapshot]) {
+    let disk = Disk::with_fault(Contents::new(), Some(fault));
+    let Ok(core) = create(&disk, durability) else {
+        return check_reopens(&disk, durability, &states[..1], true);
+    };
+    let failed = STEPS.iter().position(|step| match run(&core, *step) {
+        Ok(()) => false,
+        Err(error) => {
+            assert!(failed_io(&error), "{fault:?} of {step:?}: {error}");
+            true
+        }
+    });
+    let Some(failed) = failed else {
+        // It was none of a step: closing tells nobody, and loses nothing.
+        drop(core);
+        return check_reopens(&disk, durability, &states[STEPS.len()..], false);
+    };
+    match core.append("refused") {
+        Err(CoreError::Storage(StorageError::Poisoned { .. })) => {
+            assert!(core.get_local(0).is_err() || !core.has(0), "{fault:?}");
+        }
+        // A read failed, before anything was written; or it fails again.
+        Err(error) => assert!(fault.lasts && failed_io(&error), "{fault:?}: {error}"),
+        Ok(_) => {
+            assert!(!fault.lasts || is_short_read(fault), "{fault:?}");
+            let truncated = core.truncate(core.length() - 1, None);
+            assert!(truncated.is_ok() || fault.lasts, "{fault:?}");
+            return;
+        }
+    }
+    let changes = disk.now();
+    assert!(core.append("refused").is_err() && core.flush().is_err());
+    drop(core);
+    assert_eq!(disk.now(), changes, "{fault:?}: a poisoned core writes");
+    check_reopens(&disk, durability, &states[failed..failed + 2], false);
+}
+
+/// Whether writing works all the same.
+fn is_short_read(fault: Fault) -> bool {
+    matches!(fault.kind, FaultKind::ShortRead)
+}
+
+fn failed_io(error: &CoreError) -> bool {
+    matches!(error, CoreError::Storage(error) if is_io(error))
+}
+
+fn check_reopens(disk: &Disk, durability: Durability, states: &[Snapshot], is_new: bool) {
+    for files in left_by(disk, &Contents::new(), durability) {
+        let disk = Disk::new(files);
+        let core = match open(&disk, durability).unwrap() {
+            Some(core) => core,
+            None if is_new => create(&disk, durability).unwrap(),
+            None => panic!("the core is gone"),
+        };
+        let state = Snapshot::of(&core).unwrap();
+        assert!(states.contains(&state), "{state:?} is none of {states:?}");
+        core.append("goes on").unwrap();
+    }
+}
+
+/// Goal: an open that fails changes nothing that a later one needs.
+#[test]
+fn every_call_of_an_open_may_fail() {
+    let disk = Disk::new(Contents::new());
+    let core = create(&disk, Durability::Buffered).unwrap();
+    STEPS.iter().for_each(|step| run(&core, *step).unwrap());
+    run(&core, Step::Append(3)).unwrap();
+    let expected = Snapshot::of(&core).unwrap();
+    let mut files = disk.contents();
+    // As after a crash: half an entry, and pages and nodes from a later state.
+    let mut edit = |name, edit: fn(&mut Vec<u8>)| files.get_mut(name).unwrap().edit(edit);
+    edit("oplog", |oplog| oplog.extend([1; 100]));
+    edit("tree", |tree| tree.extend([1; 400]));
+    edit("bitfield", |bitfield| bitfield[3_000] = 9);
+    let disk = Disk::new(files.clone());
+    drop(open(&disk, Durability::Sync).unwrap());
+    for call in 0..disk.calls() {
+        for kind in KINDS {
+            let lasts = call % 2 == 0;
+            let disk = Disk::with_fault(files.clone(), Some(Fault { call, lasts, kind }));
+            // A failure while it is closed again is nobody's to see.
+            if let Err(error) = open(&disk, Durability::Sync) {
+                assert!(is_io(&error), "{error}");
+            }
+            let again = open(&Disk::new(disk.contents()), Durability::Sync);
+            assert_eq!(Snapshot::of(&again.unwrap().unwrap()).unwrap(), expected);
+        }
+    }
+}
+
+/// A core and its draft, as lists of blocks.
+type Lists = (Vec<Bytes>, Vec<Bytes>);
+
+#[derive(Debug, Clone, Copy)]
+enum DraftStep {
+    Append(u8),
+    Truncate(u64),
+    Overwrite,
+    /// All of it, or its first so many blocks.
+    Commit(Option<u64>),
+    Beside(u8),
+}
+
+const DRAFT_STEPS: &[DraftStep] = &[
+    DraftStep::Append(2),
+    DraftStep::Append(3),
+    DraftStep::Truncate(6),
+    DraftStep::Commit(Some(4)),
+    DraftStep::Append(1),
+    DraftStep::Commit(None),
+    DraftStep::Truncate(2),
+    DraftStep::Append(2),
+    DraftStep::Overwrite,
+    DraftStep::Beside(1),
+    DraftStep::Overwrite,
+    DraftStep::Append(2),
+    DraftStep::Commit(None),
+];
+
+fn draft_blocks(step: usize, count: u8) -> Vec<Bytes> {
+    let block = |i: u8| Bytes::from(vec![step as u8; 1 + usize::from(i)]);
+    (0..count).map(block).collect()
+}
+
+fn run_draft(core: &Core, number: usize, step: DraftStep) -> Result<(), CoreError> {
+    if let DraftStep::Beside(count) = step {
+        return core.append_batch(draft_blocks(number, count)).map(drop);
+    }
+    let draft = core.draft("draft")?;
+    match step {
+        DraftStep::Append(count) => draft.append_batch(draft_blocks(number, count)).map(drop),
+        DraftStep::Truncate(length) => draft.truncate(length),
+        DraftStep::Overwrite => draft.overwrite(),
+        DraftStep::Commit(length) => draft
+            .commit(CommitOptions {
+                length,
+                ..CommitOptions::default()
+            })
+            .map(drop),
+        DraftStep::Beside(_) => Ok(()),
+    }
+}
+
+/// What each step makes of the lists.
+fn draft_states() -> Vec<Lists> {
+    let start = draft_blocks(99, 3);
+    let mut states = vec![(start.clone(), start)];
+    for (number, step) in DRAFT_STEPS.iter().enumerate() {
+        let (mut core, mut draft) = states.last().unwrap().clone();
+        match step {
+            DraftStep::Append(count) => draft.extend(draft_blocks(number, *count)),
+            DraftStep::Truncate(length) => draft.truncate(*length as usize),
+            DraftStep::Overwrite => draft.clone_from(&core),
+            DraftStep::Commit(length) => {
+                let length = length.map_or(draft.len(), |length| length as usize);
+                core = draft[..length].to_vec();
+            }
+            DraftStep::Beside(count) => core.extend(draft_blocks(number, *count)),
+        }
+        states.push((core, draft));
+    }
+    states
+}
+
+/// The files of a core of three blocks.
+fn core_to_draft_on(durability: Durability) -> Contents {
+    let disk = Disk::new(Contents::new());
+    let core = create(&disk, durability).unwrap();
+    core.append_batch(draft_blocks(99, 3)).unwrap();
+    core.flush().unwrap();
+    drop(core);
+    disk.contents()
+}
+
+/// Goal: whatever call fails while a draft is written and committed, the caller is told, and the core and the
+/// draft are each as before or after.
+#[test]
+fn every_call_of_a_draft_may_fail() {
+    let states = draft_states();
+    for durability in [Durability::Sync, Durability::Buffered] {
+        let files = core_to_draft_on(durability);
+        let disk = Disk::new(files.clone());
+        let core = open(&disk, durability).unwrap().unwrap();
+        let opening = disk.calls();
+        for (number, step) in DRAFT_STEPS.iter().enumerate() {
+            run_draft(&core, number, *step).unwrap();
+            check_lists(
+                &disk.contents(),
+                durability,
+                &states[number + 1..=number + 1],
+            );
+        }
+        drop(core);
+        let calls = opening..disk.calls();
+        assert!(calls.len() > 100, "{} calls", calls.len());
+        for fault in faults(calls.clone()) {
+            fail_draft(fault, &files, durability, &states);
+        }
+        println!("{} failures of drafts", faults(calls).count());
+    }
+}
+
+fn fail_draft(fault: Fault, files: &Contents, durability: Durability, states: &[Lists]) {
+    let disk = Disk::with_fault(files.clone(), Some(fault));
+    let core = open(&disk, durability).unwrap().unwrap();
+    let steps = DRAFT_STEPS.iter().enumerate();
+    let mut steps = steps.map(|(number, step)| run_draft(&core, number, *step));
+    let failed = steps.position(|result| match result {
+        Ok(()) => false,
+        Err(error) => {
+            assert!(failed_io(&error), "{fault:?}: {error}");
+            true
+        }
+    });
+    drop(core);
+    let possible = match failed {
+        Some(failed) => &states[failed..failed + 2],
+        None => &states[DRAFT_STEPS.len()..],
+    };
+    for files in left_by(&disk, files, durability) {
+        check_lists(&files, durability, possible);
+    }
+}
+
+/// Core and draft are each one of `possible`, and go on.
+fn check_lists(files: &Contents, durability: Durability, possible: &[Lists]) {
+    let core = open(&Disk::new(files.clone()), durability)
+        .unwrap()
+        .unwrap();
+    let draft = core.draft("draft").unwrap();
+    let all = |length, get: &dyn Fn(u64) -> Bytes| (0..length).map(get).collect::<Vec<_>>();
+    let of_core = all(core.length(), &|i| core.get_local(i).unwrap().unwrap());
+    let of_draft = all(draft.length(), &|i| draft.get_local(i).unwrap().unwrap());
+    assert!(possible.iter().any(|(core, _)| *core == of_core));
+    assert!(possible.iter().any(|(_, draft)| *draft == of_draft));
+    draft.overwrite().unwrap();
+    draft.append("goes on").unwrap();
+    let committed = draft.commit(CommitOptions::default()).unwrap();
+    assert_eq!(committed.length, of_core.len() as u64 + 1);
+}

@@ -1,0 +1,258 @@
+//! Goal: whatever call fails amid a batch over several cores, once or from then on, the caller is
+//! told, no core goes on from a state that the others do not share, and the store that is opened
+//! again has all of the batch or nothing of it.
+//! Method: one history with every kind of batch, once for each call that it makes.
+#![cfg(feature = "files")]
+
+use crate::rig::faults::{blocks, faults, left_by};
+use crate::rig::store::{JOURNAL, open_cores, open_store};
+use crate::rig::workload::Snapshot;
+use crate::rig::{Contents, Disk, Fault, FaultKind, What};
+use ferrocore_log::{Core, CoreError, Corestore, Durability, StorageError, StoreError};
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// So many blocks to each core.
+    Together(usize),
+    /// User data of the first, a block to the second.
+    Apart(&'static [u8]),
+    /// A block to one core.
+    Alone(usize),
+    Flush(usize),
+    Truncate(usize),
+}
+
+const STEPS: &[Step] = &[
+    Step::Together(2),
+    Step::Apart(b"one"),
+    Step::Alone(1),
+    Step::Flush(0),
+    Step::Apart(b"two"),
+    Step::Truncate(2),
+    Step::Together(130),
+    Step::Together(1),
+];
+
+fn run(store: &Corestore, cores: &[Core], step: Step) -> Result<(), StoreError> {
+    let mut batch = store.batch();
+    match step {
+        Step::Together(count) => {
+            for core in cores {
+                batch.append_batch(core, blocks(count))?;
+            }
+        }
+        Step::Apart(value) => {
+            batch.set_user_data(&cores[0], "key", Some(value))?;
+            batch.append(&cores[1], "a block")?;
+        }
+        Step::Alone(core) => drop(cores[core].append("alone")?),
+        Step::Flush(core) => cores[core].flush()?,
+        Step::Truncate(core) => drop(cores[core].truncate(1, None)?),
+    }
+    batch.commit().map(drop)
+}
+
+type State = Vec<Snapshot>;
+
+fn state_of(cores: &[Core]) -> State {
+    cores
+        .iter()
+        .map(|core| Snapshot::of(core).unwrap())
+        .collect()
+}
+
+/// Three cores without blocks.
+fn start(durability: Durability) -> Contents {
+    let disk = Disk::new(Contents::new());
+    open_cores(&open_store(&disk, durability).unwrap()).unwrap();
+    disk.contents()
+}
+
+/// The states between the steps, and how many calls all of them take.
+fn rehearse(files: &Contents, durability: Durability) -> (Vec<State>, usize) {
+    let disk = Disk::new(files.clone());
+    let store = open_store(&disk, durability).unwrap();
+    let cores = open_cores(&store).unwrap();
+    let mut states = vec![state_of(&cores)];
+    for step in STEPS {
+        run(&store, &cores, *step).unwrap();
+        states.push(state_of(&cores));
+    }
+    let calls = Disk::new(files.clone());
+    let store = open_store(&calls, durability).unwrap();
+    let cores = open_cores(&store).unwrap();
+    STEPS
+        .iter()
+        .for_each(|step| run(&store, &cores, *step).unwrap());
+    drop((cores, store));
+    (states, calls.calls())
+}
+
+#[test]
+fn every_call_of_a_batch_may_fail() {
+    for durability in [Durability::Sync, Durability::Buffered] {
+        let files = start(durability);
+        let (states, calls) = rehearse(&files, durability);
+        assert!(calls > 100, "{calls} calls");
+        let mut failures = 0;
+        for fault in faults(0..calls) {
+            failures += usize::from(fail(fault, durability, &files, &states));
+        }
+        println!("{failures} failures");
+        assert!(failures > calls);
+    }
+}
+
+/// Whether the fault was one of a step.
+fn fail(fault: Fault, durability: Durability, files: &Contents, states: &[State]) -> bool {
+    let disk = Disk::with_fault(files.clone(), Some(fault));
+    let opened = open_store(&disk, durability).ok();
+    let opened = opened.and_then(|store| Some((open_cores(&store).ok()?, store)));
+    let Some((cores, store)) = opened else {
+        check_reopens(&disk, durability, files, &states[..1]);
+        return false;
+    };
+    let failed = STEPS
+        .iter()
+        .position(|step| match run(&store, &cores, *step) {
+            Ok(()) => false,
+            Err(error) => {
+                assert!(is_io(&error), "{fault:?} of {step:?}: {error}");
+                true
+            }
+        });
+    let Some(failed) = failed else {
+        drop((cores, store));
+        check_reopens(&disk, durability, files, &states[STEPS.len()..]);
+        return false;
+    };
+    drop(cores);
+    // Cores of a batch that may count already stay closed until the store is opened again.
+    let may_be = &states[failed..failed + 2];
+    let again = open_cores(&store);
+    let found = again
+        .ok()
+        .and_then(|cores| cores.iter().map(|c| Snapshot::of(c).ok()).collect());
+    let found: Option<State> = found;
+    if let Some(found) = &found {
+        assert!(
+            may_be.contains(found),
+            "{fault:?}: {found:?} is none of {may_be:?}"
+        );
+    }
+    drop(store);
+    match found {
+        // Whoever was shown a state keeps it.
+        Some(found) => check_reopens(&disk, durability, files, &[found]),
+        None => check_reopens(&disk, durability, files, may_be),
+    }
+    true
+}
+
+fn is_io(error: &StoreError) -> bool {
+    matches!(error, StoreError::Core(CoreError::Storage(error)) if crate::rig::faults::is_io(error))
+}
+
+fn check_reopens(disk: &Disk, durability: Durability, start: &Contents, states: &[State]) {
+    for files in left_by(disk, start, durability) {
+        let disk = Disk::new(files);
+        let store = open_store(&disk, durability).unwrap();
+        let cores = open_cores(&store).unwrap();
+        let state = state_of(&cores);
+        assert!(states.contains(&state), "{state:?} is none of {states:?}");
+        run(&store, &cores, Step::Together(1)).unwrap();
+    }
+}
+
+/// Goal: a store whose journal failed makes no more batches, and gives none of the cores out, until
+/// it is opened again.
+#[test]
+fn a_failed_journal_refuses_its_cores_until_the_store_is_opened() {
+    let durability = Durability::Sync;
+    let files = start(durability);
+    let (calls_before, calls_after) = calls_of_first_batch(&files, durability);
+    let mut unfinished = 0;
+    for call in calls_before..calls_after {
+        let (lasts, kind) = (false, FaultKind::Broken);
+        let disk = Disk::with_fault(files.clone(), Some(Fault { call, lasts, kind }));
+        let store = open_store(&disk, durability).unwrap();
+        let cores = open_cores(&store).unwrap();
+        run(&store, &cores[..2], Step::Together(1)).unwrap_err();
+        let other = cores[2].clone();
+        drop(cores);
+        let refused = open_cores(&store);
+        let Err(error) = refused else {
+            continue; // it failed before the journal was written
+        };
+        unfinished += 1;
+        assert!(
+            matches!(error, StoreError::Storage(StorageError::Unfinished { .. })),
+            "{error}"
+        );
+        other.append("of no batch").unwrap();
+        let mut batch = store.batch();
+        batch.append(&other, "refused").unwrap();
+        batch.commit().map(drop).unwrap_err();
+        drop((other, store));
+        let store = open_store(&disk, durability).unwrap();
+        let cores = open_cores(&store).unwrap();
+        assert_eq!(cores[0].length(), cores[1].length());
+        run(&store, &cores, Step::Together(1)).unwrap();
+    }
+    assert!(unfinished > 5, "{unfinished}");
+}
+
+fn calls_of_first_batch(files: &Contents, durability: Durability) -> (usize, usize) {
+    let disk = Disk::new(files.clone());
+    let store = open_store(&disk, durability).unwrap();
+    let cores = open_cores(&store).unwrap();
+    let before = disk.calls();
+    run(&store, &cores[..2], Step::Together(1)).unwrap();
+    (before, disk.calls())
+}
+
+/// Goal: a journal with any byte flipped, or cut anywhere, is completed whole or dropped.
+#[test]
+fn a_damaged_journal_halves_no_batch() {
+    let durability = Durability::Sync;
+    let files = start(durability);
+    let disk = Disk::new(files.clone());
+    let store = open_store(&disk, durability).unwrap();
+    let cores = open_cores(&store).unwrap();
+    let (before, from) = (state_of(&cores), disk.now());
+    run(&store, &cores, Step::Together(2)).unwrap();
+    let after = state_of(&cores);
+    let changes = disk.changes();
+    let is_commit = |change: &crate::rig::Change| {
+        change.file == JOURNAL && matches!(change.what, What::Write { .. })
+    };
+    let commit = from + changes[from..].iter().position(is_commit).unwrap();
+    let mut at_commit = Contents::new();
+    let start = Contents::new();
+    drop((cores, store, start));
+    at_commit.clone_from(&files);
+    for change in &changes[..=commit] {
+        crate::rig::apply(&mut at_commit, change);
+    }
+    let len = at_commit[JOURNAL].len();
+    assert!(len > 500, "{len}");
+    let (mut completed, mut dropped) = (0, 0);
+    for at in 0..=len {
+        for cuts in [false, true] {
+            let mut files = at_commit.clone();
+            let journal = files.get_mut(JOURNAL).unwrap();
+            match at < len && !cuts {
+                true => journal.edit(|bytes| bytes[at] ^= 1 << (at % 8)),
+                false => journal.truncate(at),
+            }
+            let store = open_store(&Disk::new(files), durability).unwrap();
+            let state = state_of(&open_cores(&store).unwrap());
+            match state == after {
+                true => completed += 1,
+                false => dropped += 1,
+            }
+            assert!(state == before || state == after, "byte {at}");
+        }
+    }
+    assert!(completed > 0 && dropped >= 2 * len, "{completed} {dropped}");
+}

@@ -1,0 +1,5 @@
+//! All tests of the drive, in one program: each one more would link the same crates again.
+
+mod mirror;
+mod remote;
+mod vectors;

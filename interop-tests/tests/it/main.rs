@@ -1,0 +1,23 @@
+//! All tests of live Node and Rust peers, in one program: each one more would link the same crates again.
+
+mod chaos;
+mod connect;
+mod dht;
+mod exceptions;
+mod extensions;
+mod foreign;
+mod forks;
+mod histories;
+mod lan;
+mod live;
+mod node_peers;
+mod pipes;
+mod restored;
+mod scenarios;
+mod seeks;
+mod signers;
+mod swarm;
+mod swarms;
+mod travel;
+mod udx;
+mod websocket;

@@ -1,0 +1,24 @@
+//! All tests of replication between two ends in one process, in one program: each one more would link the same crates again.
+//! Those that count allocations are programs of their own beside it.
+
+mod aside;
+#[path = "../common/mod.rs"]
+mod common;
+mod conflict;
+mod durable;
+mod extensions;
+mod flips;
+mod forks;
+mod hostile;
+mod liars;
+mod pair;
+mod props;
+mod pushes;
+mod restored;
+mod scheduler;
+mod seeks;
+mod session;
+mod to_javascript;
+mod transcripts;
+mod vectors;
+mod version_10;

@@ -1,0 +1,244 @@
+//! Who is asked for what, on virtual time: several seeders on lines of different delay and rate.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::common::lines::Lines;
+use crate::common::{Pair, assert_complete_copy, blocks, writer_and_reader};
+use bytes::Bytes;
+use ferrocore_log::core::Progress;
+use ferrocore_log::{Core, Corestore};
+use ferrocore_primitives::time::Time;
+use ferrocore_replication::limits::{IN_FLIGHT_MAX, QUEUE_TIME, WINDOW_MIN};
+
+const MB: u64 = 1_000_000;
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A store that has `range` of the writer's blocks.
+fn holder_of(here: &Corestore, writer: &Core, range: std::ops::Range<u64>) -> Corestore {
+    let store = Corestore::memory();
+    let copy = store.get(&writer.key()).unwrap();
+    let mut pair = Pair::new(here, &store);
+    let _some = copy.download(range);
+    pair.b.connection.attach(&copy);
+    pair.drive();
+    store
+}
+
+/// Reads block `index` as an application does, and tells how long that took.
+fn read(lines: &mut Lines, reader: &Core, index: u64) -> Duration {
+    let mut getting: Pin<Box<dyn Future<Output = _>>> = Box::pin(reader.get(index));
+    let mut context = Context::from_waker(Waker::noop());
+    lines.run_until(|| match getting.as_mut().poll(&mut context) {
+        Poll::Ready(block) => block.is_ok(),
+        Poll::Pending => false,
+    })
+}
+
+fn downloaded(lines: &Lines) -> Vec<u64> {
+    let lines = lines.lines.iter();
+    lines
+        .map(|line| line.reader.stats().blocks_downloaded)
+        .collect()
+}
+
+/// Goal: a block that somebody waits for comes from the peer that answers soonest, whichever is looked at
+/// first. Method: both are known from a download; then single reads.
+#[test]
+fn a_read_goes_to_the_peer_that_answers_soonest() {
+    let (here, _, there, reader) = writer_and_reader(&blocks(1000));
+    let mut lines = Lines::new();
+    lines.add(&here, &there, &reader, ms(200), 10 * MB);
+    lines.add(&here, &there, &reader, ms(5), 10 * MB);
+    let known = reader.download(0..500);
+    lines.run_until(|| reader.has_range(0..500));
+    drop(known);
+    lines.run_for(ms(1000));
+    let before = downloaded(&lines);
+    for index in 600..620 {
+        let took = read(&mut lines, &reader, index);
+        assert!(took < ms(20), "block {index} took {took:?}");
+    }
+    let after = downloaded(&lines);
+    assert_eq!(after[0], before[0], "the far one was not needed");
+    assert_eq!(after[1], before[1] + 20);
+}
+
+/// Goal: a near peer that lacks a block holds up nobody.
+#[test]
+fn a_read_goes_to_the_far_peer_if_only_it_has_the_block() {
+    let (here, writer, there, reader) = writer_and_reader(&blocks(1000));
+    let half = holder_of(&here, &writer, 0..500);
+    let mut lines = Lines::new();
+    lines.add(&here, &there, &reader, ms(100), 10 * MB);
+    lines.add(&half, &there, &reader, ms(5), 10 * MB);
+    let known = reader.download(0..400);
+    lines.run_until(|| reader.has_range(0..400));
+    drop(known);
+    lines.run_for(ms(1000));
+    let took = read(&mut lines, &reader, 700);
+    assert!(took < ms(215), "{took:?} for a round trip of 200 ms");
+}
+
+/// Goal: a near peer that has fallen silent holds up a read only until the far one would have answered.
+#[test]
+fn a_read_does_not_wait_long_for_a_near_peer_that_takes_no_part() {
+    let (here, _, there, reader) = writer_and_reader(&blocks(1000));
+    let mut lines = Lines::new();
+    lines.add(&here, &there, &reader, ms(100), 10 * MB);
+    lines.add(&here, &there, &reader, ms(5), 10 * MB);
+    let known = reader.download(0..400);
+    lines.run_until(|| reader.has_range(0..400));
+    drop(known);
+    lines.run_for(ms(1000));
+    // Its connection is not served any more, so it does not even claim what is left to it.
+    let silent = lines.lines.pop().unwrap();
+    let took = read(&mut lines, &reader, 700);
+    assert!(took < ms(450), "{took:?} for a round trip of 200 ms");
+    drop(silent);
+}
+
+/// Goal: peers share a download as they are fast, so that it takes as long as all of them together need,
+/// and what a slow one holds is little. Method: three rates, one of them over a long line.
+#[test]
+fn peers_share_a_download_by_their_rates() {
+    const COUNT: usize = 3000;
+    let many = vec![Bytes::from(vec![7; 10_000]); COUNT];
+    let (here, writer, there, reader) = writer_and_reader(&many);
+    let mut lines = Lines::new();
+    lines.add(&here, &there, &reader, ms(5), MB);
+    lines.add(&here, &there, &reader, ms(80), 2 * MB);
+    lines.add(&here, &there, &reader, ms(20), 4 * MB);
+    let _all = reader.download_all();
+    let took = lines.run_until(|| reader.contiguous_length() == COUNT as u64);
+    assert_complete_copy(&writer, &reader);
+    let ideal = Duration::from_secs_f64(COUNT as f64 * 10_000.0 / (7.0 * MB as f64));
+    assert!(took < ideal.mul_f64(1.25), "{took:?}, at best {ideal:?}");
+    for (line, rate) in lines.lines.iter().zip([1.0, 2.0, 4.0]) {
+        let share = line.reader.stats().blocks_downloaded as f64 / COUNT as f64;
+        assert!((share - rate / 7.0).abs() < 0.08, "{share} of {rate}/7");
+    }
+    let window = lines.lines[0].reader.connection.core_stats()[0].window;
+    let queue = 100.0 * QUEUE_TIME.as_secs_f64();
+    assert!(
+        window as f64 <= (2.5 * queue).max(WINDOW_MIN as f64),
+        "{window}"
+    );
+}
+
+/// Goal: a copy takes first what only one peer has, so that the others are of use to the end.
+#[test]
+fn a_copy_begins_with_the_rarest_blocks() {
+    const COUNT: u64 = 2000;
+    let many = vec![Bytes::from(vec![7; 5_000]); COUNT as usize];
+    let (here, writer, there, reader) = writer_and_reader(&many);
+    let half = holder_of(&here, &writer, 0..COUNT / 2);
+    let mut lines = Lines::new();
+    lines.add(&here, &there, &reader, ms(10), MB);
+    lines.add(&half, &there, &reader, ms(10), MB);
+    let _all = reader.download_all();
+    let mut first_half = 0;
+    let took = lines.run_until(|| {
+        if reader.count(COUNT / 2..COUNT) < COUNT / 4 {
+            first_half = reader.count(0..COUNT / 2);
+        }
+        reader.contiguous_length() == COUNT
+    });
+    assert_complete_copy(&writer, &reader);
+    assert!(
+        first_half <= COUNT / 3,
+        "{first_half} while the rest was rare"
+    );
+    let ideal = Duration::from_secs_f64(COUNT as f64 * 5_000.0 / (2.0 * MB as f64));
+    assert!(took < ideal.mul_f64(1.25), "{took:?}, at best {ideal:?}");
+}
+
+/// Goal: one busy core does not starve 49 others on its connection.
+#[test]
+fn a_busy_core_leaves_room_for_others() {
+    let (here, _, there, busy) = writer_and_reader(&vec![Bytes::from(vec![1; 1000]); 30_000]);
+    let mut lines = Lines::new();
+    lines.add(&here, &there, &busy, ms(10), 10 * MB);
+    let _all = busy.download_all();
+    lines.run_until(|| busy.count(0..30_000) > 10_000);
+    let mut others = Vec::new();
+    for number in 0..49 {
+        let writer = here.get_named(&format!("core {number}")).unwrap();
+        writer.append_batch(blocks(20)).unwrap();
+        let reader = there.get(&writer.key()).unwrap();
+        let download = reader.download_all();
+        lines.lines[0].reader.connection.attach(&reader);
+        others.push((reader, download));
+    }
+    let here = |(core, _): &(Core, _)| core.contiguous_length() == 20;
+    let took = lines.run_until(|| others.iter().all(here));
+    assert!(took < ms(500), "{took:?}");
+    assert!(busy.count(0..30_000) < 20_000, "it was still busy");
+}
+
+/// Goal: where many cores want more than a connection may have in flight, each gets its turn.
+#[test]
+fn cores_that_fill_a_connection_share_it() {
+    let (here, there) = (Corestore::memory(), Corestore::memory());
+    let mut lines = Lines::new();
+    let mut cores = Vec::new();
+    for number in 0..12 {
+        let writer = here.get_named(&format!("core {number}")).unwrap();
+        writer.append_batch(blocks(4000)).unwrap();
+        let reader = there.get(&writer.key()).unwrap();
+        let download = reader.download_all();
+        match lines.lines.first_mut() {
+            None => lines.add(&here, &there, &reader, ms(400), 100 * MB),
+            Some(line) => line.reader.connection.attach(&reader),
+        }
+        cores.push((writer, reader, download));
+    }
+    let done = |(_, reader, _): &(Core, Core, _)| reader.contiguous_length() == 4000;
+    let mut most = 0;
+    while !cores.iter().all(done) {
+        lines.run_for(ms(100));
+        assert!(lines.now < Time::ZERO + Duration::from_secs(60));
+        let stats = lines.lines[0].reader.connection.core_stats();
+        let in_flight: usize = stats.iter().map(|core| core.in_flight).sum();
+        assert!(in_flight <= IN_FLIGHT_MAX, "{in_flight}");
+        most = most.max(in_flight);
+    }
+    assert!(most > IN_FLIGHT_MAX / 2, "they were to fill it: {most}");
+    for (writer, reader, _) in &cores {
+        assert_complete_copy(writer, reader);
+    }
+}
+
+/// Goal: a paused download asks for nothing, says how far it is, and goes on where it was.
+#[test]
+fn a_download_can_be_paused_and_tells_how_far_it_is() {
+    let (here, writer, there, reader) = writer_and_reader(&blocks(600));
+    let half = holder_of(&here, &writer, 0..300);
+    let mut lines = Lines::new();
+    lines.add(&half, &there, &reader, ms(10), MB);
+    let all = reader.download(0..600);
+    lines.run_until(|| reader.count(0..600) == 300);
+    lines.run_for(ms(100));
+    let progress = |some_peer_has_all, have| Progress {
+        total: 600,
+        have,
+        some_peer_has_all,
+    };
+    assert_eq!(all.progress(), progress(false, 300), "nobody has the rest");
+
+    all.pause();
+    lines.add(&here, &there, &reader, ms(10), MB);
+    lines.run_for(ms(1000));
+    assert_eq!(all.progress(), progress(true, 300), "it is there to be had");
+    assert!(all.is_paused() && !all.progress().is_complete());
+    // A longer log changes nothing about a range that ends in it.
+    writer.append("more").unwrap();
+    all.resume();
+    lines.run_until(|| reader.count(0..600) == 600);
+    assert_eq!(all.progress(), progress(true, 600));
+    assert!(all.progress().is_complete());
+}

@@ -1,0 +1,15 @@
+//! All tests of the DHT without a network, in one program: each one more would link the same crates again.
+
+mod common;
+mod connect_vectors;
+mod handshakes;
+mod net;
+mod paths;
+mod payload_props;
+mod payload_vectors;
+mod props;
+mod punching;
+mod rpc;
+mod simulation;
+mod store;
+mod vectors;
