@@ -51,6 +51,7 @@
 mod ack;
 mod congestion;
 mod error;
+mod flight;
 pub mod limits;
 mod loss;
 mod mtu;
@@ -60,6 +61,7 @@ mod recv;
 mod rtt;
 mod send;
 mod seq;
+mod span;
 pub mod stream;
 
 #[cfg(feature = "tokio")]

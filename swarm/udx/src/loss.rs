@@ -6,12 +6,13 @@ use std::time::Duration;
 use ferrocore_primitives::time::Time;
 
 use crate::rtt::Rtt;
+use crate::span::Span;
 
 /// The newest packet known to have arrived, and how patient to be with those sent before it.
 #[derive(Debug)]
 pub(crate) struct Rack {
     newest: Option<(Time, u64)>,
-    rtt: Duration,
+    rtt: Span,
     highest: u64,
     saw_reordering: bool,
     /// Quarters of the smallest round trip; grows when a retransmission turns out to be needless.
@@ -23,7 +24,7 @@ impl Rack {
     pub(crate) fn new(una: u64) -> Self {
         Self {
             newest: None,
-            rtt: Duration::ZERO,
+            rtt: Span::ZERO,
             highest: una,
             saw_reordering: false,
             patience: 1,
@@ -50,7 +51,7 @@ impl Rack {
         }
         if self.newest.is_none_or(|newest| newest < (sent_at, seq)) {
             self.newest = Some((sent_at, seq));
-            self.rtt = took;
+            self.rtt = took.into();
         }
         if seq >= self.highest {
             self.highest = seq + 1;
@@ -74,7 +75,7 @@ impl Rack {
 
     /// The round trip of the newest packet that has arrived.
     pub(crate) fn rtt(&self) -> Duration {
-        self.rtt
+        self.rtt.get()
     }
 
     /// How much longer than a round trip a packet may take.

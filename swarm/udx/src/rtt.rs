@@ -5,62 +5,85 @@ use std::time::Duration;
 
 use ferrocore_primitives::time::Time;
 
-use crate::congestion::filter::Windowed;
+use crate::congestion::filter::{Window, Windowed};
 use crate::limits::{RTO_INITIAL, RTO_MAX, RTO_MIN, RTT_MAX};
+use crate::span::Span;
 
 /// Estimates of one path.
 #[derive(Debug)]
 pub(crate) struct Rtt {
-    smoothed: Option<Duration>,
-    variation: Duration,
-    min: Windowed<u64>,
+    smoothed: Option<Span>,
+    variation: Span,
+    min: Windowed<Smallest>,
+}
+
+/// The smallest round trip of the last five minutes.
+#[derive(Debug)]
+struct Smallest;
+
+impl Window for Smallest {
+    type At = Time;
+    type Value = Span;
+    const LEN: u64 = MIN_WINDOW_NANOS;
+
+    fn age(now: Time, then: Time) -> u64 {
+        now.as_nanos().saturating_sub(then.as_nanos())
+    }
+
+    fn is_better(value: Span, than: Span) -> bool {
+        value <= than
+    }
 }
 
 impl Rtt {
     pub(crate) fn new() -> Self {
         Self {
             smoothed: None,
-            variation: Duration::ZERO,
-            min: Windowed::min(MIN_WINDOW_NANOS),
+            variation: Span::ZERO,
+            min: Windowed::new(),
         }
     }
 
     /// Takes a sample of a packet that was sent once.
     pub(crate) fn update(&mut self, now: Time, sample: Duration) {
         let sample = self.clamp(sample);
-        self.min.update(now.as_nanos(), nanos(sample));
-        let Some(smoothed) = self.smoothed else {
-            self.smoothed = Some(sample);
-            self.variation = sample / 2;
+        self.min.update(now, sample.into());
+        let Some(smoothed) = self.smoothed() else {
+            self.smoothed = Some(sample.into());
+            self.variation = (sample / 2).into();
             return;
         };
-        self.variation = (self.variation * 3 + smoothed.abs_diff(sample)) / 4;
-        self.smoothed = Some((smoothed * 7 + sample) / 8);
+        self.variation = ((self.variation() * 3 + smoothed.abs_diff(sample)) / 4).into();
+        self.smoothed = Some(((smoothed * 7 + sample) / 8).into());
     }
 
     /// `None` before the first sample.
     pub(crate) fn smoothed(&self) -> Option<Duration> {
-        self.smoothed
+        self.smoothed.map(Span::get)
     }
 
     /// The smallest of the last five minutes.
     pub(crate) fn min(&self) -> Option<Duration> {
-        self.min.get().map(Duration::from_nanos)
+        self.min.get().map(Span::get)
     }
 
     /// Time after which an unanswered packet counts as lost, without backing off.
     pub(crate) fn rto(&self) -> Duration {
-        self.smoothed.map_or(RTO_INITIAL, |smoothed| {
-            (smoothed + self.variation * 4).clamp(RTO_MIN, RTO_MAX)
+        self.smoothed().map_or(RTO_INITIAL, |smoothed| {
+            (smoothed + self.variation() * 4).clamp(RTO_MIN, RTO_MAX)
         })
+    }
+
+    fn variation(&self) -> Duration {
+        self.variation.get()
     }
 
     /// A machine that slept measures its sleep: such samples are cut (libudx `clamp_rtt`).
     fn clamp(&self, sample: Duration) -> Duration {
-        let Some(smoothed) = self.smoothed else {
+        let Some(smoothed) = self.smoothed() else {
             return sample.min(RTT_MAX);
         };
-        let outlier = smoothed + self.variation * 5;
+        let outlier = smoothed + self.variation() * 5;
         if sample > SUSPICIOUS && sample > outlier {
             outlier.min(RTT_MAX)
         } else {
@@ -71,10 +94,6 @@ impl Rtt {
 
 const MIN_WINDOW_NANOS: u64 = 300_000_000_000;
 const SUSPICIOUS: Duration = Duration::from_secs(5);
-
-pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
 
 #[cfg(test)]
 mod tests {

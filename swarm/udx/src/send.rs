@@ -1,17 +1,14 @@
-//! The sending half of a stream: bytes not yet sent, packets not yet acked, and which of them are lost.
-//! Knows packets, sequence numbers and the order of sending. Does not know windows, timers or what loss means.
+//! The sending half of a stream: bytes not yet sent, what becomes a packet of its own, where the end is.
+//! Knows bytes and sequence numbers. Does not know windows, timers, or what became of a packet, which is [`Flight`]'s.
 
-use std::collections::VecDeque;
-
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use ferrocore_primitives::time::Time;
 
-use crate::ack::RangeSet;
 use crate::congestion::PacketRate;
+use crate::flight::{Acked, Flight, Losses, Sent};
 use crate::limits::SEND_QUEUE_MAX;
 use crate::loss::Rack;
 use crate::packet::{HEADER_LEN, Kinds};
-use crate::rare::Rare;
 use crate::seq;
 
 /// Where this side's END is.
@@ -22,94 +19,26 @@ enum End {
     Sent(u64),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    InFlight,
-    Lost,
-    Acked,
-}
-
-/// A packet that was sent at least once, or is about to be.
-#[derive(Debug)]
-pub(crate) struct Sent {
-    payload: Bytes,
-    kinds: Kinds,
-    fate: Fate,
-    /// Nonzero while the packet is a probe of the MTU.
-    padding: u8,
-    transmits: u32,
-    /// Which remote address it was first sent to, counted over the stream's life.
-    path: u32,
-    sent_at: Time,
-    rate: PacketRate,
-    timed_out: bool,
-}
-
-/// What the rest of the stream learns of an acked packet.
-#[derive(Debug)]
-pub(crate) struct Acked {
-    pub(crate) seq: u64,
-    pub(crate) size: usize,
-    pub(crate) sent_at: Time,
-    pub(crate) rate: PacketRate,
-    pub(crate) is_probe: bool,
-    pub(crate) was_retransmitted: bool,
-}
-
-/// What a search for losses found.
-#[derive(Debug, Default)]
-pub(crate) struct Losses {
-    pub(crate) bytes: u64,
-    /// Without probes of the MTU, which say nothing about congestion.
-    pub(crate) packets: u64,
-    pub(crate) probe: Option<usize>,
-    /// When the next packet counts as lost if nothing is heard.
-    pub(crate) next_at: Option<Time>,
-}
-
 /// The sending half.
 #[derive(Debug)]
 pub(crate) struct Sender {
+    /// The first packet not acked, if none is on its way; else the flight knows.
     una: u64,
-    packets: VecDeque<Sent>,
     queue: BytesMut,
     end: End,
     /// END waits until everything before it is acked.
     ends_alone: bool,
-    /// Every transmission in the order of time; those superseded are skipped when they come up.
-    order: VecDeque<(u64, u32)>,
-    in_flight: u64,
-    in_flight_packets: usize,
-    unacked_payload: u64,
-    sacked: usize,
-    trouble: Rare<Trouble>,
-}
-
-/// What there is to know once packets are missing.
-#[derive(Debug, Default)]
-struct Trouble {
-    /// In the order in which they are sent again.
-    lost: VecDeque<u64>,
-    /// Transmissions that may have arrived without the peer having had room to say so.
-    untold: VecDeque<(u64, u32)>,
-    /// What the peer's SACK blocks have named.
-    named: RangeSet,
+    flight: Option<Box<Flight>>,
 }
 
 impl Sender {
     pub(crate) fn new(first_seq: u32) -> Self {
         Self {
             una: seq::first(first_seq),
-            packets: VecDeque::new(),
             queue: BytesMut::new(),
             end: End::Open,
             ends_alone: false,
-            order: VecDeque::new(),
-            in_flight: 0,
-            in_flight_packets: 0,
-            unacked_payload: 0,
-            sacked: 0,
-            trouble: Rare::default(),
+            flight: None,
         }
     }
 
@@ -151,99 +80,51 @@ impl Sender {
             kinds = kinds | Kinds::END;
             self.end = End::Sent(seq);
         }
-        self.unacked_payload += length(payload.len());
-        if self.packets.capacity() == 0 {
-            self.packets.reserve_exact(1); // many streams say one thing at a time
-        }
-        self.packets.push_back(Sent {
-            payload,
-            kinds,
-            fate: Fate::Lost, // not in flight until transmitted
-            padding,
-            transmits: 0,
-            path,
-            sent_at: Time::ZERO,
-            rate: PacketRate::default(),
-            timed_out: false,
-        });
+        let una = self.una;
+        let flight = self
+            .flight
+            .get_or_insert_with(|| Box::new(Flight::new(una)));
+        flight.push(payload, kinds, padding, path);
         seq
     }
 
     /// Notes that packet `seq` leaves now, and returns it for its bytes.
     pub(crate) fn transmit(&mut self, seq: u64, now: Time, rate: PacketRate) -> Option<&Sent> {
-        let index = self.index(seq)?;
-        let packet = self.packets.get_mut(index)?;
-        if packet.fate == Fate::Lost {
-            packet.fate = Fate::InFlight;
-            self.in_flight += length(packet.size());
-            self.in_flight_packets += 1;
-        }
-        packet.transmits = packet.transmits.saturating_add(1);
-        packet.sent_at = now;
-        packet.rate = rate;
-        if self.order.capacity() == 0 {
-            self.order.reserve_exact(1);
-        }
-        self.order.push_back((seq, packet.transmits));
-        self.compact_order();
-        self.packet(seq)
+        self.flight.as_mut()?.transmit(seq, now, rate)
     }
 
     /// The next lost packet to send again, its size and path.
     pub(crate) fn peek_lost(&mut self) -> Option<(u64, usize, u32)> {
-        while let Some(seq) = self.first_lost() {
-            match self.packet(seq) {
-                Some(packet) if packet.fate == Fate::Lost => {
-                    return Some((seq, packet.size(), packet.current_path()));
-                }
-                _ => self.trouble.make().lost.pop_front(),
-            };
-        }
-        None
+        self.flight.as_mut()?.peek_lost()
     }
 
     /// Marks packet `seq` as arrived; `None` if it was known.
     pub(crate) fn ack(&mut self, seq: u64) -> Option<Acked> {
-        let index = self.index(seq)?;
-        let packet = self.packets.get_mut(index)?;
-        if packet.fate == Fate::Acked {
-            return None;
-        }
-        let acked = packet.acked(seq);
-        if packet.fate == Fate::InFlight {
-            self.in_flight -= length(acked.size);
-            self.in_flight_packets -= 1;
-        }
-        packet.fate = Fate::Acked;
-        self.sacked += 1;
-        Some(acked)
+        self.flight.as_mut()?.ack(seq)
     }
 
     /// The parts of a valid SACK block that no block has named before.
-    pub(crate) fn news_of(&mut self, (start, end): (u64, u64)) -> Vec<(u64, u64)> {
-        self.trouble.make().named.insert_range(start, end)
+    pub(crate) fn news_of(&mut self, block: (u64, u64)) -> Vec<(u64, u64)> {
+        let flight = self.flight.as_mut();
+        flight.map_or_else(Vec::new, |flight| flight.news_of(block))
     }
 
-    /// Forgets the packets below `ack`, all acked before.
+    /// Forgets the packets below `ack`, all acked before. An idle stream keeps no buffers.
     pub(crate) fn advance(&mut self, ack: u64) {
-        while self.una < ack
-            && let Some(packet) = self.packets.pop_front()
-        {
-            debug_assert_eq!(packet.fate, Fate::Acked, "advanced over an unacked packet");
-            self.una += 1;
-            self.sacked -= 1;
-            self.unacked_payload -= length(packet.payload.len());
-        }
-        if let Some(trouble) = self.trouble.get_mut() {
-            trouble.named.remove_below(ack);
-        }
-        if self.packets.is_empty() {
-            self.give_back_memory();
+        let Some(flight) = &mut self.flight else {
+            return;
+        };
+        flight.advance(ack);
+        if flight.is_empty() {
+            self.una = flight.una();
+            self.flight = None;
+            if self.queue.is_empty() {
+                self.queue = BytesMut::new();
+            }
         }
     }
 
-    /// Marks as lost what was sent long enough before something that has arrived (RFC 8985, 6.2). Packets from
-    /// `told` on are left out: the peer's last ack had no room to tell of them.
+    /// [`Flight::detect_losses`].
     pub(crate) fn detect_losses(
         &mut self,
         now: Time,
@@ -251,70 +132,42 @@ impl Sender {
         reordering: std::time::Duration,
         told: u64,
     ) -> Losses {
-        let mut losses = Losses::default();
-        self.reconsider(told);
-        while let Some(&(seq, transmit)) = self.order.front() {
-            match self.live(seq, transmit) {
-                None => {}
-                Some(_) if seq >= told => self.trouble.make().untold.push_back((seq, transmit)),
-                Some(sent_at) if !rack.is_sent_before(sent_at, seq) => break,
-                Some(sent_at) => {
-                    let lost_at = sent_at + rack.rtt() + reordering;
-                    if lost_at > now {
-                        losses.next_at = Some(lost_at);
-                        break;
-                    }
-                    self.lose(seq, &mut losses);
-                }
-            }
-            self.order.pop_front();
-        }
-        losses
+        let flight = self.flight.as_mut();
+        flight.map_or_else(Losses::default, |flight| {
+            flight.detect_losses(now, rack, reordering, told)
+        })
     }
 
     /// The retransmission timer fired: everything in flight is lost.
     pub(crate) fn lose_all(&mut self) -> Losses {
-        let mut losses = Losses::default();
-        self.trouble.make().lost.clear();
-        for seq in self.una..self.next() {
-            match self.packet(seq).map(|packet| packet.fate) {
-                Some(Fate::InFlight) => {
-                    self.lose(seq, &mut losses);
-                    self.mark_timed_out(seq);
-                }
-                Some(Fate::Lost) => self.trouble.make().lost.push_back(seq),
-                _ => {}
-            }
-        }
-        self.order.clear();
-        self.trouble.make().untold.clear();
-        losses
+        let flight = self.flight.as_mut();
+        flight.map_or_else(Losses::default, |flight| flight.lose_all())
     }
 
     /// Packet `seq` and its path, unless it has arrived: what a probe sends again.
     pub(crate) fn unacked(&self, seq: u64) -> Option<(u64, u32)> {
-        let packet = self.packet(seq)?;
-        (packet.fate != Fate::Acked).then(|| (seq, packet.current_path()))
+        self.flight.as_ref()?.unacked(seq)
     }
 
     /// Size of the next new packet without padding, if there is anything to send.
     pub(crate) fn next_new_size(&self, payload_max: usize) -> Option<usize> {
-        let may_end = !self.ends_alone || self.packets.is_empty();
+        let may_end = !self.ends_alone || !self.has_unacked();
         let is_wanted = !self.queue.is_empty() || (self.end == End::Queued && may_end);
         is_wanted.then(|| HEADER_LEN + payload_max.min(self.queue.len()))
     }
 
     pub(crate) fn una(&self) -> u64 {
-        self.una
+        self.flight.as_ref().map_or(self.una, |flight| flight.una())
     }
 
     /// The sequence number of the next new packet.
     pub(crate) fn next(&self) -> u64 {
-        self.una + length(self.packets.len())
+        let flight = self.flight.as_ref();
+        flight.map_or(self.una, |flight| flight.next())
     }
 
     pub(crate) fn has_unacked(&self) -> bool {
-        !self.packets.is_empty()
+        self.flight.is_some()
     }
 
     pub(crate) fn has_lost(&mut self) -> bool {
@@ -335,169 +188,39 @@ impl Sender {
 
     /// True once the peer has everything, the END included.
     pub(crate) fn is_finished(&self) -> bool {
-        matches!(self.end, End::Sent(seq) if seq < self.una)
+        matches!(self.end, End::Sent(seq) if seq < self.una())
     }
 
     /// True if nothing but a bare END is unacked, and how often it was sent.
     pub(crate) fn bare_end_transmits(&self) -> Option<u32> {
-        let only = self.packets.front().filter(|_| self.packets.len() == 1)?;
-        (only.kinds == Kinds::END).then_some(only.transmits)
+        self.flight.as_ref()?.bare_end_transmits()
     }
 
     /// True if END and at most a few packets before it are all that is unacked.
     pub(crate) fn is_ending(&self) -> bool {
-        matches!(self.end, End::Sent(_)) && self.packets.len() <= ENDING_PACKETS_MAX
+        matches!(self.end, End::Sent(_)) && self.unacked_packets() <= ENDING_PACKETS_MAX
     }
 
     /// Bytes sent, neither acked nor lost.
     pub(crate) fn in_flight(&self) -> u64 {
-        self.in_flight
+        self.flight.as_ref().map_or(0, |flight| flight.in_flight())
     }
 
     pub(crate) fn unacked_packets(&self) -> usize {
-        self.packets.len()
+        self.flight.as_ref().map_or(0, |flight| flight.len())
     }
 
     /// Payload between the first unacked packet and the last sent one, in bytes.
     pub(crate) fn unacked_payload(&self) -> u64 {
-        self.unacked_payload
+        let flight = self.flight.as_ref();
+        flight.map_or(0, |flight| flight.unacked_payload())
     }
 
     /// Packets acked ahead of one that is not.
     pub(crate) fn sacked(&self) -> usize {
-        self.sacked
-    }
-
-    /// Puts back in line what acks tell of by now. New packets are in the order of their numbers, so that the
-    /// first of those left out is nearly always the lowest; what is not waits a little longer.
-    fn reconsider(&mut self, told: u64) {
-        let Some(trouble) = self.trouble.get_mut() else {
-            return;
-        };
-        let known = trouble.untold.iter().take_while(|&&(seq, _)| seq < told);
-        let known = known.count();
-        for packet in trouble.untold.drain(..known).rev() {
-            self.order.push_front(packet);
-        }
-    }
-
-    fn first_lost(&self) -> Option<u64> {
-        self.trouble.get()?.lost.front().copied()
-    }
-
-    fn index(&self, seq: u64) -> Option<usize> {
-        usize::try_from(seq.checked_sub(self.una)?).ok()
-    }
-
-    fn packet(&self, seq: u64) -> Option<&Sent> {
-        self.packets.get(self.index(seq)?)
-    }
-
-    /// When that transmission left, if it is the packet's latest and still in flight.
-    fn live(&self, seq: u64, transmit: u32) -> Option<Time> {
-        let packet = self.packet(seq)?;
-        (packet.fate == Fate::InFlight && packet.transmits == transmit).then_some(packet.sent_at)
-    }
-
-    fn lose(&mut self, seq: u64, losses: &mut Losses) {
-        let Some(packet) = self
-            .index(seq)
-            .and_then(|index| self.packets.get_mut(index))
-        else {
-            return;
-        };
-        let size = packet.size();
-        packet.fate = Fate::Lost;
-        self.in_flight -= length(size);
-        self.in_flight_packets -= 1;
-        self.trouble.make().lost.push_back(seq);
-        losses.bytes += length(size);
-        if std::mem::take(&mut packet.padding) == 0 {
-            losses.packets += 1;
-        } else {
-            losses.probe = Some(size);
-        }
-    }
-
-    /// An idle stream keeps no buffers.
-    fn give_back_memory(&mut self) {
-        self.packets = VecDeque::new();
-        self.order = VecDeque::new();
-        self.trouble.clear();
-        if self.queue.is_empty() {
-            self.queue = BytesMut::new();
-        }
-    }
-
-    fn mark_timed_out(&mut self, seq: u64) {
-        if let Some(packet) = self
-            .index(seq)
-            .and_then(|index| self.packets.get_mut(index))
-        {
-            packet.timed_out = true;
-        }
-    }
-
-    /// Keeps superseded entries from piling up behind a packet that stays in flight.
-    fn compact_order(&mut self) {
-        let untold = self.trouble.get().map_or(0, |trouble| trouble.untold.len());
-        if self.order.len() + untold <= 2 * self.packets.len() + 64 {
-            return;
-        }
-        if let Some(trouble) = self.trouble.get_mut() {
-            let mut untold = std::mem::take(&mut trouble.untold);
-            untold.retain(|&(seq, transmit)| self.live(seq, transmit).is_some());
-            self.trouble.make().untold = untold;
-        }
-        let mut order = std::mem::take(&mut self.order);
-        order.retain(|&(seq, transmit)| self.live(seq, transmit).is_some());
-        self.order = order;
-    }
-}
-
-impl Sent {
-    pub(crate) fn payload(&self) -> &[u8] {
-        &self.payload
-    }
-
-    pub(crate) fn kinds(&self) -> Kinds {
-        self.kinds
-    }
-
-    pub(crate) fn padding(&self) -> u8 {
-        self.padding
-    }
-
-    pub(crate) fn was_retransmitted(&self) -> bool {
-        self.transmits > 1
-    }
-
-    /// Bytes of the datagram.
-    fn size(&self) -> usize {
-        HEADER_LEN + usize::from(self.padding) + self.payload.len()
-    }
-
-    /// A packet goes where it first went, until a timeout shows that path to be dead.
-    fn current_path(&self) -> u32 {
-        if self.timed_out { u32::MAX } else { self.path }
-    }
-
-    fn acked(&self, seq: u64) -> Acked {
-        Acked {
-            seq,
-            size: self.size(),
-            sent_at: self.sent_at,
-            rate: self.rate,
-            is_probe: self.padding != 0,
-            was_retransmitted: self.was_retransmitted(),
-        }
+        self.flight.as_ref().map_or(0, |flight| flight.sacked())
     }
 }
 
 /// So few that repeating them at a steady pace congests nothing.
 const ENDING_PACKETS_MAX: usize = 4;
-
-/// Lengths in memory fit 64 bits on every platform.
-fn length(len: usize) -> u64 {
-    len as u64
-}

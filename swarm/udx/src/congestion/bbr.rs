@@ -8,8 +8,9 @@ use std::time::Duration;
 use ferrocore_primitives::time::Time;
 
 use super::erasure::Erasure;
-use super::filter::Windowed;
+use super::filter::{Window, Windowed};
 use super::rate::Sample;
+use crate::span::Span;
 
 /// What the sender is doing about loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,26 +57,45 @@ pub(crate) struct Bbr {
     cwnd: u64,
     prior_cwnd: u64,
     pacing_rate: f64,
-    pacing_gain: f64,
-    cwnd_gain: f64,
-    bandwidth: Windowed<f64>,
-    min_rtt: Option<Duration>,
+    pacing_gain: f32,
+    cwnd_gain: f32,
+    bandwidth: Windowed<LargestBandwidth>,
+    min_rtt: Option<Span>,
     min_rtt_at: Time,
     probe_rtt_done_at: Option<Time>,
     probe_rtt_round_done: bool,
-    rounds: u64,
+    rounds: u32,
     next_round_delivered: u64,
     round_start: bool,
     full_bandwidth: f64,
-    full_bandwidth_rounds: u32,
+    full_bandwidth_rounds: u8,
     is_full: bool,
-    cycle: usize,
+    cycle: u8,
     cycle_at: Time,
     recovery: Recovery,
     idle_restart: bool,
     saw_rtt: bool,
     aggregation: Aggregation,
     erasure: Erasure,
+}
+
+/// In bytes a second, over so many rounds.
+#[derive(Debug)]
+struct LargestBandwidth;
+
+impl Window for LargestBandwidth {
+    /// A round; after 2^32 they are counted from zero.
+    type At = u32;
+    type Value = f32;
+    const LEN: u64 = BANDWIDTH_WINDOW_ROUNDS;
+
+    fn age(now: u32, then: u32) -> u64 {
+        now.wrapping_sub(then).into()
+    }
+
+    fn is_better(value: f32, than: f32) -> bool {
+        value >= than
+    }
 }
 
 impl Bbr {
@@ -87,10 +107,10 @@ impl Bbr {
             packet,
             cwnd,
             prior_cwnd: 0,
-            pacing_rate: float(cwnd) / INITIAL_RTT.as_secs_f64() * HIGH_GAIN,
+            pacing_rate: float(cwnd) / INITIAL_RTT.as_secs_f64() * f64::from(HIGH_GAIN),
             pacing_gain: HIGH_GAIN,
             cwnd_gain: HIGH_GAIN,
-            bandwidth: Windowed::max(BANDWIDTH_WINDOW_ROUNDS),
+            bandwidth: Windowed::new(),
             min_rtt: None,
             min_rtt_at: now,
             probe_rtt_done_at: None,
@@ -102,8 +122,7 @@ impl Bbr {
             full_bandwidth_rounds: 0,
             is_full: false,
             // Any phase but the one that drains: there is nothing to drain yet.
-            cycle: usize::try_from(seed % 7)
-                .map_or(0, |phase| if phase == 0 { 0 } else { phase + 1 }),
+            cycle: u8::try_from(seed % 7).map_or(0, |phase| if phase == 0 { 0 } else { phase + 1 }),
             cycle_at: now,
             recovery: Recovery::Open,
             idle_restart: false,
@@ -130,7 +149,7 @@ impl Bbr {
 
     /// Bytes per second that the path was seen to carry of late.
     pub(crate) fn bandwidth(&self) -> f64 {
-        self.bandwidth.get().unwrap_or(0.0)
+        self.bandwidth.get().map_or(0.0, f64::from)
     }
 
     /// The name of the state, for statistics.
@@ -200,13 +219,13 @@ impl Bbr {
         let Some(rate) = ack.rate else { return };
         if rate.prior_delivered >= self.next_round_delivered {
             self.next_round_delivered = ack.delivered;
-            self.rounds += 1;
+            self.rounds = self.rounds.wrapping_add(1);
             self.round_start = true;
             self.erasure.on_round(self.rounds, self.packet);
         }
         let bandwidth = float(rate.delivered) / rate.interval.as_secs_f64();
         if !rate.app_limited || bandwidth >= self.bandwidth() {
-            self.bandwidth.update(self.rounds, bandwidth);
+            self.bandwidth.update(self.rounds, single(bandwidth));
         }
     }
 
@@ -226,7 +245,7 @@ impl Bbr {
 
     fn is_next_phase(&self, ack: &Ack) -> bool {
         let elapsed = ack.delivered_at.saturating_since(self.cycle_at);
-        let is_full_length = elapsed > self.min_rtt.unwrap_or(Duration::MAX);
+        let is_full_length = elapsed > self.min_rtt.map_or(Duration::MAX, Span::get);
         if self.pacing_gain > 1.0 {
             return is_full_length && (ack.lost > 0 || ack.in_flight >= self.bdp(self.pacing_gain));
         }
@@ -234,7 +253,7 @@ impl Bbr {
     }
 
     fn advance_cycle(&mut self, at: Time) {
-        self.cycle = (self.cycle + 1) % CYCLE_GAINS.len();
+        self.cycle = (self.cycle + 1) % CYCLE_PHASES;
         self.cycle_at = at;
     }
 
@@ -270,9 +289,9 @@ impl Bbr {
     fn update_min_rtt(&mut self, ack: &Ack) {
         let expired = ack.now > self.min_rtt_at + MIN_RTT_WINDOW;
         if let Some(rtt) = ack.rtt
-            && (expired || self.min_rtt.is_none_or(|min| rtt <= min))
+            && (expired || self.min_rtt.is_none_or(|min| rtt <= min.get()))
         {
-            self.min_rtt = Some(rtt.max(RTT_FLOOR));
+            self.min_rtt = Some(rtt.max(RTT_FLOOR).into());
             self.min_rtt_at = ack.now;
         }
         if expired && !self.idle_restart && self.mode != Mode::ProbeRtt {
@@ -319,8 +338,11 @@ impl Bbr {
             Mode::Startup => (HIGH_GAIN, HIGH_GAIN),
             Mode::Drain => (1.0 / HIGH_GAIN, HIGH_GAIN),
             Mode::ProbeBandwidth => {
-                let gain = CYCLE_GAINS.get(self.cycle).copied().unwrap_or(1.0);
-                let factor = self.erasure.factor();
+                let gain = CYCLE_GAINS
+                    .get(usize::from(self.cycle))
+                    .copied()
+                    .unwrap_or(1.0);
+                let factor = single(self.erasure.factor());
                 // The phase that drains shows which losses are the sender's own doing.
                 let pacing = if gain < 1.0 { gain } else { gain * factor };
                 (pacing, CWND_GAIN * factor)
@@ -329,13 +351,13 @@ impl Bbr {
         };
     }
 
-    fn set_pacing(&mut self, smoothed_rtt: Option<Duration>, gain: f64) {
+    fn set_pacing(&mut self, smoothed_rtt: Option<Duration>, gain: f32) {
         if let (false, Some(rtt)) = (self.saw_rtt, smoothed_rtt) {
             self.saw_rtt = true;
             let rtt = rtt.max(RTT_FLOOR).as_secs_f64();
-            self.pacing_rate = float(self.cwnd) / rtt * HIGH_GAIN;
+            self.pacing_rate = float(self.cwnd) / rtt * f64::from(HIGH_GAIN);
         }
-        let rate = self.bandwidth() * gain * PACING_MARGIN;
+        let rate = self.bandwidth() * f64::from(gain) * PACING_MARGIN;
         if self.is_full || rate > self.pacing_rate {
             self.pacing_rate = rate;
         }
@@ -379,11 +401,11 @@ impl Bbr {
     }
 
     /// What the path holds at the bandwidth seen, times `gain`, in bytes.
-    fn bdp(&self, gain: f64) -> u64 {
+    fn bdp(&self, gain: f32) -> u64 {
         let Some(min_rtt) = self.min_rtt else {
             return INITIAL_PACKETS * self.packet;
         };
-        integer(self.bandwidth() * min_rtt.as_secs_f64() * gain)
+        integer(self.bandwidth() * min_rtt.get().as_secs_f64() * f64::from(gain))
     }
 
     fn aggregation_window(&self) -> u64 {
@@ -402,8 +424,8 @@ struct Aggregation {
     epoch_at: Time,
     epoch_acked: u64,
     extra: [u64; 2],
-    slot: usize,
-    rounds: u32,
+    slot: u8,
+    rounds: u8,
 }
 
 impl Aggregation {
@@ -438,7 +460,7 @@ impl Aggregation {
         }
         self.epoch_acked = self.epoch_acked.saturating_add(ack.acked);
         let extra = self.epoch_acked.saturating_sub(expected).min(cwnd);
-        if let Some(slot) = self.extra.get_mut(self.slot) {
+        if let Some(slot) = self.extra.get_mut(usize::from(self.slot)) {
             *slot = (*slot).max(extra);
         }
     }
@@ -448,29 +470,36 @@ impl Aggregation {
         if self.rounds >= AGGREGATION_ROUNDS {
             self.rounds = 0;
             self.slot = 1 - self.slot;
-            if let Some(slot) = self.extra.get_mut(self.slot) {
+            if let Some(slot) = self.extra.get_mut(usize::from(self.slot)) {
                 *slot = 0;
             }
         }
     }
 }
 
-const HIGH_GAIN: f64 = 2.885_39; // 2 / ln 2
-const CWND_GAIN: f64 = 2.0;
-const CYCLE_GAINS: [f64; 8] = [1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
+const HIGH_GAIN: f32 = 2.885_39; // 2 / ln 2
+const CWND_GAIN: f32 = 2.0;
+const CYCLE_PHASES: u8 = 8;
+const CYCLE_GAINS: [f32; CYCLE_PHASES as usize] = [1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
 const PACING_MARGIN: f64 = 0.99;
 const BANDWIDTH_WINDOW_ROUNDS: u64 = 10;
 const FULL_GROWTH: f64 = 1.25;
-const FULL_ROUNDS: u32 = 3;
+const FULL_ROUNDS: u8 = 3;
 const INITIAL_PACKETS: u64 = 10;
 const INITIAL_RTT: Duration = Duration::from_millis(1);
 const MIN_PACKETS: u64 = 4;
 const MIN_RTT_WINDOW: Duration = Duration::from_secs(10);
 const PROBE_RTT_TIME: Duration = Duration::from_millis(200);
-const AGGREGATION_ROUNDS: u32 = 5;
+const AGGREGATION_ROUNDS: u8 = 5;
 const AGGREGATION_MAX: Duration = Duration::from_millis(100);
 /// Shorter round trips are taken for this one.
 const RTT_FLOOR: Duration = Duration::from_micros(20);
+
+/// Seven digits are more than an estimate has.
+#[allow(clippy::cast_possible_truncation)]
+fn single(number: f64) -> f32 {
+    number as f32
+}
 
 /// Byte counts stay far below 2^52.
 #[allow(clippy::cast_precision_loss)]

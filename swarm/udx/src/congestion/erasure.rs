@@ -1,7 +1,7 @@
 //! What share of its packets a path loses however slowly they are sent: radio, a bad cable, a policer of others.
 //! Knows rounds and bytes. Does not know what is done about it.
 
-use super::filter::Windowed;
+use super::filter::{Window, Windowed};
 
 /// The smallest share lost in any round of late. The rounds in which a sender drains the bottleneck's queue are among
 /// them, so that loss which it causes itself does not count.
@@ -9,7 +9,25 @@ use super::filter::Windowed;
 pub(crate) struct Erasure {
     acked: u64,
     lost: u64,
-    share: Windowed<f64>,
+    share: Windowed<SmallestShare>,
+}
+
+#[derive(Debug)]
+struct SmallestShare;
+
+impl Window for SmallestShare {
+    /// A round.
+    type At = u32;
+    type Value = f32;
+    const LEN: u64 = WINDOW_ROUNDS;
+
+    fn age(now: u32, then: u32) -> u64 {
+        now.wrapping_sub(then).into()
+    }
+
+    fn is_better(value: f32, than: f32) -> bool {
+        value <= than
+    }
 }
 
 impl Erasure {
@@ -17,7 +35,7 @@ impl Erasure {
         Self {
             acked: 0,
             lost: 0,
-            share: Windowed::min(WINDOW_ROUNDS),
+            share: Windowed::new(),
         }
     }
 
@@ -30,20 +48,20 @@ impl Erasure {
     }
 
     /// A round is over. Too few bytes say little: they are counted with the next round's.
-    pub(crate) fn on_round(&mut self, round: u64, packet: u64) {
+    pub(crate) fn on_round(&mut self, round: u32, packet: u64) {
         let all = self.acked + self.lost;
         if all < SAMPLE_PACKETS * packet {
             return;
         }
-        #[allow(clippy::cast_precision_loss)] // far below 2^52
-        let share = self.lost as f64 / all as f64;
+        #[allow(clippy::cast_precision_loss)] // a share need not be exact
+        let share = self.lost as f32 / all as f32;
         self.share.update(round, share);
         (self.acked, self.lost) = (0, 0);
     }
 
     /// How many bytes have to be sent for one that arrives.
     pub(crate) fn factor(&self) -> f64 {
-        1.0 / (1.0 - self.share.get().unwrap_or(0.0).min(SHARE_MAX))
+        1.0 / (1.0 - f64::from(self.share.get().unwrap_or(0.0).min(SHARE_MAX)))
     }
 }
 
@@ -51,4 +69,4 @@ impl Erasure {
 const WINDOW_ROUNDS: u64 = 10;
 const SAMPLE_PACKETS: u64 = 64;
 /// Worse paths are not worth flooding.
-const SHARE_MAX: f64 = 0.5;
+const SHARE_MAX: f32 = 0.5;

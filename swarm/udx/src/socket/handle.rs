@@ -64,8 +64,7 @@ pub(super) struct State {
     path_is_new: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
-    message: Option<Waker>,
-    /// Those who wait for anything else: connection, path, move, close.
+    /// Those who wait for anything else: messages, connection, path, move, close.
     watchers: Vec<Waker>,
 }
 
@@ -200,22 +199,18 @@ impl StreamHandle {
         Ok(())
     }
 
-    /// The next message. Only one task may wait for messages.
+    /// The next message.
     ///
     /// # Errors
     /// [`StreamError::Closed`] or [`StreamError::Ended`] once the stream is closed and all were taken.
     pub async fn recv_message(&self) -> Result<Bytes, StreamError> {
-        poll_fn(|cx| {
-            let mut state = self.cell.lock();
+        self.watch(|state| {
             if let Some(message) = state.stream.read_message() {
-                return Poll::Ready(Ok(message));
+                return Some(Ok(message));
             }
-            if state.stream.is_closed() {
-                let reason = state.stream.close_reason();
-                return Poll::Ready(Err(reason.map_or(StreamError::Ended, StreamError::Closed)));
-            }
-            state.message = Some(cx.waker().clone());
-            Poll::Pending
+            let reason = state.stream.close_reason();
+            let over = || Err(reason.map_or(StreamError::Ended, StreamError::Closed));
+            state.stream.is_closed().then(over)
         })
         .await
     }
@@ -412,7 +407,6 @@ impl Cell {
                 path_is_new: false,
                 reader: None,
                 writer: None,
-                message: None,
                 watchers: Vec::new(),
             }),
             is_queued: AtomicBool::new(false),
@@ -498,16 +492,12 @@ impl State {
         if self.stream.is_hungry() || self.stream.is_finished() {
             wake(&mut self.writer);
         }
-        if self.stream.has_message() {
-            wake(&mut self.message);
-        }
         self.wake_watchers();
     }
 
     pub(super) fn wake_all(&mut self) {
         wake(&mut self.reader);
         wake(&mut self.writer);
-        wake(&mut self.message);
         self.wake_watchers();
     }
 

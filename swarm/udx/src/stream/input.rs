@@ -9,10 +9,10 @@ use ferrocore_primitives::time::Time;
 use super::{CloseReason, Life, Stream};
 use crate::ack::valid_blocks;
 use crate::congestion::{Ack, AckedRate, Recovery};
+use crate::flight::{Acked, Losses};
 use crate::limits::{DATAGRAM_LEN_MAX, LINGER, MESSAGES_MAX, PACKETS_AHEAD_MAX, SACK_BLOCKS_MAX};
 use crate::packet::{Kinds, Packet};
 use crate::recv::Received;
-use crate::send::{Acked, Losses};
 use crate::seq;
 
 /// After a packet out of order, or one that came again, so many are taken for a sign that others get lost.
@@ -40,7 +40,7 @@ impl Stream {
             + packet.payload.len()) as u64;
         self.timers.on_heard(now);
         if packet.payload.len() > DATAGRAM_LEN_MAX {
-            self.counters.refused += 1;
+            self.counters.mishaps.make().refused += 1;
             return;
         }
         if packet.header.kinds.has(Kinds::HEARTBEAT) {
@@ -91,10 +91,10 @@ impl Stream {
                 Received::InOrder => {}
                 Received::Ahead => self.wants.lossy = LOSSY_PACKETS,
                 Received::Duplicate => {
-                    self.counters.duplicates += 1;
+                    self.counters.mishaps.make().duplicates += 1;
                     self.wants.lossy = LOSSY_PACKETS;
                 }
-                Received::Refused => self.counters.refused += 1,
+                Received::Refused => self.counters.mishaps.make().refused += 1,
             }
             if self.receiver.is_complete() {
                 self.sender.end_alone();
@@ -107,7 +107,7 @@ impl Stream {
                     .make()
                     .push_back(Bytes::copy_from_slice(packet.payload));
             } else {
-                self.counters.messages_dropped += 1;
+                self.counters.mishaps.make().messages_dropped += 1;
             }
         }
     }
@@ -126,7 +126,7 @@ impl Stream {
         let (una, next) = (self.sender.una(), self.sender.next());
         let ack = seq::near(una, packet.header.ack);
         if ack > next {
-            self.counters.bad_acks += 1;
+            self.counters.mishaps.make().bad_acks += 1;
             return;
         }
         self.update_peer_window(packet.header.window, packet_seq, ack);
@@ -174,7 +174,7 @@ impl Stream {
                         (start..end).for_each(|seq| self.ack_packet(now, seq, progress));
                     }
                 }
-                Err(_) => self.counters.bad_sacks += 1,
+                Err(_) => self.counters.mishaps.make().bad_sacks += 1,
             }
         }
     }
@@ -257,7 +257,7 @@ impl Stream {
             .detect_losses(now, &self.rack, window, self.told);
         self.note_losses(&losses);
         if losses.packets > 0 && self.recovery == Recovery::Open {
-            self.counters.fast_recoveries += 1;
+            self.counters.mishaps.make().fast_recoveries += 1;
             self.recovery = Recovery::Fast;
             self.recovery_end = self.sender.next();
         }
@@ -266,7 +266,9 @@ impl Stream {
     }
 
     pub(super) fn note_losses(&mut self, losses: &Losses) {
-        self.counters.lost += losses.packets;
+        if losses.packets > 0 {
+            self.counters.mishaps.make().lost += losses.packets;
+        }
         self.bbr.on_lost(losses.bytes);
         if let Some(size) = losses.probe {
             self.mtu.on_probe_lost(size);

@@ -29,6 +29,7 @@ use crate::rare::Rare;
 use crate::recv::Receiver;
 use crate::rtt::Rtt;
 use crate::send::Sender;
+use crate::span::Span;
 use stats::Counters;
 use timers::Timers;
 
@@ -73,6 +74,16 @@ impl Default for Config {
     }
 }
 
+/// What of a [`Config`] counts once the stream is there.
+#[derive(Debug)]
+struct Settings {
+    keepalive: Option<Span>,
+    idle_timeout: Option<Span>,
+    give_up_after: Span,
+    receive_window: u32,
+    probes_mtu: bool,
+}
+
 /// A stream between two endpoints.
 ///
 /// | kind of method | which |
@@ -85,7 +96,7 @@ impl Default for Config {
 #[derive(Debug)]
 pub struct Stream {
     local_id: u32,
-    config: Config,
+    settings: Settings,
     life: Life,
     remote: Option<Remote>,
     former: Rare<VecDeque<(u32, Remote)>>,
@@ -180,7 +191,13 @@ impl Stream {
             counters: Counters::default(),
             receiver,
             sender,
-            config,
+            settings: Settings {
+                keepalive: config.keepalive.map(Span::from),
+                idle_timeout: config.idle_timeout.map(Span::from),
+                give_up_after: config.give_up_after.into(),
+                receive_window: config.receive_window,
+                probes_mtu: config.probes_mtu,
+            },
         }
     }
 
@@ -205,7 +222,7 @@ impl Stream {
             id: remote_id,
             address,
         });
-        self.receiver.set_window_max(self.config.receive_window);
+        self.receiver.set_window_max(self.settings.receive_window);
         self.advertised = self.receiver.window();
         self.timers.on_connected(now);
         Ok(())
@@ -342,17 +359,17 @@ impl Stream {
 
     /// Sets the interval of heartbeats; see [`Config::keepalive`].
     pub fn set_keepalive(&mut self, interval: Option<Duration>) {
-        self.config.keepalive = interval;
+        self.settings.keepalive = interval.map(Span::from);
     }
 
     /// Sets how long the peer may be silent; see [`Config::idle_timeout`].
     pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
-        self.config.idle_timeout = timeout;
+        self.settings.idle_timeout = timeout.map(Span::from);
     }
 
     /// Sets how far the peer may be ahead of the reader; see [`Config::receive_window`].
     pub fn set_receive_window(&mut self, bytes: u32) {
-        self.config.receive_window = bytes;
+        self.settings.receive_window = bytes;
         if self.life != Life::Unconnected {
             self.receiver.set_window_max(bytes);
             self.offer_window();
@@ -446,7 +463,7 @@ impl Stream {
 
     fn set_remote(&mut self, remote: Remote) {
         self.remote = Some(remote);
-        self.mtu = Mtu::new(remote.address, self.config.probes_mtu);
+        self.mtu = Mtu::new(remote.address, self.settings.probes_mtu);
         self.bbr.set_packet(self.full_datagram());
     }
 

@@ -183,7 +183,7 @@ impl Stream {
         };
         if let Some((seq, path)) = probe {
             self.tail.on_sent();
-            self.counters.tail_probes += 1;
+            self.counters.mishaps.make().tail_probes += 1;
             let path = self.known_path(path);
             self.put_packet(now, seq, path, batch, out);
         }
@@ -217,7 +217,9 @@ impl Stream {
         out.extend_from_slice(packet.payload());
         let is_new = !packet.was_retransmitted();
         let size = out.len() - start;
-        self.counters.retransmits += u64::from(!is_new);
+        if !is_new {
+            self.counters.mishaps.make().retransmits += 1;
+        }
         self.count_sent(now, header.kinds, size);
         self.pacer.on_sent(size as u64);
         self.arm_after_send(now, is_new && was_all_acked);

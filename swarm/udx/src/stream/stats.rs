@@ -3,14 +3,22 @@
 use std::time::Duration;
 
 use super::Stream;
+use crate::rare::Rare;
 
 /// Counts since the stream was made.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) packets_sent: u64,
     pub(super) packets_received: u64,
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
+    /// Most streams never see any.
+    pub(super) mishaps: Rare<Mishaps>,
+}
+
+/// What a good network and a good peer never cause.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Mishaps {
     pub(super) retransmits: u64,
     pub(super) lost: u64,
     pub(super) timeouts: u64,
@@ -77,6 +85,7 @@ impl Stream {
     /// How the stream stands.
     pub fn stats(&self) -> Stats {
         let counters = &self.counters;
+        let mishaps = counters.mishaps.get().copied().unwrap_or_default();
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates
         let bandwidth = self.bbr.bandwidth() as u64;
         Stats {
@@ -84,16 +93,16 @@ impl Stream {
             packets_received: counters.packets_received,
             bytes_sent: counters.bytes_sent,
             bytes_received: counters.bytes_received,
-            retransmits: counters.retransmits,
-            lost: counters.lost,
-            timeouts: counters.timeouts,
-            fast_recoveries: counters.fast_recoveries,
-            tail_probes: counters.tail_probes,
-            duplicates: counters.duplicates,
-            refused: counters.refused,
-            bad_acks: counters.bad_acks,
-            bad_sacks: counters.bad_sacks,
-            messages_dropped: counters.messages_dropped,
+            retransmits: mishaps.retransmits,
+            lost: mishaps.lost,
+            timeouts: mishaps.timeouts,
+            fast_recoveries: mishaps.fast_recoveries,
+            tail_probes: mishaps.tail_probes,
+            duplicates: mishaps.duplicates,
+            refused: mishaps.refused,
+            bad_acks: mishaps.bad_acks,
+            bad_sacks: mishaps.bad_sacks,
+            messages_dropped: mishaps.messages_dropped,
             rtt: self.rtt.smoothed(),
             rtt_min: self.rtt.min(),
             congestion_window: self.bbr.window(),

@@ -198,12 +198,12 @@ impl Stream {
             self.close(None);
             return;
         }
-        if now >= self.timers.progress_at + self.config.give_up_after {
+        if now >= self.timers.progress_at + self.settings.give_up_after.get() {
             self.wants.destroy = true;
             self.close(Some(CloseReason::TimedOut));
             return;
         }
-        self.counters.timeouts += 1;
+        self.counters.mishaps.make().timeouts += 1;
         self.timers.backoff += 1;
         if self.timers.backoff == BLACK_HOLE_TIMEOUTS {
             self.mtu.on_black_hole();
@@ -232,7 +232,7 @@ impl Stream {
     }
 
     fn on_window_probe_timeout(&mut self, now: Time) {
-        if now >= self.timers.heard_at + self.config.give_up_after {
+        if now >= self.timers.heard_at + self.settings.give_up_after.get() {
             self.wants.destroy = true;
             self.close(Some(CloseReason::TimedOut));
             return;
@@ -254,14 +254,14 @@ impl Stream {
 
     fn keepalive_at(&self) -> Option<Time> {
         let is_idle = self.life == Life::Connected && !self.sender.has_unacked();
-        let interval = self.config.keepalive.filter(|_| is_idle)?;
-        Some(self.timers.spoke_at + interval)
+        let interval = self.settings.keepalive.filter(|_| is_idle)?;
+        Some(self.timers.spoke_at + interval.get())
     }
 
     fn idle_at(&self) -> Option<Time> {
         let is_open = matches!(self.life, Life::Connected | Life::Unconnected);
-        let timeout = self.config.idle_timeout.filter(|_| is_open)?;
-        Some(self.timers.heard_at + timeout)
+        let timeout = self.settings.idle_timeout.filter(|_| is_open)?;
+        Some(self.timers.heard_at + timeout.get())
     }
 
     /// Whether a packet of these kinds puts keepalive off.
