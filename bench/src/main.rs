@@ -25,7 +25,7 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 
 use self::suites::{Run, dht, drive, log, replicate, scale, udx};
-use self::table::Table;
+use self::table::{Row, Table};
 
 /// ferrocore beside the JavaScript stack, on this machine.
 #[derive(Debug, Parser)]
@@ -84,6 +84,14 @@ fn main() {
         What::WorkDht => return dht_worker::serve(),
         _ => {}
     }
+    if let Err(names) = known_row(&arguments) {
+        eprintln!(
+            "no row of that suite has {:?} in its name; there are: {}",
+            arguments.row,
+            names.join(", ")
+        );
+        std::process::exit(2);
+    }
     let start = Instant::now();
     let tables = measure(&arguments);
     for table in &tables {
@@ -94,6 +102,27 @@ fn main() {
         let tables: Vec<_> = tables.iter().map(Table::to_json).collect();
         let text = json!({ "rounds": arguments.rounds, "tables": tables }).to_string();
         std::fs::write(path, text).expect("the path given by --json is writable");
+    }
+}
+
+/// The names there are, if none of them is meant by `--row`.
+fn known_row(arguments: &Arguments) -> Result<(), Vec<&'static str>> {
+    let suites: [(What, &[&[Row]]); 6] = [
+        (What::Log, &[log::ROWS]),
+        (What::Scale, &[scale::ROWS]),
+        (What::Replicate, &[replicate::RATES, replicate::GROWING]),
+        (What::Drive, &[drive::ROWS]),
+        (What::Udx, &[udx::ROWS]),
+        (What::Dht, &[dht::ROWS, dht::IDLE_ROWS]),
+    ];
+    let asked = suites
+        .into_iter()
+        .filter(|(what, _)| [*what, What::All].contains(&arguments.what));
+    let rows = asked.flat_map(|(_, rows)| rows.concat());
+    let names: Vec<_> = rows.map(|row| row.id).collect();
+    match names.iter().any(|name| name.contains(&arguments.row)) {
+        true => Ok(()),
+        false => Err(names),
     }
 }
 
@@ -134,4 +163,23 @@ fn measure(arguments: &Arguments) -> Vec<Table> {
         tables.push(dht::measure(&run));
     }
     tables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_no_suite_has_is_an_error_that_tells_the_names() {
+        let asked = |line: &str| known_row(&Arguments::parse_from(line.split(' ')));
+        assert_eq!(asked("bench dht"), Ok(()));
+        assert_eq!(asked("bench dht --row dht-idle"), Ok(()));
+        assert_eq!(asked("bench all --row udx-one"), Ok(()));
+        let names = asked("bench dht --row udx-one").unwrap_err();
+        assert!(
+            names.contains(&"dht-connect") && names.contains(&"dht-idle-time"),
+            "{names:?}"
+        );
+        assert!(!names.contains(&"udx-one"));
+    }
 }

@@ -48,8 +48,8 @@ const IDLE_TIME: Row = row(
     Unit::Seconds,
     None,
 );
-const ROWS: &[Row] = &[BOOT, MEMORY, LOOKUPS, CONNECTS];
-const IDLE_ROWS: &[Row] = &[IDLE, IDLE_MORE, IDLE_TIME];
+pub(crate) const ROWS: &[Row] = &[BOOT, MEMORY, LOOKUPS, CONNECTS];
+pub(crate) const IDLE_ROWS: &[Row] = &[IDLE, IDLE_MORE, IDLE_TIME];
 
 const NODES: u64 = 1_000;
 

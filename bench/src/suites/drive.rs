@@ -29,7 +29,7 @@ const IMPORT: Row = Row {
     ..row("import", "import 10,000 files, 248 MB", Unit::Seconds)
 };
 const IMPORT_PEAK: Row = row("import-memory", "its peak memory", Unit::Bytes);
-const ROWS: &[Row] = &[RECEIVE, IMPORT];
+pub(crate) const ROWS: &[Row] = &[RECEIVE, IMPORT];
 
 const fn row(id: &'static str, job: &'static str, unit: Unit) -> Row {
     let aim = None;

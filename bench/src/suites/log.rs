@@ -61,7 +61,7 @@ const MEMORY: Row = Row {
     unit: Unit::Bytes,
     aim: Some(10.0),
 };
-const ROWS: &[Row] = &[APPEND, APPEND_BATCH, GET, GET_MANY, OPEN, MEMORY];
+pub(crate) const ROWS: &[Row] = &[APPEND, APPEND_BATCH, GET, GET_MANY, OPEN, MEMORY];
 
 /// Measures every row that was asked for.
 pub(crate) fn measure(run: &Run) -> Table {

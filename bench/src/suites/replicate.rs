@@ -73,7 +73,7 @@ const LOADS: [Load; 2] = [
         batch: 1_000,
     },
 ];
-const RATES: &[Row] = &[LOADS[0].rate, LOADS[1].rate];
+pub(crate) const RATES: &[Row] = &[LOADS[0].rate, LOADS[1].rate];
 
 /// From whom, to whom; Node to Node first, which is what the others are held against.
 const PAIRS: [(&str, Contender, Contender); 4] = [
@@ -98,6 +98,8 @@ const PEERS: Row = row(
     Unit::Seconds,
     None,
 );
+/// The rows of the tables that are not about rates.
+pub(crate) const GROWING: &[Row] = &[GROWTH, PEERS];
 const LENGTHS: [(&str, u64); 3] = [
     ("1,000", 1_000),
     ("100,000", 100_000),

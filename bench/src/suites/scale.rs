@@ -52,7 +52,7 @@ const MEMORY: Row = row(
     "memory with it open, all blocks here",
     Unit::Bytes,
 );
-const ROWS: &[Row] = &[APPEND, MAKE, GET, GET_WARM, GET_FLOOR, OPEN, MEMORY];
+pub(crate) const ROWS: &[Row] = &[APPEND, MAKE, GET, GET_WARM, GET_FLOOR, OPEN, MEMORY];
 
 const fn row(id: &'static str, job: &'static str, unit: Unit) -> Row {
     let aim = None;

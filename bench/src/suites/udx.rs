@@ -42,7 +42,7 @@ const IDLE_MORE: Row = Row {
     job: "memory of 5,000 more",
     ..IDLE
 };
-const ROWS: &[Row] = &[
+pub(crate) const ROWS: &[Row] = &[
     STREAMS, BOTH, HUNDRED, LINK_0, LINK_1, LINK_5, LINK_20, WIRE_1, WIRE_5, WIRE_20, IDLE,
     IDLE_MORE,
 ];
