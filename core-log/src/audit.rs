@@ -302,17 +302,21 @@ impl Auditor {
             self.add(Damage::Node(at.node.index), None);
         }
         let offsets = [at.byte_offset, right_offset(at, slots)];
-        let mut is_backed = [false; 2];
-        for ((backed, slot), offset) in is_backed.iter_mut().zip(slots).zip(offsets) {
-            *backed = stored.is_backed(slot, offset)?;
-        }
-        let is_told_apart = is_backed[0] != is_backed[1];
-        for (i, index) in [left, right].into_iter().enumerate() {
-            let is_wrong = both_here && at.is_proven && !(is_told_apart && is_backed[i]);
-            match slots[i] {
+        let [left_slot, right_slot] = slots;
+        let [left_offset, right_offset] = offsets;
+        let is_left_backed = stored.is_backed(left_slot, left_offset)?;
+        let is_right_backed = stored.is_backed(right_slot, right_offset)?;
+        let is_told_apart = is_left_backed != is_right_backed;
+        let children = [
+            (left, left_slot, left_offset, is_left_backed),
+            (right, right_slot, right_offset, is_right_backed),
+        ];
+        for (index, slot, byte_offset, is_backed) in children {
+            let is_wrong = both_here && at.is_proven && !(is_told_apart && is_backed);
+            match slot {
                 Slot::Here(node) if !is_wrong => self.rest.push(Subtree {
                     node,
-                    byte_offset: offsets[i],
+                    byte_offset,
                     is_proven: false,
                 }),
                 Slot::Absent => self.give_up(stored, at, index),

@@ -192,8 +192,14 @@ fn derived(hash: hash::Hash) -> Zeroizing<[u8; 32]> {
 }
 
 fn nonce(index: u64, fork: [u8; PADDING]) -> Nonce {
-    let words = [index.to_le_bytes(), fork, [0; PADDING]];
-    std::array::from_fn(|i| words[i / PADDING][i % PADDING])
+    let mut nonce = Nonce::default();
+    let words = [index.to_le_bytes(), fork];
+    let (places, _) = nonce.as_chunks_mut();
+    places
+        .iter_mut()
+        .zip(words)
+        .for_each(|(to, word)| *to = word);
+    nonce
 }
 
 fn apply(key: &[u8; 32], nonce: &Nonce, bytes: &mut [u8]) {

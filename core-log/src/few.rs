@@ -56,7 +56,8 @@ impl<K: Ord + Copy, V> Few<K, V> {
                 at
             }
         };
-        let (_, value) = &mut self.entries[at];
+        let entry = self.entries.get_mut(at);
+        let (_, value) = entry.expect("it was found or put there");
         value
     }
 

@@ -6,8 +6,8 @@
 //!
 //! The crate is synchronous but for waiting: [`Core::get`] of a block that is not here is a
 //! future that needs no runtime.
-#![deny(clippy::unwrap_used)]
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![deny(clippy::unwrap_used, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod audit;
 #[cfg(feature = "backup")]

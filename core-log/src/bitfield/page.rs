@@ -47,7 +47,7 @@ impl Page {
         let mut words = Box::new([0; PAGE_WORDS]);
         for (word, chunk) in words.iter_mut().zip(bytes.chunks(8)) {
             let mut le = [0; 8];
-            le[..chunk.len()].copy_from_slice(chunk);
+            le.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
             *word = u64::from_le_bytes(le);
         }
         let ones = words.iter().map(|word| u64::from(word.count_ones())).sum();
@@ -80,7 +80,7 @@ impl Page {
 
     pub(super) fn get(&self, bit: u64) -> bool {
         match &self.bits {
-            Bits::Words(words) => words[(bit / WORD_BITS) as usize] >> (bit % WORD_BITS) & 1 == 1,
+            Bits::Words(words) => word_at(words, bit) >> (bit % WORD_BITS) & 1 == 1,
             Bits::Runs(runs) => {
                 let run = runs.get(runs.partition_point(|run| run.end() <= bit));
                 run.is_some_and(|run| run.start() <= bit)
@@ -95,7 +95,9 @@ impl Page {
         match &mut self.bits {
             Bits::Words(words) => {
                 for (word, mask) in masks(bits) {
-                    let word = &mut words[word];
+                    let Some(word) = words.get_mut(word) else {
+                        break;
+                    };
                     let before = u64::from(word.count_ones());
                     *word = if value { *word | mask } else { *word & !mask };
                     self.ones = self.ones - before + u64::from(word.count_ones());
@@ -120,11 +122,11 @@ impl Page {
     pub(super) fn count(&self, bits: Range<u64>) -> u64 {
         match &self.bits {
             Bits::Words(words) => masks(bits)
-                .map(|(word, mask)| u64::from((words[word] & mask).count_ones()))
+                .map(|(word, mask)| u64::from((get(words, word) & mask).count_ones()))
                 .sum(),
             Bits::Runs(runs) => {
                 let from = runs.partition_point(|run| run.end() <= bits.start);
-                let within = runs[from..].iter().take_while(|run| run.start() < bits.end);
+                let within = from_run(runs, from).take_while(|run| run.start() < bits.end);
                 within
                     .map(|run| run.end().min(bits.end) - run.start().max(bits.start))
                     .sum()
@@ -136,13 +138,13 @@ impl Page {
     pub(super) fn last(&self, end: u64) -> Option<u64> {
         match &self.bits {
             Bits::Words(words) => {
-                let hits = masks(0..end).map(|(word, mask)| (word as u64, words[word] & mask));
+                let hits = masks(0..end).map(|(word, mask)| (word as u64, get(words, word) & mask));
                 let (word, bits) = hits.filter(|(_, bits)| *bits != 0).last()?;
                 Some(word * WORD_BITS + u64::from(bits.ilog2()))
             }
             Bits::Runs(runs) => {
                 let before = runs.partition_point(|run| run.start() < end);
-                let run = runs[..before].last()?;
+                let run = runs.get(before.checked_sub(1)?)?;
                 Some(run.end().min(end) - 1)
             }
         }
@@ -152,7 +154,7 @@ impl Page {
     pub(super) fn next(&self, from: u64, value: bool) -> Option<u64> {
         match &self.bits {
             Bits::Words(words) => masks(from..PAGE_BITS).find_map(|(word, mask)| {
-                let bits = words[word] ^ if value { 0 } else { u64::MAX };
+                let bits = get(words, word) ^ if value { 0 } else { u64::MAX };
                 let hits = bits & mask;
                 (hits != 0).then(|| word as u64 * WORD_BITS + u64::from(hits.trailing_zeros()))
             }),
@@ -172,13 +174,11 @@ impl Page {
     /// The 32 bits from `start` on, a multiple of 32.
     pub(super) fn word32(&self, start: u64) -> u32 {
         match &self.bits {
-            Bits::Words(words) => {
-                (words[(start / WORD_BITS) as usize] >> (start % WORD_BITS)) as u32
-            }
+            Bits::Words(words) => (word_at(words, start) >> (start % WORD_BITS)) as u32,
             Bits::Runs(runs) => {
                 let end = start + 32;
                 let from = runs.partition_point(|run| run.end() <= start);
-                let within = runs[from..].iter().take_while(|run| run.start() < end);
+                let within = from_run(runs, from).take_while(|run| run.start() < end);
                 let ones = within
                     .map(|run| mask(run.start().max(start) - start, run.end().min(end) - start));
                 ones.fold(0, |word, mask| word | mask as u32)
@@ -193,7 +193,11 @@ impl Page {
         };
         let mut words = Box::new([0; PAGE_WORDS]);
         for run in runs {
-            masks(run.start()..run.end()).for_each(|(word, mask)| words[word] |= mask);
+            for (word, mask) in masks(run.start()..run.end()) {
+                if let Some(word) = words.get_mut(word) {
+                    *word |= mask;
+                }
+            }
         }
         words
     }
@@ -239,8 +243,8 @@ impl Run {
 /// Adds `bits`, and returns how many bits the runs had that went into the new one, and how many it has.
 fn join(runs: &mut Vec<Run>, bits: Range<u64>) -> (u64, u64) {
     let from = runs.partition_point(|run| run.end() < bits.start);
-    let to = from + runs[from..].partition_point(|run| run.start() <= bits.end);
-    let touched = &runs[from..to];
+    let to = runs.partition_point(|run| run.start() <= bits.end);
+    let touched = runs.get(from..to).unwrap_or_default();
     let removed = touched.iter().map(|run| run.end() - run.start()).sum();
     let start = touched
         .first()
@@ -255,8 +259,9 @@ fn join(runs: &mut Vec<Run>, bits: Range<u64>) -> (u64, u64) {
 /// Takes `bits` away, and returns how many bits the runs had that it touched, and how many they have.
 fn cut(runs: &mut Vec<Run>, bits: Range<u64>) -> (u64, u64) {
     let from = runs.partition_point(|run| run.end() <= bits.start);
-    let to = from + runs[from..].partition_point(|run| run.start() < bits.end);
-    let touched = &runs[from..to];
+    // As far at least: bits that end where they begin take nothing away.
+    let to = from.max(runs.partition_point(|run| run.start() < bits.end));
+    let touched = runs.get(from..to).unwrap_or_default();
     let removed = touched.iter().map(|run| run.end() - run.start()).sum();
     let left = touched.first().map(|run| run.start()..bits.start);
     let right = touched.last().map(|run| bits.end..run.end());
@@ -265,6 +270,21 @@ fn cut(runs: &mut Vec<Run>, bits: Range<u64>) -> (u64, u64) {
     let left_over = rests.iter().map(|rest| rest.end - rest.start).sum();
     runs.splice(from..to, rests.into_iter().map(Run::of));
     (removed, left_over)
+}
+
+/// A word of a page; zeros behind it.
+fn get(words: &[u64; PAGE_WORDS], word: usize) -> u64 {
+    words.get(word).copied().unwrap_or_default()
+}
+
+/// The word that `bit` is in.
+fn word_at(words: &[u64; PAGE_WORDS], bit: u64) -> u64 {
+    get(words, (bit / WORD_BITS) as usize)
+}
+
+/// The runs from number `from` on.
+fn from_run(runs: &[Run], from: usize) -> impl Iterator<Item = &Run> {
+    runs.iter().skip(from)
 }
 
 /// The words that `bits` of one page touch, each with the mask of its bits.

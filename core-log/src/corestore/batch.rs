@@ -113,14 +113,15 @@ impl Batch {
             .iter()
             .position(|c| c.core.discovery_key() == key);
         let place = match known {
-            Some(place) if self.changes[place].core.is_same(core) => place,
             None if self.store.inner.holds(core) => {
                 self.changes.push(CoreChange::new(core.clone()));
                 self.changes.len() - 1
             }
-            _ => return Err(StoreError::OtherStore { core: core.key() }),
+            place => place.unwrap_or(usize::MAX),
         };
-        Ok(&mut self.changes[place])
+        let change = self.changes.get_mut(place);
+        let change = change.filter(|change| change.core.is_same(core));
+        change.ok_or(StoreError::OtherStore { core: core.key() })
     }
 }
 

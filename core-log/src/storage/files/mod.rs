@@ -15,8 +15,6 @@
 //!
 //! What JavaScript reads and writes lies in `corestore/`, what is ours beside it. Other files in
 //! `corestore/` (Corestore 7 leaves `CORESTORE` and `db`) are left alone.
-#![deny(clippy::indexing_slicing)]
-#![cfg_attr(test, allow(clippy::indexing_slicing))]
 
 mod aliases;
 mod bitfield;
