@@ -64,6 +64,41 @@ impl Decode for Entry {
     }
 }
 
+/// What a node takes in memory until it is in the file `tree`, in bytes: in a tree map filled in order, whose
+/// leaves are half full.
+const NODE_COST: usize = 128;
+/// What a change of bits takes, in bytes: in a vector, while that grows.
+pub(super) const BITS_COST: usize = 3 * size_of::<BitWrite>();
+/// What a pair of user data takes beside its bytes, in bytes: two allocations, and a place as a node's.
+const PAIR_COST: usize = 192;
+
+/// Bytes of memory that the entry `payload` takes once it was replayed, at most. Allocates no more than it has
+/// for a signature.
+///
+/// # Errors
+/// As decoding it.
+pub(super) fn cost(payload: &[u8]) -> Result<u64, DecodeError> {
+    let reader = &mut Reader::new(payload);
+    let flags = reader.uint()?;
+    let mut cost = 0;
+    if flags & FLAG_USER_DATA != 0 {
+        let (key, value) = (reader.string()?, reader.optional_buffer()?);
+        cost += key.len() + value.map_or(0, <[u8]>::len) + PAIR_COST;
+    }
+    if flags & FLAG_NODES != 0 {
+        let node = |reader: &mut Reader<'_>| Node::decode(reader).map(drop);
+        cost += reader.array(Node::ENCODED_LEN_MIN, node)?.len() * NODE_COST;
+    }
+    if flags & FLAG_UPGRADE != 0 {
+        Upgrade::decode(reader)?; // the last one counts alone
+    }
+    if flags & FLAG_BITS != 0 {
+        read_bits(reader)?;
+        cost += BITS_COST;
+    }
+    Ok(cost as u64)
+}
+
 impl Decode for Upgrade {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
@@ -198,11 +233,13 @@ mod tests {
             let mut bytes = Vec::new();
             put_records(&mut bytes, bit, &write);
             let (mut rest, mut entries, mut partials) = (&bytes[..], Vec::new(), Vec::new());
+            let (mut costs, nodes_count, bits_count) = (Vec::new(), write.nodes.len(), write.bits.len());
             while !rest.is_empty() {
                 let record = Record::decode(rest).unwrap();
                 prop_assert_eq!(record.bit, bit);
                 partials.push(record.partial);
                 entries.push(Entry::from_slice(record.payload).unwrap());
+                costs.push(cost(record.payload).unwrap());
                 rest = &rest[record.len()..];
             }
             prop_assert!(partials.pop().is_none_or(|last| !last));
@@ -215,11 +252,18 @@ mod tests {
             prop_assert_eq!(pairs, write.user_data);
             let upgrade = entries.first().and_then(|e| e.upgrade.as_ref());
             prop_assert_eq!(upgrade.map(|u| u.length), write.head.map(|h| h.head.length));
+            let costs: u64 = costs.iter().sum();
+            prop_assert!(costs >= (nodes_count * NODE_COST + bits_count * BITS_COST) as u64);
         }
 
+        /// Goal: whatever the bytes, that they cost something and that they decode is the same.
         #[test]
-        fn any_bytes_decode_or_fail(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Entry::from_slice(&bytes);
+        fn any_bytes_decode_or_fail(
+            flags in 0u8..16,
+            bytes in proptest::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..200),
+        ) {
+            let bytes = [&[flags], bytes.as_slice()].concat();
+            prop_assert_eq!(Entry::from_slice(&bytes).err(), cost(&bytes).err());
         }
     }
 }

@@ -11,6 +11,8 @@
 //! bit that changes the number: that makes it active and all entries void in one write. As in
 //! `hypercore/lib/oplog.js` 10.38.2.
 
+use std::fmt;
+
 use ferrocore_primitives::encoding::Decode;
 
 use super::entry::{self, Entry};
@@ -25,8 +27,12 @@ pub(super) const SLOT_BYTES: usize = 4096;
 pub(super) const ENTRIES_OFFSET: u64 = 2 * SLOT_BYTES as u64;
 
 /// Longest oplog that is read. JavaScript flushes at 64 KiB, and no entry of its can hold more
-/// than 2^20 nodes of 50 bytes; ours stay below 1 MiB but for user data.
-pub(super) const OPLOG_BYTES_MAX: u64 = 256 << 20;
+/// than 2^20 nodes of 50 bytes; ours stay below 1 MiB but for one change, whose user data is at most 64 MiB.
+pub(super) const OPLOG_BYTES_MAX: u64 = 128 << 20;
+
+/// Most memory that entries may take once they were replayed, by what [`entry::cost`] says: 2^20 nodes and 64 MiB
+/// of user data do. Many entries of a few bytes each would take ten times what they have in the file.
+pub(super) const ENTRIES_MEMORY_MAX: u64 = 256 << 20;
 
 /// The open oplog of a core.
 pub(super) struct Oplog {
@@ -42,14 +48,40 @@ pub(super) struct Oplog {
 #[derive(Debug)]
 pub(super) struct Contents {
     pub(super) slot: Slot,
-    /// Whole atomic groups only.
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Entries,
     pub(super) layout: Layout,
     /// Whether the newer slot may have been damaged after it was written: the other one cannot
     /// be read, though it was written to.
     pub(super) lost_slot: bool,
     /// Whether entries of another header follow.
     pub(super) foreign_entries: bool,
+}
+
+/// The entries of an oplog in whole atomic groups, none of which is decoded before its turn.
+pub(super) struct Entries {
+    /// The whole file.
+    bytes: Vec<u8>,
+    /// How many bytes of it, from [`ENTRIES_OFFSET`] on, are theirs.
+    len: usize,
+}
+
+impl Entries {
+    /// Decodes them one by one.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Entry> {
+        let start = ENTRIES_OFFSET as usize;
+        let mut rest = self.bytes.get(start..start + self.len).unwrap_or_default();
+        std::iter::from_fn(move || {
+            let (payload, behind) = record::split(rest)?;
+            rest = behind;
+            Entry::from_slice(payload).ok()
+        })
+    }
+}
+
+impl fmt::Debug for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
 }
 
 /// Where the next header and the next entry go.
@@ -75,7 +107,7 @@ pub(super) fn read(part: &Part) -> Result<Result<Option<Contents>, Damage>, Stor
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
     let count = part.read(0, &mut bytes)?;
     bytes.truncate(count);
-    Ok(parse(&bytes))
+    Ok(parse(bytes))
 }
 
 /// Why an oplog cannot be one.
@@ -89,12 +121,14 @@ pub(super) enum Damage {
     Blank,
     /// A header of a later version.
     Version(u64),
+    /// Its entries would take more memory than [`ENTRIES_MEMORY_MAX`].
+    Memory,
 }
 
 /// The contents of an oplog whose bytes are `bytes`.
-fn parse(bytes: &[u8]) -> Result<Option<Contents>, Damage> {
+fn parse(bytes: Vec<u8>) -> Result<Option<Contents>, Damage> {
     let areas = [
-        bytes.get(..SLOT_BYTES).unwrap_or(bytes),
+        bytes.get(..SLOT_BYTES).unwrap_or(&bytes),
         bytes.get(SLOT_BYTES..).unwrap_or_default(),
     ];
     let [first, second] = areas.map(|area| area.get(..SLOT_BYTES).unwrap_or(area));
@@ -110,11 +144,16 @@ fn parse(bytes: &[u8]) -> Result<Option<Contents>, Damage> {
         }
     };
     let tail = bytes.get(SLOT_BYTES * 2..).unwrap_or_default();
-    let (entries, entries_len, foreign_entries) = parse_entries(tail, slots[0] != slots[1]);
+    let [b0, b1] = slots;
+    let (len, foreign_entries) = measure_entries(tail, b0 != b1)?;
+    let layout = Layout {
+        slots,
+        entries_len: len as u64,
+    };
     Ok(Some(Contents {
         slot,
-        entries,
-        layout: Layout { slots, entries_len },
+        entries: Entries { bytes, len },
+        layout,
         lost_slot,
         foreign_entries,
     }))
@@ -132,24 +171,25 @@ fn parse_slot(area: &[u8]) -> Result<Option<(bool, Slot)>, Damage> {
     }
 }
 
-/// The entries under `bit`, their length in bytes, and whether others follow.
-fn parse_entries(bytes: &[u8], bit: bool) -> (Vec<Entry>, u64, bool) {
-    let (mut entries, mut rest, mut foreign) = (Vec::new(), bytes, false);
-    let (mut whole_entries, mut whole_bytes) = (0, 0);
+/// How many bytes the entries under `bit` have, and whether others follow.
+fn measure_entries(bytes: &[u8], bit: bool) -> Result<(usize, bool), Damage> {
+    let (mut rest, mut foreign) = (bytes, false);
+    let (mut whole_bytes, mut cost) = (0, 0);
     while let Some(record) = Record::decode(rest) {
         foreign = record.bit != bit;
-        let Some(entry) = Entry::from_slice(record.payload).ok().filter(|_| !foreign) else {
+        let Some(own) = entry::cost(record.payload).ok().filter(|_| !foreign) else {
             break;
         };
-        entries.push(entry);
+        cost += own;
         rest = rest.get(record.len()..).unwrap_or_default();
         if !record.partial {
-            whole_entries = entries.len();
             whole_bytes = bytes.len() - rest.len();
+            if cost > ENTRIES_MEMORY_MAX {
+                return Err(Damage::Memory);
+            }
         }
     }
-    entries.truncate(whole_entries);
-    (entries, whole_bytes as u64, foreign)
+    Ok((whole_bytes, foreign))
 }
 
 impl Oplog {
@@ -299,7 +339,7 @@ mod tests {
             (0..round).for_each(|index| append(&mut log, index));
             let contents = read(&oplog(&directory)).unwrap().unwrap().unwrap();
             assert_eq!(place(&contents), round);
-            assert_eq!(contents.entries.len() as u64, round);
+            assert_eq!(contents.entries.iter().count() as u64, round);
             assert_eq!(contents.layout.slots, log.slots);
             let bytes = std::fs::read(directory.path().join("oplog")).unwrap();
             let slot = &bytes[(round % 2) as usize * SLOT_BYTES..];
@@ -328,8 +368,8 @@ mod tests {
             for torn in 0..SLOT_BYTES {
                 let mut bytes = before.clone();
                 bytes[start..start + torn].copy_from_slice(&after[start..start + torn]);
-                let contents = parse(&bytes).unwrap().unwrap();
-                let seen = (place(&contents), contents.entries.len());
+                let contents = parse(bytes).unwrap().unwrap();
+                let seen = (place(&contents), contents.entries.iter().count());
                 assert!(seen == (round, 1) || seen == (50, 0), "{torn}: {seen:?}");
             }
         }
@@ -349,21 +389,21 @@ mod tests {
         log.append_prepared().unwrap();
         let bytes = std::fs::read(directory.path().join("oplog")).unwrap();
         for cut in ENTRIES_OFFSET + whole..bytes.len() as u64 {
-            let contents = parse(&bytes[..cut as usize]).unwrap().unwrap();
-            assert_eq!(contents.entries.len(), 1);
+            let contents = parse(bytes[..cut as usize].to_vec()).unwrap().unwrap();
+            assert_eq!(contents.entries.iter().count(), 1);
             assert_eq!(contents.layout.entries_len, whole);
         }
-        assert_eq!(parse(&bytes).unwrap().unwrap().entries.len(), 3);
+        assert_eq!(parse(bytes).unwrap().unwrap().entries.iter().count(), 3);
     }
 
     #[test]
     fn what_is_no_oplog_is_told_apart() {
-        assert!(parse(&[]).unwrap().is_none());
-        assert!(parse(&[0; 100]).unwrap().is_none());
-        assert_eq!(parse(&[0; 8192]).unwrap_err(), Damage::Blank);
-        assert_eq!(parse(&[1; 8192]).unwrap_err(), Damage::NoHeader);
+        assert!(parse(vec![]).unwrap().is_none());
+        assert!(parse(vec![0; 100]).unwrap().is_none());
+        assert_eq!(parse(vec![0; 8192]).unwrap_err(), Damage::Blank);
+        assert_eq!(parse(vec![1; 8192]).unwrap_err(), Damage::NoHeader);
         let mut bytes = Vec::new();
         record::put(&mut bytes, false, false, |out| out.push(2));
-        assert_eq!(parse(&bytes).unwrap_err(), Damage::Version(2));
+        assert_eq!(parse(bytes).unwrap_err(), Damage::Version(2));
     }
 }

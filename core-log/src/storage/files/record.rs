@@ -48,6 +48,15 @@ impl<'a> Record<'a> {
     }
 }
 
+/// The payload of the record at the start of `bytes`, whose checksum was found to hold, and what is behind it.
+pub(super) fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut reader = Reader::new(bytes);
+    let _checksum = reader.u32().ok()?;
+    let info = reader.u32().ok()?;
+    let payload = reader.bytes(usize::try_from(info >> 2).ok()?).ok()?;
+    Some((payload, bytes.get(FRAME_BYTES + payload.len()..)?))
+}
+
 /// Appends a record whose payload is what `payload` appends.
 ///
 /// # Panics
@@ -80,6 +89,8 @@ mod tests {
         assert_eq!(first.payload, b"one");
         let second = Record::decode(&bytes[first.len()..]).unwrap();
         assert_eq!((second.bit, second.partial), (false, true));
+        let (payload, behind) = split(&bytes).unwrap();
+        assert_eq!((payload, behind), (first.payload, &bytes[first.len()..]));
         assert_eq!(Record::decode(&bytes[..first.len() - 1]), None);
         for at in 0..first.len() {
             let mut damaged = bytes.clone();

@@ -8,9 +8,9 @@ use ferrocore_primitives::encoding::Decode;
 use ferrocore_primitives::hash;
 use ferrocore_primitives::keys::DiscoveryKey;
 
-use super::entry::{Entry, Upgrade};
+use super::entry::{self, Entry, Upgrade};
 use super::header::{Slot, StoredHeader};
-use super::oplog::{self, Damage, Layout};
+use super::oplog::{self, Damage, ENTRIES_MEMORY_MAX, ENTRIES_OFFSET, Layout, OPLOG_BYTES_MAX};
 use super::overlay::{Lookup, Overlay};
 use super::part::Part;
 use super::tree::Tree;
@@ -21,6 +21,9 @@ use crate::storage::{BitWrite, CoreHeader, Head, StorageError, set_user_data};
 
 /// Longest header that is read or written.
 pub(super) const HEADER_BYTES_MAX: u64 = 64 << 20;
+
+/// Most changes of bits that entries make, page by page: they take as much memory as entries may.
+const CHANGES_MAX: usize = ENTRIES_MEMORY_MAX as usize / entry::BITS_COST;
 
 /// The last committed state of a core.
 pub(super) struct State {
@@ -78,10 +81,11 @@ pub(super) fn read(
     let foreign = contents.foreign_entries;
     contents
         .entries
-        .into_iter()
+        .iter()
         .for_each(|entry| state.replay(entry));
+    drop(contents.entries);
     state.check_roots(core, tree)?;
-    state.drop_unbacked_bits(tree)?;
+    state.drop_unbacked_bits(core, tree)?;
     if state.lost_slot && (foreign || state.has_later_nodes(tree)?) {
         let reason = "its last header is damaged".to_owned();
         return Err(corrupt(core, "oplog", 0, reason));
@@ -137,16 +141,19 @@ impl State {
         Ok(())
     }
 
-    /// Drops the bits of whole pages without a single node.
+    /// Drops bits that are set in pages without a single node.
     ///
-    /// A few bytes of an entry say how long a log is and that all of it is here: whoever hands us a directory
+    /// A few bytes of an entry say how long a log is and which blocks are here: whoever hands us a directory
     /// would choose how many pages we make. After a power cut in buffered mode, blocks whose nodes were lost
     /// could not be read anyway.
-    fn drop_unbacked_bits(&mut self, tree: &Tree) -> Result<(), StorageError> {
+    fn drop_unbacked_bits(&mut self, core: &DiscoveryKey, tree: &Tree) -> Result<(), StorageError> {
         let length = self.header.head.length;
         for change in std::mem::take(&mut self.bits) {
             let (mut at, end) = (change.range.start, change.range.end.min(length));
-            if !change.value || end.saturating_sub(at) <= PAGE_BITS {
+            if self.bits.len() >= CHANGES_MAX {
+                return Err(too_much_memory(core));
+            }
+            if !change.value {
                 self.bits.push(change);
                 continue;
             }
@@ -156,6 +163,9 @@ impl State {
                 at = range.end;
                 let value = true;
                 self.bits.push(BitWrite { range, value });
+                if self.bits.len() >= CHANGES_MAX {
+                    return Err(too_much_memory(core));
+                }
             }
         }
         Ok(())
@@ -163,7 +173,11 @@ impl State {
 
     /// The first block from `block` on next to which there is a node.
     fn next_backed(&self, tree: &Tree, block: u64) -> Result<Option<u64>, StorageError> {
-        let (new, stored) = (self.overlay.next(2 * block), tree.next(2 * block)?);
+        let new = self.overlay.next(2 * block);
+        if new == Some(2 * block) {
+            return Ok(Some(block)); // as is that of nearly every block that came
+        }
+        let stored = tree.next(2 * block)?;
         Ok(new.into_iter().chain(stored).min().map(|index| index / 2))
     }
 
@@ -228,8 +242,17 @@ fn refuse(core: &DiscoveryKey, oplog: &Part, damage: &Damage) -> StorageError {
         Damage::NoHeader | Damage::Blank => {
             corrupt(core, "oplog", 0, "both headers are damaged".to_owned())
         }
-        Damage::TooLong => corrupt(core, "oplog", 0, "it is too long to be one".to_owned()),
+        Damage::TooLong => {
+            let reason = format!("more than {OPLOG_BYTES_MAX} bytes are too long to be one");
+            corrupt(core, "oplog", OPLOG_BYTES_MAX, reason)
+        }
+        Damage::Memory => too_much_memory(core),
     }
+}
+
+fn too_much_memory(core: &DiscoveryKey) -> StorageError {
+    let reason = format!("its entries would take more than {ENTRIES_MEMORY_MAX} bytes of memory");
+    corrupt(core, "oplog", ENTRIES_OFFSET, reason)
 }
 
 fn corrupt(core: &DiscoveryKey, part: &'static str, offset: u64, reason: String) -> StorageError {

@@ -232,10 +232,8 @@ impl Watch {
         let Ok(Some(contents)) = oplog::read(&self.oplog)? else {
             return Ok(None);
         };
-        let upgrades = contents
-            .entries
-            .iter()
-            .filter_map(|entry| entry.upgrade.as_ref());
+        let entries = contents.entries.iter();
+        let upgrades = entries.filter_map(|entry| entry.upgrade);
         let header = match contents.slot {
             _ if contents.lost_slot => return Ok(None),
             Slot::Inline(stored) => stored.header,
@@ -253,7 +251,7 @@ impl Watch {
             Ok(Some(contents)) if !contents.lost_slot => contents,
             _ => return Ok(None),
         };
-        let changes = contents.entries.into_iter().flat_map(|entry| entry.bits);
+        let changes = contents.entries.iter().filter_map(|entry| entry.bits);
         Ok(Some(changes.collect()))
     }
 
