@@ -2,7 +2,8 @@
 //! Knows one small JSON file and its copy. Does not know what the keys open.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +17,8 @@ const FILE: &str = "names.json";
 /// The same again: nothing else tells the names.
 const COPY: &str = "names.copy.json";
 const FORMAT: u8 = 1;
+/// Most bytes of such a file: some 100,000 names. Nothing else tells them, but cores open by key without.
+const NAMES_BYTES_MAX: u64 = 32 << 20;
 
 /// All names of one store.
 #[derive(Debug)]
@@ -180,6 +183,12 @@ impl Names {
 
     fn replace(&self, table: &mut Table, changed: Table) -> Result<()> {
         let bytes = encode(&changed)?;
+        if bytes.len() as u64 > NAMES_BYTES_MAX {
+            return Err(
+                Failure::new(Kind::Storage, "there is no room for another name")
+                    .hint("purge what is not needed any more"),
+            );
+        }
         for path in [&self.path, &self.copy] {
             replace(path, &bytes).map_err(|error| {
                 Failure::storage(format!("cannot write {}", path.display()), &error)
@@ -195,7 +204,13 @@ impl Names {
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
+    let read = |file: File| {
+        let mut bytes = Vec::new();
+        file.take(NAMES_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    match File::open(path).and_then(read) {
+        Ok(bytes) if bytes.len() as u64 > NAMES_BYTES_MAX => Err(too_long(path)),
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => {
@@ -210,6 +225,12 @@ fn is_of_another_format(bytes: &[u8]) -> bool {
     let value = serde_json::from_slice::<serde_json::Value>(bytes).unwrap_or_default();
     let format = value.get("format").and_then(serde_json::Value::as_u64);
     format.is_some_and(|format| format != u64::from(FORMAT))
+}
+
+fn too_long(path: &Path) -> Failure {
+    let message = format!("{} has more than {NAMES_BYTES_MAX} bytes", path.display());
+    Failure::new(Kind::Storage, message)
+        .hint("move it away: its copy is taken; without either, the names alone are lost")
 }
 
 fn damaged(path: &Path) -> Failure {
@@ -310,6 +331,20 @@ mod tests {
         assert_eq!(second, name("a-2"));
         names.set(&second, drive(2, Some("/a"))).unwrap();
         assert_eq!(names.of_folder(Path::new("/a")), Some(second));
+        assert_eq!(names.find(&name("a")), Some(drive(1, None)));
+    }
+
+    #[test]
+    fn a_file_of_names_has_a_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = Names::open(dir.path()).unwrap();
+        names.set(&name("a"), drive(1, None)).unwrap();
+        let path = dir.path().join(FILE);
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_len(NAMES_BYTES_MAX + 1).unwrap();
+        assert_eq!(Names::open(dir.path()).unwrap_err().kind, Kind::Storage);
+        std::fs::rename(&path, dir.path().join("away")).unwrap();
+        let names = Names::open(dir.path()).unwrap();
         assert_eq!(names.find(&name("a")), Some(drive(1, None)));
     }
 

@@ -80,6 +80,16 @@ pub enum StorageError {
         /// What was found.
         reason: String,
     },
+    /// A file of the store is longer than it may be, or would be; do as `remedy` says.
+    #[error("{} has more than {max} bytes; {remedy}", path.display())]
+    FileTooLong {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes it may have.
+        max: u64,
+        /// What can be done about it, and what that costs.
+        remedy: &'static str,
+    },
     /// An earlier write failed, so memory and disk may differ; open the core again.
     #[error("core {core} refuses work after a failed write; open it again")]
     Poisoned {

@@ -21,9 +21,16 @@ use ferrocore_primitives::keys::DiscoveryKey;
 use super::io_error;
 use super::place::parse_hex;
 use super::positional::sync_directory;
+use super::whole::{self, ALIASES_BYTES_MAX};
 use crate::storage::{Alias, Durability, StorageError};
 
 type Names = Vec<(Alias, DiscoveryKey)>;
+
+/// What to do about an index that is too long to be read.
+const TOO_LONG: &str =
+    "move it away: its copy is taken; of both, names of cores that others made are lost";
+/// What to do about one that would be.
+const FULL: &str = "purge cores that have names";
 
 /// The names in memory and on disk.
 pub(super) struct Aliases {
@@ -111,11 +118,24 @@ impl Aliases {
             return Ok(());
         }
         let line = name_line(&alias, &core);
+        self.make_room(line.len() as u64)?;
         for path in &self.paths {
             append(path, &line, durability).map_err(io_error("write", path))?;
         }
         self.cores.insert(alias, core);
         Ok(())
+    }
+
+    /// Refuses a line of so many bytes that would make the files longer than they are read. Lines that later ones
+    /// took the place of are dropped first.
+    fn make_room(&mut self, bytes: u64) -> Result<(), StorageError> {
+        let [path, _] = self.paths.clone();
+        let len = || fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        if len() + bytes <= ALIASES_BYTES_MAX {
+            return Ok(());
+        }
+        self.rewrite()?;
+        whole::check(&path, len() + bytes, ALIASES_BYTES_MAX, FULL)
     }
 
     /// Keeps `core` under `alias` in memory only.
@@ -150,11 +170,8 @@ impl Aliases {
 impl Found {
     /// The file at `path`, if there is one.
     fn read(path: &Path) -> Result<Option<Self>, StorageError> {
-        match fs::read(path) {
-            Ok(bytes) => Ok(Some(Self::parse(bytes))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(io_error("read", path)(error)),
-        }
+        let bytes = whole::read(path, ALIASES_BYTES_MAX, TOO_LONG)?;
+        Ok(bytes.map(Self::parse))
     }
 
     fn parse(bytes: Vec<u8>) -> Self {
@@ -377,6 +394,29 @@ mod tests {
         }
         let repaired = Aliases::load(path.clone(), || Ok(headers())).unwrap();
         assert_eq!(load(&path).all().len(), repaired.all().len());
+    }
+
+    /// Goal: an index that nobody of ours wrote is not read, however long it is, and the way back is told. One
+    /// that grew by names that were given again and again is written anew.
+    #[test]
+    fn an_index_has_a_bound() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("aliases");
+        let mut aliases = index(&path);
+        for name in ["aliases", "aliases.copy"] {
+            let path = directory.path().join(name);
+            let file = OpenOptions::new().write(true).open(path).unwrap();
+            file.set_len(ALIASES_BYTES_MAX + 1).unwrap();
+        }
+        let read = Aliases::read(path.clone(), || panic!("nothing is lost yet"));
+        let error = read.err().unwrap();
+        assert!(matches!(error, StorageError::FileTooLong { .. }), "{error}");
+        aliases
+            .set(alias("b"), core(5), Durability::Buffered)
+            .unwrap();
+        let aliases = load(&path);
+        assert_eq!(aliases.get(&alias("b")), Some(core(5)));
+        assert!(fs::metadata(&path).unwrap().len() < 2000);
     }
 
     /// Goal: a purge that was cut off between the files does not bring the name back by halves:

@@ -1,13 +1,13 @@
 //! The evidence that froze a core, one file each, beside what JavaScript reads.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use ferrocore_primitives::keys::DiscoveryKey;
 
 use super::positional::sync_directory;
-use super::{create_directories, io_error};
+use super::{create_directories, io_error, whole};
 use crate::conflict::CONFLICT_BYTES_MAX;
 use crate::storage::{ConflictKeeper, StorageError};
 
@@ -44,15 +44,8 @@ impl ConflictFile {
     }
 
     fn read(&self) -> io::Result<Option<Vec<u8>>> {
-        let file = match File::open(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file?,
-        };
-        let mut bytes = Vec::new();
         // One more than fits, so that what is too long is told as such.
-        file.take(CONFLICT_BYTES_MAX as u64 + 1)
-            .read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
+        whole::read_to(&self.path, CONFLICT_BYTES_MAX as u64 + 1)
     }
 
     /// A core that stopped must not go on after a power cut, so it is synced whatever the

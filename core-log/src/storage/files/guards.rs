@@ -12,7 +12,7 @@
 //! two that forbid, the secret had not come yet.
 
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,12 @@ use ferrocore_primitives::keys::DiscoveryKey;
 use super::io_error;
 use super::place::parse_hex;
 use super::positional::sync_directory;
+use super::whole::{self, GUARDS_BYTES_MAX};
 use crate::storage::StorageError;
+
+/// What to do about guards that are too long to be read, or would be.
+const TOO_LONG: &str = "restore it from a backup; without it nothing keeps a core from being written that was \
+    longer elsewhere";
 
 const RESTORED: &str = "restored";
 const GUARDED: &str = "guarded";
@@ -46,11 +51,8 @@ struct State {
 impl Guards {
     /// Reads the guards at `path`; without a file nothing is guarded.
     pub(super) fn load(path: PathBuf) -> Result<Self, StorageError> {
-        let text = match fs::read(&path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(io_error("read", &path)(error)),
-        };
+        let bytes = whole::read(&path, GUARDS_BYTES_MAX, TOO_LONG)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
         let whole = text
             .rfind('\n')
             .map_or("", |end| text.get(..=end).unwrap_or_default());
@@ -82,6 +84,8 @@ impl Guards {
 
     fn add(&mut self, line: &str) -> Result<(), StorageError> {
         let line = format!("{line}\n");
+        let len = self.len + line.len() as u64;
+        whole::check(&self.path, len, GUARDS_BYTES_MAX, TOO_LONG)?;
         self.write(&line).map_err(io_error("write", &self.path))?;
         self.len += line.len() as u64;
         self.state.apply(line.trim_end());
@@ -134,6 +138,8 @@ fn unknown(path: &Path, line: &str) -> StorageError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn core(number: u8) -> DiscoveryKey {
@@ -175,6 +181,23 @@ mod tests {
             let guards = Guards::load(path.clone()).unwrap();
             assert!(guards.is_guarded(&core(1)) && !guards.is_guarded(&core(2)));
         }
+    }
+
+    #[test]
+    fn guards_have_a_bound() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("guards");
+        let mut guards = Guards::load(path.clone()).unwrap();
+        guards.len = GUARDS_BYTES_MAX - 10;
+        let full = guards.set(&core(1), true).unwrap_err();
+        assert!(matches!(full, StorageError::FileTooLong { .. }), "{full}");
+        assert!(!guards.is_guarded(&core(1)) && !path.exists());
+        fs::File::create(&path)
+            .unwrap()
+            .set_len(GUARDS_BYTES_MAX + 1)
+            .unwrap();
+        let error = Guards::load(path).unwrap_err();
+        assert!(matches!(error, StorageError::FileTooLong { .. }), "{error}");
     }
 
     #[test]

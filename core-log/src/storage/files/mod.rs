@@ -7,7 +7,7 @@
 //! | `drafts/<discovery key>/<discovery key of the draft>/` | one draft on that core, in the same files |
 //! | `journal` | a change of several cores, while it is being made |
 //! | `conflicts/<discovery key>` | what froze a core whose signers contradict themselves |
-//! | `aliases`, `aliases.copy` | which core has which name; made anew from the cores if both are lost |
+//! | `aliases`, `aliases.copy` | which core has which name; made anew from the cores if both are lost, but for names of cores that others made |
 //! | `keys/<discovery key>` | the secret key of a core that was imported |
 //! | `keys/root-<fingerprint>` | a root secret that another one took the place of |
 //! | `guards` | which cores must not be written until somebody shows how long they are |
@@ -48,6 +48,7 @@ mod snapshot;
 mod tree;
 mod tree_cache;
 mod tree_page;
+mod whole;
 mod writer;
 
 use std::fs;
@@ -396,12 +397,18 @@ fn announce_holder(directory: &Path) -> Result<Option<LockedFile>, StorageError>
     Ok(Some(locked))
 }
 
+/// Most bytes of a process id and the end of its line.
+const PID_BYTES_MAX: u64 = 16;
+
 /// The process id left by the holder of the store, unless the holder is another program and the
 /// note an old one.
 fn holder(directory: &Path) -> Option<u32> {
     let path = directory.join("pid");
     match lock::open(&path, false) {
-        Ok(None) => fs::read_to_string(path).ok()?.trim().parse().ok(),
+        Ok(None) => {
+            let bytes = whole::read_to(&path, PID_BYTES_MAX).ok()??;
+            str::from_utf8(&bytes).ok()?.trim().parse().ok()
+        }
         _ => None,
     }
 }

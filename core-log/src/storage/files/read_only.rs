@@ -1,7 +1,7 @@
 //! A store on disk that is only read: on a medium that cannot be written, or while another program
 //! writes it. Nothing is locked, created, repaired or removed.
 
-use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -17,6 +17,7 @@ use super::place::{Place, core_files};
 use super::pool::Pool;
 use super::root_secret::{self, ROOT_SECRET_BYTES};
 use super::secrets::Secrets;
+use super::whole;
 use super::{CoreFiles, FileCore, file_error, io_error};
 use crate::storage::{
     Alias, CoreHeader, Durability, OpenedCore, Storage, StorageError, WriteBatch, lock,
@@ -44,8 +45,10 @@ impl ReadOnlyFiles {
     pub fn open(directory: &Path, open_files_max: Option<usize>) -> Result<Self, StorageError> {
         let place = Place::new(directory);
         let path = place.primary_key();
-        let secret = fs::read(&path).map_err(io_error("read", &path))?;
-        let secret = Zeroizing::new(secret);
+        let secret = whole::read_to(&path, ROOT_SECRET_BYTES as u64);
+        let secret = secret.map_err(io_error("read", &path))?;
+        let not_there = || io_error("read", &path)(io::ErrorKind::NotFound.into());
+        let secret = Zeroizing::new(secret.ok_or_else(not_there)?);
         let root_secret = secret.first_chunk().copied().map(Zeroizing::new);
         let root_secret = root_secret.ok_or_else(|| StorageError::UnknownFormat {
             path,

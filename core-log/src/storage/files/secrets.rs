@@ -10,8 +10,12 @@ use zeroize::Zeroizing;
 
 use super::io_error;
 use super::positional::sync_directory;
+use super::whole;
 use crate::root_secret::{Fingerprint, RootSecret};
 use crate::storage::StorageError;
+
+/// Bytes of a secret key, its public key among them.
+const SECRET_BYTES: usize = 64;
 
 /// The directory of imported secret keys.
 pub(super) struct Secrets {
@@ -26,12 +30,13 @@ impl Secrets {
     /// The key pair kept for `core`.
     pub(super) fn get(&self, core: &DiscoveryKey) -> Result<Option<KeyPair>, StorageError> {
         let path = self.path(core);
-        let secret = match fs::read(&path) {
-            Ok(secret) => Zeroizing::new(secret),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io_error("read", &path)(error)),
+        // One more than there may be, so that what is too long is none.
+        let secret = whole::read_to(&path, SECRET_BYTES as u64 + 1);
+        let Some(secret) = secret.map_err(io_error("read", &path))? else {
+            return Ok(None);
         };
-        let secret = secret.as_slice().try_into().ok();
+        let secret = Zeroizing::new(secret);
+        let secret: Option<&[u8; SECRET_BYTES]> = secret.as_slice().try_into().ok();
         let key_pair = secret.and_then(|secret| KeyPair::from_secret(secret).ok());
         let damaged = || StorageError::UnknownFormat {
             path,
