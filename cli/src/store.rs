@@ -166,6 +166,13 @@ impl Store {
         self.open_drive(key, self.keyring.get(key)?).await
     }
 
+    /// The core with the files' bytes of a drive, which may be too damaged to be opened.
+    pub(crate) async fn blobs_key(&self, key: &Key) -> Result<Key> {
+        let encryption = self.keyring.get(key)?;
+        let options = DriveOptions { encryption };
+        Ok(Drive::blobs_key(self.node.store(), key, options).await?)
+    }
+
     /// Whether the drive was opened to be written since we hold the store.
     pub(crate) async fn is_drive_open(&self, key: &Key) -> bool {
         self.drives.lock().await.contains_key(key)

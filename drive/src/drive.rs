@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use ferrocore_bee::{Bee, Metadata, Options};
-use ferrocore_log::{Core, CoreOptions, Corestore, EncryptionKey};
+use ferrocore_log::{Core, CoreOptions, Corestore, EncryptionKey, Manifest};
 use ferrocore_primitives::keys::Key;
 
 use crate::batch::Batch;
@@ -66,6 +66,14 @@ struct Shared {
     blobs: OnceLock<Blobs>,
 }
 
+/// Where the files' bytes are.
+enum BlobsCore {
+    /// The index names it.
+    Named(Key),
+    /// It follows from the index's manifest.
+    Derived(Manifest),
+}
+
 impl Drive {
     /// The drive of `store`'s namespace, created if it is not there yet. For several drives in
     /// one store give each a [`Corestore::namespace`].
@@ -122,12 +130,21 @@ impl Drive {
         index: Core,
         options: DriveOptions,
     ) -> Result<Self, DriveError> {
+        let drive = Self::of_index(store, index, options);
+        if drive.is_writable() {
+            drive.blobs().await?;
+        }
+        Ok(drive)
+    }
+
+    /// Opens no other core.
+    fn of_index(store: &Corestore, index: Core, options: DriveOptions) -> Self {
         let index = options.encrypt(index);
         let bee_options = Options {
             metadata: Some(Metadata::default()),
             ..Options::default()
         };
-        let drive = Self {
+        Self {
             bee: Bee::new(index, bee_options),
             shared: Arc::new(Shared {
                 store: store.clone(),
@@ -135,11 +152,7 @@ impl Drive {
                 blobs: OnceLock::new(),
             }),
             is_checkout: false,
-        };
-        if drive.is_writable() {
-            drive.blobs().await?;
         }
-        Ok(drive)
     }
 
     /// Puts a file, replacing what was at `path`.
@@ -378,7 +391,31 @@ impl Drive {
         Ok(self.shared.blobs.get_or_init(|| Blobs::new(core)))
     }
 
+    /// The key of the core that holds the bytes of the files of the drive `key`. That core is not opened: it may be
+    /// elsewhere, or damaged.
+    ///
+    /// # Errors
+    /// [`DriveError::NoBlobs`] if it has none; as [`Drive::open_with`].
+    pub async fn blobs_key(
+        store: &Corestore,
+        key: &Key,
+        options: DriveOptions,
+    ) -> Result<Key, DriveError> {
+        let drive = Self::of_index(store, store.get(key)?, options);
+        Ok(match drive.find_blobs().await? {
+            BlobsCore::Named(key) => key,
+            BlobsCore::Derived(manifest) => manifest.key(),
+        })
+    }
+
     async fn open_blobs(&self) -> Result<Core, DriveError> {
+        match self.find_blobs().await? {
+            BlobsCore::Named(key) => Ok(self.shared.store.get(&key)?),
+            BlobsCore::Derived(manifest) => self.open_derived(manifest),
+        }
+    }
+
+    async fn find_blobs(&self) -> Result<BlobsCore, DriveError> {
         let header = self.bee.header().await?;
         let no_blobs = || DriveError::NoBlobs { key: self.key() };
         let named = header
@@ -387,15 +424,15 @@ impl Drive {
             .filter(|key| !key.is_empty());
         if let Some(named) = named {
             let key: [u8; 32] = *named.first_chunk().ok_or_else(no_blobs)?;
-            return Ok(self.shared.store.get(&Key::from(key))?);
+            return Ok(BlobsCore::Named(Key::from(key)));
         }
         let index = self.index().manifest().ok_or_else(no_blobs)?;
         let manifest = blobs_manifest(&self.key(), &index).ok_or_else(no_blobs)?;
-        self.open_derived(manifest)
+        Ok(BlobsCore::Derived(manifest))
     }
 
     /// Opens the derived blobs core, with the index's key pair where that derives here.
-    fn open_derived(&self, manifest: ferrocore_log::Manifest) -> Result<Core, DriveError> {
+    fn open_derived(&self, manifest: Manifest) -> Result<Core, DriveError> {
         let store = &self.shared.store;
         let key_pair = store.key_pair(INDEX_NAME);
         let ours = manifest

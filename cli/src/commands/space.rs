@@ -1,6 +1,7 @@
 //! Space on the disk: `du`, `purge`, `gc`.
 
-use ferrocore::{Core, Key};
+use ferrocore::log::{CoreError, StorageError, StoreError};
+use ferrocore::{Core, Key, NodeError};
 
 use crate::args::{Du, Purge};
 use crate::confirm::confirm;
@@ -52,47 +53,60 @@ pub(crate) async fn purge(context: &Context, purge: Purge) -> Result<()> {
     let keys = keys(context, &purge.target).await?;
     context.store.close_drive(&key).await;
     let store = context.store.node.store();
-    let infos = store.list()?;
-    let doomed = || infos.iter().filter(|info| keys.contains(&info.key));
-    let mut bytes = 0;
-    for info in doomed() {
-        bytes += store.disk_bytes(&info.discovery_key)?;
+    let mut doomed = Vec::new();
+    for key in &keys {
+        if store.contains(&key.discovery_key())? {
+            doomed.push(*key);
+        }
     }
-    if doomed().next().is_none() {
+    if doomed.is_empty() {
         let message = format!("nothing of {} is here", purge.target.base);
         return Err(Failure::not_found(message));
     }
-    let what = format!(
-        "Delete {} for good, {}",
-        purge.target.base,
-        human_bytes(bytes)
-    );
-    let mut blocks = 0;
-    for info in doomed() {
-        blocks += held(&context.store.node.core(&info.key)?);
-    }
+    let found = survey(context, &doomed).await?;
     if context.globals.dry_run {
-        let freed = Freed {
-            bytes: Some(bytes),
-            blocks,
-            dry_run: true,
-        };
-        return context.output().report(&freed).await;
+        return context.output().report(&found).await;
     }
+    let bytes = human_bytes(found.bytes.unwrap_or_default());
+    let what = format!("Delete {} for good, {bytes}", purge.target.base);
     confirm(context, &what).await?;
     let mut bytes = 0;
-    for info in doomed() {
-        bytes += store.purge(&info.discovery_key)?;
+    for key in &doomed {
+        bytes += store.purge(&key.discovery_key())?;
     }
     for key in &keys {
         context.store.names.remove(key)?;
     }
     let freed = Freed {
         bytes: Some(bytes),
-        blocks,
         dry_run: false,
+        ..found
     };
     context.output().report(&freed).await
+}
+
+/// What purging `cores` would free. Says which of them are damaged, so that nobody can tell what is in them.
+async fn survey(context: &Context, cores: &[Key]) -> Result<Freed> {
+    let store = &context.store.node;
+    let (mut bytes, mut blocks, mut damaged) = (0, 0, 0);
+    for key in cores {
+        bytes += store.store().disk_bytes(&key.discovery_key())?;
+        match store.core(key) {
+            Ok(core) => blocks += held(&core),
+            Err(error) if is_in_use(&error) => return Err(error.into()),
+            Err(error) => {
+                let text = format!("Core {key} is damaged, its blocks are not counted: {error}");
+                context.output().say(&text).await;
+                damaged += 1;
+            }
+        }
+    }
+    Ok(Freed {
+        bytes: Some(bytes),
+        blocks,
+        damaged,
+        dry_run: true,
+    })
 }
 
 /// Frees what crashes left behind.
@@ -124,17 +138,40 @@ fn held(core: &Core) -> u64 {
 pub(super) async fn keys(context: &Context, target: &Place) -> Result<Vec<Key>> {
     let key = context.store.names.key(&target.base)?;
     let mut keys = vec![key];
-    let infos = context.store.node.store().list()?;
-    let is_here = infos.iter().any(|info| info.key == key);
-    if !is_here || context.store.names.find_kind(&key) == Some(CoreKind::Core) {
+    let kind = context.store.names.find_kind(&key);
+    let store = &context.store.node;
+    if !store.store().contains(&key.discovery_key())? || kind == Some(CoreKind::Core) {
         return Ok(keys);
     }
-    // What is no drive, or whose first block is not here, is one core.
-    if context.store.node.core(&key)?.has(0)
-        && let Ok(drive) = context.store.drive_by_key(&key).await
-        && let Ok(blobs) = drive.blobs().await
-    {
-        keys.push(blobs.core().key());
+    match store.core(&key) {
+        // What is no drive, or whose first block is not here, is one core.
+        Ok(index) => {
+            if index.has(0)
+                && let Ok(blobs) = context.store.blobs_key(&key).await
+            {
+                keys.push(blobs);
+            }
+        }
+        Err(error) if is_in_use(&error) => return Err(error.into()),
+        Err(_) if kind == Some(CoreKind::Drive) => {
+            let text = "The drive's index is damaged: nothing tells which core has its files. \
+                `fcore du` lists it when this one is gone";
+            context.output().say(text).await;
+        }
+        Err(_) => {}
     }
     Ok(keys)
+}
+
+/// Whether a core cannot be opened for a reason that will pass, and is whole for all that is known.
+fn is_in_use(error: &NodeError) -> bool {
+    let NodeError::Store(error) = error else {
+        return false;
+    };
+    let storage = match error {
+        StoreError::InUse { .. } => return true,
+        StoreError::Storage(error) | StoreError::Core(CoreError::Storage(error)) => error,
+        _ => return false,
+    };
+    matches!(storage, StorageError::Locked { .. })
 }

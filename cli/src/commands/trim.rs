@@ -58,6 +58,7 @@ pub(crate) async fn clear(context: &Context, clear: CoreClear) -> Result<()> {
     if context.globals.dry_run {
         // How much of them shares its space with others, the file system alone knows.
         let freed = Freed {
+            damaged: 0,
             bytes: None,
             blocks,
             dry_run: true,
@@ -77,6 +78,7 @@ pub(crate) async fn clear(context: &Context, clear: CoreClear) -> Result<()> {
     core.flush()?;
     let after = store.disk_bytes(&core.discovery_key())?;
     let freed = Freed {
+        damaged: 0,
         bytes: Some(before.saturating_sub(after)),
         blocks,
         dry_run: false,

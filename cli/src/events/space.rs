@@ -31,8 +31,16 @@ impl Event for Usage {
 pub(crate) struct Freed {
     /// `None` where only doing it would tell.
     pub(crate) bytes: Option<u64>,
+    /// Without those of damaged cores.
     pub(crate) blocks: u64,
+    /// How many cores were too damaged to be opened.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) damaged: usize,
     pub(crate) dry_run: bool,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Event for Freed {

@@ -218,6 +218,62 @@ fn a_drive_is_purged_with_its_bytes() {
     assert!(bench.run("s", &["du"]).expect(0).text().is_empty());
 }
 
+/// Goal: what is too damaged to be opened can be deleted, is said to be damaged, and frees what it took; a drive
+/// whose files' core is damaged goes with it.
+#[test]
+fn what_is_damaged_is_purged() {
+    let bench = Bench::new();
+    let core = with_log(&bench, &[b'x'; 1 << 20]);
+    let path = directory(&bench, &core);
+    std::fs::write(path.join("oplog"), [7; 8192]).unwrap();
+    bench.run("s", &["core", "get", "log", "0"]).expect(7);
+    let bytes = json!(allocated(&path));
+    for last in ["--dry-run", "--yes"] {
+        let freed = bench.run("s", &["purge", "log", "--json", last]).expect(0);
+        let freed = freed.event("freed");
+        let found = (&freed["bytes"], &freed["blocks"], &freed["damaged"]);
+        assert_eq!(found, (&bytes, &json!(0), &json!(1)), "{last}");
+        assert_eq!(path.exists(), last == "--dry-run");
+    }
+
+    bench.write("folder/file", vec![7; 1 << 20]);
+    let (share, _, _) = bench.share("s", "./folder");
+    share.interrupt().expect(0);
+    let used = bench.run("s", &["du", "--json"]).expect(0);
+    let used: Vec<Value> = used
+        .text()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let bytes = |usage: &Value| usage["bytes"].as_u64().unwrap();
+    let files = used.iter().max_by_key(|usage| bytes(usage)).unwrap();
+    let core = find(&bench.path("s/corestore"), |oplog| {
+        allocated(oplog.parent().unwrap()) == bytes(files)
+    });
+    std::fs::write(&core, [7; 8192]).unwrap();
+    let all = allocated(&bench.path("s/corestore/cores"));
+    let purged = bench.run("s", &["purge", "folder", "--yes"]).expect(0);
+    assert!(purged.stderr.contains("is damaged"), "{}", purged.stderr);
+    let left = allocated(&bench.path("s/corestore/cores"));
+    assert!(all - left > 1 << 20, "{all} {left}");
+    assert!(bench.run("s", &["du"]).expect(0).text().is_empty());
+}
+
+/// The oplog below `directory` for which `is_it` holds.
+fn find(directory: &Path, is_it: impl Fn(&Path) -> bool + Copy) -> PathBuf {
+    fn search(directory: &Path, is_it: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
+        let mut entries = std::fs::read_dir(directory).unwrap();
+        entries.find_map(|entry| {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => search(&path, is_it),
+                false => (path.ends_with("oplog") && is_it(&path)).then_some(path),
+            }
+        })
+    }
+    search(directory, &is_it).unwrap()
+}
+
 /// Goal: what crashes leave behind is told and then freed, as much as the file system says, and
 /// nothing else goes.
 #[test]

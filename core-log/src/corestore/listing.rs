@@ -34,6 +34,14 @@ impl Corestore {
         cores.into_iter().filter_map(info).collect()
     }
 
+    /// Whether a core is in the store, be it too damaged to be opened.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`] if the store cannot be listed.
+    pub fn contains(&self, core: &DiscoveryKey) -> Result<bool, StoreError> {
+        Ok(self.inner.storage.list()?.contains(core))
+    }
+
     /// Every name and the core last kept under it, by namespace and name.
     ///
     /// # Errors
