@@ -28,6 +28,10 @@ use ferrocore_primitives::hash::Hash;
 
 /// Cuts of one test.
 const CUTS: usize = 17_000;
+/// Of a history of more changes, as one is that flushes many scattered nodes, not every loss is tried at each.
+const FEW_CHANGES: usize = 300;
+/// But so many.
+const SAMPLED_LOSSES: usize = 6;
 /// How often a recovery may be cut off in turn.
 const DEPTH_MAX: usize = 3;
 
@@ -138,8 +142,18 @@ impl Sweep<'_> {
         (at, depth): (usize, usize),
         losses: &[Loss],
     ) {
-        let sampled = [losses[self.rng.below(losses.len())]];
-        let losses = if depth == 1 { losses } else { &sampled };
+        let count = match depth {
+            1 if recording.changes.len() <= FEW_CHANGES => losses.len(),
+            1 => SAMPLED_LOSSES,
+            _ => 1,
+        };
+        let any = |_| losses[self.rng.below(losses.len())];
+        let sampled: Vec<Loss> = (0..count).map(any).collect();
+        let losses = if count == losses.len() {
+            losses
+        } else {
+            &sampled
+        };
         for loss in losses {
             let files = device.after(*loss, self.rng);
             let keeps = self.durability == Durability::Sync || loss.is_kill();

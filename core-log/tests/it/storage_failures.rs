@@ -4,7 +4,7 @@
 #![cfg(feature = "files")]
 
 use crate::rig::faults::{KINDS, blocks, faults, is_io, left_by};
-use crate::rig::workload::Snapshot;
+use crate::rig::workload::{Snapshot, WIDE_LENGTHS, wide};
 use crate::rig::{Contents, Disk, Fault, FaultKind, create, open};
 use bytes::Bytes;
 use ferrocore_log::{CommitOptions, Core, CoreError, Durability, StorageError};
@@ -38,6 +38,29 @@ const STEPS: &[Step] = &[
     Step::Read(90),
 ];
 
+/// Of a core of [`LONG`] blocks: at its end, at the edge of its last page of bits, and on pages of the tree of
+/// which one takes the other's place in the cache.
+const LONG_STEPS: &[Step] = &[
+    Step::Read(LONG - 1),
+    Step::Read(LONG - 1 - CACHED_BLOCKS),
+    Step::Append(9),
+    Step::Clear(LONG - 1, LONG + 2),
+    Step::Read(3),
+    Step::Read(CACHED_BLOCKS + 3),
+    Step::Flush,
+    Step::Clear(CACHED_BLOCKS - 2, CACHED_BLOCKS + 1),
+    Step::Truncate(CACHED_BLOCKS + 2),
+    Step::Append(130),
+    Step::Truncate(CACHED_BLOCKS - 3),
+    Step::Append(4),
+    Step::Read(CACHED_BLOCKS),
+];
+
+/// Blocks before the first one with which another shares its place in the cache of the tree.
+const CACHED_BLOCKS: u64 = 131_072;
+const LONG: u64 = WIDE_LENGTHS[1];
+const _: () = assert!(LONG > CACHED_BLOCKS);
+
 fn run(core: &Core, step: Step) -> Result<(), CoreError> {
     match step {
         Step::Append(count) => core.append_batch(blocks(count)).map(drop),
@@ -49,49 +72,90 @@ fn run(core: &Core, step: Step) -> Result<(), CoreError> {
     }
 }
 
-/// The states between the steps, and how many calls all of them take.
-fn rehearse(durability: Durability) -> (Vec<Snapshot>, usize) {
-    let twin = create(&Disk::new(Contents::new()), durability).unwrap();
-    let mut states = vec![Snapshot::of(&twin).unwrap()];
-    for step in STEPS {
-        run(&twin, *step).unwrap();
-        states.push(Snapshot::of(&twin).unwrap());
+/// What is done to a core, from which files on.
+struct History {
+    start: Contents,
+    steps: &'static [Step],
+    durability: Durability,
+}
+
+impl History {
+    /// The core as it begins: a new one where there are no files.
+    fn begin(&self, disk: &Disk) -> Result<Core, StorageError> {
+        match self.start.is_empty() {
+            true => create(disk, self.durability),
+            false => Ok(open(disk, self.durability)?.unwrap()),
+        }
     }
-    let disk = Disk::new(Contents::new());
-    let core = create(&disk, durability).unwrap();
-    STEPS.iter().for_each(|step| run(&core, *step).unwrap());
-    drop(core);
-    (states, disk.calls())
+
+    /// The states between the steps, and how many calls all of them take.
+    fn rehearse(&self) -> (Vec<Snapshot>, usize) {
+        let twin = self.begin(&Disk::new(self.start.clone())).unwrap();
+        let mut states = vec![Snapshot::of(&twin).unwrap()];
+        for step in self.steps {
+            run(&twin, *step).unwrap();
+            states.push(Snapshot::of(&twin).unwrap());
+        }
+        let disk = Disk::new(self.start.clone());
+        let core = self.begin(&disk).unwrap();
+        self.steps
+            .iter()
+            .for_each(|step| run(&core, *step).unwrap());
+        drop(core);
+        (states, disk.calls())
+    }
 }
 
 #[test]
 fn every_call_may_fail() {
+    sweep(Contents::new(), STEPS);
+}
+
+/// As [`every_call_may_fail`], of a core longer than what the cache of its tree has room for.
+#[test]
+fn every_call_of_a_long_core_may_fail() {
+    sweep(wide(LONG), LONG_STEPS);
+}
+
+fn sweep(start: Contents, steps: &'static [Step]) {
     for durability in [Durability::Sync, Durability::Buffered] {
-        let (states, calls) = rehearse(durability);
+        let start = start.clone();
+        let history = History {
+            start,
+            steps,
+            durability,
+        };
+        let (states, calls) = history.rehearse();
         assert!(calls > 100, "{calls} calls");
         for fault in faults(0..calls) {
-            fail(fault, durability, &states);
+            fail(fault, &history, &states);
         }
         println!("{} failures", faults(0..calls).count());
     }
 }
 
-fn fail(fault: Fault, durability: Durability, states: &[Snapshot]) {
-    let disk = Disk::with_fault(Contents::new(), Some(fault));
-    let Ok(core) = create(&disk, durability) else {
-        return check_reopens(&disk, durability, &states[..1], true);
+fn fail(fault: Fault, history: &History, states: &[Snapshot]) {
+    let (start, durability) = (&history.start, history.durability);
+    let disk = Disk::with_fault(start.clone(), Some(fault));
+    let Ok(core) = history.begin(&disk) else {
+        return check_reopens(&disk, start, durability, &states[..1]);
     };
-    let failed = STEPS.iter().position(|step| match run(&core, *step) {
-        Ok(()) => false,
-        Err(error) => {
-            assert!(failed_io(&error), "{fault:?} of {step:?}: {error}");
-            true
-        }
-    });
+    let failed = history
+        .steps
+        .iter()
+        .position(|step| match run(&core, *step) {
+            Ok(()) => false,
+            Err(error) => {
+                // Who looked at bits that cannot be read is told by the next call that needs the files.
+                let is_told = failed_io(&error) || is_poisoned(&error);
+                assert!(is_told, "{fault:?} of {step:?}: {error}");
+                true
+            }
+        });
     let Some(failed) = failed else {
         // It was none of a step: closing tells nobody, and loses nothing.
         drop(core);
-        return check_reopens(&disk, durability, &states[STEPS.len()..], false);
+        return check_reopens(&disk, start, durability, &states[history.steps.len()..]);
     };
     match core.append("refused") {
         Err(CoreError::Storage(StorageError::Poisoned { .. })) => {
@@ -110,7 +174,11 @@ fn fail(fault: Fault, durability: Durability, states: &[Snapshot]) {
     assert!(core.append("refused").is_err() && core.flush().is_err());
     drop(core);
     assert_eq!(disk.now(), changes, "{fault:?}: a poisoned core writes");
-    check_reopens(&disk, durability, &states[failed..failed + 2], false);
+    check_reopens(&disk, start, durability, &states[failed..failed + 2]);
+}
+
+fn is_poisoned(error: &CoreError) -> bool {
+    matches!(error, CoreError::Storage(StorageError::Poisoned { .. }))
 }
 
 /// Whether writing works all the same.
@@ -122,12 +190,13 @@ fn failed_io(error: &CoreError) -> bool {
     matches!(error, CoreError::Storage(error) if is_io(error))
 }
 
-fn check_reopens(disk: &Disk, durability: Durability, states: &[Snapshot], is_new: bool) {
-    for files in left_by(disk, &Contents::new(), durability) {
+fn check_reopens(disk: &Disk, start: &Contents, durability: Durability, states: &[Snapshot]) {
+    let is_new = |states: &[Snapshot]| start.is_empty() && states[0].length == 0;
+    for files in left_by(disk, start, durability) {
         let disk = Disk::new(files);
         let core = match open(&disk, durability).unwrap() {
             Some(core) => core,
-            None if is_new => create(&disk, durability).unwrap(),
+            None if is_new(states) => create(&disk, durability).unwrap(),
             None => panic!("the core is gone"),
         };
         let state = Snapshot::of(&core).unwrap();

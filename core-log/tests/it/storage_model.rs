@@ -6,7 +6,7 @@
 
 use crate::model::Model;
 use crate::rig::rng::{Rng, from_env, rounds};
-use crate::rig::workload::wide;
+use crate::rig::workload::{pick_wide, wide};
 use crate::rig::{Contents, Disk, create, open};
 use ferrocore_log::{Core, Durability, EncryptionKey};
 
@@ -30,9 +30,10 @@ fn a_core_is_a_list_of_blocks() {
             None => core,
         };
         let is_wide = key.is_none() && rng.one_in(ONE_IN_WIDE);
-        let (disk, mut model) = match is_wide {
-            true => (Disk::new(wide()), Model::wide()),
-            false => (Disk::new(Contents::new()), Model::new(key.is_some())),
+        let wide_length = is_wide.then(|| pick_wide(&mut rng));
+        let (disk, mut model) = match wide_length {
+            Some(length) => (Disk::new(wide(length)), Model::wide(length)),
+            None => (Disk::new(Contents::new()), Model::new(key.is_some())),
         };
         let core = match is_wide {
             true => open(&disk, durability).unwrap().unwrap(),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ferrocore_log::{AppendOptions, Core, CoreError};
 
 use super::rig::rng::Rng;
-use super::rig::workload::{WIDE_LENGTH, pick, watched, wide_block};
+use super::rig::workload::{pick, watched, wide_block};
 use draft::DraftModel;
 use view::ViewModel;
 
@@ -60,14 +60,14 @@ impl Model {
     }
 
     /// The model of a wide core as it begins.
-    pub(crate) fn wide() -> Self {
+    pub(crate) fn wide(length: u64) -> Self {
         let block = |index| Block {
             bytes: wide_block(index),
             fork: 0,
             is_here: true,
         };
         Self {
-            blocks: (0..WIDE_LENGTH).map(block).collect(),
+            blocks: (0..length).map(block).collect(),
             ..Self::new(false)
         }
     }

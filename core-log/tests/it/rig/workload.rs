@@ -19,8 +19,10 @@ use super::{Change, Contents, Disk, create, create_from, header, open};
 /// Steps of one history.
 const STEPS: usize = 12;
 
-/// How many blocks a wide core begins with: an append or two from its fourth page.
-pub(crate) const WIDE_LENGTH: u64 = 3 * PAGE_BITS - 5;
+/// How many blocks a wide core begins with: an append or two from its fourth page; or so many that pages of the
+/// tree take each other's place in the cache, which has room for those of 131,072 blocks, and again an append or
+/// two from the next page of the tree.
+pub(crate) const WIDE_LENGTHS: [u64; 2] = [3 * PAGE_BITS - 5, 4 * PAGE_BITS + 59];
 
 /// Of a longer log, only some blocks are [watched].
 const WHOLE_LENGTH_MAX: u64 = 4_096;
@@ -28,19 +30,26 @@ const WHOLE_LENGTH_MAX: u64 = 4_096;
 /// How many blocks on each side of an edge are watched.
 const EDGE_BLOCKS: u64 = 8;
 
-/// The files of a wide core that has all its blocks, and is flushed.
-pub(crate) fn wide() -> Contents {
-    static WIDE: OnceLock<Contents> = OnceLock::new();
-    let files = WIDE.get_or_init(|| {
+/// The files of a wide core of one of the [lengths](WIDE_LENGTHS) that has all its blocks, and is flushed.
+pub(crate) fn wide(length: u64) -> Contents {
+    static WIDE: [OnceLock<Contents>; WIDE_LENGTHS.len()] =
+        [const { OnceLock::new() }; WIDE_LENGTHS.len()];
+    let number = WIDE_LENGTHS.iter().position(|known| *known == length);
+    let files = WIDE[number.unwrap()].get_or_init(|| {
         let disk = Disk::new(Contents::new());
         let core = create(&disk, Durability::Buffered).unwrap();
-        let blocks = (0..WIDE_LENGTH).map(wide_block).collect();
+        let blocks = (0..length).map(wide_block).collect();
         core.append_batch(blocks).unwrap();
         core.flush().unwrap();
         drop(core);
         disk.contents()
     });
     files.clone()
+}
+
+/// One of the lengths.
+pub(crate) fn pick_wide(rng: &mut Rng) -> u64 {
+    WIDE_LENGTHS[rng.below(WIDE_LENGTHS.len())]
 }
 
 pub(crate) fn wide_block(index: u64) -> Bytes {
@@ -175,7 +184,7 @@ const ONE_IN_WIDE: usize = 4;
 /// Records what somebody does who has the secret key.
 pub(crate) fn record_writer(durability: Durability, rng: &mut Rng) -> Recording {
     let mut recorder = match rng.one_in(ONE_IN_WIDE) {
-        true => Recorder::wide(durability),
+        true => Recorder::wide(durability, pick_wide(rng)),
         false => Recorder::new(durability, None, rng),
     };
     (0..STEPS).for_each(|_| recorder.write(rng));
@@ -186,7 +195,7 @@ pub(crate) fn record_writer(durability: Durability, rng: &mut Rng) -> Recording 
 pub(crate) fn record_reader(durability: Durability, rng: &mut Rng) -> Recording {
     let is_wide = rng.one_in(ONE_IN_WIDE);
     let source = match is_wide {
-        true => open(&Disk::new(wide()), Durability::Buffered)
+        true => open(&Disk::new(wide(pick_wide(rng))), Durability::Buffered)
             .unwrap()
             .unwrap(),
         false => create(&Disk::new(Contents::new()), Durability::Buffered).unwrap(),
@@ -233,8 +242,8 @@ impl Recorder {
     }
 
     /// Of a writer of a wide core.
-    fn wide(durability: Durability) -> Self {
-        let (start, disk) = (wide(), Disk::new(wide()));
+    fn wide(durability: Durability, length: u64) -> Self {
+        let (start, disk) = (wide(length), Disk::new(wide(length)));
         let core = open(&disk, durability).unwrap();
         let mut recorder = Self {
             start,
