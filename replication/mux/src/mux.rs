@@ -197,8 +197,13 @@ impl Mux {
         self.outbox.buffered()
     }
 
-    /// How many of them wait in frames of more than [`LONG_FRAME_LEN`](crate::limits::LONG_FRAME_LEN) that are
-    /// complete.
+    /// Takes frames of more than `len` bytes for long ones from now on, but for none that holds several messages; at first
+    /// those of more than [`LONG_FRAME_LEN`](crate::limits::LONG_FRAME_LEN).
+    pub fn set_long_frame_len(&mut self, len: usize) {
+        self.outbox.set_long_frame_len(len);
+    }
+
+    /// How many of them wait in [long](Self::set_long_frame_len) frames that are complete.
     pub fn buffered_long_bytes(&self) -> usize {
         self.outbox.buffered_long()
     }

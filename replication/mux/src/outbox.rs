@@ -43,6 +43,7 @@ impl Segment<'_> {
 pub struct Frame {
     segments: Vec<Bytes>,
     len: usize,
+    is_long: bool,
 }
 
 impl Frame {
@@ -63,7 +64,7 @@ impl Frame {
 
     /// Its length if it is a long one, else 0.
     fn long_len(&self) -> usize {
-        match self.len > LONG_FRAME_LEN {
+        match self.is_long {
             true => self.len,
             false => 0,
         }
@@ -76,13 +77,27 @@ impl Frame {
 }
 
 /// What was sent and not yet taken away.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outbox {
     ready: VecDeque<Frame>,
     ready_len: usize,
     /// Of it, in long frames.
     ready_long_len: usize,
     batch: Batch,
+    /// Frames of more bytes are long ones.
+    long_frame_len: usize,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self {
+            ready: VecDeque::new(),
+            ready_len: 0,
+            ready_long_len: 0,
+            batch: Batch::default(),
+            long_frame_len: LONG_FRAME_LEN,
+        }
+    }
 }
 
 impl Outbox {
@@ -127,6 +142,11 @@ impl Outbox {
         Some(frame)
     }
 
+    /// Frames of more than `len` bytes are long ones from now on.
+    pub(crate) fn set_long_frame_len(&mut self, len: usize) {
+        self.long_frame_len = len.max(BATCH_LEN_TARGET);
+    }
+
     /// How many bytes wait to be taken.
     pub(crate) fn buffered(&self) -> usize {
         self.ready_len + self.batch.len
@@ -138,7 +158,7 @@ impl Outbox {
     }
 
     fn seal(&mut self) {
-        let frame = mem::take(&mut self.batch).into_frame();
+        let frame = mem::take(&mut self.batch).into_frame(self.long_frame_len);
         self.ready_len += frame.len;
         self.ready_long_len += frame.long_len();
         self.ready.push_back(frame);
@@ -194,7 +214,7 @@ impl Batch {
         }
     }
 
-    fn into_frame(mut self) -> Frame {
+    fn into_frame(mut self, long_frame_len: usize) -> Frame {
         let head = self.head();
         let len = head.len() + self.len;
         let mut segments = vec![Bytes::from(head)];
@@ -202,7 +222,11 @@ impl Batch {
         segments.push(self.tail.into());
         segments.retain(|segment| !segment.is_empty());
         debug_assert!(len <= FRAME_LEN_MAX);
-        Frame { segments, len }
+        Frame {
+            segments,
+            len,
+            is_long: len > long_frame_len,
+        }
     }
 
     fn head(&self) -> Vec<u8> {

@@ -80,6 +80,14 @@ impl Outgoing {
         self.buffer.split_at(self.written_len).1
     }
 
+    /// Keeps no memory for messages to come, if none is pending.
+    pub fn shrink(&mut self) {
+        if self.pending().is_empty() {
+            self.buffer = Vec::new();
+            self.written_len = 0;
+        }
+    }
+
     /// Removes the first `n` of the pending bytes: they have been written.
     ///
     /// # Panics
@@ -136,6 +144,11 @@ impl Incoming {
         if self.is_open() {
             self.allow_messages();
         }
+    }
+
+    /// Asks for at most `len` bytes in a read; see [`Framer::set_read_len_max`].
+    pub fn set_read_len_max(&mut self, len: usize) {
+        self.framer.set_read_len_max(len);
     }
 
     /// Where to append what was read; see [`Framer::space`].

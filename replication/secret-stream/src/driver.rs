@@ -199,6 +199,7 @@ impl<T> SecretStream<T> {
             idle_timeout: self.options.idle_timeout,
             last_read: Instant::now(),
             room: Room::new(FrameBudgets::process().incoming),
+            free_frame_len: FREE_FRAME_LEN,
         };
         (sender, receiver)
     }
@@ -286,6 +287,11 @@ impl<W: AsyncWrite + Unpin> Sender<W> {
         }
     }
 
+    /// Keeps no memory for what will be sent, if nothing waits to be written.
+    pub fn shrink(&mut self) {
+        self.outgoing.shrink();
+    }
+
     /// Writes what is left and ends this direction; the peer's receiver ends cleanly.
     ///
     /// # Errors
@@ -330,6 +336,7 @@ pub struct Receiver<R> {
     idle_timeout: Option<Duration>,
     last_read: Instant,
     room: Room,
+    free_frame_len: usize,
 }
 
 impl<R: AsyncRead + Unpin> Receiver<R> {
@@ -385,10 +392,17 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
         self.incoming.set_message_len_max(len);
     }
 
+    /// Reads at most `read_len` bytes at a time from now on, and has a frame of more than `free_frame_len` wait for room;
+    /// at first [`READ_LEN_MAX`](crate::READ_LEN_MAX) and [`FREE_FRAME_LEN`], which are the most.
+    pub fn set_buffers(&mut self, read_len: usize, free_frame_len: usize) {
+        self.incoming.set_read_len_max(read_len);
+        self.free_frame_len = free_frame_len.min(FREE_FRAME_LEN);
+    }
+
     /// Waits until there is memory for the frame that has begun to arrive, if it is a long one.
     async fn make_room(&mut self) -> Result<(), StreamError> {
         let len = self.incoming.incomplete_len();
-        let Some(len) = len.filter(|len| *len > FREE_FRAME_LEN) else {
+        let Some(len) = len.filter(|len| *len > self.free_frame_len) else {
             return Ok(());
         };
         if self.room.wait_for(len).await? {

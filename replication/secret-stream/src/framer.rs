@@ -21,13 +21,14 @@ const PREFIX_LEN: usize = 3;
 /// Cuts a byte stream into frames.
 ///
 /// Read into [`space`](Self::space), then call [`next_frame`](Self::next_frame) until there is none. Space
-/// grows with what has arrived, never by an announced length alone: at most twice the bytes at hand, or
-/// [`READ_LEN_MAX`].
+/// grows with what has arrived, never by an announced length alone: at most twice the bytes at hand, or what a read
+/// may ask for ([`READ_LEN_MAX`] unless told otherwise).
 #[derive(Debug)]
 pub struct Framer {
     buffer: BytesMut,
     frame_len_max: usize,
     read_len: usize,
+    read_len_max: usize,
 }
 
 impl Framer {
@@ -37,6 +38,7 @@ impl Framer {
             buffer: BytesMut::new(),
             frame_len_max,
             read_len: READ_LEN_MIN,
+            read_len_max: READ_LEN_MAX,
         }
     }
 
@@ -45,13 +47,23 @@ impl Framer {
         self.frame_len_max = frame_len_max;
     }
 
+    /// Asks for at most `len` bytes in a read from now on, up to [`READ_LEN_MAX`], and keeps no buffer in which nothing
+    /// is.
+    pub fn set_read_len_max(&mut self, len: usize) {
+        self.read_len_max = len.min(READ_LEN_MAX);
+        self.read_len = self.read_len.min(self.read_len_max);
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+
     /// Where to append what was read: a buffer with spare capacity.
     ///
     /// Fill as much of the spare capacity as there is to read; what is already there must stay.
     pub fn space(&mut self) -> &mut BytesMut {
         let spare = self.buffer.capacity() - self.buffer.len();
         if spare == 0 && self.buffer.capacity() > 0 {
-            self.read_len = READ_LEN_MAX.min(2 * self.read_len);
+            self.read_len = self.read_len_max.min(2 * self.read_len);
         }
         let missing = self.missing_len();
         // The end of a long frame is not worth moving all of it.
@@ -97,7 +109,7 @@ impl Framer {
         }
         self.buffer.advance(PREFIX_LEN);
         let frame = self.buffer.split_to(len);
-        if len > READ_LEN_MAX {
+        if len > self.read_len_max {
             // What came behind it must not keep its memory.
             self.buffer = BytesMut::from(self.buffer.as_ref());
         }
