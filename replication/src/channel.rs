@@ -13,9 +13,7 @@ use crate::alarm::Alarm;
 use crate::announcer::Announcer;
 use crate::downloads::Downloads;
 use crate::extensions::Extensions;
-use crate::limits::{
-    INVALID_REQUESTS_MAX, UPLOAD_BUFFER_TARGET, UPLOAD_TOGETHER_BYTES, UPLOADS_TOGETHER,
-};
+use crate::limits::{INVALID_REQUESTS_MAX, UPLOADS_TOGETHER};
 use crate::messages::{Data, Message, NoData, Reason, Request, Sync};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::peer::Peer;
@@ -178,7 +176,7 @@ impl CoreChannel {
         wire: &mut Wire<'_>,
         long: &mut LongAnswers,
     ) -> Result<(), PeerMisbehaved> {
-        while wire.buffered_bytes() < UPLOAD_BUFFER_TARGET && !long.is_waiting() {
+        while wire.buffered_bytes() < wire.bounds().upload_target && !long.is_waiting() {
             // What is refused because of our fork must not look like unwillingness.
             self.move_on(wire);
             match self.uploads.pop(UPLOADS_TOGETHER) {
@@ -360,14 +358,12 @@ impl CoreChannel {
             self.pushes.go_on_from(&self.peer, request);
         }
         let may_be_long = long.are_allowed();
-        let answers = uploads::answer(&self.core, &requests, UPLOAD_TOGETHER_BYTES, may_be_long);
+        let together = wire.bounds().upload_together;
+        let answers = uploads::answer(&self.core, &requests, together, may_be_long);
         if let ([], Some(first)) = (answers.as_slice(), requests.first()) {
             *long = LongAnswers::Waiting(uploads::answer_len(&self.core, &first.proof));
         }
-        if answers
-            .iter()
-            .any(|answer| answer.block_len() > UPLOAD_TOGETHER_BYTES)
-        {
+        if answers.iter().any(|answer| answer.block_len() > together) {
             long.spend();
         }
         let mut requests = requests.into_iter();

@@ -14,12 +14,12 @@ use ferrocore_primitives::keys::DiscoveryKey;
 use ferrocore_primitives::time::Time;
 
 use crate::alarm::{Alarm, Bell};
+use crate::buffers::Bounds;
 use crate::capability::{capability, is_same};
 use crate::channel::CoreChannel;
 use crate::heard::Heard;
 use crate::limits::{
-    CHANNELS_MAX, MISBEHAVIOURS_MAX, OFFER_LEN_MAX, OUTPUT_MAX, STRIKES_MAX, UNPROVEN_OUTPUT_MAX,
-    UPLOAD_BUFFER_TARGET,
+    CHANNELS_MAX, MISBEHAVIOURS_MAX, OFFER_LEN_MAX, STRIKES_MAX, UNPROVEN_OUTPUT_MAX,
 };
 use crate::memory::PeersMemory;
 use crate::messages::{Handshake, Message};
@@ -66,6 +66,7 @@ pub struct Connection {
     /// Channels that are committing.
     commits: usize,
     long_answers: LongAnswers,
+    bounds: Bounds,
     /// Requests of ours on all channels.
     shares: Shares,
     /// Whether a frame was given that is not used up.
@@ -127,6 +128,7 @@ impl Connection {
             heard: Heard::default(),
             commits: 0,
             long_answers: LongAnswers::default(),
+            bounds: Bounds::LONG,
             shares: Shares::default(),
             has_input: false,
             is_proven: false,
@@ -247,6 +249,12 @@ impl Connection {
     /// it there is enough.
     pub fn share_memory(&mut self, memory: &PeersMemory) {
         self.heard = Heard::new(memory);
+    }
+
+    /// Keeps its output within `bounds` from now on; at first within the long ones.
+    pub(crate) fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+        self.mux.set_long_frame_len(bounds.long_frame_len);
     }
 
     /// From now on answers with a block of more than [`UPLOAD_TOGETHER_BYTES`](crate::limits::UPLOAD_TOGETHER_BYTES) are made one by one, each
@@ -443,7 +451,8 @@ impl Connection {
 
     /// Answers the peer's questions, one channel after the other, while there is room.
     fn upload(&mut self) -> Result<(), PeerMisbehaved> {
-        while self.mux.buffered_bytes() < UPLOAD_BUFFER_TARGET && !self.long_answers.is_waiting() {
+        let target = self.bounds.upload_target;
+        while self.mux.buffered_bytes() < target && !self.long_answers.is_waiting() {
             let Some(id) = self.asked.pop_front() else {
                 break;
             };
@@ -473,7 +482,7 @@ impl Connection {
         let was_committing = channel.is_committing();
         let (stats, question_bytes) = (channel.stats(), channel.question_bytes());
         let memory = self.heard.blocks();
-        let mut wire = Wire::new(&mut self.mux, id, &mut self.scratch, memory);
+        let mut wire = Wire::new(&mut self.mux, id, &mut self.scratch, memory, self.bounds);
         let done = work(channel, &mut wire);
         channel.count_sent(wire.sent());
         self.stats += channel.stats() - stats;
@@ -531,7 +540,7 @@ impl Connection {
     /// Whether the peer left so much unread that nothing more is taken from it.
     fn is_clogged(&self) -> bool {
         let output_max = match self.is_proven {
-            true => OUTPUT_MAX,
+            true => self.bounds.output_max,
             false => UNPROVEN_OUTPUT_MAX,
         };
         // What we offered of our own accord is not the peer's doing, and long answers have room of their own.

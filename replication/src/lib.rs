@@ -22,12 +22,14 @@
 //! | `pace` | how fast it answers, and how much it is asked at a time |
 //! | `pushes` | blocks that are sent unasked |
 //! | `extensions` | messages of applications |
+//! | `buffers`, `memory` | what all of it may hold |
 //! | [`session`] | the driver |
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod alarm;
 mod announcer;
+mod buffers;
 pub mod capability;
 mod channel;
 pub mod connection;

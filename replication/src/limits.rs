@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ferrocore_mux::limits::LONG_FRAME_LEN;
-use ferrocore_secret_stream::budget::FREE_FRAME_LEN;
+use ferrocore_mux::limits::{BATCH_LEN_TARGET, LONG_FRAME_LEN};
+use ferrocore_secret_stream::budget::{FRAME_BUDGET, FREE_FRAME_LEN};
 use ferrocore_secret_stream::{READ_LEN_MAX, SEND_BUFFER_LEN};
 
 /// A request is given up when the peer has answered nothing for this long since it was sent.
@@ -69,10 +69,10 @@ pub const REMOTE_BITS_BYTES_MAX: usize = 1024 * 1024;
 pub const PEER_MEMORY_MAX: usize = QUESTION_BYTES_MAX + REMOTE_BITS_BYTES_MAX;
 
 /// Bytes that the peer's questions may take even when others have used up [`PEERS_MEMORY_MAX`]: some hundred.
-pub const QUESTION_BYTES_OWN: usize = 128 * 1024;
+pub const QUESTION_BYTES_OWN: usize = 32 * 1024;
 
-/// Bytes that may be remembered of scattered blocks and of wants even then: a million blocks.
-pub const REMOTE_BITS_BYTES_OWN: usize = 128 * 1024;
+/// Bytes that may be remembered of scattered blocks and of wants even then: a quarter of a million blocks.
+pub const REMOTE_BITS_BYTES_OWN: usize = 32 * 1024;
 
 /// What all connections of a process together remember of what their peers say, beyond what each has of its
 /// own. When it is used up, blocks beyond those are forgotten, and who has asked more is read from again when
@@ -153,6 +153,38 @@ pub const ASIDE_BYTES_MIN: usize = 96 * 1024;
 /// Frames between a session and its writing task.
 pub const FRAMES_QUEUED_MAX: usize = 2;
 
+/// Connections of a process that may have long buffers at a time. The others have short ones: those below.
+pub const LONG_BUFFERS_MAX: usize = 24;
+
+/// Long buffers are given up when short ones would have done for this long.
+pub const LONG_BUFFERS_IDLE: Duration = Duration::from_secs(1);
+
+/// Short: frames are taken in together while they hold less than this, in bytes. One block of a drive is more.
+pub const SHORT_BURST_BYTES: usize = 16 * 1024;
+
+/// Short: what a read asks for, in bytes.
+pub const SHORT_READ_LEN: usize = 16 * 1024;
+
+/// Short: a longer frame, in bytes, waits for room of the process's, whether it comes or goes. A block of a drive with
+/// its proof is not longer.
+pub const SHORT_FRAME_LEN: usize = 72 * 1024;
+
+/// Short: answers are made while fewer bytes than this wait to be written, that is, none.
+pub const SHORT_UPLOAD_BUFFER_TARGET: usize = 1;
+
+/// Short: bytes of blocks that are read to be answered together; a longer block is a long answer.
+pub const SHORT_UPLOAD_TOGETHER_BYTES: usize = 64 * 1024;
+
+/// Short: while more bytes than this wait to be written, nothing is read from the peer.
+pub const SHORT_OUTPUT_MAX: usize = 96 * 1024;
+
+/// What a session costs of its own while its buffers are short, in bytes, else as [`CONNECTION_OWN_MAX`].
+pub const SHORT_CONNECTION_OWN_MAX: usize = 352 * 1024;
+
+/// What a thousand connections cost together, in bytes, whatever their peers do: with what they share, but without the
+/// cores that were asked for.
+pub const THOUSAND_CONNECTIONS_MAX: usize = 512 * 1024 * 1024;
+
 /// What a session costs of its own once its peer has shown that it knows a core's key, in bytes: beside the room of
 /// one long frame each way, what is held of [`PEERS_MEMORY_MAX`], the cores that were asked for, and what of them
 /// we asked for.
@@ -187,6 +219,33 @@ const _: () = assert!(
         + REMOTE_BITS_BYTES_OWN
         <= CONNECTION_OWN_MAX
 );
+const _: () = assert!(
+    // A burst, and what of the next one has been read behind it.
+    SHORT_BURST_BYTES + SHORT_FRAME_LEN + 2 * SHORT_READ_LEN
+        // Output: in the connection, and sealed.
+        + SHORT_OUTPUT_MAX
+        + SHORT_FRAME_LEN
+        // What the peer said.
+        + QUESTION_BYTES_OWN
+        + REMOTE_BITS_BYTES_OWN
+        <= SHORT_CONNECTION_OWN_MAX
+);
+const _: () = assert!(
+    1000 * SHORT_CONNECTION_OWN_MAX
+        + LONG_BUFFERS_MAX * (CONNECTION_OWN_MAX - SHORT_CONNECTION_OWN_MAX)
+        + FRAME_BUDGET
+        + PEERS_MEMORY_MAX
+        <= THOUSAND_CONNECTIONS_MAX
+);
+const _: () = assert!(
+    SHORT_UPLOAD_BUFFER_TARGET + SHORT_UPLOAD_TOGETHER_BYTES < SHORT_OUTPUT_MAX,
+    "short answers alone never stop reading"
+);
+const _: () = assert!(
+    SHORT_UPLOAD_TOGETHER_BYTES < SHORT_FRAME_LEN && SHORT_FRAME_LEN < SHORT_OUTPUT_MAX,
+    "a block that is no long answer travels in no long frame"
+);
+const _: () = assert!(SHORT_FRAME_LEN <= FREE_FRAME_LEN && BATCH_LEN_TARGET <= SHORT_FRAME_LEN);
 const _: () = assert!(LATE_AFTER_MAX.as_secs() < REQUEST_TIMEOUT.as_secs());
 const _: () = assert!(WINDOW_MIN <= WINDOW_START && WINDOW_START <= WINDOW_MAX);
 const _: () = assert!(WINDOW_MAX <= IN_FLIGHT_MAX);

@@ -17,7 +17,7 @@ use ferrocore_log::flat_tree;
 use ferrocore_log::proof::{NodeRequest, Proof, ProofRequest, UpgradeRequest};
 use ferrocore_log::supply::SupplierId;
 
-use crate::limits::{BAD_PUSHES_MAX, PUSHED_WAITING_MAX, UPLOAD_TOGETHER_BYTES};
+use crate::limits::{BAD_PUSHES_MAX, PUSHED_WAITING_MAX};
 use crate::messages::{Data, Message, Request};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::peer::Peer;
@@ -96,9 +96,10 @@ impl Pushes {
             return true;
         }
         let request = self.request(core, peer, index);
+        let together = wire.bounds().upload_together;
         let proofs = match long.are_allowed() {
-            true => core.prove_all(slice::from_ref(&request), UPLOAD_TOGETHER_BYTES),
-            false => core.prove_short(slice::from_ref(&request), UPLOAD_TOGETHER_BYTES),
+            true => core.prove_all(slice::from_ref(&request), together),
+            false => core.prove_short(slice::from_ref(&request), together),
         };
         match proofs.into_iter().next() {
             None => {
@@ -223,7 +224,7 @@ impl Pushes {
         stats: &mut Stats,
     ) {
         let block_len = proof.block.as_ref().map_or(0, |block| block.value.len());
-        if block_len > UPLOAD_TOGETHER_BYTES {
+        if block_len > wire.bounds().upload_together {
             long.spend();
         }
         let data = Data { request: 0, proof };

@@ -29,6 +29,7 @@ use tokio::task::AbortHandle;
 
 pub use self::aside::Helpers;
 use self::driver::{Command, Driver, Outlets};
+pub use crate::buffers::LongBuffers;
 use crate::limits::MISBEHAVIOURS_MAX;
 pub use crate::memory::PeersMemory;
 use crate::misbehaviour::PeerMisbehaved;
@@ -47,6 +48,8 @@ pub struct SessionOptions {
     pub frame_budgets: FrameBudgets,
     /// The memory that what peers say shares: that of the process, likewise.
     pub peers_memory: PeersMemory,
+    /// Places for sessions that hold more than a little of what comes and goes: those of the process, likewise.
+    pub long_buffers: LongBuffers,
     /// Threads that verify and commit while a session reads and decrypts: those of the process, unless there is
     /// reason to know better.
     pub helpers: Helpers,
@@ -58,6 +61,7 @@ impl Default for SessionOptions {
             follow_readers: true,
             frame_budgets: FrameBudgets::process(),
             peers_memory: PeersMemory::process(),
+            long_buffers: LongBuffers::process(),
             helpers: Helpers::process(),
         }
     }

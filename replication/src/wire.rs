@@ -2,6 +2,7 @@
 
 use ferrocore_mux::{ChannelId, Mux, MuxError};
 
+use crate::buffers::Bounds;
 use crate::memory::Memory;
 use crate::messages::Message;
 
@@ -11,6 +12,7 @@ pub(crate) struct Wire<'a> {
     channel: ChannelId,
     scratch: &'a mut Vec<u8>,
     memory: &'a Memory,
+    bounds: Bounds,
     sent: u64,
 }
 
@@ -20,12 +22,14 @@ impl<'a> Wire<'a> {
         channel: ChannelId,
         scratch: &'a mut Vec<u8>,
         memory: &'a Memory,
+        bounds: Bounds,
     ) -> Self {
         Self {
             mux,
             channel,
             scratch,
             memory,
+            bounds,
             sent: 0,
         }
     }
@@ -33,6 +37,11 @@ impl<'a> Wire<'a> {
     /// What the connection may remember of what the peer says.
     pub(crate) fn memory(&self) -> &Memory {
         self.memory
+    }
+
+    /// How much may wait to be written.
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
     /// How many messages were sent.

@@ -25,9 +25,12 @@ use ferrocore_primitives::sign::KeyPair;
 use ferrocore_replication::Session;
 use ferrocore_replication::capability::capability;
 use ferrocore_replication::connection::PROTOCOL;
-use ferrocore_replication::limits::{CONNECTION_OWN_MAX, PEERS_MEMORY_MAX, UNPROVEN_FRAME_LEN_MAX};
+use ferrocore_replication::limits::{
+    CONNECTION_OWN_MAX, LONG_BUFFERS_MAX, PEERS_MEMORY_MAX, SHORT_CONNECTION_OWN_MAX,
+    THOUSAND_CONNECTIONS_MAX, UNPROVEN_FRAME_LEN_MAX,
+};
 use ferrocore_replication::messages::{BitfieldWords, Handshake, Message};
-use ferrocore_replication::session::{PeersMemory, SessionOptions};
+use ferrocore_replication::session::{LongBuffers, PeersMemory, SessionOptions};
 use ferrocore_secret_stream::budget::{FRAME_BUDGET, FREE_FRAME_LEN};
 use ferrocore_secret_stream::{
     FRAME_LEN_MAX, FrameBudgets, Options, Receiver, Role, SecretStream, Sender,
@@ -41,14 +44,12 @@ static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 /// What a connection may cost before its capability is proven, in bytes.
 const UNPROVEN_MAX: usize = 2 << 20;
 
-/// What a thousand may cost, in bytes.
-const THOUSAND_MAX: usize = 512 << 20;
-
 /// Questions of one that has proven itself: what is remembered of them is near what may be.
 const QUESTIONS: u64 = 8_000;
 
-/// The longest block that is read without room for it, in bytes.
+/// The longest blocks that are read without room for them, in bytes: with long buffers, and with short ones.
 const LONG_BLOCK: usize = 256 * 1024;
+const SHORT_BLOCK: usize = 64 * 1024;
 
 /// Bytes that a pipe holds. They count, too.
 const PIPE: usize = 4096;
@@ -108,6 +109,7 @@ impl Attacker {
         let session = SessionOptions {
             frame_budgets: budgets.frames.clone(),
             peers_memory: budgets.words.clone(),
+            long_buffers: budgets.places.clone(),
             ..SessionOptions::default()
         };
         let handshake_hash = *theirs.handshake_hash();
@@ -181,10 +183,13 @@ impl Attacker {
 
     /// All that one can do who knows a key and reads nothing: says to have blocks all over the place, asks long
     /// blocks without end, and begins the longest frame there is.
-    async fn attack_proven(&mut self, core: &Core) {
+    async fn attack_proven(&mut self, core: &Core, pages: u64) {
         let channel = self.prove(core).await;
-        for page in 1..=256 {
-            let (start, words) = (page * 32_768, vec![0x5555_5555; 1024]);
+        // A page of memory each, however few blocks are in it.
+        let mut words = vec![0; 1024];
+        words[7] = 0x5555_5555;
+        for page in 1..=pages {
+            let (start, words) = (page * 32_768, words.clone());
             let said = Message::Bitfield(BitfieldWords { start, words });
             if !self.say(channel, [said]).await {
                 return; // nothing more is read of it
@@ -309,8 +314,8 @@ enum Scene {
     Many(Attack),
     /// Once each has shown that it knows a key, it begins the longest frame there is.
     ThousandProven,
-    /// So many do all they can once they have shown that they know a key.
-    Proven(usize),
+    /// So many do all they can once they have shown that they know a key of blocks of this length.
+    Proven(usize, usize),
 }
 
 fn scenes() -> Vec<Scene> {
@@ -318,8 +323,10 @@ fn scenes() -> Vec<Scene> {
     scenes.push(Scene::Many(Attack::AlmostUnprovenFrame));
     scenes.push(Scene::Many(Attack::Everything));
     scenes.push(Scene::ThousandProven);
-    scenes.push(Scene::Proven(1));
-    scenes.push(Scene::Proven(8));
+    scenes.push(Scene::Proven(1, LONG_BLOCK));
+    scenes.push(Scene::Proven(8, LONG_BLOCK));
+    scenes.push(Scene::Proven(1000, SHORT_BLOCK));
+    scenes.push(Scene::Proven(1000, LONG_BLOCK));
     scenes
 }
 
@@ -361,6 +368,7 @@ fn hostile_connections_cost_little() {
 struct Budgets {
     frames: FrameBudgets,
     words: PeersMemory,
+    places: LongBuffers,
 }
 
 impl Budgets {
@@ -388,14 +396,14 @@ async fn play(scene: Scene) {
     let folder = Folder::new();
     let store = match scene {
         // On disk, so that what is read of it takes memory.
-        Scene::Proven(_) => Corestore::open(&folder.0, StoreOptions::default()).unwrap(),
+        Scene::Proven(..) => Corestore::open(&folder.0, StoreOptions::default()).unwrap(),
         _ => Corestore::memory(),
     };
     let core = store.get_named("core").unwrap();
     core.append_batch(blocks(10)).unwrap();
     let long = store.get_named("long").unwrap();
-    if matches!(scene, Scene::Proven(_)) {
-        let block = vec![7; LONG_BLOCK];
+    if let Scene::Proven(_, len) = scene {
+        let block = vec![7; len];
         for _ in 0..10 {
             long.append(block.clone()).unwrap();
         }
@@ -403,6 +411,7 @@ async fn play(scene: Scene) {
     let budget = Budgets {
         frames: FrameBudgets::new(FRAME_BUDGET),
         words: PeersMemory::new(PEERS_MEMORY_MAX),
+        places: LongBuffers::new(LONG_BUFFERS_MAX),
     };
     drop(Attacker::connect(&store, &budget).await); // makes what is made once
     settle().await;
@@ -410,10 +419,17 @@ async fn play(scene: Scene) {
     let many = std::env::var("FERROCORE_HOSTILE").map_or(50, |count| count.parse().unwrap());
     let (count, max) = match scene {
         Scene::One(_) => (1, UNPROVEN_MAX),
-        Scene::Proven(count) => (count, count * CONNECTION_OWN_MAX),
-        Scene::Many(Attack::Everything) => (many, many * (THOUSAND_MAX / 1000)),
-        Scene::Many(_) | Scene::ThousandProven => (1000, THOUSAND_MAX),
+        Scene::Proven(count, _) => {
+            let long = count.min(LONG_BUFFERS_MAX);
+            let short = count - long;
+            let own = long * CONNECTION_OWN_MAX + short * SHORT_CONNECTION_OWN_MAX;
+            (count, own)
+        }
+        Scene::Many(Attack::Everything) => (many, many * (THOUSAND_CONNECTIONS_MAX / 1000)),
+        Scene::Many(_) | Scene::ThousandProven => (1000, THOUSAND_CONNECTIONS_MAX),
     };
+    // Enough to use up what they share.
+    let pages = if count > 8 { 24 } else { 256 };
     // All at once: were one to attack after the other, the first would be gone when the last comes.
     let mut attacks = tokio::task::JoinSet::new();
     for _ in 0..count {
@@ -428,8 +444,8 @@ async fn play(scene: Scene) {
                     attacker.begin_frame(FRAME_LEN_MAX, 100_000).await;
                     0
                 }
-                Scene::Proven(_) => {
-                    attacker.attack_proven(&long).await;
+                Scene::Proven(..) => {
+                    attacker.attack_proven(&long, pages).await;
                     0
                 }
             };
@@ -449,12 +465,14 @@ async fn play(scene: Scene) {
     );
     assert_eq!(connected, count);
     let shared = match scene {
-        Scene::Proven(_) => held + words.min(PEERS_MEMORY_MAX),
+        Scene::Proven(..) => held + words.min(PEERS_MEMORY_MAX),
         _ => 0, // there is room for it below
     };
     assert!(cost.saturating_sub(own + shared) <= max);
+    assert!(count > 1000 || cost.saturating_sub(own) <= THOUSAND_CONNECTIONS_MAX);
     assert!(held <= FRAME_BUDGET);
-    if scene == Scene::Proven(1) {
+    if scene == Scene::Proven(1, LONG_BLOCK) {
+        assert_eq!(budget.places.free(), LONG_BUFFERS_MAX - 1);
         assert!(
             held >= FRAME_LEN_MAX && words >= 1 << 20,
             "it does its worst"
@@ -465,6 +483,7 @@ async fn play(scene: Scene) {
     drop(attackers);
     settle().await;
     assert_eq!(budget.held(), 0, "whoever is gone holds nothing");
+    assert_eq!(budget.places.free(), LONG_BUFFERS_MAX);
 }
 
 async fn honest_peer_completes(store: &Corestore, core: &Core, budgets: &Budgets) {
@@ -481,6 +500,7 @@ async fn honest_peer_completes(store: &Corestore, core: &Core, budgets: &Budgets
     let options = SessionOptions {
         frame_budgets: budgets.frames.clone(),
         peers_memory: budgets.words.clone(),
+        long_buffers: budgets.places.clone(),
         ..SessionOptions::default()
     };
     let _sessions = (

@@ -12,7 +12,6 @@ use ferrocore_log::{Core, Corestore};
 use ferrocore_primitives::time::Time;
 use ferrocore_secret_stream::{FrameBudget, FrameRoom, MESSAGE_LEN_MAX, SecretStream, StreamError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf};
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -20,10 +19,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::aside::Helpers;
 use super::desk::{Desk, End};
 use super::inbound::{Burst, Inbound};
-use super::outbound::{Outbound, UploadRoom, finish, write};
+use super::outbound::{Blocked, Outlet, UploadRoom, finish, write};
 use super::{SessionError, SessionOptions};
+use crate::buffers::{Bounds, LongBuffers};
 use crate::connection::Connection;
-use crate::limits::{CLOSE_TIMEOUT, FRAMES_QUEUED_MAX, UNPROVEN_FRAME_LEN_MAX};
+use crate::limits::{CLOSE_TIMEOUT, LONG_BUFFERS_IDLE, SHORT_BURST_BYTES, UNPROVEN_FRAME_LEN_MAX};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::stats::{Rate, SessionReport, Stats};
 
@@ -48,7 +48,7 @@ pub(super) struct Driver<T> {
     desk: Arc<Mutex<Desk>>,
     inbound: Inbound<ReadHalf<T>>,
     /// Frames on their way to the writing task, which keeps us reading while the peer does not.
-    frames: mpsc::Sender<Outbound>,
+    outlet: Outlet,
     /// Memory for the next long answer.
     room: UploadRoom,
     budget: FrameBudget,
@@ -59,6 +59,9 @@ pub(super) struct Driver<T> {
     news: Arc<Notify>,
     stats: Arc<Mutex<Stats>>,
     helpers: Helpers,
+    long_buffers: LongBuffers,
+    /// When short buffers would not have done.
+    needed_long: Instant,
     is_proven: bool,
     /// Bytes of blocks sent, and come.
     rates: (Rate, Rate),
@@ -73,6 +76,8 @@ enum Happened {
     Memory(Result<FrameRoom, StreamError>),
     /// The last frame may have been worked on for too long.
     FrameDue,
+    /// Long buffers may have been of no use for long enough.
+    BuffersDue,
     News,
     Timeout,
     Opened(Core),
@@ -92,17 +97,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         let wake = Arc::new(move || notify.notify_one());
         let mut connection = Connection::new(stream.is_initiator(), *stream.handshake_hash(), wake);
         connection.limit_long_answers();
+        connection.set_bounds(Bounds::SHORT);
         connection.share_memory(&options.peers_memory);
         let (sender, mut receiver) = stream.split();
         receiver.set_message_len_max(UNPROVEN_FRAME_LEN_MAX);
         receiver.set_frame_budget(options.frame_budgets.incoming);
-        let (frames, queued) = mpsc::channel(FRAMES_QUEUED_MAX);
+        let (outlet, queued) = Outlet::new();
         let opened = options.follow_readers.then(|| store.watch_opened());
         let desk = Desk::new(connection, store, outlets.misbehaved, outlets.end);
         let mut driver = Self {
             desk: Arc::new(Mutex::new(desk)),
-            inbound: Inbound::new(receiver),
-            frames,
+            inbound: Inbound::new(receiver, Bounds::SHORT),
+            outlet,
             room: UploadRoom::None,
             budget: options.frame_budgets.outgoing,
             writer: tokio::spawn(write(sender, queued)),
@@ -111,6 +117,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             news,
             stats: outlets.stats,
             helpers: options.helpers,
+            long_buffers: options.long_buffers,
+            needed_long: Instant::now(),
             is_proven: false,
             rates: (Rate::new(Time::ZERO), Rate::new(Time::ZERO)),
             started: Instant::now(),
@@ -134,13 +142,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         self.publish_stats();
         let Self {
             desk,
-            frames,
+            outlet,
             writer,
             ..
         } = self;
         // Claims are free for others before the peer is waited for.
         drop(desk);
-        drop(frames);
+        drop(outlet);
         let written = finish(writer).await;
         result.and(written.map_err(SessionError::from))
     }
@@ -167,6 +175,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
                 Output::AllSent | Output::WaitsForRoom | Output::WaitsForMemory => {}
             }
             self.publish_stats();
+            self.fit_buffers(output);
             match self.next(output).await {
                 Happened::Received(burst) => match burst? {
                     Some(burst) => self.receive(burst).await?,
@@ -185,7 +194,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
                     answer.send(self.report()).ok(); // nobody may be waiting any more
                 }
                 Happened::Commanded(Some(Command::Close) | None) => return Ok(()),
-                Happened::RoomForFrames => {}
+                Happened::RoomForFrames | Happened::BuffersDue => {}
                 Happened::FrameDue => self.inbound.check_frame()?,
                 Happened::Memory(room) => {
                     self.room = UploadRoom::Granted(room?);
@@ -238,17 +247,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
 
     /// Hands frames to the writing task, as many as it has room for.
     fn transmit(&mut self) -> Result<Output, PeerMisbehaved> {
+        let long_len = self.bounds().long_frame_len;
         let connection = &mut lock(&self.desk).connection;
         loop {
-            let permit = match self.frames.try_reserve() {
-                Ok(permit) => permit,
-                Err(TrySendError::Full(())) => return Ok(Output::WaitsForRoom),
-                Err(TrySendError::Closed(())) => return Ok(Output::WriterEnded),
+            let turn = match self.outlet.try_turn() {
+                Ok(turn) => turn,
+                Err(Blocked::Full) => return Ok(Output::WaitsForRoom),
+                Err(Blocked::Ended) => return Ok(Output::WriterEnded),
             };
             match connection.poll_transmit()? {
                 Some(frame) => {
-                    let room = self.room.take_for(&frame);
-                    permit.send(Outbound { frame, room });
+                    let room = self.room.take_for(&frame, long_len);
+                    turn.send(frame, room);
                 }
                 None => break,
             }
@@ -262,6 +272,47 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         Ok(Output::AllSent)
     }
 
+    fn bounds(&self) -> Bounds {
+        match self.outlet.is_long() {
+            true => Bounds::LONG,
+            false => Bounds::SHORT,
+        }
+    }
+
+    /// Takes long buffers if short ones hold it up and there is a place, and gives them back once they are of no use.
+    fn fit_buffers(&mut self, output: Output) {
+        let is_held_up = output == Output::WaitsForRoom && {
+            let backlog = self.desk().connection.backlog();
+            backlog.questions > 0 || backlog.bytes >= SHORT_BURST_BYTES
+        };
+        let is_needed = self.inbound.was_full() || is_held_up;
+        let (is_long, is_due) = (self.outlet.is_long(), self.buffers_due() <= Instant::now());
+        if is_needed || (is_long && is_due) {
+            self.needed_long = Instant::now();
+        }
+        if is_needed && !is_long && self.is_proven {
+            let Some(place) = self.long_buffers.place() else {
+                return;
+            };
+            self.outlet.lengthen(place);
+        } else if is_needed
+            || !is_long
+            || !is_due
+            || output != Output::AllSent
+            || !self.outlet.shorten()
+        {
+            return;
+        }
+        let bounds = self.bounds();
+        self.inbound.set_bounds(bounds);
+        self.desk().connection.set_bounds(bounds);
+    }
+
+    /// When long buffers may have been of no use for long enough.
+    fn buffers_due(&self) -> Instant {
+        self.needed_long + LONG_BUFFERS_IDLE
+    }
+
     async fn next(&mut self, output: Output) -> Happened {
         let (deadline, is_reading) = {
             let connection = &self.desk().connection;
@@ -270,12 +321,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         let deadline = deadline.map(|time| self.started + time.saturating_since(Time::ZERO));
         // A frame that cannot be worked off holds memory.
         let frame_due = self.inbound.frame_deadline().filter(|_| !is_reading);
+        let buffers_due = self.outlet.is_long().then(|| self.buffers_due());
         tokio::select! {
             burst = self.inbound.next(), if is_reading => Happened::Received(burst),
-            _ = self.frames.reserve(), if output == Output::WaitsForRoom => Happened::RoomForFrames,
-            () = self.frames.closed() => Happened::RoomForFrames,
+            () = self.outlet.freed(), if output == Output::WaitsForRoom => Happened::RoomForFrames,
+            () = self.outlet.closed() => Happened::RoomForFrames,
             room = self.room.granted() => Happened::Memory(room),
             () = sleep_until(frame_due.unwrap_or(self.started)), if frame_due.is_some() => Happened::FrameDue,
+            () = sleep_until(buffers_due.unwrap_or(self.started)), if buffers_due.is_some() => Happened::BuffersDue,
             () = self.news.notified() => Happened::News,
             command = self.commands.recv() => Happened::Commanded(command),
             core = next_opened(&mut self.opened) => Happened::Opened(core),

@@ -12,7 +12,7 @@ use ferrocore_secret_stream::{Receiver, StreamError};
 use tokio::io::AsyncRead;
 use tokio::time::{Instant, sleep_until};
 
-use crate::limits::BURST_BYTES_MAX;
+use crate::buffers::Bounds;
 
 /// What was read and not given out yet.
 pub(super) struct Inbound<R> {
@@ -22,6 +22,9 @@ pub(super) struct Inbound<R> {
     len: usize,
     /// How the stream ended behind them.
     end: Option<Result<(), StreamError>>,
+    bounds: Bounds,
+    /// Whether a burst was given out that filled short buffers.
+    was_full: bool,
 }
 
 /// Frames that were there one behind the other, in order.
@@ -32,13 +35,29 @@ pub(super) struct Burst {
 }
 
 impl<R: AsyncRead + Unpin> Inbound<R> {
-    pub(super) fn new(receiver: Receiver<R>) -> Self {
-        Self {
+    pub(super) fn new(receiver: Receiver<R>, bounds: Bounds) -> Self {
+        let mut inbound = Self {
             receiver,
             frames: Vec::new(),
             len: 0,
             end: None,
-        }
+            bounds,
+            was_full: false,
+        };
+        inbound.set_bounds(bounds);
+        inbound
+    }
+
+    /// Reads within `bounds` from now on.
+    pub(super) fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+        self.receiver
+            .set_buffers(bounds.read_len, bounds.free_frame_len);
+    }
+
+    /// Whether, since the last call, more came at a time than short buffers hold.
+    pub(super) fn was_full(&mut self) -> bool {
+        std::mem::take(&mut self.was_full)
     }
 
     /// Refuses frames of more than `len` bytes from now on.
@@ -96,7 +115,7 @@ impl<R: AsyncRead + Unpin> Inbound<R> {
     /// Whether one more frame may be read before those that were are given out. The next call of `recv` gives
     /// a long frame's room back.
     fn has_room(&self) -> bool {
-        self.len < BURST_BYTES_MAX && self.end.is_none() && !self.receiver.is_holding()
+        self.len < self.bounds.burst && self.end.is_none() && !self.receiver.is_holding()
     }
 
     async fn read(&mut self) {
@@ -111,6 +130,7 @@ impl<R: AsyncRead + Unpin> Inbound<R> {
     }
 
     fn take(&mut self) -> Burst {
+        self.was_full |= self.len >= Bounds::SHORT.burst;
         Burst {
             frames: std::mem::take(&mut self.frames),
             len: std::mem::take(&mut self.len),
@@ -121,6 +141,7 @@ impl<R: AsyncRead + Unpin> Inbound<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::BURST_BYTES_MAX;
     use ferrocore_primitives::sign::KeyPair;
     use ferrocore_secret_stream::budget::FREE_FRAME_LEN;
     use ferrocore_secret_stream::{FrameBudget, Options, Role, SecretStream, Sender};
@@ -143,7 +164,7 @@ mod tests {
         .unwrap();
         let (_, mut receiver) = theirs.split();
         receiver.set_frame_budget(budget.clone());
-        (ours.split().0, Inbound::new(receiver))
+        (ours.split().0, Inbound::new(receiver, Bounds::LONG))
     }
 
     async fn read_ahead_for_a_second(inbound: &mut Inbound<ReadHalf<DuplexStream>>) {

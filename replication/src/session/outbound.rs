@@ -1,23 +1,127 @@
-//! Frames on their way out: the memory that long ones wait for, and the task that writes them.
+//! Frames on their way out: their order, the memory that long ones wait for, and the task that writes them.
 //!
 //! Knows when to flush and what a frame holds. Does not know what frames say.
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use ferrocore_mux::Frame;
 use ferrocore_secret_stream::{FrameBudget, FrameRoom, Sender, StreamError};
 use tokio::io::AsyncWrite;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at};
 
-use crate::limits::{CLOSE_TIMEOUT, UPLOAD_TOGETHER_BYTES};
+use crate::buffers::BufferPlace;
+use crate::limits::{CLOSE_TIMEOUT, FRAMES_QUEUED_MAX};
 
-/// A frame on its way to the writing task, and the memory it holds.
-pub(super) struct Outbound {
-    pub(super) frame: Frame,
-    pub(super) room: Option<FrameRoom>,
+/// What is on its way to the writing task.
+pub(super) enum Outbound {
+    Frame {
+        frame: Frame,
+        /// The memory it holds.
+        room: Option<FrameRoom>,
+        /// That it is the only one, while buffers are short.
+        turn: Option<OwnedSemaphorePermit>,
+    },
+    /// Long buffers are to be given up, and then their place.
+    Shrink(BufferPlace),
+}
+
+/// The way to the writing task: a queue while buffers are long, one frame at a time while they are short.
+pub(super) struct Outlet {
+    frames: mpsc::Sender<Outbound>,
+    turn: Arc<Semaphore>,
+    place: Option<BufferPlace>,
+}
+
+/// Why nothing more can be handed over.
+pub(super) enum Blocked {
+    Full,
+    /// The writing task went away, and knows why.
+    Ended,
+}
+
+impl From<TrySendError<()>> for Blocked {
+    fn from(error: TrySendError<()>) -> Self {
+        match error {
+            TrySendError::Full(()) => Self::Full,
+            TrySendError::Closed(()) => Self::Ended,
+        }
+    }
+}
+
+/// The right to hand over one frame.
+pub(super) struct Turn<'a> {
+    slot: mpsc::Permit<'a, Outbound>,
+    turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Turn<'_> {
+    pub(super) fn send(self, frame: Frame, room: Option<FrameRoom>) {
+        let turn = self.turn;
+        self.slot.send(Outbound::Frame { frame, room, turn });
+    }
+}
+
+impl Outlet {
+    /// With short buffers, and what the writing task reads from.
+    pub(super) fn new() -> (Self, mpsc::Receiver<Outbound>) {
+        let (frames, queued) = mpsc::channel(FRAMES_QUEUED_MAX);
+        let outlet = Self {
+            frames,
+            turn: Arc::new(Semaphore::new(1)),
+            place: None,
+        };
+        (outlet, queued)
+    }
+
+    /// Whether buffers are long.
+    pub(super) fn is_long(&self) -> bool {
+        self.place.is_some()
+    }
+
+    pub(super) fn lengthen(&mut self, place: BufferPlace) {
+        self.place = Some(place);
+    }
+
+    /// Goes back to short buffers; false if something is still queued.
+    pub(super) fn shorten(&mut self) -> bool {
+        let is_empty = self.frames.capacity() == self.frames.max_capacity();
+        let (Some(place), true) = (self.place.take_if(|_| is_empty), is_empty) else {
+            return false;
+        };
+        // If there is no writing task any more, its buffers are gone.
+        let _ = self.frames.try_send(Outbound::Shrink(place));
+        true
+    }
+
+    pub(super) fn try_turn(&self) -> Result<Turn<'_>, Blocked> {
+        let slot = self.frames.try_reserve()?;
+        let turn = match self.is_long() {
+            true => None,
+            false => {
+                let turn = Arc::clone(&self.turn).try_acquire_owned();
+                Some(turn.map_err(|_| Blocked::Full)?)
+            }
+        };
+        Ok(Turn { slot, turn })
+    }
+
+    /// Waits until there may be room again.
+    pub(super) async fn freed(&self) {
+        if !self.is_long() {
+            let _ = self.turn.acquire().await;
+        }
+        let _ = self.frames.reserve().await;
+    }
+
+    /// Waits until the writing task went away.
+    pub(super) async fn closed(&self) {
+        self.frames.closed().await;
+    }
 }
 
 /// Memory for the next long answer.
@@ -45,9 +149,9 @@ impl UploadRoom {
         room
     }
 
-    /// What `frame` holds while it is written.
-    pub(super) fn take_for(&mut self, frame: &Frame) -> Option<FrameRoom> {
-        if frame.len() <= UPLOAD_TOGETHER_BYTES {
+    /// What `frame` holds while it is written, if it is longer than `long_len`.
+    pub(super) fn take_for(&mut self, frame: &Frame, long_len: usize) -> Option<FrameRoom> {
+        if frame.len() <= long_len {
             return None;
         }
         match std::mem::replace(self, Self::None) {
@@ -80,12 +184,21 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
             }
         };
         match frame {
-            Some(Outbound { frame, room }) => {
+            Some(Outbound::Frame { frame, room, turn }) => {
                 sender.send(frame.segments()).await?;
                 drop(frame);
                 if let Some(room) = room {
                     flush_within(&mut sender, &room).await?;
                 }
+                if let Some(turn) = turn {
+                    sender.flush().await?;
+                    drop(turn);
+                }
+            }
+            Some(Outbound::Shrink(place)) => {
+                sender.flush().await?;
+                sender.shrink();
+                drop(place);
             }
             None => return sender.close().await,
         }

@@ -2,6 +2,7 @@
 //! Those that count allocations are programs of their own beside it.
 
 mod aside;
+mod buffers;
 #[path = "../common/mod.rs"]
 mod common;
 mod conflict;
