@@ -13,7 +13,7 @@ use crate::alarm::Alarm;
 use crate::announcer::Announcer;
 use crate::downloads::Downloads;
 use crate::extensions::Extensions;
-use crate::limits::{INVALID_REQUESTS_MAX, UPLOADS_TOGETHER};
+use crate::limits::{ANNOUNCE_BUFFER_TARGET, INVALID_REQUESTS_MAX, UPLOADS_TOGETHER};
 use crate::messages::{Data, Message, NoData, Reason, Request, Sync};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::peer::Peer;
@@ -29,6 +29,8 @@ pub(crate) struct CoreChannel {
     events: Events,
     peer: Peer,
     announcer: Announcer,
+    /// Whether there may be something to announce that waits for room in the output.
+    is_silent: bool,
     downloads: Downloads,
     uploads: Uploads,
     extensions: Extensions,
@@ -50,6 +52,7 @@ impl CoreChannel {
             core,
             peer: Peer::default(),
             announcer: Announcer::default(),
+            is_silent: false,
             downloads: Downloads::new(),
             uploads: Uploads::default(),
             extensions: Extensions::default(),
@@ -143,7 +146,7 @@ impl CoreChannel {
         if let Some(alarm) = &self.alarm {
             alarm.rearm();
         }
-        self.announce(wire);
+        self.announce_or_wait(wire);
         self.announcer
             .sync_if_push_changed(&self.core, &self.peer, wire);
         self.extensions.look(&self.core, self.downloads.supplier());
@@ -177,6 +180,9 @@ impl CoreChannel {
         long: &mut LongAnswers,
     ) -> Result<(), PeerMisbehaved> {
         while wire.buffered_bytes() < wire.bounds().upload_target && !long.is_waiting() {
+            if self.is_silent {
+                self.announce(wire);
+            }
             // What is refused because of our fork must not look like unwillingness.
             self.move_on(wire);
             match self.uploads.pop(UPLOADS_TOGETHER) {
@@ -241,7 +247,11 @@ impl CoreChannel {
 
     /// Questions of the peer's, and messages to it, that wait for room in the output.
     pub(crate) fn questions(&self) -> usize {
-        let others = [self.extensions.is_waiting(), self.pushes.is_waiting()];
+        let others = [
+            self.extensions.is_waiting(),
+            self.pushes.is_waiting(),
+            self.is_silent,
+        ];
         self.uploads.len() + others.into_iter().filter(|is_waiting| *is_waiting).count()
     }
 
@@ -311,8 +321,19 @@ impl CoreChannel {
         }
     }
 
+    /// Tells what happened to the core, unless the peer leaves too much unread: its end is what counts then, however often
+    /// it changed.
+    fn announce_or_wait(&mut self, wire: &mut Wire<'_>) {
+        if wire.buffered_bytes() < ANNOUNCE_BUFFER_TARGET {
+            return self.announce(wire);
+        }
+        self.is_silent = true;
+        self.downloads.judge(&self.core, &self.peer);
+    }
+
     /// Tells the peer what happened to the core, its state at most once.
     fn announce(&mut self, wire: &mut Wire<'_>) {
+        self.is_silent = false;
         let events: Vec<Event> = std::iter::from_fn(|| self.events.try_next()).collect();
         let has_moved = self.move_on(wire);
         if events.contains(&Event::Lagged) {

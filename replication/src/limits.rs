@@ -82,6 +82,9 @@ pub const PEERS_MEMORY_MAX: usize = 16 * 1024 * 1024;
 /// Answers are made while fewer bytes than this wait to be written.
 pub const UPLOAD_BUFFER_TARGET: usize = 128 * 1024;
 
+/// What became of a core is told while fewer bytes than this wait to be written; later, all of it at once.
+pub const ANNOUNCE_BUFFER_TARGET: usize = 32 * 1024;
+
 /// Most requests of a channel that are answered together, so that their blocks are hashed in SIMD lanes.
 pub const UPLOADS_TOGETHER: usize = 32;
 
@@ -193,6 +196,7 @@ pub const CONNECTION_OWN_MAX: usize = 3 * 1024 * 1024;
 /// How long a session that is closing waits for the peer to take what was written.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+const _: () = assert!(ANNOUNCE_BUFFER_TARGET < SHORT_OUTPUT_MAX);
 const _: () = assert!(
     IN_FLIGHT_MAX <= UPLOADS_MAX,
     "two of us never wait for each other"

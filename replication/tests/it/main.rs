@@ -1,6 +1,7 @@
 //! All tests of replication between two ends in one process, in one program: each one more would link the same crates again.
 //! Those that count allocations are programs of their own beside it.
 
+mod announcements;
 mod aside;
 mod buffers;
 #[path = "../common/mod.rs"]
