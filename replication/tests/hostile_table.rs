@@ -26,8 +26,9 @@ use std::alloc::System;
 use std::fmt::Write;
 
 use cap::Cap;
+use ferrocore_replication::limits::{CONNECTION_OWN_MAX, PEER_MEMORY_MAX};
 use rows::{Expected, Row, Verdict, rows};
-use stage::{Role, Stage};
+use stage::{From, Role, Stage};
 
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
@@ -45,6 +46,13 @@ fn every_misbehaviour_has_its_consequence_and_a_bounded_cost() {
             .is_ok_and(|only| !row.name.contains(only.as_str()))
         {
             continue;
+        }
+        for expected in [row.reads, row.writes] {
+            assert!(
+                expected.peak_kib_max * 1024 <= peak_max(row.from),
+                "{}",
+                row.name
+            );
         }
         for (role, expected) in [(Role::Reads, row.reads), (Role::Writes, row.writes)] {
             let found = play(row, role);
@@ -70,6 +78,14 @@ fn every_misbehaviour_has_its_consequence_and_a_bounded_cost() {
     }
 }
 
+/// What `docs/PROTOCOL.md` says that a peer may cost beside the frame that it sends.
+fn peak_max(from: From) -> usize {
+    match from {
+        From::Connected => 2 << 20,
+        _ => CONNECTION_OWN_MAX + PEER_MEMORY_MAX,
+    }
+}
+
 /// What a row came to.
 #[derive(Debug)]
 struct Found {
@@ -79,6 +95,10 @@ struct Found {
     answers: usize,
     /// Bytes that stayed allocated.
     held: usize,
+    /// Bytes that were allocated at once, with those of the scripted peer itself.
+    peak: usize,
+    /// Bytes that the peer sent.
+    sent: usize,
     /// Whether the log is another than before.
     is_changed: bool,
     /// Whether an honest peer beside it completed.
@@ -90,12 +110,17 @@ fn play(row: &Row, role: Role) -> Found {
     let before = stage.state();
     stage.answers = 0;
     stage.refusals = 0;
+    stage.sent = 0;
+    // The allocator knows one peak only, that of all time: the row begins from there.
+    let ballast = Vec::<u8>::with_capacity(ALLOCATOR.max_allocated() - ALLOCATOR.allocated());
     let allocated = ALLOCATOR.allocated();
     for act in &row.acts {
         stage.play(act);
     }
+    let peak = ALLOCATOR.max_allocated() - allocated;
     let own = stage.own_bytes();
     let held = ALLOCATOR.allocated().saturating_sub(allocated + own);
+    drop(ballast);
     let (verdict, error) = stage.verdict();
     let is_changed = stage.state() != before;
     Found {
@@ -103,6 +128,8 @@ fn play(row: &Row, role: Role) -> Found {
         error,
         answers: stage.answers,
         held,
+        peak,
+        sent: stage.sent,
         is_changed,
         is_honest_served: stage.serves_an_honest_peer(),
     }
@@ -122,6 +149,9 @@ fn differs(found: &Found, expected: &Expected) -> Option<String> {
     }
     if found.held > expected.held_kib_max * 1024 {
         let _ = write!(wrong, "at most {} KiB; ", expected.held_kib_max);
+    }
+    if found.peak > 3 * found.sent + expected.peak_kib_max * 1024 {
+        let _ = write!(wrong, "at most {} KiB at once; ", expected.peak_kib_max);
     }
     if found.is_changed != expected.changes {
         wrong.push_str("the log; ");

@@ -39,7 +39,7 @@ pub(crate) fn holdings() -> Vec<Row> {
                     any: false,
                 })
             })],
-            IGNORE.answers(10_000).kib(64),
+            IGNORE.answers(10_000).kib(64).peak(1000),
         ),
         both(
             "a flood of Wants for any block",
@@ -51,7 +51,7 @@ pub(crate) fn holdings() -> Vec<Row> {
                     any: true,
                 })
             })],
-            IGNORE.answers(10_000).kib(64),
+            IGNORE.answers(10_000).kib(64).peak(1000),
         ),
         both(
             "Wants taken back and said again",
@@ -67,7 +67,7 @@ pub(crate) fn holdings() -> Vec<Row> {
                     _ => Message::Unwant(want),
                 }
             })],
-            IGNORE.answers(5_000).kib(64),
+            IGNORE.answers(5_000).kib(64).peak(1200),
         ),
         both(
             "an Unwant of what was not wanted",

@@ -78,7 +78,7 @@ pub(crate) fn block_lies() -> Vec<Row> {
             From::Block,
             vec![Act::Answer(lie), Act::RefuseAll],
             reads,
-            IGNORE,
+            IGNORE.peak(reads.peak_kib_max),
         )
     };
     let checksum = drops("BadProof(Checksum)");
@@ -97,7 +97,7 @@ pub(crate) fn block_lies() -> Vec<Row> {
         lie(
             "100,000 surplus nodes",
             Lie::ManyNodes,
-            drops("BadProof(TooLarge)"),
+            drops("BadProof(TooLarge)").peak(4 * 1024),
         ),
         lie("a missing node", Lie::NodeMissing, unanchored),
         lie("no nodes at all", Lie::NoNodes, unanchored),
@@ -149,7 +149,7 @@ pub(crate) fn length_lies() -> Vec<Row> {
             From::Length,
             vec![Act::Answer(lie), Act::RefuseAll],
             reads,
-            IGNORE,
+            IGNORE.peak(reads.peak_kib_max),
         )
     };
     let signature = drops("BadProof(Signature)");
@@ -171,7 +171,11 @@ pub(crate) fn length_lies() -> Vec<Row> {
             Lie::OtherForkSignature,
             signature,
         ),
-        lie("a signature of a megabyte", Lie::LongSignature, signature),
+        lie(
+            "a signature of a megabyte",
+            Lie::LongSignature,
+            signature.peak(1200),
+        ),
         lie(
             "a manifest that does not hash to the key",
             Lie::OtherManifest,
@@ -231,7 +235,7 @@ pub(crate) fn fork_lies() -> Vec<Row> {
             From::Fork,
             vec![Act::Answer(lie), Act::RefuseAll],
             reads,
-            IGNORE,
+            IGNORE.peak(reads.peak_kib_max),
         )
     };
     vec![

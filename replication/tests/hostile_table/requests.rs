@@ -174,15 +174,15 @@ pub(crate) fn requests() -> Vec<Row> {
                 Act::StopReading,
                 Act::Each(100_000, |id| request(id, of_block(id % 20, 0))),
             ],
-            NOT_READ.answers(0).kib(3 * 1024),
-            NOT_READ.answers(0).kib(3 * 1024),
+            NOT_READ.answers(0).kib(3 * 1024).peak(1200),
+            NOT_READ.answers(0).kib(3 * 1024).peak(1200),
         ),
         row(
             "a flood of requests under one id",
             From::Block,
             vec![Act::Each(100_000, |id| request(1, of_block(id % 20, 0)))],
-            REFUSE.answers(100_000),
-            IGNORE.answers(100_000),
+            REFUSE.answers(100_000).peak(1000),
+            IGNORE.answers(100_000).peak(1000),
         ),
         row(
             "a flood of urgent requests",
@@ -194,8 +194,8 @@ pub(crate) fn requests() -> Vec<Row> {
                     priority: MAX,
                 })
             })],
-            REFUSE.answers(10_000),
-            IGNORE.answers(10_000),
+            REFUSE.answers(10_000).peak(500),
+            IGNORE.answers(10_000).peak(500),
         ),
         row(
             "requests replayed",
@@ -221,7 +221,7 @@ pub(crate) fn requests() -> Vec<Row> {
                     request: number - 1,
                 }),
             })],
-            IGNORE.answers(0),
+            IGNORE.answers(0).peak(1200),
         ),
     ]
 }

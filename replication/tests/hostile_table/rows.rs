@@ -44,6 +44,9 @@ pub(crate) struct Expected {
     pub(crate) answers_max: usize,
     /// Memory that it may leave behind, in KiB.
     pub(crate) held_kib_max: usize,
+    /// Memory that it may take on the way beside three times what the peer sent, in KiB. Two of those are the
+    /// scripted peer's own.
+    pub(crate) peak_kib_max: usize,
     /// Whether the log grows, by what is true in it.
     pub(crate) changes: bool,
 }
@@ -55,6 +58,7 @@ impl Expected {
             error,
             answers_max: 4,
             held_kib_max: 16,
+            peak_kib_max: 64,
             changes: false,
         }
     }
@@ -71,6 +75,14 @@ impl Expected {
     pub(crate) const fn kib(self, held_kib_max: usize) -> Self {
         Self {
             held_kib_max,
+            ..self
+        }
+    }
+
+    /// Up to so many KiB are taken on the way.
+    pub(crate) const fn peak(self, peak_kib_max: usize) -> Self {
+        Self {
+            peak_kib_max,
             ..self
         }
     }

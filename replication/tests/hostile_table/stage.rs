@@ -72,6 +72,8 @@ pub(crate) struct Stage {
     pub(crate) answers: usize,
     /// How many of them refused something: NoData, rejects.
     pub(crate) refusals: usize,
+    /// Bytes that the peer sent.
+    pub(crate) sent: usize,
 }
 
 /// What a peer must not be able to change.
@@ -106,6 +108,7 @@ impl Stage {
             now: Time::ZERO,
             answers: 0,
             refusals: 0,
+            sent: 0,
             writer,
             here,
             core,
@@ -244,7 +247,7 @@ impl Stage {
 
     fn frame(&mut self, frame: Vec<u8>) {
         self.flush();
-        self.victim.arriving.push_back(frame.into());
+        self.send(frame.into());
     }
 
     fn answer(&mut self, lie: Lie) {
@@ -329,8 +332,13 @@ impl Stage {
 
     fn flush(&mut self) {
         while let Some(frame) = self.mux.poll_transmit() {
-            self.victim.arriving.push_back(frame.to_bytes());
+            self.send(frame.to_bytes());
         }
+    }
+
+    fn send(&mut self, frame: Bytes) {
+        self.sent += frame.len();
+        self.victim.arriving.push_back(frame);
     }
 
     /// Delivers what was said and hears what we answer.
