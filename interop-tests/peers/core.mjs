@@ -180,11 +180,17 @@ async function info () {
     fork: core.fork,
     byteLength: core.byteLength,
     contiguousLength: core.contiguousLength,
-    treeHash: core.length ? hex(await core.treeHash()) : null,
+    treeHash: core.length ? hex(await treeHash()) : null,
     writable: core.writable,
     compat: core.core.compat,
     conflicts
   }
+}
+
+/** Of what is stored: version 11's own fetches the last block first, and waits for a peer if that was cleared. */
+async function treeHash () {
+  const Hypercore = core.constructor
+  return Hypercore.treeHashFromStorage ? await Hypercore.treeHashFromStorage(core) : await core.treeHash()
 }
 
 /** Options for a core that is encrypted under a key of this byte. */

@@ -280,17 +280,30 @@ async fn blocks_are_cleared_and_fetched_again() {
         let (node, core, mut peer) = we_write(tree, &scratch).await;
         core.append_batch(filled(100, 500)).unwrap();
         node_completes(&mut peer, &core);
-        peer.call("clear", json!({ "start": 10, "end": 60 }));
-        assert_eq!(
-            peer.call("has", json!({ "start": 10, "end": 60 })),
-            json!(false)
-        );
-        peer.call("download", json!({ "start": 0, "end": 100 }));
-        assert_eq!(
-            peer.call("has", json!({ "start": 10, "end": 60 })),
-            json!(true)
-        );
+        // Up to the end, too: nobody may wait for the last block only to say what was cleared.
+        for (start, end) in [(10, 60), (64, 100)] {
+            let cleared = json!({ "start": start, "end": end });
+            let told = peer.call("clear", cleared.clone());
+            assert_eq!(told["treeHash"], core.tree_hash().to_string());
+            assert_eq!(peer.call("has", cleared.clone()), json!(false));
+            peer.call("download", json!({ "start": 0, "end": 100 }));
+            assert_eq!(peer.call("has", cleared), json!(true));
+        }
         node.close().await;
+    }
+}
+
+/// Goal: a Node writer that nobody is connected to clears to its end and says so.
+#[test]
+fn node_clears_to_its_end_with_nobody_there() {
+    for tree in Tree::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut peer = Peer::start(tree, Role::Core, scratch.path());
+        peer.call("open", json!({ "name": "log" }));
+        let written = peer.call("fill", json!({ "count": 1000, "size": 10 }));
+        let told = peer.call("clear", json!({ "start": 640, "end": 1000 }));
+        assert_eq!(told["treeHash"], written["treeHash"]);
+        assert_eq!(told["contiguousLength"], 640);
     }
 }
 
