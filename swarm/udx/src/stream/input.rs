@@ -38,7 +38,9 @@ impl Stream {
         self.counters.bytes_received += (crate::packet::HEADER_LEN
             + usize::from(packet.header.data_offset)
             + packet.payload.len()) as u64;
-        self.timers.on_heard(now);
+        if self.is_ack_possible(packet.header.ack) {
+            self.timers.on_heard(now);
+        }
         if packet.payload.len() > DATAGRAM_LEN_MAX {
             self.counters.mishaps.make().refused += 1;
             return;
@@ -57,6 +59,13 @@ impl Stream {
         }
         self.handle_ack(now, packet, seq);
         self.settle(now);
+    }
+
+    /// Whether it takes back nothing that was acked and acks nothing that was not sent. Else it is old, or one of the two
+    /// was forged: then the peer waits for what we think it has, and that it lives is no reason to wait for ever.
+    fn is_ack_possible(&self, ack: u32) -> bool {
+        let una = self.sender.una();
+        (una..=self.sender.next()).contains(&seq::near(una, ack))
     }
 
     /// Notes that a packet of `bytes` was passed on, for a relay, instead of taken in: the peer lives.

@@ -358,3 +358,25 @@ fn a_shut_window_that_was_a_lie_opens_again() {
     handle(&mut stream, now, header(Kinds::ACK, 0, 0), b"");
     assert_eq!(drain(&mut stream, now).len(), 1, "the data");
 }
+
+#[test]
+fn a_peer_that_waits_for_what_a_forged_ack_took_is_given_up() {
+    // Goal: packets whose ack takes back what a forged one acked do not keep a stream alive that can get no further.
+    let (mut stream, mut now) = connected();
+    stream.write(&pattern(1, 1_000)).unwrap();
+    assert_eq!(drain(&mut stream, now).len(), 1, "which gets lost");
+    let mut lie = header(Kinds::ACK, 0, 1);
+    lie.window = 0;
+    handle(&mut stream, now, lie, b"");
+    stream.write(&pattern(2, 1_000)).unwrap();
+    assert!(drain(&mut stream, now).is_empty(), "the window is shut");
+    while stream.close_reason().is_none() {
+        now = stream.poll_timeout().expect("it asks again and again");
+        assert!(now < Time::ZERO + Duration::from_secs(60), "{now:?}");
+        stream.handle_timeout(now);
+        if !drain(&mut stream, now).is_empty() {
+            handle(&mut stream, now, header(Kinds::ACK, 0, 0), b"");
+        }
+    }
+    assert_eq!(stream.close_reason(), Some(CloseReason::TimedOut));
+}
