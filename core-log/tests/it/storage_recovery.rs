@@ -4,6 +4,7 @@
 
 use crate::rig::power::{Device, Scene, losses};
 use crate::rig::rng::Rng;
+use crate::rig::workload::{WIDE_LENGTHS, wide};
 use crate::rig::{Change, Contents, Disk, What, create, open};
 use bytes::Bytes;
 use ferrocore_log::bitfield::PAGE_BITS;
@@ -277,6 +278,26 @@ fn no_gap_is_forgotten_in_a_core_of_several_pages() {
             }
         }
     }
+}
+
+/// Goal: who has lost the newer header does not believe the older one how many blocks are here without a gap, since
+/// some may have been cleared after it was written.
+#[test]
+fn an_older_header_is_not_asked_for_gaps() {
+    let before = wide(WIDE_LENGTHS[0]);
+    let disk = Disk::new(before.clone());
+    let core = open(&disk, Durability::Buffered).unwrap().unwrap();
+    core.clear(PAGE_BITS + 7..PAGE_BITS + 9).unwrap();
+    core.flush().unwrap();
+    drop(core);
+    let (mut files, old) = (disk.contents(), before["oplog"].to_vec());
+    files.get_mut("oplog").unwrap().edit(|oplog| {
+        let is_new = |slot: &usize| oplog[*slot..slot + 8] != old[*slot..slot + 8];
+        let new: Vec<usize> = [0, 4096].into_iter().filter(is_new).collect();
+        assert_eq!(new.len(), 1);
+        oplog[new[0]] ^= 1;
+    });
+    assert_eq!(check_gaps(&files, Durability::Buffered), PAGE_BITS + 7);
 }
 
 /// What a core says of its gaps is what its bits say.

@@ -375,6 +375,19 @@ mod tests {
         assert!(left.eq(expected.copied()));
     }
 
+    /// Goal: the same of nodes that are kept though their page is not.
+    #[test]
+    fn a_node_without_its_page_follows_every_write() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = tree(&directory);
+        for tag in 1..4 {
+            for index in [63, 127, 191, 255, 511] {
+                tree.write([node(index, tag)].iter()).unwrap();
+                assert_eq!(tree.node(index).unwrap(), Some(node(index, tag)));
+            }
+        }
+    }
+
     /// Goal: nothing is behind the end of the file, whatever was read into the same memory before.
     #[test]
     fn a_page_ends_with_the_file() {
