@@ -156,6 +156,7 @@ fn get(job: &Job) -> Answer {
         1 => 1,
         _ => thread::available_parallelism()?.get(),
     };
+    let before = reads()?;
     let start = Instant::now();
     let shares = indexes.chunks(indexes.len().div_ceil(threads));
     thread::scope(|scope| {
@@ -167,7 +168,22 @@ fn get(job: &Job) -> Answer {
             .map(|reader| reader.join().expect("no panic"));
         results.collect::<Result<(), String>>()
     })?;
-    Ok(json!({ "seconds": start.elapsed().as_secs_f64() }))
+    let seconds = start.elapsed().as_secs_f64();
+    let [calls, bytes] = reads()?;
+    let (calls, bytes) = (calls - before[0], bytes - before[1]);
+    Ok(json!({ "seconds": seconds, "reads": calls, "read_bytes": bytes }))
+}
+
+/// How often this process has read anything since it began, and how many bytes, as Linux counts them.
+fn reads() -> Result<[u64; 2], Box<dyn Error>> {
+    let counts = std::fs::read_to_string("/proc/self/io")?;
+    let count = |name: &str| {
+        let mut lines = counts.lines();
+        let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        line.and_then(|count| count.parse().ok())
+            .ok_or("no count of reads")
+    };
+    Ok([count("syscr")?, count("rchar")?])
 }
 
 fn read_all(core: &Core, indexes: &[u64], size: usize) -> Result<(), String> {

@@ -40,6 +40,18 @@ const GET_WARM: Row = row(
     "the same after 1,000,000 others",
     Unit::Seconds,
 );
+const GET_READS: Row = row("scale-get-reads", "reads of files for a get", Unit::Each);
+const GET_BYTES: Row = row("scale-get-bytes", "bytes read for a get", Unit::Each);
+const WARM_READS: Row = row(
+    "scale-get-warm-reads",
+    "reads of files for a get after the others",
+    Unit::Each,
+);
+const WARM_BYTES: Row = row(
+    "scale-get-warm-bytes",
+    "bytes read for a get after the others",
+    Unit::Each,
+);
 /// The least that the machine asks for the rows above in a long core: the rest of the growth is ours.
 const GET_FLOOR: Row = row(
     "scale-get-floor",
@@ -52,7 +64,10 @@ const MEMORY: Row = row(
     "memory with it open, all blocks here",
     Unit::Bytes,
 );
-pub(crate) const ROWS: &[Row] = &[APPEND, MAKE, GET, GET_WARM, GET_FLOOR, OPEN, MEMORY];
+pub(crate) const ROWS: &[Row] = &[
+    APPEND, MAKE, GET, GET_WARM, GET_FLOOR, GET_READS, GET_BYTES, WARM_READS, WARM_BYTES, OPEN,
+    MEMORY,
+];
 
 const fn row(id: &'static str, job: &'static str, unit: Unit) -> Row {
     let aim = None;
@@ -116,9 +131,13 @@ impl Core {
     fn measure(&mut self, peer: &mut Peer, row: &Row) -> Vec<f64> {
         match row.id {
             "scale-append" => vec![self.append(peer, "append", APPENDS) / APPENDS as f64],
-            "scale-get" => vec![self.get(peer, "get", 0)],
-            "scale-get-warm" => vec![self.get(peer, "get", READS_BEFORE)],
-            "scale-get-floor" => vec![self.get(peer, "read_raw", 0)],
+            "scale-get" => vec![self.get(peer, "get", 0, "seconds")],
+            "scale-get-warm" => vec![self.get(peer, "get", READS_BEFORE, "seconds")],
+            "scale-get-floor" => vec![self.get(peer, "read_raw", 0, "seconds")],
+            "scale-get-reads" => vec![self.get(peer, "get", 0, "reads")],
+            "scale-get-bytes" => vec![self.get(peer, "get", 0, "read_bytes")],
+            "scale-get-warm-reads" => vec![self.get(peer, "get", READS_BEFORE, "reads")],
+            "scale-get-warm-bytes" => vec![self.get(peer, "get", READS_BEFORE, "read_bytes")],
             "scale-open" => (0..OPENS).map(|_| self.open(peer)).collect(),
             "scale-memory" => vec![memory(&self.dir, self.length)],
             _ => Vec::new(), // measured as the cores are made
@@ -137,12 +156,13 @@ impl Core {
         seconds(&answer)
     }
 
-    /// Reads random blocks, and tells what each took.
-    fn get(&self, peer: &mut Peer, command: &str, warm: u64) -> f64 {
+    /// Reads random blocks, and tells what each took of `what`.
+    fn get(&self, peer: &mut Peer, command: &str, warm: u64, what: &str) -> f64 {
         let arguments = json!({
             "dir": self.dir, "count": READS, "size": BLOCK_BYTES, "in_flight": 1, "warm": warm,
         });
-        seconds(&peer.call(command, arguments)) / READS as f64
+        let answer = peer.call(command, arguments);
+        answer[what].as_f64().expect("a get tells what it took") / READS as f64
     }
 
     fn open(&self, peer: &mut Peer) -> f64 {
