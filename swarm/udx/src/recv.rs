@@ -29,11 +29,11 @@ pub(crate) enum Received {
 pub(crate) struct Receiver {
     next: u64,
     end: Option<u64>,
-    window_max: usize,
     /// Bytes that were read so far: somebody wants what the peer sends.
     taken: usize,
     readable: BytesMut,
     ahead: Rare<Ahead>,
+    window_max: u32,
     discards: bool,
 }
 
@@ -51,7 +51,7 @@ impl Receiver {
         Self {
             next: seq::first(first_seq),
             end: None,
-            window_max: usize::try_from(window_max).unwrap_or(usize::MAX),
+            window_max,
             taken: 0,
             readable: BytesMut::new(),
             ahead: Rare::default(),
@@ -114,7 +114,7 @@ impl Receiver {
     }
 
     pub(crate) fn set_window_max(&mut self, bytes: u32) {
-        self.window_max = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.window_max = bytes;
     }
 
     /// The next sequence number expected.
@@ -132,7 +132,7 @@ impl Receiver {
     pub(crate) fn backlog_max(&self) -> usize {
         let read = self.taken.saturating_mul(WINDOW_GROWTH);
         let earned = read.saturating_add(RECEIVE_WINDOW_FIRST as usize);
-        self.window_max.min(earned)
+        usize::try_from(self.window_max).map_or(earned, |max| max.min(earned))
     }
 
     /// True once everything up to and with the peer's END has arrived.

@@ -1,7 +1,7 @@
 //! The sending half of a stream: bytes not yet sent, what becomes a packet of its own, where the end is.
 //! Knows bytes and sequence numbers. Does not know windows, timers, or what became of a packet, which is [`Flight`]'s.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use ferrocore_primitives::time::Time;
 
 use crate::congestion::PacketRate;
@@ -65,10 +65,13 @@ impl Sender {
 
     /// Makes the next new packet of at most `payload_max` bytes; send it with [`Sender::transmit`].
     pub(crate) fn packetise(&mut self, payload_max: usize, padding: u8, path: u32) -> u64 {
-        let payload = self
-            .queue
-            .split_to(payload_max.min(self.queue.len()))
-            .freeze();
+        let payload = match self.queue.len() <= payload_max.min(SMALL) {
+            true => Bytes::copy_from_slice(&std::mem::take(&mut self.queue)),
+            false => self
+                .queue
+                .split_to(payload_max.min(self.queue.len()))
+                .freeze(),
+        };
         let mut kinds = if payload.is_empty() {
             Kinds::ACK
         } else {
@@ -221,6 +224,9 @@ impl Sender {
         self.flight.as_ref().map_or(0, |flight| flight.sacked())
     }
 }
+
+/// Fewer bytes are copied: a packet of them would keep the memory that it is a part of, and a count of its users.
+const SMALL: usize = 128;
 
 /// So few that repeating them at a steady pace congests nothing.
 const ENDING_PACKETS_MAX: usize = 4;

@@ -67,7 +67,7 @@ pub(crate) struct Bbr {
     rounds: u32,
     next_round_delivered: u64,
     round_start: bool,
-    full_bandwidth: f64,
+    full_bandwidth: f32,
     full_bandwidth_rounds: u8,
     is_full: bool,
     cycle: u8,
@@ -263,8 +263,8 @@ impl Bbr {
         if self.is_full || !self.round_start || app_limited {
             return;
         }
-        if self.bandwidth() >= self.full_bandwidth * FULL_GROWTH {
-            self.full_bandwidth = self.bandwidth();
+        if self.bandwidth() >= f64::from(self.full_bandwidth) * FULL_GROWTH {
+            self.full_bandwidth = single(self.bandwidth());
             self.full_bandwidth_rounds = 0;
             return;
         }
@@ -423,7 +423,7 @@ impl Bbr {
 struct Aggregation {
     epoch_at: Time,
     epoch_acked: u64,
-    extra: [u64; 2],
+    extra: [u32; 2],
     slot: u8,
     rounds: u8,
 }
@@ -445,7 +445,7 @@ impl Aggregation {
     }
 
     fn extra(&self) -> u64 {
-        self.extra.into_iter().max().unwrap_or(0)
+        self.extra.into_iter().max().map_or(0, u64::from)
     }
 
     fn on_ack(&mut self, ack: &Ack, round_start: bool, bandwidth: f64, cwnd: u64) {
@@ -461,7 +461,7 @@ impl Aggregation {
         self.epoch_acked = self.epoch_acked.saturating_add(ack.acked);
         let extra = self.epoch_acked.saturating_sub(expected).min(cwnd);
         if let Some(slot) = self.extra.get_mut(usize::from(self.slot)) {
-            *slot = (*slot).max(extra);
+            *slot = (*slot).max(u32::try_from(extra).unwrap_or(u32::MAX));
         }
     }
 

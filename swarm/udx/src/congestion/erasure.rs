@@ -7,8 +7,9 @@ use super::filter::{Window, Windowed};
 /// them, so that loss which it causes itself does not count.
 #[derive(Debug)]
 pub(crate) struct Erasure {
-    acked: u64,
-    lost: u64,
+    /// In bytes; what is acked and lost in a round fits.
+    acked: u32,
+    lost: u32,
     share: Windowed<SmallestShare>,
 }
 
@@ -40,16 +41,16 @@ impl Erasure {
     }
 
     pub(crate) fn on_acked(&mut self, bytes: u64) {
-        self.acked += bytes;
+        self.acked = self.acked.saturating_add(clamp(bytes));
     }
 
     pub(crate) fn on_lost(&mut self, bytes: u64) {
-        self.lost += bytes;
+        self.lost = self.lost.saturating_add(clamp(bytes));
     }
 
     /// A round is over. Too few bytes say little: they are counted with the next round's.
     pub(crate) fn on_round(&mut self, round: u32, packet: u64) {
-        let all = self.acked + self.lost;
+        let all = u64::from(self.acked) + u64::from(self.lost);
         if all < SAMPLE_PACKETS * packet {
             return;
         }
@@ -63,6 +64,10 @@ impl Erasure {
     pub(crate) fn factor(&self) -> f64 {
         1.0 / (1.0 - f64::from(self.share.get().unwrap_or(0.0).min(SHARE_MAX)))
     }
+}
+
+fn clamp(bytes: u64) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// As long as the bandwidth is remembered, so that one phase that drains is always in it.

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ferrocore_primitives::time::Time;
@@ -331,6 +332,7 @@ impl Driver {
     /// Sleeps until the next deadline. True if it has passed already.
     fn poll_sleep(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(at) = self.timers.earliest() else {
+            self.put_sleep_off();
             return false;
         };
         let at = self.shared.table.instant(at);
@@ -338,6 +340,14 @@ impl Driver {
             self.sleep.as_mut().reset(at);
         }
         self.sleep.as_mut().poll(cx).is_ready()
+    }
+
+    /// A sleep that was begun would wake the task for nothing.
+    fn put_sleep_off(&mut self) {
+        let (now, deadline) = (Instant::now(), self.sleep.deadline());
+        if now < deadline && deadline < now + NOTHING_DUE / 2 {
+            self.sleep.as_mut().reset(now + NOTHING_DUE);
+        }
     }
 
     fn is_unused(&self) -> bool {
@@ -402,6 +412,9 @@ impl Future for Driver {
         Poll::Pending
     }
 }
+
+/// How far a sleep is put off that nothing needs.
+const NOTHING_DUE: Duration = Duration::from_secs(3600);
 
 /// Turns of receiving and sending before other tasks of the runtime have theirs.
 const TURNS_PER_POLL: usize = 16;

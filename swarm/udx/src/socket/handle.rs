@@ -64,8 +64,30 @@ pub(super) struct State {
     path_is_new: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
-    /// Those who wait for anything else: messages, connection, path, move, close.
-    watchers: Vec<Waker>,
+    /// Those who wait for anything else.
+    watchers: Vec<Watcher>,
+}
+
+/// A task that waits for the answer to one of the questions of [`Signs`] to change.
+#[derive(Debug)]
+struct Watcher {
+    waker: Waker,
+    wanted: u8,
+    /// The answers when it was last looked.
+    seen: u8,
+}
+
+/// What can be waited for, a bit each: most of what happens to a stream is none of a watcher's business.
+struct Signs;
+
+impl Signs {
+    const CLOSED: u8 = 1;
+    const CONNECTED: u8 = 2;
+    const MOVING: u8 = 4;
+    const OTHER_PATH: u8 = 8;
+    const FLUSHED: u8 = 16;
+    const MESSAGE: u8 = 32;
+    const UNANSWERED: u8 = 64;
 }
 
 impl UdxStream {
@@ -121,7 +143,7 @@ impl StreamHandle {
     /// # Errors
     /// [`StreamError::Closed`] if it closed before.
     pub async fn connected(&self) -> Result<SocketAddr, StreamError> {
-        self.watch(|state| {
+        self.watch(Signs::CONNECTED, |state| {
             if let Some(reason) = state.stream.close_reason() {
                 return Some(Err(reason.into()));
             }
@@ -155,7 +177,7 @@ impl StreamHandle {
     /// # Errors
     /// [`StreamError::Closed`] if the stream closed before.
     pub async fn moved(&self) -> Result<(), StreamError> {
-        self.watch(|state| match state.stream.close_reason() {
+        self.watch(Signs::MOVING, |state| match state.stream.close_reason() {
             Some(reason) => Some(Err(reason.into())),
             None => (!state.stream.is_moving()).then_some(Ok(())),
         })
@@ -168,7 +190,7 @@ impl StreamHandle {
     /// # Errors
     /// [`StreamError::Closed`] once the stream is closed.
     pub async fn other_path(&self) -> Result<Path, StreamError> {
-        self.watch(|state| {
+        self.watch(Signs::OTHER_PATH, |state| {
             if state.path_is_new {
                 state.path_is_new = false;
                 return state.path.as_deref().cloned().map(Ok);
@@ -204,7 +226,7 @@ impl StreamHandle {
     /// # Errors
     /// [`StreamError::Closed`] or [`StreamError::Ended`] once the stream is closed and all were taken.
     pub async fn recv_message(&self) -> Result<Bytes, StreamError> {
-        self.watch(|state| {
+        self.watch(Signs::MESSAGE, |state| {
             if let Some(message) = state.stream.read_message() {
                 return Some(Ok(message));
             }
@@ -220,7 +242,7 @@ impl StreamHandle {
     /// # Errors
     /// [`StreamError::Closed`] if the stream closed before.
     pub async fn acked(&self) -> Result<(), StreamError> {
-        self.watch(|state| match state.stream.close_reason() {
+        self.watch(Signs::FLUSHED, |state| match state.stream.close_reason() {
             Some(reason) => Some(Err(reason.into())),
             None => state.stream.is_flushed().then_some(Ok(())),
         })
@@ -229,11 +251,27 @@ impl StreamHandle {
 
     /// Returns once the stream is over: `None` if both sides have ended it.
     pub async fn closed(&self) -> Option<CloseReason> {
-        self.watch(|state| {
+        self.watch(Signs::CLOSED, |state| {
             state
                 .stream
                 .is_closed()
                 .then(|| state.stream.close_reason())
+        })
+        .await
+    }
+
+    /// Returns once it is, or is no longer, so that the peer has acked nothing although some was sent and repeated more
+    /// than once. What is unacked is still repeated, and it may come back.
+    ///
+    /// # Errors
+    /// [`StreamError::Closed`] or [`StreamError::Ended`] once the stream is over.
+    pub async fn unanswered(&self, is_it: bool) -> Result<(), StreamError> {
+        self.watch(Signs::UNANSWERED, |state| {
+            if state.stream.is_closed() {
+                let reason = state.stream.close_reason();
+                return Some(Err(reason.map_or(StreamError::Ended, StreamError::Closed)));
+            }
+            (state.stream.is_unanswered() == is_it).then_some(Ok(()))
         })
         .await
     }
@@ -288,14 +326,14 @@ impl StreamHandle {
         self.cell.lock().stream.stats()
     }
 
-    /// Waits until `look` finds what it wants; it is called after every change.
-    async fn watch<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
+    /// Waits until `look` finds what it wants; it is called after every change of `wanted`, and once the stream is over.
+    async fn watch<T>(&self, wanted: u8, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
         poll_fn(|cx| {
             let mut state = self.cell.lock();
             if let Some(found) = look(&mut state) {
                 return Poll::Ready(found);
             }
-            state.watch(cx.waker());
+            state.watch(wanted | Signs::CLOSED, cx.waker());
             Poll::Pending
         })
         .await
@@ -502,15 +540,45 @@ impl State {
     }
 
     fn wake_watchers(&mut self) {
-        std::mem::take(&mut self.watchers)
-            .into_iter()
-            .for_each(Waker::wake);
+        if self.watchers.is_empty() {
+            return;
+        }
+        let signs = self.signs();
+        let concerned = |watcher: &mut Watcher| (watcher.seen ^ signs) & watcher.wanted != 0;
+        let concerned = self.watchers.extract_if(.., concerned);
+        concerned.for_each(|watcher| watcher.waker.wake());
+        if self.watchers.is_empty() {
+            self.watchers = Vec::new();
+        }
     }
 
-    fn watch(&mut self, waker: &Waker) {
-        if !self.watchers.iter().any(|known| known.will_wake(waker)) {
-            self.watchers.push(waker.clone());
+    fn watch(&mut self, wanted: u8, waker: &Waker) {
+        self.wake_watchers(); // what they have not seen yet must not be taken for seen
+        let seen = self.signs();
+        let mut watchers = self.watchers.iter_mut();
+        match watchers.find(|known| known.waker.will_wake(waker)) {
+            Some(known) => (known.wanted, known.seen) = (known.wanted | wanted, seen),
+            None => self.watchers.push(Watcher {
+                waker: waker.clone(),
+                wanted,
+                seen,
+            }),
         }
+    }
+
+    fn signs(&self) -> u8 {
+        let stream = &self.stream;
+        let signs = [
+            (Signs::CLOSED, stream.is_closed()),
+            (Signs::CONNECTED, stream.remote().is_some()),
+            (Signs::MOVING, stream.is_moving()),
+            (Signs::OTHER_PATH, self.path_is_new),
+            (Signs::FLUSHED, stream.is_flushed()),
+            (Signs::MESSAGE, stream.has_message()),
+            (Signs::UNANSWERED, stream.is_unanswered()),
+        ];
+        let shown = signs.into_iter().filter(|(_, is_shown)| *is_shown);
+        shown.fold(0, |all, (sign, _)| all | sign)
     }
 }
 

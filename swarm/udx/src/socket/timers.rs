@@ -6,7 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 use ferrocore_primitives::time::Time;
 
 /// At most one deadline a stream. One that moves into the future stays where it is and is looked at again when it
-/// comes, which spares most of the work: a stream's deadlines move with every ack.
+/// comes, which spares most of the work: a stream's deadlines move with every ack. That of a stream which has become
+/// idle goes, so that thousands of idle streams wake nobody for nothing.
 #[derive(Debug, Default)]
 pub(super) struct TimerQueue {
     order: BTreeSet<(Time, u32)>,
@@ -15,7 +16,9 @@ pub(super) struct TimerQueue {
 
 impl TimerQueue {
     pub(super) fn schedule(&mut self, stream: u32, at: Option<Time>) {
-        let Some(at) = at else { return };
+        let Some(at) = at else {
+            return self.forget(stream);
+        };
         if let Some(&earlier) = self.by_stream.get(&stream) {
             if earlier <= at {
                 return;
@@ -24,6 +27,12 @@ impl TimerQueue {
         }
         self.by_stream.insert(stream, at);
         self.order.insert((at, stream));
+    }
+
+    fn forget(&mut self, stream: u32) {
+        if let Some(at) = self.by_stream.remove(&stream) {
+            self.order.remove(&(at, stream));
+        }
     }
 
     pub(super) fn earliest(&self) -> Option<Time> {

@@ -82,6 +82,11 @@ impl Timers {
 }
 
 impl Stream {
+    /// True while something was sent and repeated for some three seconds and nothing was acked: the peer may be gone, or away for a while.
+    pub fn is_unanswered(&self) -> bool {
+        self.timers.backoff >= UNANSWERED_TIMEOUTS && self.sender.has_unacked()
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) is due, if ever.
     pub fn poll_timeout(&self) -> Option<Time> {
         match self.life {
@@ -272,6 +277,8 @@ impl Stream {
     }
 }
 
+/// Of the retransmission timer. With the smallest timeout, 400 ms, these take 2.8 s.
+const UNANSWERED_TIMEOUTS: u32 = 3;
 const BACKOFF_MAX: u32 = 5;
 const BLACK_HOLE_TIMEOUTS: u32 = 3;
 const END_TRANSMITS: u32 = 4;
