@@ -6,6 +6,7 @@ use std::fmt;
 use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -37,7 +38,8 @@ pub const SEND_BUFFER_LEN: usize = 128 * 1024;
 pub struct Options {
     /// How long the peer may take until its header has arrived. Raise it for very slow links.
     pub handshake_timeout: Duration,
-    /// After how long without a write [`Sender::keep_alive`] sends an empty message.
+    /// After how long without a write [`Sender::keep_alive`] sends an empty message; up to a sixteenth earlier, together
+    /// with those of other connections of the process.
     pub keep_alive: Option<Duration>,
     /// After how long the stream fails if the connection takes not a byte of what is to be written: the
     /// peer does not read. None for peers that may pause for long.
@@ -278,7 +280,7 @@ impl<W: AsyncWrite + Unpin> Sender<W> {
             return pending().await;
         };
         loop {
-            sleep_until(self.last_write + interval).await;
+            sleep_until(in_company(self.last_write + interval, interval)).await;
             // Whatever is pending shows that we are there; an empty message is for having nothing.
             if self.outgoing.pending().is_empty() {
                 self.outgoing.push::<&[u8]>(&[])?;
@@ -574,6 +576,16 @@ async fn read_frame(
             return Err(StreamError::UnexpectedEnd);
         }
     }
+}
+
+/// The latest moment up to `at` at which others send their empty messages too, at most a sixteenth of `interval` before
+/// it: a thousand idle connections then wake a process a few times in an interval, and not two thousand times.
+fn in_company(at: Instant, interval: Duration) -> Instant {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let period = (interval / 16).as_nanos().max(1);
+    let since = at.saturating_duration_since(*START).as_nanos();
+    let early = u64::try_from(since % period).unwrap_or_default();
+    at - Duration::from_nanos(early)
 }
 
 /// Waits for a connection to take what is written, until `deadline`.
