@@ -68,6 +68,10 @@ pub const REFRESH_JITTER: Duration = Duration::from_secs(120);
 /// [`REFRESH_INTERVAL`].
 pub const REFRESH_RETRY: Duration = Duration::from_secs(5);
 
+/// How long a topic whose last peer is gone waits for that to come back before it is looked up again: whoever is dialled
+/// again at once was, by then.
+pub const DESERTED_PAUSE: Duration = Duration::from_secs(3);
+
 /// How long leaving a topic may take to tell others.
 pub const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 

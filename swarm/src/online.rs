@@ -271,7 +271,8 @@ impl Transport for Online {
             match self.shared.peers.connect(key, options).await {
                 Ok(connection) => {
                     let (via, address) = (via(connection.route), connection.remote_address());
-                    Ok(Established::new(connection.stream, via, address))
+                    let pulse = connection.handle();
+                    Ok(Established::new(connection.stream, via, address).with_pulse(pulse))
                 }
                 Err(error @ (ConnectError::CannotPunch | ConnectError::Punch(_))) => {
                     self.shared.note_need(key);

@@ -57,6 +57,8 @@ pub struct Roster {
     connections: Connections<ConnectionId>,
     open: HashMap<ConnectionId, Open>,
     banned_keys: HashSet<PublicKey>,
+    /// Who has a connection but does not answer on it.
+    silent: HashSet<PublicKey>,
     /// Who is connected by ways that are not the swarm's.
     elsewhere: HashSet<PublicKey>,
     limits: RosterLimits,
@@ -92,6 +94,7 @@ impl Roster {
             connections: Connections::new(our_key),
             open: HashMap::new(),
             banned_keys: HashSet::new(),
+            silent: HashSet::new(),
             elsewhere: HashSet::new(),
             limits,
             seed,
@@ -302,6 +305,9 @@ impl Roster {
             return false;
         };
         let was_the_one = self.connections.remove(&open.key, id);
+        if was_the_one {
+            self.silent.remove(&open.key);
+        }
         match open.dialled {
             Some(peer) => {
                 self.lost(&peer, now);
@@ -310,6 +316,17 @@ impl Roster {
             None => {}
         }
         was_the_one
+    }
+
+    /// The peer does not answer on connection `id` any more, or does again. Until then it counts as gone, so that who has
+    /// come back elsewhere is found and dialled before the connection is given up. Returns whether anything has changed.
+    pub fn set_silent(&mut self, id: ConnectionId, is_silent: bool) -> bool {
+        let key = self.open.get(&id).map(|open| open.key);
+        let key = key.filter(|key| self.connections.get(key) == Some(id));
+        key.is_some_and(|key| match is_silent {
+            true => self.silent.insert(key),
+            false => self.silent.remove(&key),
+        })
     }
 
     /// Lets those whose backoff is over queue again.
@@ -498,13 +515,19 @@ impl Roster {
         }
     }
 
+    /// Whether it has a connection on which it answers: another may be made to who does not, and takes its place.
     fn is_connected(&self, id: &PeerId) -> bool {
+        let key = self.peers.get(id).and_then(Peer::known_key);
+        self.has_connection(id) && key.is_some_and(|key| !self.silent.contains(&key))
+    }
+
+    fn has_connection(&self, id: &PeerId) -> bool {
         let key = self.peers.get(id).and_then(Peer::known_key);
         key.is_some_and(|key| self.connections.get(&key).is_some() || self.elsewhere.contains(&key))
     }
 
     fn forget_maybe(&mut self, id: &PeerId) {
-        let is_idle = !self.dialling.contains(id) && !self.is_connected(id);
+        let is_idle = !self.dialling.contains(id) && !self.has_connection(id);
         let peer = self.peers.get(id);
         if is_idle && peer.is_some_and(|peer| peer.info.is_forgettable()) {
             self.peers.remove(id);

@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
 use ferrocore_primitives::time::Time;
+use ferrocore_udx::socket::StreamHandle;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::time::Instant;
 
@@ -219,6 +220,9 @@ impl Shared {
     }
 
     fn give_out(self: &Arc<Self>, connection: Established, info: ConnectionInfo) {
+        if let Some(pulse) = connection.pulse.filter(|_| info.is_initiator) {
+            tokio::spawn(feel(Arc::downgrade(self), info.id, pulse));
+        }
         let control = Arc::new(Control::default());
         let weak = Arc::downgrade(self);
         let on_drop = move || {
@@ -249,6 +253,20 @@ impl Shared {
         // Whom nobody takes is let go: dropping the connection enters its end.
         self.out.try_send(connection).ok();
         self.progress.send_replace(());
+    }
+
+    /// A peer does not answer on its connection any more, or does again: whoever it was found for is looked for elsewhere
+    /// meanwhile.
+    fn note_silence(&self, id: ConnectionId, is_silent: bool) {
+        let mut state = self.lock();
+        let key = state.open.get(&id).map(|open| open.info.remote_key);
+        if !state.roster.set_silent(id, is_silent) {
+            return;
+        }
+        let topics = key.map(|key| state.roster.topics_of(&key));
+        for topic in state.roster.unmet(topics.unwrap_or_default()) {
+            state.topics.get(&topic).inspect(|joined| joined.desert());
+        }
     }
 
     /// Ends a connection that was given out.
@@ -395,6 +413,17 @@ fn peer_state(info: &PeerInfo, is_dialling: bool) -> PeerState {
         info if info.queued => PeerState::Queued,
         info if info.waiting => PeerState::Waiting,
         _ => PeerState::Idle,
+    }
+}
+
+/// Tells the swarm whenever a peer does not answer any more, or does again, until the connection is over.
+async fn feel(shared: Weak<Shared>, id: ConnectionId, pulse: StreamHandle) {
+    let mut is_silent = true;
+    while pulse.unanswered(is_silent).await.is_ok()
+        && let Some(shared) = shared.upgrade()
+    {
+        shared.note_silence(id, is_silent);
+        is_silent = !is_silent;
     }
 }
 

@@ -17,7 +17,9 @@ use super::events::{SearchState, SwarmEvent, TopicStatus};
 use super::shared::Shared;
 use crate::Topic;
 use crate::discovery::{Discovery, DiscoveryError, Finder, Interest};
-use crate::limits::{LEAVE_TIMEOUT, LEAVING_MAX, REFRESH_INTERVAL, REFRESH_JITTER, REFRESH_RETRY};
+use crate::limits::{
+    DESERTED_PAUSE, LEAVE_TIMEOUT, LEAVING_MAX, REFRESH_INTERVAL, REFRESH_JITTER, REFRESH_RETRY,
+};
 use crate::rng::Rng;
 
 /// A topic that at least one session holds.
@@ -28,7 +30,7 @@ pub(super) struct Joined {
     wanted: watch::Sender<(Interest, u64)>,
     /// What each search came to, for the number it was asked for.
     searches: HashMap<&'static str, (SearchState, u64)>,
-    /// Told when the last peer found under the topic is gone.
+    /// Told when the last peer found under the topic is gone, or does not answer.
     deserted: Arc<Notify>,
     /// Dropped, they end.
     tasks: JoinSet<()>,
@@ -255,8 +257,9 @@ impl Search {
         }
     }
 
-    /// Waits until it is time to search again: soon, and ever later, while the search is in vain. Whoever is sought may
-    /// come after us, or come back under another key, and need not look for us.
+    /// Waits until it is time to search again: soon, and ever later, while the search is in vain, and soon when the last
+    /// who was met is gone. Whoever is sought may come after us, or come back under another key, and need
+    /// not look for us.
     async fn rest(&self, is_in_vain: impl Fn() -> bool, retry: &mut Duration, rng: &mut Rng) {
         loop {
             let deserted = self.deserted.notified();
@@ -269,6 +272,10 @@ impl Search {
             tokio::select! {
                 () = sleep(REFRESH_INTERVAL + rng.up_to(REFRESH_JITTER)) => return,
                 () = deserted => {}
+            }
+            sleep(DESERTED_PAUSE).await;
+            if is_in_vain() {
+                return;
             }
         }
     }

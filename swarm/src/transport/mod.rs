@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
 use ferrocore_secret_stream::{SecretStream, StreamError};
+use ferrocore_udx::socket::StreamHandle;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -64,6 +65,8 @@ pub struct Established {
     pub address: Option<SocketAddr>,
     /// The address of ours without which it is lost, if it does not survive a change of networks.
     pub(crate) bound_to: Option<IpAddr>,
+    /// Tells whether the peer still answers, where the transport knows that before anything is given up.
+    pub(crate) pulse: Option<StreamHandle>,
 }
 
 impl Established {
@@ -78,6 +81,16 @@ impl Established {
             via,
             address,
             bound_to: None,
+            pulse: None,
+        }
+    }
+
+    /// Lets the swarm look for the peer elsewhere while it does not answer on `pulse`, the stream below.
+    #[must_use]
+    pub fn with_pulse(self, pulse: StreamHandle) -> Self {
+        Self {
+            pulse: Some(pulse),
+            ..self
         }
     }
 

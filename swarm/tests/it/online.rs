@@ -163,3 +163,47 @@ async fn who_sleeps_is_found_again_once_awake() {
     let found = soon(to_carol.next()).await.unwrap();
     assert_eq!(found.info.remote_key, alice.public_key());
 }
+
+/// Goal: who has come back under another key is found long before the connection to who it was is given up. Method: Alice
+/// vanishes without a word, with the runtime she lives in, while Bob has something to say to her.
+#[tokio::test]
+async fn who_vanishes_without_a_word_is_looked_for_elsewhere() {
+    let world = World::new().await;
+    let topic = Topic::from_name("xiangqi");
+    let (bob, mut to_bob) = world.swarm();
+    let serving = JoinOptions {
+        client: false,
+        ..Default::default()
+    };
+    let looking = JoinOptions {
+        server: false,
+        ..Default::default()
+    };
+    let mut hers = tokio::runtime::Builder::new_multi_thread();
+    let hers = hers.worker_threads(1).enable_all().build().unwrap();
+    let (alice, mut to_alice, _serving) = {
+        let _here = hers.enter();
+        let (alice, to_alice) = world.swarm();
+        let serving = alice.join(topic, serving);
+        (alice, to_alice, serving)
+    };
+    soon(alice.flush()).await;
+    let _looking = bob.join(topic, looking);
+    let at_bob = soon(to_bob.next()).await.unwrap();
+    let _at_alice = soon(to_alice.next()).await.unwrap();
+    hers.shutdown_background();
+
+    let (mut sender, _receiver) = at_bob.stream.split();
+    sender.send(&[b"your move"]).await.unwrap();
+    sender.flush().await.unwrap();
+    let (again, _to_again) = world.swarm();
+    let _serving_again = again.join(topic, serving);
+    soon(again.flush()).await;
+    let found = soon(to_bob.next()).await.unwrap();
+    assert_eq!(found.info.remote_key, again.public_key());
+    let mut open = bob.status().connections.into_iter();
+    assert!(
+        open.any(|info| info.remote_key == alice.public_key()),
+        "the old one was given up first"
+    );
+}
