@@ -1,6 +1,16 @@
 //! Replication over one stream, without IO: frames in, frames out.
 //!
+//! | module | noun |
+//! |---|---|
+//! | `incoming` | what the peer opens and says, on its way to a channel |
+//! | `rounds` | the turn of each channel to work, to speak and to answer |
+//! | `offences` | what the peer did wrong |
+//!
 //! Knows the channels of all cores on one connection. Does not know sockets, clocks or stores.
+
+mod incoming;
+mod offences;
+mod rounds;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -8,26 +18,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ferrocore_log::Core;
 use ferrocore_log::supply::Wake;
-use ferrocore_mux::{ChannelId, Event as MuxEvent, Frame, Mux, OfferId};
-use ferrocore_primitives::encoding::{Decode, Encode};
+use ferrocore_mux::{ChannelId, Frame, Mux, OfferId};
 use ferrocore_primitives::keys::DiscoveryKey;
 use ferrocore_primitives::time::Time;
 
-use crate::alarm::{Alarm, Bell};
+use self::offences::Offences;
+use crate::alarm::Bell;
 use crate::buffers::Bounds;
-use crate::capability::{capability, is_same};
 use crate::channel::CoreChannel;
 use crate::heard::Heard;
-use crate::limits::{
-    CHANNELS_MAX, MISBEHAVIOURS_MAX, OFFER_LEN_MAX, STRIKES_MAX, UNPROVEN_OUTPUT_MAX,
-};
+use crate::limits::CHANNELS_MAX;
 use crate::memory::PeersMemory;
-use crate::messages::{Handshake, Message};
-use crate::misbehaviour::{PeerMisbehaved, Verdict};
+use crate::misbehaviour::PeerMisbehaved;
 use crate::shares::Shares;
 use crate::stats::{CoreStats, Stats};
 use crate::uploads::LongAnswers;
-use crate::wire::Wire;
 
 /// The protocol's name on the wire.
 pub const PROTOCOL: &str = "hypercore/alpha";
@@ -72,9 +77,7 @@ pub struct Connection {
     /// Whether a frame was given that is not used up.
     has_input: bool,
     is_proven: bool,
-    strikes: u32,
-    /// What the peer did wrong and the connection outlived, until somebody asks.
-    misbehaved: VecDeque<PeerMisbehaved>,
+    offences: Offences,
     /// What all channels have carried.
     stats: Stats,
 }
@@ -132,8 +135,7 @@ impl Connection {
             shares: Shares::default(),
             has_input: false,
             is_proven: false,
-            strikes: 0,
-            misbehaved: VecDeque::new(),
+            offences: Offences::default(),
             stats: Stats::default(),
         }
     }
@@ -295,9 +297,9 @@ impl Connection {
     }
 
     /// What the peer did wrong without losing the connection, in order; only the first
-    /// [`MISBEHAVIOURS_MAX`] that nobody asked for are kept.
+    /// [`MISBEHAVIOURS_MAX`](crate::limits::MISBEHAVIOURS_MAX) that nobody asked for are kept.
     pub fn poll_misbehaviour(&mut self) -> Option<PeerMisbehaved> {
-        self.misbehaved.pop_front()
+        self.offences.next()
     }
 
     /// Whether a core is on the connection, accepted by the peer or not yet.
@@ -333,201 +335,6 @@ impl Connection {
             .collect()
     }
 
-    fn handle_event(
-        &mut self,
-        event: MuxEvent,
-        now: Time,
-    ) -> Result<Option<Event>, PeerMisbehaved> {
-        match event {
-            MuxEvent::RemoteOpen {
-                offer,
-                protocol,
-                id,
-                handshake,
-            } => {
-                return Ok(self.consider(offer, &protocol, id, handshake));
-            }
-            MuxEvent::Opened { channel, handshake } => self.handle_opened(channel, &handshake)?,
-            MuxEvent::Message {
-                channel,
-                kind,
-                payload,
-            } => self.handle_message(channel, kind, &payload, now)?,
-            MuxEvent::Closed { channel } | MuxEvent::Rejected { channel } => self.remove(channel),
-            _ => {}
-        }
-        Ok(None)
-    }
-
-    /// Passes on an offer that may be one of a core.
-    fn consider(
-        &mut self,
-        offer: OfferId,
-        protocol: &str,
-        id: Option<Bytes>,
-        handshake: Bytes,
-    ) -> Option<Event> {
-        let id: Option<[u8; 32]> = id.and_then(|id| id.as_ref().try_into().ok());
-        match id.map(DiscoveryKey::from) {
-            Some(discovery_key) if protocol == PROTOCOL && !self.has(&discovery_key) => {
-                Some(Event::CoreWanted {
-                    offer,
-                    discovery_key,
-                    handshake,
-                })
-            }
-            _ => {
-                self.mux.reject(offer);
-                None
-            }
-        }
-    }
-
-    fn handle_opened(&mut self, id: ChannelId, handshake: &[u8]) -> Result<(), PeerMisbehaved> {
-        let Some(channel) = self.channels.get(&id) else {
-            return Ok(());
-        };
-        let shown = self.check_capability(handshake, channel.core())?;
-        self.is_proven = true;
-        let alarm = Alarm::new(&self.bell, id);
-        self.with(id, |channel, wire| {
-            channel.handle_opened(shown.seeks, wire, alarm)
-        });
-        self.touched.push(id);
-        Ok(())
-    }
-
-    fn handle_message(
-        &mut self,
-        id: ChannelId,
-        kind: u64,
-        payload: &Bytes,
-        now: Time,
-    ) -> Result<(), PeerMisbehaved> {
-        let message = Message::decode(kind, payload);
-        let message = message.map_err(|source| PeerMisbehaved::Malformed { kind, source })?;
-        let Some(message) = message else {
-            return Ok(()); // of a later version
-        };
-        let handled = self.with(id, |channel, wire| channel.handle(message, wire, now));
-        if self.touched.last() != Some(&id) {
-            self.touched.push(id);
-        }
-        self.judge(id, handled.unwrap_or(Ok(())))
-    }
-
-    /// Commits, tells and asks on every channel that something happened on.
-    fn settle(&mut self, now: Time) -> Result<(), PeerMisbehaved> {
-        let mut touched = std::mem::take(&mut self.touched);
-        touched.sort_unstable();
-        touched.dedup();
-        for id in touched {
-            self.settle_channel(id, now)?;
-        }
-        for _ in 0..self.shares.short() {
-            let Some(id) = self.shares.next_short() else {
-                break;
-            };
-            self.settle_channel(id, now)?;
-        }
-        Ok(())
-    }
-
-    fn settle_channel(&mut self, id: ChannelId, now: Time) -> Result<(), PeerMisbehaved> {
-        let Some(channel) = self.channels.get(&id) else {
-            return Ok(());
-        };
-        let budget = self.shares.budget(channel.in_flight());
-        let settled = self.with(id, |channel, wire| channel.settle(wire, budget, now));
-        if self
-            .channels
-            .get(&id)
-            .is_some_and(|channel| channel.is_short())
-        {
-            self.shares.fall_short(id);
-        }
-        self.judge(id, settled.unwrap_or(Ok(())))
-    }
-
-    /// Answers the peer's questions, one channel after the other, while there is room.
-    fn upload(&mut self) -> Result<(), PeerMisbehaved> {
-        let target = self.bounds.upload_target;
-        while self.mux.buffered_bytes() < target && !self.long_answers.is_waiting() {
-            let Some(id) = self.asked.pop_front() else {
-                break;
-            };
-            let mut long = self.long_answers;
-            let uploaded = self.with(id, |channel, wire| channel.upload(wire, &mut long));
-            self.long_answers = long;
-            self.judge(id, uploaded.unwrap_or(Ok(())))?;
-            if self
-                .channels
-                .get(&id)
-                .is_some_and(|channel| channel.questions() > 0)
-            {
-                self.asked.push_back(id);
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs `work` on a channel and keeps the connection's sums up to date.
-    fn with<T>(
-        &mut self,
-        id: ChannelId,
-        work: impl FnOnce(&mut CoreChannel, &mut Wire<'_>) -> T,
-    ) -> Option<T> {
-        let channel = self.channels.get_mut(&id)?;
-        let (in_flight, questions) = (channel.in_flight(), channel.questions());
-        let was_committing = channel.is_committing();
-        let (stats, question_bytes) = (channel.stats(), channel.question_bytes());
-        let memory = self.heard.blocks();
-        let mut wire = Wire::new(&mut self.mux, id, &mut self.scratch, memory, self.bounds);
-        let done = work(channel, &mut wire);
-        channel.count_sent(wire.sent());
-        self.stats += channel.stats() - stats;
-        self.shares
-            .moved(id, in_flight, channel.in_flight(), channel.is_busy());
-        let heard = (channel.questions(), channel.question_bytes());
-        self.heard.moved((questions, question_bytes), heard);
-        self.commits -= usize::from(was_committing);
-        self.commits += usize::from(channel.is_committing());
-        if questions == 0 && channel.questions() > 0 {
-            self.asked.push_back(id);
-        }
-        Some(done)
-    }
-
-    /// Acts on a peer's misbehaviour on one channel.
-    fn judge(
-        &mut self,
-        id: ChannelId,
-        result: Result<(), PeerMisbehaved>,
-    ) -> Result<(), PeerMisbehaved> {
-        let Err(misbehaved) = result else {
-            return Ok(());
-        };
-        tracing::warn!(%misbehaved, "a peer misbehaved");
-        match misbehaved.verdict() {
-            Verdict::CloseConnection => return Err(misbehaved),
-            Verdict::CloseChannel => {
-                self.mux.close(id);
-                self.remove(id);
-                self.strikes += 1;
-            }
-            Verdict::StopAsking => {
-                self.with(id, |channel, _| channel.stop_asking());
-            }
-        }
-        if self.misbehaved.len() < MISBEHAVIOURS_MAX {
-            self.misbehaved.push_back(misbehaved);
-        }
-        if self.strikes == STRIKES_MAX {
-            return Err(PeerMisbehaved::TooManyStrikes);
-        }
-        Ok(())
-    }
-
     /// Lets what `send` sends travel in a frame of its own. The crate `hypercore-protocol` takes no `open` out of a
     /// batch (0.7.2, `decode_unframed_channel_messages` in `src/message.rs`): it would never see the channel.
     fn alone<T>(&mut self, send: impl FnOnce(&mut Mux) -> T) -> T {
@@ -535,52 +342,5 @@ impl Connection {
         let sent = send(&mut self.mux);
         self.mux.end_batch();
         sent
-    }
-
-    /// Whether the peer left so much unread that nothing more is taken from it.
-    fn is_clogged(&self) -> bool {
-        let output_max = match self.is_proven {
-            true => self.bounds.output_max,
-            false => UNPROVEN_OUTPUT_MAX,
-        };
-        // What we offered of our own accord is not the peer's doing, and long answers have room of their own.
-        let output_max = output_max + self.channels.len() * OFFER_LEN_MAX;
-        let output = self.mux.buffered_bytes() - self.mux.buffered_long_bytes();
-        output >= output_max || self.heard.is_too_much()
-    }
-
-    fn insert(&mut self, id: ChannelId, core: &Core) {
-        self.by_core.insert(core.discovery_key(), id);
-        self.channels
-            .insert(id, Box::new(CoreChannel::new(core.clone())));
-    }
-
-    fn remove(&mut self, id: ChannelId) {
-        if let Some(channel) = self.channels.remove(&id) {
-            self.by_core.remove(&channel.core().discovery_key());
-            self.shares.moved(id, channel.in_flight(), 0, false);
-            let heard = (channel.questions(), channel.question_bytes());
-            self.heard.moved(heard, (0, 0));
-            self.commits -= usize::from(channel.is_committing());
-        }
-    }
-
-    fn handshake_for(&self, core: &Core) -> Vec<u8> {
-        let capability = capability(self.is_initiator, &core.key(), &self.handshake_hash);
-        Handshake {
-            seeks: true,
-            capability,
-        }
-        .to_vec()
-    }
-
-    fn check_capability(&self, handshake: &[u8], core: &Core) -> Result<Handshake, PeerMisbehaved> {
-        let shown = Handshake::from_slice(handshake).map_err(PeerMisbehaved::MalformedHandshake)?;
-        let expected = capability(!self.is_initiator, &core.key(), &self.handshake_hash);
-        if is_same(&shown.capability, &expected) {
-            Ok(shown)
-        } else {
-            Err(PeerMisbehaved::BadCapability)
-        }
     }
 }

@@ -1,0 +1,131 @@
+//! The turn of each channel: to commit, tell and ask after something happened on it, and to answer while there is room.
+//!
+//! Knows the connection's sums and bounds. Does not know what a channel does with its turn.
+
+use ferrocore_mux::ChannelId;
+use ferrocore_primitives::time::Time;
+
+use super::Connection;
+use crate::channel::CoreChannel;
+use crate::limits::{OFFER_LEN_MAX, UNPROVEN_OUTPUT_MAX};
+use crate::misbehaviour::{PeerMisbehaved, Verdict};
+use crate::wire::Wire;
+
+impl Connection {
+    /// Commits, tells and asks on every channel that something happened on.
+    pub(super) fn settle(&mut self, now: Time) -> Result<(), PeerMisbehaved> {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        for id in touched {
+            self.settle_channel(id, now)?;
+        }
+        for _ in 0..self.shares.short() {
+            let Some(id) = self.shares.next_short() else {
+                break;
+            };
+            self.settle_channel(id, now)?;
+        }
+        Ok(())
+    }
+
+    fn settle_channel(&mut self, id: ChannelId, now: Time) -> Result<(), PeerMisbehaved> {
+        let Some(channel) = self.channels.get(&id) else {
+            return Ok(());
+        };
+        let budget = self.shares.budget(channel.in_flight());
+        let settled = self.with(id, |channel, wire| channel.settle(wire, budget, now));
+        if self
+            .channels
+            .get(&id)
+            .is_some_and(|channel| channel.is_short())
+        {
+            self.shares.fall_short(id);
+        }
+        self.judge(id, settled.unwrap_or(Ok(())))
+    }
+
+    /// Answers the peer's questions, one channel after the other, while there is room.
+    pub(super) fn upload(&mut self) -> Result<(), PeerMisbehaved> {
+        let target = self.bounds.upload_target;
+        while self.mux.buffered_bytes() < target && !self.long_answers.is_waiting() {
+            let Some(id) = self.asked.pop_front() else {
+                break;
+            };
+            let mut long = self.long_answers;
+            let uploaded = self.with(id, |channel, wire| channel.upload(wire, &mut long));
+            self.long_answers = long;
+            self.judge(id, uploaded.unwrap_or(Ok(())))?;
+            if self
+                .channels
+                .get(&id)
+                .is_some_and(|channel| channel.questions() > 0)
+            {
+                self.asked.push_back(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `work` on a channel and keeps the connection's sums up to date.
+    pub(super) fn with<T>(
+        &mut self,
+        id: ChannelId,
+        work: impl FnOnce(&mut CoreChannel, &mut Wire<'_>) -> T,
+    ) -> Option<T> {
+        let channel = self.channels.get_mut(&id)?;
+        let (in_flight, questions) = (channel.in_flight(), channel.questions());
+        let was_committing = channel.is_committing();
+        let (stats, question_bytes) = (channel.stats(), channel.question_bytes());
+        let memory = self.heard.blocks();
+        let mut wire = Wire::new(&mut self.mux, id, &mut self.scratch, memory, self.bounds);
+        let done = work(channel, &mut wire);
+        channel.count_sent(wire.sent());
+        self.stats += channel.stats() - stats;
+        self.shares
+            .moved(id, in_flight, channel.in_flight(), channel.is_busy());
+        let heard = (channel.questions(), channel.question_bytes());
+        self.heard.moved((questions, question_bytes), heard);
+        self.commits -= usize::from(was_committing);
+        self.commits += usize::from(channel.is_committing());
+        if questions == 0 && channel.questions() > 0 {
+            self.asked.push_back(id);
+        }
+        Some(done)
+    }
+
+    /// Acts on a peer's misbehaviour on one channel.
+    pub(super) fn judge(
+        &mut self,
+        id: ChannelId,
+        result: Result<(), PeerMisbehaved>,
+    ) -> Result<(), PeerMisbehaved> {
+        let Err(misbehaved) = result else {
+            return Ok(());
+        };
+        tracing::warn!(%misbehaved, "a peer misbehaved");
+        match misbehaved.verdict() {
+            Verdict::CloseConnection => return Err(misbehaved),
+            Verdict::CloseChannel => {
+                self.mux.close(id);
+                self.remove(id);
+            }
+            Verdict::StopAsking => {
+                self.with(id, |channel, _| channel.stop_asking());
+            }
+        }
+        self.offences.note(misbehaved)
+    }
+
+    /// Whether the peer left so much unread that nothing more is taken from it.
+    pub(super) fn is_clogged(&self) -> bool {
+        let output_max = match self.is_proven {
+            true => self.bounds.output_max,
+            false => UNPROVEN_OUTPUT_MAX,
+        };
+        // What we offered of our own accord is not the peer's doing, and long answers have room of their own.
+        let output_max = output_max + self.channels.len() * OFFER_LEN_MAX;
+        let output = self.mux.buffered_bytes() - self.mux.buffered_long_bytes();
+        output >= output_max || self.heard.is_too_much()
+    }
+}
