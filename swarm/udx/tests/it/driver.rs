@@ -267,6 +267,70 @@ async fn a_relay_joins_two_streams() {
     assert_eq!(within(left.closed()).await, Some(CloseReason::ResetByPeer));
 }
 
+/// Goal: a stream that runs over a relay goes on over a direct path that opens later, and loses nothing. Method: both ends
+/// write without a pause until both have moved, and then as much again; every byte is known by its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_stream_leaves_its_relay() {
+    const AFTER: usize = 2_000_000;
+    let (relay, a, b) = (Udx::new(), Udx::new(), Udx::new());
+    let (middle, socket_a, socket_b) = (bind(&relay), bind(&a), bind(&b));
+    let left = relay.create_stream(100, Config::default()).unwrap();
+    let right = relay.create_stream(200, Config::default()).unwrap();
+    left.listen(1);
+    right.listen(2);
+    left.relay_to(&right);
+    right.relay_to(&left);
+    let one = a.create_stream(1, Config::default()).unwrap();
+    let two = b.create_stream(2, Config::default()).unwrap();
+    one.connect(&socket_a, 100, middle.local_addr()).unwrap();
+    two.connect(&socket_b, 200, middle.local_addr()).unwrap();
+    let (at_one, at_two) = (one.handle(), two.handle());
+    let (has_moved, moving) = tokio::sync::watch::channel(false);
+    let work = |stream: UdxStream| {
+        let moving = moving.clone();
+        async move {
+            let (mut reader, mut writer) = tokio::io::split(stream);
+            let writing = tokio::spawn(async move {
+                let (chunk, mut after) = (pattern(8 * 1024), 0);
+                while after < AFTER {
+                    let counts = *moving.borrow();
+                    writer.write_all(&chunk).await.unwrap();
+                    after += if counts { chunk.len() } else { 0 };
+                }
+                writer.shutdown().await.unwrap();
+            });
+            let (mut read, chunk) = (vec![0; 8 * 1024], pattern(8 * 1024));
+            while reader.read_exact(&mut read).await.is_ok() {
+                assert!(read == chunk, "the bytes differ");
+            }
+            writing.await.unwrap();
+        }
+    };
+    let (one, two) = (tokio::spawn(work(one)), tokio::spawn(work(two)));
+    while left
+        .stats()
+        .bytes_received
+        .min(right.stats().bytes_received)
+        < 500_000
+    {
+        tokio::task::yield_now().await;
+    }
+    let direct = socket_b.local_addr();
+    at_one.change_remote(&socket_a, 2, direct).unwrap();
+    let path = within(at_two.other_path()).await.unwrap();
+    assert_eq!(path.remote, socket_a.local_addr());
+    at_two.change_remote(&socket_b, 1, path.remote).unwrap();
+    within(at_one.moved()).await.unwrap();
+    within(at_two.moved()).await.unwrap();
+    let passed = || (left.stats().bytes_received + right.stats().bytes_received) as usize;
+    let before = passed();
+    has_moved.send_replace(true);
+    within(one).await.unwrap();
+    within(two).await.unwrap();
+    let late = passed() - before;
+    assert!(late < AFTER / 10, "{late} bytes still took the relay");
+}
+
 #[tokio::test]
 async fn ipv4_is_reached_from_an_ipv6_socket() {
     let (a, b) = (Udx::new(), Udx::new());
