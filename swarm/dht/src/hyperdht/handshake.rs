@@ -6,7 +6,7 @@
 //! One message each way: IK, with [`peer_handshake_namespace`] as its prologue and a [`NoisePayload`] in each. A
 //! client sends the same bytes to several relays; the server recognises them and gives every relay the same answer.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -25,11 +25,11 @@ pub const CLEAR_AFTER: Duration = Duration::from_secs(10);
 /// How long an answered handshake may go without a sign of the client.
 pub const UNUSED_MAX: Duration = Duration::from_secs(10);
 
-/// Handshakes that a server remembers at once, those first that are under way: for a new one the oldest of those that
-/// are over is forgotten, and if there is none the new one is not answered.
+/// Handshakes that a server remembers at once. For a new one the oldest of those that are over is forgotten; if there is none,
+/// the oldest whose client has not come yet: a flood then shortens how long it may take to come, and shuts nobody out.
 pub const HANDSHAKES_MAX: usize = 4096;
 
-/// How many may be under way from one host.
+/// How many may be under way from one host, as whoever passes them on sees it; beyond that its oldest is forgotten in the same way.
 pub const HANDSHAKES_PER_HOST_MAX: usize = 256;
 
 /// What the two sides have agreed on.
@@ -202,7 +202,8 @@ impl ServerHandshake {
     }
 }
 
-/// The handshakes that a server has met, by the exact bytes of their Noise message and by number.
+/// The handshakes that a server has met, by the exact bytes of their Noise message and by number. What it has no more room for
+/// is dropped.
 #[derive(Debug)]
 pub struct Handshakes<T> {
     slots: Vec<Option<Slot<T>>>,
@@ -210,6 +211,9 @@ pub struct Handshakes<T> {
     by_noise: HashMap<Hash, usize>,
     /// Those under way.
     per_host: HashMap<Ipv4Addr, usize>,
+    /// Those whose client has not come, by when they began.
+    waiting: BTreeMap<u64, usize>,
+    next: u64,
     /// Those that are over, in the order in which they are forgotten.
     over: VecDeque<(Time, usize)>,
 }
@@ -219,7 +223,17 @@ struct Slot<T> {
     value: T,
     noise: Hash,
     host: Ipv4Addr,
-    is_over: bool,
+    stage: Stage,
+}
+
+/// How far a handshake is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Answered, as the so-manieth.
+    Waiting(u64),
+    /// Its client has come.
+    Met,
+    Over,
 }
 
 /// What a server knows about an incoming Noise message.
@@ -229,7 +243,7 @@ pub enum Met {
     Before(u64),
     /// It is new, and has this number now.
     New(u64),
-    /// There is no room for it, or not for that host's: drop it.
+    /// As many clients as may be are here and not done, of that host or in all: drop it.
     NoRoom,
 }
 
@@ -241,6 +255,8 @@ impl<T> Handshakes<T> {
             free: Vec::new(),
             by_noise: HashMap::new(),
             per_host: HashMap::new(),
+            waiting: BTreeMap::new(),
+            next: 0,
             over: VecDeque::new(),
         }
     }
@@ -251,8 +267,7 @@ impl<T> Handshakes<T> {
         if let Some(at) = self.by_noise.get(&noise) {
             return Met::Before(*at as u64);
         }
-        let of_host = self.per_host.get(&host).copied().unwrap_or(0);
-        if of_host >= HANDSHAKES_PER_HOST_MAX || !self.make_room() {
+        if !self.make_room_for(host) || !self.make_room() {
             return Met::NoRoom;
         }
         let at = self.free.pop().unwrap_or(self.slots.len());
@@ -260,8 +275,10 @@ impl<T> Handshakes<T> {
             value: make(at as u64),
             noise,
             host,
-            is_over: false,
+            stage: Stage::Waiting(self.next),
         };
+        self.waiting.insert(self.next, at);
+        self.next += 1;
         match self.slots.get_mut(at) {
             Some(place) => *place = Some(slot),
             None => self.slots.push(Some(slot)),
@@ -276,20 +293,34 @@ impl<T> Handshakes<T> {
         self.slot(number).map(|slot| &mut slot.value)
     }
 
+    /// The client of handshake `number` has come: it is not forgotten for others any more until it is over.
+    pub fn handle_client(&mut self, number: u64) {
+        if let Some(slot) = self.slot(number)
+            && let Stage::Waiting(since) = slot.stage
+        {
+            slot.stage = Stage::Met;
+            self.waiting.remove(&since);
+        }
+    }
+
     /// Handshake `number` is over: forgets it [`CLEAR_AFTER`] from `now`, or when room is needed; until then it is
     /// answered as before.
     pub fn clear_later(&mut self, now: Time, number: u64) {
         let Ok(at) = usize::try_from(number) else {
             return;
         };
-        let slot = self.slots.get_mut(at).and_then(Option::as_mut);
-        if let Some(slot) = slot
-            && !std::mem::replace(&mut slot.is_over, true)
-        {
-            let host = slot.host;
-            self.over.push_back((now + CLEAR_AFTER, at));
-            self.count_less(host);
+        let Some(slot) = self.slots.get_mut(at).and_then(Option::as_mut) else {
+            return;
+        };
+        let (before, host) = (slot.stage, slot.host);
+        slot.stage = Stage::Over;
+        match before {
+            Stage::Over => return,
+            Stage::Waiting(since) => drop(self.waiting.remove(&since)),
+            Stage::Met => {}
         }
+        self.over.push_back((now + CLEAR_AFTER, at));
+        self.count_less(host);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
@@ -300,7 +331,7 @@ impl<T> Handshakes<T> {
     /// Forgets what is due, and returns it.
     pub fn handle_timeout(&mut self, now: Time) -> Vec<T> {
         let due = self.over.iter().take_while(|(at, _)| *at <= now).count();
-        (0..due).filter_map(|_| self.forget_oldest()).collect()
+        (0..due).filter_map(|_| self.forget_over()).collect()
     }
 
     /// Forgets everything at once, and returns it.
@@ -324,18 +355,48 @@ impl<T> Handshakes<T> {
         self.slots.get_mut(at)?.as_mut()
     }
 
-    /// False if as many are under way as may be.
+    /// Anybody can name a host as that of a client it passes on, so that host must not be shut out by it.
+    fn make_room_for(&mut self, host: Ipv4Addr) -> bool {
+        let of_host = self.per_host.get(&host).copied().unwrap_or(0);
+        if of_host < HANDSHAKES_PER_HOST_MAX {
+            return true;
+        }
+        let is_hosts = |at: &usize| {
+            let slot = self.slots.get(*at).and_then(Option::as_ref);
+            slot.is_some_and(|slot| slot.host == host)
+        };
+        let oldest = self.waiting.iter().find(|(_, at)| is_hosts(at));
+        let oldest = oldest.map(|(since, _)| *since);
+        oldest.is_some_and(|since| self.forget_waiting(since).is_some())
+    }
+
+    /// False if there is nothing but clients that have come.
     fn make_room(&mut self) -> bool {
-        self.by_noise.len() < HANDSHAKES_MAX || self.forget_oldest().is_some()
+        if self.by_noise.len() < HANDSHAKES_MAX || self.forget_over().is_some() {
+            return true;
+        }
+        let oldest = self.waiting.first_key_value().map(|(since, _)| *since);
+        oldest.is_some_and(|since| self.forget_waiting(since).is_some())
     }
 
     /// Forgets the one that was over first.
-    fn forget_oldest(&mut self) -> Option<T> {
+    fn forget_over(&mut self) -> Option<T> {
         let (_, at) = self.over.pop_front()?;
+        self.forget(at).map(|slot| slot.value)
+    }
+
+    fn forget_waiting(&mut self, since: u64) -> Option<T> {
+        let at = self.waiting.remove(&since)?;
+        let slot = self.forget(at)?;
+        self.count_less(slot.host);
+        Some(slot.value)
+    }
+
+    fn forget(&mut self, at: usize) -> Option<Slot<T>> {
         let slot = self.slots.get_mut(at)?.take()?;
         self.by_noise.remove(&slot.noise);
         self.free.push(at);
-        Some(slot.value)
+        Some(slot)
     }
 
     fn count_less(&mut self, host: Ipv4Addr) {

@@ -234,8 +234,36 @@ fn a_replayed_handshake_meets_its_old_number_until_it_is_forgotten() {
     assert_eq!(met.get(u64::MAX), None);
 }
 
+/// Goal: handshakes that nobody follows up shut nobody out, neither a host that they name nor others. Method: more from each host,
+/// and of more hosts, than there is room for; the newest is always taken, and no client that has come is forgotten.
 #[test]
-fn a_flood_of_handshakes_fills_a_host_and_then_the_table() {
+fn a_flood_of_handshakes_shuts_nobody_out() {
+    let mut met = Handshakes::new();
+    let here = Ipv4Addr::new(10, 1, 0, 0);
+    let Met::New(first) = met.meet(b"first", here, |_| 0) else {
+        panic!("no room");
+    };
+    met.handle_client(first);
+    for host in 0..64_u8 {
+        for i in 0..=HANDSHAKES_PER_HOST_MAX as u32 {
+            let noise = [&[host][..], &i.to_le_bytes()].concat();
+            let result = met.meet(&noise, Ipv4Addr::new(10, 0, 0, host), |_| i);
+            assert!(matches!(result, Met::New(_)), "host {host}, message {i}");
+            assert!(met.len() <= HANDSHAKES_MAX);
+        }
+        let of_host = |i: u32| [&[host][..], &i.to_le_bytes()].concat();
+        let address = Ipv4Addr::new(10, 0, 0, host);
+        let second = met.meet(&of_host(1), address, |_| unreachable!());
+        assert!(matches!(second, Met::Before(_)));
+    }
+    assert_eq!(met.len(), HANDSHAKES_MAX);
+    assert_eq!(met.get(first), Some(&mut 0));
+    let again = met.meet(b"first", here, |_| unreachable!());
+    assert_eq!(again, Met::Before(first));
+}
+
+#[test]
+fn clients_that_have_come_fill_a_host_and_then_the_table() {
     let mut met = Handshakes::new();
     let mut sent = 0_u32;
     for host in 0..64_u8 {
@@ -244,6 +272,9 @@ fn a_flood_of_handshakes_fills_a_host_and_then_the_table() {
             let result = met.meet(&noise, Ipv4Addr::new(10, 0, 0, host), |_| ());
             let fits = i < HANDSHAKES_PER_HOST_MAX && (sent as usize) < HANDSHAKES_MAX;
             assert_eq!(result != Met::NoRoom, fits, "host {host}, message {i}");
+            if let Met::New(number) = result {
+                met.handle_client(number);
+            }
             sent += u32::from(fits);
         }
     }
