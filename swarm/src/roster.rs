@@ -8,6 +8,7 @@ use ferrocore_primitives::time::Time;
 
 use crate::Topic;
 use crate::connections::{Candidate, Connections, Verdict};
+use crate::latest::Latest;
 use crate::limits::{
     ADDRESSES_MAX, DIALS_MAX, EXPLICIT_ATTEMPTS_MAX, INBOUND_MAX, PEERS_KNOWN_MAX, PEERS_MAX,
 };
@@ -59,6 +60,8 @@ pub struct Roster {
     banned_keys: HashSet<PublicKey>,
     /// Who has a connection but does not answer on it.
     silent: HashSet<PublicKey>,
+    /// Whom the firewall refused last.
+    refused: Latest<PublicKey>,
     /// Who is connected by ways that are not the swarm's.
     elsewhere: HashSet<PublicKey>,
     limits: RosterLimits,
@@ -95,6 +98,7 @@ impl Roster {
             open: HashMap::new(),
             banned_keys: HashSet::new(),
             silent: HashSet::new(),
+            refused: Latest::new(PEERS_KNOWN_MAX),
             elsewhere: HashSet::new(),
             limits,
             seed,
@@ -187,13 +191,30 @@ impl Roster {
         }
     }
 
-    /// Keeps a key away, both ways, or no more. Returns its open connection, which is to be closed.
+    /// Keeps a key away, both ways, or no more. Returns its open connection, which is to be closed. As many are kept away as the
+    /// caller names: no peer adds to them.
     pub fn ban(&mut self, key: PublicKey, is_banned: bool) -> Option<ConnectionId> {
-        if !is_banned {
-            self.banned_keys.remove(&key);
-        } else if self.banned_keys.len() < PEERS_KNOWN_MAX {
+        if is_banned {
             self.banned_keys.insert(key);
+        } else {
+            self.banned_keys.remove(&key);
+            self.refused.remove(&key);
         }
+        self.mark_banned(key, is_banned)
+    }
+
+    /// Keeps a key that the firewall has refused away, both ways, until [`PEERS_KNOWN_MAX`] others were: strangers have any number
+    /// of keys. Returns its open connection, which is to be closed.
+    pub fn refuse(&mut self, key: PublicKey) -> Option<ConnectionId> {
+        if let Some(oldest) = self.refused.insert(key)
+            && !self.banned_keys.contains(&oldest)
+        {
+            self.mark_banned(oldest, false);
+        }
+        self.mark_banned(key, true)
+    }
+
+    fn mark_banned(&mut self, key: PublicKey, is_banned: bool) -> Option<ConnectionId> {
         for peer in self.peers.values_mut() {
             if peer.known_key() == Some(key) {
                 peer.info.banned = is_banned;
@@ -222,7 +243,7 @@ impl Roster {
 
     /// Whether a key is kept away.
     pub fn is_banned(&self, key: &PublicKey) -> bool {
-        self.banned_keys.contains(key)
+        self.banned_keys.contains(key) || self.refused.contains(key)
     }
 
     /// The next peer to dial, if it is time for one.
@@ -419,7 +440,7 @@ impl Roster {
         }
         peer.info.banned = peer
             .known_key()
-            .is_some_and(|key| self.banned_keys.contains(&key));
+            .is_some_and(|key| self.banned_keys.contains(&key) || self.refused.contains(&key));
         Some(peer)
     }
 

@@ -165,7 +165,8 @@ impl SwarmBuilder {
         self
     }
 
-    /// Keeps away, and bans, whoever `refuses` says.
+    /// Keeps away whoever `refuses` says, both ways. The swarm asks again about those it has forgotten, which is when
+    /// [`PEERS_KNOWN_MAX`](crate::limits::PEERS_KNOWN_MAX) others were refused since.
     pub fn firewall(
         mut self,
         refuses: impl Fn(&PublicKey) -> bool + Send + Sync + 'static,
@@ -251,7 +252,7 @@ impl Swarm {
             .with_roster(|roster, _| roster.leave_peer(key));
     }
 
-    /// Keeps a key away, both ways, and closes its connection; or lets it come again.
+    /// Keeps a key away, both ways, and closes its connection; or lets it come again. Each key is kept until then.
     pub fn ban(&self, key: PublicKey, is_banned: bool) {
         self.shared().ban(key, is_banned);
     }

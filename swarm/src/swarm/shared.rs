@@ -147,7 +147,7 @@ impl Shared {
         self.started + time.saturating_since(Time::ZERO)
     }
 
-    /// Whether a key may connect. Who is refused by the firewall is banned.
+    /// Whether a key may connect. Who is refused by the firewall is kept away for a while.
     pub(super) fn admits(&self, key: &PublicKey) -> bool {
         if *key == self.key_pair.public_key() {
             return false;
@@ -161,19 +161,24 @@ impl Shared {
         }
         let is_refused = self.firewall.as_ref().is_some_and(|refuses| refuses(key));
         if is_refused {
-            self.ban(*key, true);
+            let closed = self.with_roster(|roster, _| roster.refuse(*key));
+            self.banned(*key, closed);
         }
         !is_refused
     }
 
     pub(super) fn ban(&self, key: PublicKey, is_banned: bool) {
         let closed = self.with_roster(|roster, _| roster.ban(key, is_banned));
+        if is_banned {
+            self.banned(key, closed);
+        }
+    }
+
+    fn banned(&self, key: PublicKey, closed: Option<ConnectionId>) {
         if let Some(id) = closed {
             self.hang_up(id);
         }
-        if is_banned {
-            self.tell(SwarmEvent::Banned(key));
-        }
+        self.tell(SwarmEvent::Banned(key));
     }
 
     /// Enters a connection, and gives it out if it stays.

@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
 use ferrocore_swarm::discovery::{Discovery, DiscoveryError, Finder, Interest, StaticList};
-use ferrocore_swarm::limits::{GATHERED_LEN_MAX, REFRESH_INTERVAL, REFRESH_JITTER, REFRESH_RETRY};
+use ferrocore_swarm::limits::{
+    GATHERED_LEN_MAX, PEERS_KNOWN_MAX, REFRESH_INTERVAL, REFRESH_JITTER, REFRESH_RETRY,
+};
+use ferrocore_swarm::roster::{Roster, RosterLimits};
 use ferrocore_swarm::transport::BoxFuture;
 use ferrocore_swarm::transport::memory::{Memory, MemoryNetwork};
 use ferrocore_swarm::{
@@ -766,4 +769,26 @@ async fn what_a_dial_has_tried_is_told() {
     assert!(peer.last_failure.is_some() && peer.retry.is_some());
     let paths: Vec<_> = peer.paths.iter().map(|path| path.path.as_str()).collect();
     assert_eq!(paths, ["memory 99"]);
+}
+
+/// Goal: strangers whom a firewall refuses take no room from bans. Method: more of them than peers are known; a ban made afterwards
+/// holds, the latest of them is kept away, and the first is asked about again.
+#[test]
+fn who_is_refused_takes_no_room_from_bans() {
+    let key = || KeyPair::generate().public_key();
+    let mut roster = Roster::new(key(), RosterLimits::default(), 1);
+    let (banned, first) = (key(), key());
+    roster.refuse(first);
+    for _ in 0..PEERS_KNOWN_MAX {
+        roster.refuse(key());
+    }
+    roster.ban(banned, true);
+    let last = key();
+    roster.refuse(last);
+    let is_kept_away = [banned, last, first].map(|key| roster.is_banned(&key));
+    assert_eq!(is_kept_away, [true, true, false]);
+    for key in [banned, last] {
+        roster.ban(key, false);
+        assert!(!roster.is_banned(&key));
+    }
 }
