@@ -1,10 +1,14 @@
 //! Bootstrap nodes as they are written: an address, a name, or both.
 //! Knows names. Does not know when they are asked.
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::str::FromStr;
+use std::time::Duration;
 
 use thiserror::Error;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// A node to ask first: `HOST:PORT`, or `IP@HOST:PORT` where the IP is tried before the name is looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +22,19 @@ pub struct BootstrapNode {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("a bootstrap node is HOST:PORT, with an IPv4 address or a name")]
 pub struct ParseBootstrapError;
+
+/// How long a name may take to be looked up: a resolver that does not answer can take minutes to say so.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The addresses that these stand for now, as far as they can be found out, in no order; in the time of the slowest.
+pub(super) async fn resolve_all(nodes: Vec<BootstrapNode>) -> Vec<SocketAddrV4> {
+    let mut lookups = JoinSet::new();
+    for node in nodes {
+        lookups.spawn(async move { node.resolve().await });
+    }
+    let found = lookups.join_all().await;
+    found.into_iter().flatten().collect()
+}
 
 /// The nodes that everybody asks first, which Holepunch runs (`hyperdht/lib/constants.js` 6.34).
 pub fn public_bootstrap() -> Vec<BootstrapNode> {
@@ -41,12 +58,13 @@ impl BootstrapNode {
     }
 
     /// The address that the name stands for now.
-    pub(super) async fn resolve(&self) -> Option<SocketAddrV4> {
+    async fn resolve(&self) -> Option<SocketAddrV4> {
         if let Ok(ip) = self.name.parse() {
             return Some(SocketAddrV4::new(ip, self.port));
         }
-        let found = tokio::net::lookup_host((self.name.as_str(), self.port)).await;
-        let mut found = found.ok()?;
+        let looking_up = tokio::net::lookup_host((self.name.as_str(), self.port));
+        let found = timeout(RESOLVE_TIMEOUT, looking_up).await;
+        let mut found = found.ok()?.ok()?;
         found.find_map(|address| match address {
             std::net::SocketAddr::V4(address) => Some(address),
             std::net::SocketAddr::V6(_) => None,
@@ -61,6 +79,16 @@ impl From<SocketAddrV4> for BootstrapNode {
             name: address.ip().to_string(),
             port: address.port(),
         }
+    }
+}
+
+/// As it is read.
+impl fmt::Display for BootstrapNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(ip) = self.suggested {
+            write!(f, "{ip}@")?;
+        }
+        write!(f, "{}:{}", self.name, self.port)
     }
 }
 
@@ -99,6 +127,9 @@ mod tests {
             "88.99.3.86@node1.hyperdht.org:49737".parse(),
             Ok(public_bootstrap().remove(0))
         );
+        for text in ["1.2.3.4:5", "1.2.3.4@a.org:5", "a.org:5"] {
+            assert_eq!(text.parse::<BootstrapNode>().unwrap().to_string(), text);
+        }
         for text in [
             "",
             "a",

@@ -185,6 +185,25 @@ impl Shared {
         Ok(())
     }
 
+    /// Binds both sockets anew if one has failed, with which its streams have ended. Tried again if it cannot be.
+    pub(super) fn bind_again(&self) {
+        let bound = self.with(|inner, now| {
+            let has_failed = |sockets: &Sockets| !sockets.are_open();
+            if inner.sockets.as_ref().is_some_and(has_failed) {
+                let sockets = Sockets::bind(&self.udx, self.place, Some(inner.ports))?;
+                inner.ports = sockets.ports();
+                let port = sockets.server_port();
+                inner.sockets = Some(sockets);
+                inner.node.rpc_mut().suspend(now);
+                inner.node.rpc_mut().resume(now, port);
+            }
+            Ok::<_, std::io::Error>(())
+        });
+        if let Err(error) = bound {
+            tracing::warn!(%error, "the sockets cannot be bound again");
+        }
+    }
+
     /// Ends the node. Gives back its sockets to be closed.
     pub(super) fn close(&self) -> Option<Sockets> {
         let sockets = self.with(|inner, now| {
@@ -278,6 +297,10 @@ impl Inner {
         self.next_extra = name.wrapping_add(1);
         self.extra.insert(name, socket);
         name
+    }
+
+    pub(super) fn extra_len(&self) -> usize {
+        self.extra.len()
     }
 
     pub(super) fn remove_extra(&mut self, name: u32) {

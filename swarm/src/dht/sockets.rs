@@ -61,6 +61,10 @@ impl Sockets {
         (self.server_port(), self.client.local_addr().port())
     }
 
+    pub(super) fn are_open(&self) -> bool {
+        self.server.is_open() && self.client.is_open()
+    }
+
     pub(super) async fn close(self) {
         self.server.close().await;
         self.client.close().await;
@@ -91,6 +95,11 @@ impl Dht {
             name,
             socket,
         })
+    }
+
+    /// How many such sockets there are.
+    pub fn extra_sockets(&self) -> usize {
+        self.shared().with(|inner, _| inner.extra_len())
     }
 }
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 use ferrocore_dht::rpc::Socket;
 use ferrocore_primitives::time::Time;
 use ferrocore_udx::socket::{Datagram, UdxSocket};
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout};
 
 use super::Arrival;
-use super::bootstrap::BootstrapNode;
+use super::bootstrap::{BootstrapNode, resolve_all};
 use super::shared::{Shared, own_ip, unix_ms};
 use super::sockets::{Sockets, v4};
 use crate::limits::ADDRESSES_LOOK;
@@ -26,6 +26,9 @@ const LOOK_INTERVAL: Duration = ADDRESSES_LOOK;
 
 /// Names are not looked up more often than this.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The pause before the sockets are bound anew after one has failed.
+const REBIND_PAUSE: Duration = Duration::from_secs(1);
 
 /// What came next.
 enum Next {
@@ -74,7 +77,11 @@ pub(super) async fn run(shared: Arc<Shared>, bootstrap: Vec<BootstrapNode>) {
         drop(sockets);
         match next {
             Next::Datagram(socket, Ok(datagram)) => take(&shared, socket, datagram),
-            Next::Datagram(_, Err(_)) => shared.wake.notified().await,
+            Next::Datagram(_, Err(_)) => {
+                // The node goes to sleep, or the socket has failed.
+                timeout(REBIND_PAUSE, shared.wake.notified()).await.ok();
+                shared.bind_again();
+            }
             Next::Woken => {}
             Next::Time => {
                 surroundings.look(&shared);
@@ -222,13 +229,11 @@ impl Names {
         if self.nodes.iter().all(|node| node.known().is_some()) {
             return;
         }
-        let mut addresses = Vec::new();
-        for node in self.nodes.iter() {
-            addresses.extend(match node.known() {
-                Some(address) => Some(address),
-                None => node.resolve().await,
-            });
-        }
+        let is_known = |node: &&BootstrapNode| node.known().is_some();
+        let (known, unknown): (Vec<_>, Vec<_>) = self.nodes.iter().partition(is_known);
+        let unknown: Vec<_> = unknown.into_iter().cloned().collect();
+        let mut addresses: Vec<_> = known.iter().filter_map(|node| node.known()).collect();
+        addresses.extend(resolve_all(unknown).await);
         shared.with(|inner, _| inner.node.rpc_mut().set_bootstrap(addresses));
     }
 
@@ -244,10 +249,7 @@ impl Names {
         self.resolved_at = Some(now);
         let (shared, nodes) = (Arc::downgrade(shared), Arc::clone(&self.nodes));
         tokio::spawn(async move {
-            let mut addresses = Vec::new();
-            for node in nodes.iter() {
-                addresses.extend(node.resolve().await);
-            }
+            let addresses = resolve_all(nodes.to_vec()).await;
             let found = shared.upgrade().filter(|_| !addresses.is_empty());
             if let Some(shared) = found {
                 shared.with(|inner, now| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ferrocore_dht::hyperdht::{PEER_HANDSHAKE, SEQ_REUSED, SEQ_TOO_LOW};
 use ferrocore_dht::id::Id;
-use ferrocore_dht::rpc::{Outgoing, RequestError};
+use ferrocore_dht::rpc::{Outgoing, RequestError, Socket};
 use ferrocore_primitives::sign::KeyPair;
 use ferrocore_swarm::dht::{AnnounceOptions, Arrival, Builder, Dht, DhtError, VALUE_LEN_MAX};
 
@@ -299,4 +299,24 @@ async fn an_extra_socket_asks_and_answers() {
     let pong = within(asking).await.unwrap().unwrap();
     assert_eq!(pong.to.port(), extra.socket().local_addr().port());
     assert_eq!(pong.socket, extra.name());
+}
+
+/// Goal: a node whose socket has failed goes on. Method: a socket is closed behind its back; it answers others again, and is asked
+/// by nobody to wake up.
+#[tokio::test]
+async fn a_node_binds_again_when_a_socket_has_failed() {
+    let nodes = network(2).await;
+    let (node, asker) = (&nodes[1], &nodes[2]);
+    for tag in [Socket::Server, Socket::Client] {
+        let before = node.socket(tag).unwrap();
+        before.clone().close().await;
+        within(async {
+            while node.socket(tag).is_none_or(|socket| !socket.is_open()) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+        within(asker.ping(address(node))).await.unwrap();
+        within(node.ping(address(asker))).await.unwrap();
+    }
 }

@@ -230,6 +230,12 @@ impl UdxSocket {
         let _ = closed.acquire().await; // never granted: an error tells that the driver has ended
     }
 
+    /// Whether it was not closed, and has not failed.
+    pub fn is_open(&self) -> bool {
+        let shared = self.shared();
+        shared.inbox.is_open() && !shared.closed.is_closed()
+    }
+
     /// A closed socket's clones carry no streams.
     pub(super) fn check_open(&self) -> Result<(), CloseReason> {
         match self.shared().inbox.is_open() {
