@@ -75,8 +75,7 @@ async fn peers(bootstrap: &str) -> Result<Peers> {
 }
 
 async fn listening(peers: &Peers, relay: Option<PublicKey>) -> Result<Server> {
-    let mut options = ListenOptions::default();
-    options.relay_through = relay;
+    let options = ListenOptions::default().relay_through(move || relay);
     let mut server = peers.listen(KeyPair::generate(), options)?;
     if !server.announced().await {
         return Err("the node was closed".into());

@@ -117,6 +117,11 @@ pub const LAN_DAY_CHECK: Duration = Duration::from_secs(600);
 /// Peers taken from one lookup in the DHT.
 pub const DHT_FOUND_MAX: usize = 256;
 
+/// Peers taken from one answer before all answers are there: those of the twenty nodes that a lookup ends at have room.
+pub const DHT_FOUND_EACH: usize = 12;
+
+const _: () = assert!(20 * DHT_FOUND_EACH <= DHT_FOUND_MAX);
+
 /// How long a topic waits to be announced in the DHT until somebody is there who passes handshakes on to us.
 pub const LISTEN_PATIENCE: Duration = Duration::from_secs(5);
 

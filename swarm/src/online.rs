@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::SocketAddrV4;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ferrocore_dht::hyperdht::announce::Peer;
 use ferrocore_dht::id::Id;
 use ferrocore_dht::nat::Seen;
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
@@ -18,7 +19,10 @@ use crate::connect::{
 };
 use crate::dht::{AnnounceOptions, Dht};
 use crate::discovery::{Discovery, DiscoveryError, Finder, Interest};
-use crate::limits::{DHT_FOUND_MAX, DIAL_TIMEOUT, LISTEN_PATIENCE, PEERS_KNOWN_MAX};
+use crate::limits::{
+    DHT_FOUND_EACH, DHT_FOUND_MAX, DIAL_TIMEOUT, LISTEN_PATIENCE, PEERS_KNOWN_MAX,
+};
+use crate::shares::Shares;
 use crate::target::{Address, PeerId, Target};
 use crate::transport::{
     BoxFuture, DialError, Established, Inbound, ListenError, Paths, Transport, Via,
@@ -124,17 +128,13 @@ impl Shared {
         let mut lookup = dht
             .lookup_from(id, known.unwrap_or_default())
             .map_err(failed)?;
-        let mut seen = HashSet::new();
+        let mut shares = Shares::new(DHT_FOUND_EACH, DHT_FOUND_MAX);
         while let Some((_, reply)) = lookup.next().await {
-            for peer in reply.peers {
-                if seen.len() < DHT_FOUND_MAX && seen.insert(peer.public_key) {
-                    let relays = peer.relay_addresses.into_iter();
-                    let addresses = relays.map(Address::Relay).collect();
-                    let id = PeerId::Key(peer.public_key);
-                    finder.found(Target { id, addresses }).await;
-                }
-            }
+            let peers = reply.peers.into_iter();
+            let share = shares.handle_answer(peers.map(|peer| (peer.public_key, peer)));
+            hand_in(finder, share).await;
         }
+        hand_in(finder, shares.into_rest()).await;
         let outcome = lookup.finish().await.map_err(failed)?;
         if outcome.successes == 0 {
             return Err(DiscoveryError("no node of the DHT answers".into()));
@@ -198,15 +198,20 @@ impl Shared {
         }
     }
 
-    /// The relay to meet a peer at, if it is known to need one; or anybody, when our own NAT gives out random ports.
+    /// The relay to meet anybody at, when our own NAT gives out random ports.
+    fn relay_for_all(&self) -> Option<PublicKey> {
+        let is_random = || matches!(self.peers.dht().status().seen, Seen::Host(_));
+        self.relay_through.filter(|_| is_random())
+    }
+
+    /// The relay to meet a peer at that we dial: also one that is known to need it.
     fn relay_for(&self, key: &PublicKey) -> Option<PublicKey> {
-        let is_random = matches!(self.peers.dht().status().seen, Seen::Host(_));
         let needs = self
             .needs_relay
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        self.relay_through
-            .filter(|_| is_random || needs.contains(key))
+        let needed = self.relay_through.filter(|_| needs.contains(key));
+        needed.or_else(|| self.relay_for_all())
     }
 
     /// Takes in who connects, and keeps in mind through whom they may.
@@ -294,6 +299,9 @@ impl Transport for Online {
             let asked = inbound.clone();
             let options = ListenOptions::default();
             let options = options.admit(move |caller| asked.admits(&caller.public_key));
+            let shared = Arc::downgrade(&self.shared);
+            let options = options
+                .relay_through(move || shared.upgrade().and_then(|shared| shared.relay_for_all()));
             let server = self.shared.peers.listen(key_pair.clone(), options);
             let server = server.map_err(|error| ListenError {
                 transport: "dht",
@@ -329,6 +337,15 @@ impl Transport for Online {
                 std::future::pending().await
             }
         })
+    }
+}
+
+async fn hand_in(finder: &Finder, peers: Vec<Peer>) {
+    for peer in peers {
+        let relays = peer.relay_addresses.into_iter();
+        let addresses = relays.map(Address::Relay).collect();
+        let id = PeerId::Key(peer.public_key);
+        finder.found(Target { id, addresses }).await;
     }
 }
 

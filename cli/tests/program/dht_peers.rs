@@ -94,8 +94,8 @@ async fn peers_that_may_not_punch_meet_at_a_relay() {
     let key = PublicKey::from(*key.as_bytes());
     let (a, b) = (network.peers().await, network.peers().await);
     // Neither side may punch, so the relay is the only way.
-    let mut listen = ListenOptions::default();
-    (listen.lan, listen.punch, listen.relay_through) = (false, false, Some(key));
+    let mut listen = ListenOptions::default().relay_through(move || Some(key));
+    (listen.lan, listen.punch) = (false, false);
     let mut server = a.listen(KeyPair::generate(), listen).unwrap();
     assert!(within(server.announced()).await);
     let mut options = ConnectOptions::default();

@@ -1,7 +1,8 @@
 //! One incoming connection: from the answered handshake to the stream that is handed out, and on to a better path.
 //! Knows the server's ways. Does not know handshakes or announcements.
 
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::time::Duration;
 
 use ferrocore_dht::hyperdht::handshake::UNUSED_MAX;
 use ferrocore_dht::hyperdht::noise::RelayThrough;
@@ -9,9 +10,9 @@ use ferrocore_dht::hyperdht::path::ServerWay;
 use ferrocore_dht::hyperdht::reach::is_private;
 use ferrocore_dht::rpc::Socket;
 use ferrocore_secret_stream::HandshakeResult;
-use ferrocore_udx::socket::{StreamHandle, UdxSocket, UdxStream};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use ferrocore_udx::socket::{Path, StreamHandle, UdxSocket, UdxStream};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::blind::{Meeting, meet};
@@ -20,7 +21,7 @@ use super::error::{RelayError, Route};
 use super::net::v4;
 use super::peers::Peers;
 use super::punching::{RoundIn, ServerPunching};
-use super::roam::follow;
+use super::roam::{answers, follow};
 use super::stream::{Connection, encrypt};
 
 /// An answered handshake.
@@ -34,10 +35,22 @@ pub(super) struct Accepting {
     /// The socket that the handshake came in by.
     pub(super) socket: Socket,
     pub(super) punching: Option<ServerPunching>,
-    /// A blind relay, and whether we chose it.
-    pub(super) relay: Option<(RelayThrough, bool)>,
+    pub(super) relay: Option<AtRelay>,
     pub(super) rounds: mpsc::Receiver<RoundIn>,
     pub(super) connections: mpsc::Sender<Connection>,
+    /// Is told which task's client has come.
+    pub(super) came: mpsc::Sender<task::Id>,
+    /// How long the way through a relay is kept after the stream has left it.
+    pub(super) relay_linger: Duration,
+}
+
+/// A blind relay to meet the client at.
+pub(super) struct AtRelay {
+    pub(super) through: RelayThrough,
+    /// Whether we chose it.
+    pub(super) is_ours: bool,
+    /// Kept until the client has come there.
+    pub(super) room: OwnedSemaphorePermit,
 }
 
 /// How the client came.
@@ -57,11 +70,19 @@ pub(super) async fn accept(mut accepting: Accepting) {
     }
     accepting.stream.listen(accepting.remote_id);
     let mut meetings = Meetings::new();
-    if let Some((through, is_initiator)) = accepting.relay {
+    if let Some(relay) = accepting.relay.take() {
         let (peers, id) = (accepting.peers.clone(), accepting.stream.local_id());
-        meetings.spawn(meet(peers, through, is_initiator, id));
+        meetings.spawn(async move {
+            let met = meet(peers, relay.through, relay.is_ours, id).await;
+            drop(relay.room);
+            met
+        });
     }
-    match accepting.wait(&handle, &mut meetings).await {
+    let came = accepting.wait(&handle, &mut meetings).await;
+    if came.is_some() {
+        accepting.came.send(task::id()).await.ok();
+    }
+    match came {
         Some(Came::Directly) => accepting.hand_out_direct(&handle).await,
         Some(Came::Relayed(meeting)) => accepting.hand_out_relayed(handle, meeting).await,
         None => {} // the stream is dropped: nobody came
@@ -79,7 +100,7 @@ impl Accepting {
             .connect(&socket, self.remote_id, to.into())
             .is_ok()
         {
-            follow(self.peers.dht(), self.stream.handle(), None);
+            follow(self.peers.dht(), self.stream.handle(), None, None);
             hand_out(self.stream, self.keys, Route::Direct, &self.connections).await;
         }
     }
@@ -119,7 +140,7 @@ impl Accepting {
         };
         let punching = self.punching.as_mut();
         let extra = local.and_then(|local| punching?.take_at(local));
-        follow(self.peers.dht(), self.stream.handle(), extra);
+        follow(self.peers.dht(), self.stream.handle(), extra, None);
         hand_out(self.stream, self.keys, route, &self.connections).await;
     }
 
@@ -143,6 +164,8 @@ impl Accepting {
             punching: self.punching,
             rounds: self.rounds,
             meeting,
+            linger: self.relay_linger,
+            pings: JoinSet::new(),
         };
         upgrade.run().await;
     }
@@ -172,26 +195,24 @@ struct Upgrade {
     punching: Option<ServerPunching>,
     rounds: mpsc::Receiver<RoundIn>,
     meeting: Meeting,
+    linger: Duration,
+    /// One at most: whether somebody is where a packet came from.
+    pings: JoinSet<Option<(Path, UdxSocket)>>,
 }
 
 impl Upgrade {
     async fn run(&mut self) {
         loop {
             tokio::select! {
-                path = self.handle.other_path() => {
-                    let Ok(path) = path else {
-                        return;
-                    };
-                    if path.remote == self.meeting.address {
-                        continue;
-                    }
-                    if let Some(socket) = self.socket_at(path.local)
+                path = self.handle.other_path(), if self.pings.is_empty() => match path {
+                    Ok(path) => self.ping(path),
+                    Err(_) => return,
+                },
+                Some(pinged) = self.pings.join_next() => {
+                    if let Ok(Some((path, socket))) = pinged
                         && self.handle.change_remote(&socket, self.remote_id, path.remote).is_ok()
                     {
-                        show_path(&self.handle).await;
-                        let punching = self.punching.as_mut();
-                        let extra = punching.and_then(|punching| punching.take_at(path.local));
-                        return follow(self.peers.dht(), self.handle.clone(), extra);
+                        return self.leave(&path).await;
                     }
                 }
                 Some(round) = self.rounds.recv() => {
@@ -212,10 +233,33 @@ impl Upgrade {
         }
     }
 
-    fn socket_at(&self, local: std::net::SocketAddr) -> Option<UdxSocket> {
+    /// Asks whether somebody is where a packet came from. The relay knows the stream's ids, too, and could otherwise aim it at
+    /// anybody by one packet with a forged sender.
+    fn ping(&mut self, path: Path) {
+        if path.remote == self.meeting.address {
+            return;
+        }
+        if let Some((tag, socket)) = self.socket_at(path.local) {
+            let dht = self.peers.dht().clone();
+            self.pings.spawn(async move {
+                let answers = answers(&dht, tag, path.remote).await;
+                answers.then_some((path, socket))
+            });
+        }
+    }
+
+    async fn leave(&mut self, path: &Path) {
+        show_path(&self.handle, self.linger).await;
+        let punching = self.punching.as_mut();
+        let extra = punching.and_then(|punching| punching.take_at(path.local));
+        let left = Some(self.meeting.address);
+        follow(self.peers.dht(), self.handle.clone(), extra, left);
+    }
+
+    fn socket_at(&self, local: SocketAddr) -> Option<(Socket, UdxSocket)> {
         let punching = self.punching.as_ref();
         let own = punching.and_then(|punching| punching.socket_at(local));
-        own.or_else(|| self.peers.net().socket_at(local))
+        own.or_else(|| self.peers.net().tagged_at(local))
     }
 }
 

@@ -18,6 +18,10 @@ use super::dial::ConnectOptions;
 use super::error::{ConnectError, RelayError};
 use super::peers::Peers;
 
+/// The longest message that is taken on a connection to a relay, in bytes: what both sides say has at most a hundred, and some
+/// may come together. Whoever sends opens in longer ones would be answered by as many refusals.
+pub(super) const TALK_LEN_MAX: usize = 16 * 1024;
+
 /// A place at a relay. The relay forgets it when this is dropped.
 #[derive(Debug)]
 pub(super) struct Meeting {
@@ -39,6 +43,17 @@ pub(super) async fn meet(
     is_initiator: bool,
     stream_id: u32,
 ) -> Result<Meeting, RelayError> {
+    let meeting = go_and_meet(peers, through, is_initiator, stream_id);
+    let met = timeout(PAIR_TIMEOUT, meeting).await;
+    met.map_err(|_| RelayError::Timeout)?
+}
+
+async fn go_and_meet(
+    peers: Peers,
+    through: RelayThrough,
+    is_initiator: bool,
+    stream_id: u32,
+) -> Result<Meeting, RelayError> {
     let unreachable = |error| RelayError::Unreachable(Box::new(error));
     let (key_pair, options) = (peers.key_pair(), ConnectOptions::default());
     let dialling = Box::pin(peers.connect(through.public_key, options));
@@ -46,7 +61,8 @@ pub(super) async fn meet(
     let address = connection.remote_address();
     let place = address.zip(connection.socket());
     let (address, socket) = place.ok_or(RelayError::Refused)?;
-    let (sender, receiver) = connection.stream.split();
+    let (sender, mut receiver) = connection.stream.split();
+    receiver.set_message_len_max(TALK_LEN_MAX);
     let pair = Pair {
         is_initiator,
         token: through.token,
@@ -55,9 +71,7 @@ pub(super) async fn meet(
     };
     let id = *key_pair.public_key().as_bytes();
     let mut talk = Talk::open(sender, receiver, &id, &pair)?;
-    let stream_id = timeout(PAIR_TIMEOUT, talk.paired(&through.token))
-        .await
-        .map_err(|_| RelayError::Timeout)??;
+    let stream_id = talk.paired(&through.token).await?;
     let mut holding = JoinSet::new();
     holding.spawn(async move { while talk.turn().await.is_ok() {} });
     Ok(Meeting {

@@ -1,7 +1,7 @@
 //! Connecting to a peer by its key.
 //! Knows the order of a dial: handshake, ways, the first that carries. Does not know how each way is made.
 
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use ferrocore_dht::hyperdht::handshake::ClientHandshake;
@@ -31,8 +31,9 @@ use super::stream::{Connection, PATH_TIMEOUT, encrypt, proven, raw_stream};
 /// How long a dial may take, unless [`ConnectOptions`] say otherwise.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long the way through a relay is kept after the stream has left it: what was sent there may still arrive.
-pub(super) const RELAY_LINGER: Duration = Duration::from_secs(10);
+/// How long the way through a relay is kept after the stream has left it, unless [`ConnectOptions`] or
+/// [`ListenOptions`](super::ListenOptions) say otherwise: what was sent there may still arrive.
+pub const RELAY_LINGER: Duration = Duration::from_secs(10);
 
 /// How to dial.
 #[derive(Debug, Clone)]
@@ -52,6 +53,8 @@ pub struct ConnectOptions {
     pub fast_open: bool,
     /// How long it may take.
     pub timeout: Duration,
+    /// How long the way through a relay is kept after the stream has left it.
+    pub relay_linger: Duration,
     /// Is told each step.
     pub watcher: Watcher,
 }
@@ -66,6 +69,7 @@ impl Default for ConnectOptions {
             punch: true,
             fast_open: true,
             timeout: DIAL_TIMEOUT,
+            relay_linger: RELAY_LINGER,
             watcher: Watcher::default(),
         }
     }
@@ -305,7 +309,7 @@ impl<'a> Dial<'a> {
         let connection = encrypt(stream, keys, route, Some(socket)).await?;
         proven(&connection, to).await?;
         self.tell(DialEvent::Connected { route, address: to });
-        follow(self.net.dht(), connection.handle(), extra);
+        follow(self.net.dht(), connection.handle(), extra, None);
         Ok(connection)
     }
 
@@ -328,12 +332,15 @@ impl<'a> Dial<'a> {
             route: Route::Relayed,
             address: at,
         });
-        let (handle, watcher) = (connection.handle(), self.options.watcher.clone());
-        let dht = self.net.dht().clone();
-        tokio::spawn(async move {
-            let extra = leave_relay(&handle, remote_id, meeting, tries, watcher).await;
-            follow(&dht, handle, extra);
-        });
+        let leaving = Leaving {
+            net: self.net.clone(),
+            handle: connection.handle(),
+            remote_id,
+            meeting,
+            watcher: self.options.watcher.clone(),
+            linger: self.options.relay_linger,
+        };
+        tokio::spawn(leaving.run(tries));
         Ok(connection)
     }
 
@@ -367,48 +374,71 @@ async fn knock(net: &Net, to: SocketAddrV4) -> Result<Found, ConnectError> {
     net.server_path(to)
 }
 
-/// Moves a stream from its relay to the first direct path, and then leaves the relay.
-async fn leave_relay(
-    handle: &StreamHandle,
+/// A relayed stream whose other ways are still tried.
+struct Leaving {
+    net: Net,
+    handle: StreamHandle,
     remote_id: u32,
     meeting: Meeting,
-    mut tries: Tries,
     watcher: Watcher,
-) -> Option<Extra> {
-    loop {
-        let done = tokio::select! {
-            done = tries.join_next() => done,
-            _ = handle.closed() => return None,
-        };
-        match done {
-            Some(Ok((route, Ok(Found::Path(Carrier { socket, to, extra }))))) => {
-                if handle.change_remote(&socket, remote_id, to.into()).is_ok() {
-                    watcher.tell(DialEvent::Connected { route, address: to });
-                    show_path(handle).await;
-                    drop(meeting);
-                    return extra;
+    linger: Duration,
+}
+
+impl Leaving {
+    /// Moves the stream to the first direct path, and then leaves the relay.
+    async fn run(self, mut tries: Tries) {
+        loop {
+            let done = tokio::select! {
+                done = tries.join_next() => done,
+                _ = self.handle.closed() => return,
+            };
+            match done {
+                Some(Ok((route, Ok(Found::Path(carrier))))) => {
+                    if self.change_to(&carrier) {
+                        let address = carrier.to;
+                        self.watcher.tell(DialEvent::Connected { route, address });
+                        return self.leave(carrier.extra).await;
+                    }
+                }
+                Some(Ok((route, Err(error)))) => {
+                    let reason = error.to_string();
+                    self.watcher.tell(DialEvent::Failed { route, reason });
+                }
+                Some(_) => {}
+                None => {
+                    // No way but the relay.
+                    self.handle.closed().await;
+                    return;
                 }
             }
-            Some(Ok((route, Err(error)))) => {
-                let reason = error.to_string();
-                watcher.tell(DialEvent::Failed { route, reason });
-            }
-            Some(_) => {}
-            None => {
-                // No way but the relay.
-                handle.closed().await;
-                return None;
-            }
         }
+    }
+
+    /// False for the relay's own address: by that the peer came to whoever waited for its first packet.
+    fn change_to(&self, carrier: &Carrier) -> bool {
+        let Carrier { socket, to, .. } = carrier;
+        let to = SocketAddr::from(*to);
+        to != self.meeting.address
+            && self
+                .handle
+                .change_remote(socket, self.remote_id, to)
+                .is_ok()
+    }
+
+    async fn leave(self, extra: Option<Extra>) {
+        show_path(&self.handle, self.linger).await;
+        let left = Some(self.meeting.address);
+        drop(self.meeting);
+        follow(self.net.dht(), self.handle, extra, left);
     }
 }
 
 /// Lets the peer see the new path, and waits until what went by the old one is through.
-pub(super) async fn show_path(handle: &StreamHandle) {
+pub(super) async fn show_path(handle: &StreamHandle, linger: Duration) {
     let _ = handle.send_message(bytes::Bytes::new());
     let lingering = async {
         let _ = handle.moved().await;
-        sleep(RELAY_LINGER).await;
+        sleep(linger).await;
     };
     tokio::select! {
         () = lingering => {}

@@ -39,7 +39,7 @@ mod server;
 mod sockets;
 mod stream;
 
-pub use dial::{ConnectOptions, DIAL_TIMEOUT};
+pub use dial::{ConnectOptions, DIAL_TIMEOUT, RELAY_LINGER};
 pub use error::{ConnectError, DialEvent, RelayError, Route, Watcher};
 pub use peers::{ListenError, Peers};
 pub use pool::Pool;

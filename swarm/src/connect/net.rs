@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
 
 use ferrocore_dht::hyperdht::punch::PUNCH;
 use ferrocore_dht::hyperdht::punch::puncher::RandomPunches;
@@ -10,7 +11,7 @@ use ferrocore_dht::rpc::{Answer, Incoming, Outgoing, Plan, Response, Socket};
 use ferrocore_primitives::sign::PublicKey;
 use ferrocore_primitives::time::Time;
 use ferrocore_udx::socket::{Udx, UdxSocket};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -27,11 +28,20 @@ const SKIP_FROM: usize = 8;
 /// Interfaces named to other peers at most.
 const INTERFACES_MAX: usize = 16;
 
+/// Handshakes that a socket to punch with is opened for before their client is heard of again. More wait for its first round:
+/// a handshake costs a stranger one packet, and a descriptor is kept for seconds.
+pub(super) const EARLY_PUNCHES_MAX: usize = 64;
+
+/// Handshakes with an open socket beyond those; more stay without.
+pub(super) const LATE_PUNCHES_MAX: usize = 192;
+
 /// A node, and what its punches have in common.
 #[derive(Debug, Clone)]
 pub(super) struct Net {
     dht: Dht,
     randoms: RandomPunches,
+    early: Arc<Semaphore>,
+    late: Arc<Semaphore>,
 }
 
 /// A socket to punch with.
@@ -48,7 +58,16 @@ impl Net {
         Self {
             dht,
             randoms: RandomPunches::new(),
+            early: Arc::new(Semaphore::new(EARLY_PUNCHES_MAX)),
+            late: Arc::new(Semaphore::new(LATE_PUNCHES_MAX)),
         }
+    }
+
+    /// Room for a server to punch in, if there is; for clients that `is_heard` there is more.
+    pub(super) fn room_to_punch(&self, is_heard: bool) -> Option<OwnedSemaphorePermit> {
+        let early = Arc::clone(&self.early).try_acquire_owned().ok();
+        let late = || Arc::clone(&self.late).try_acquire_owned().ok();
+        early.or_else(|| is_heard.then(late).flatten())
     }
 
     pub(super) fn dht(&self) -> &Dht {
@@ -124,9 +143,14 @@ impl Net {
 
     /// The node's own socket at this local address.
     pub(super) fn socket_at(&self, local: SocketAddr) -> Option<UdxSocket> {
-        let sockets = [Socket::Server, Socket::Client].map(|socket| self.socket(socket));
-        let mut sockets = sockets.into_iter().flatten();
-        sockets.find(|socket| socket.local_addr() == local)
+        self.tagged_at(local).map(|(_, socket)| socket)
+    }
+
+    /// The same, and how the node knows it.
+    pub(super) fn tagged_at(&self, local: SocketAddr) -> Option<(Socket, UdxSocket)> {
+        let own = [Socket::Server, Socket::Client].into_iter();
+        let mut own = own.filter_map(|tag| Some((tag, self.socket(tag)?)));
+        own.find(|(_, socket)| socket.local_addr() == local)
     }
 
     /// # Errors

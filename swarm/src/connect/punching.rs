@@ -19,7 +19,7 @@ use ferrocore_primitives::encoding::Encode;
 use ferrocore_primitives::random;
 use ferrocore_primitives::time::Time;
 use ferrocore_udx::socket::UdxSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::sleep_until;
 
 use super::net::{Extra, Net};
@@ -102,8 +102,8 @@ fn handle_client_input(
     }
 }
 
-/// A server's side of one punch. Its first socket is open as soon as it exists: the answer to the handshake leaves
-/// from there.
+/// A server's side of one punch. Its first socket is open as soon as it exists, for the answer to the handshake leaves from there,
+/// unless many punches have begun: then it waits for the client's first round.
 #[derive(Debug)]
 pub(super) struct ServerPunching {
     net: Net,
@@ -112,6 +112,8 @@ pub(super) struct ServerPunching {
     inputs: mpsc::Receiver<Input>,
     answers: HashMap<u64, (Incoming, Return)>,
     tickets: u64,
+    /// Nothing is done before there is.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl ServerPunching {
@@ -124,6 +126,7 @@ impl ServerPunching {
             inputs,
             answers: HashMap::new(),
             tickets: 0,
+            room: net.room_to_punch(false),
         };
         punching.step();
         punching
@@ -135,7 +138,7 @@ impl ServerPunching {
     }
 
     /// The socket at this local address, if it is one of these.
-    pub(super) fn socket_at(&self, local: std::net::SocketAddr) -> Option<UdxSocket> {
+    pub(super) fn socket_at(&self, local: std::net::SocketAddr) -> Option<(Socket, UdxSocket)> {
         self.sockets.at(local)
     }
 
@@ -168,6 +171,9 @@ impl ServerPunching {
         };
         self.answers.insert(ticket, (incoming, way));
         self.punch.handle_round(self.net.now(), round);
+        if self.room.is_none() && self.punch.is_heard() {
+            self.room = self.net.room_to_punch(true);
+        }
         self.step();
     }
 
@@ -198,6 +204,9 @@ impl ServerPunching {
     }
 
     fn step(&mut self) {
+        if self.room.is_none() {
+            return;
+        }
         while let Some(step) = self.punch.poll_step() {
             match step {
                 server::Step::Punch(action) => self.sockets.act(action),

@@ -15,6 +15,7 @@ use ferrocore_udx::socket::{StreamHandle, UdxStream};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 
+use super::blind::TALK_LEN_MAX;
 use super::net::Net;
 use super::peers::Peers;
 use super::stream::{Connection, raw_stream};
@@ -76,7 +77,8 @@ impl BlindRelay {
             return;
         };
         let remote = connection.remote_public_key();
-        let (sender, receiver) = connection.stream.split();
+        let (sender, mut receiver) = connection.stream.split();
+        receiver.set_message_len_max(TALK_LEN_MAX);
         let session = Session {
             relay: self.clone(),
             id,

@@ -12,6 +12,7 @@
 //! (`relayConnection` of `hyperdht/lib/connect.js`), but follow none after a connection has come about: they
 //! connect again.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,40 +32,59 @@ const SHOWN_PAUSE: Duration = Duration::from_secs(2);
 const _: () = assert!(SHOWN as u64 * SHOWN_PAUSE.as_secs() > super::KEEP_ALIVE.as_secs());
 
 /// Follows the peer of a stream that has a path of its own, until the stream is over. `extra` is the socket it is on, if that
-/// was opened to punch.
-pub(super) fn follow(dht: &Dht, handle: StreamHandle, extra: Option<Extra>) {
+/// was opened to punch; `left` the relay that it came from. What still comes by that is the peer's, but there the peer has
+/// another id, and the relay answers pings as any node does: a stream that went back would lead nowhere.
+pub(super) fn follow(
+    dht: &Dht,
+    handle: StreamHandle,
+    extra: Option<Extra>,
+    left: Option<SocketAddr>,
+) {
     let (disruptions, dht) = (dht.disruptions(), dht.downgrade());
     tokio::spawn(async move {
         tokio::select! {
-            () = follow_peer(&dht, &handle, extra.as_ref()) => {}
+            () = follow_peer(&dht, &handle, extra.as_ref(), left) => {}
             () = show_ourselves(&handle, disruptions) => {}
             _ = handle.closed() => {}
         }
     });
 }
 
-async fn follow_peer(dht: &WeakDht, handle: &StreamHandle, extra: Option<&Extra>) {
+async fn follow_peer(
+    dht: &WeakDht,
+    handle: &StreamHandle,
+    extra: Option<&Extra>,
+    left: Option<SocketAddr>,
+) {
     while let (Ok(path), Some(dht)) = (handle.other_path().await, dht.upgrade()) {
-        if let Some((tag, socket)) = socket_of(&dht, &path, extra) {
+        if left != Some(path.remote)
+            && let Some((tag, socket)) = socket_of(&dht, &path, extra)
+        {
             take_path(&dht, handle, &path, tag, &socket).await;
         }
     }
 }
 
 async fn take_path(dht: &Dht, handle: &StreamHandle, path: &Path, tag: Socket, socket: &UdxSocket) {
-    let Some(to) = v4(path.remote) else {
-        return;
-    };
-    let ping = Outgoing {
-        socket: Some(tag),
-        ..Outgoing::ping(to)
-    };
-    if dht.request(ping).await.is_ok()
+    let to = path.remote;
+    if answers(dht, tag, to).await
         && let Some((from, id)) = handle.remote()
-        && handle.change_remote(socket, id, path.remote).is_ok()
+        && handle.change_remote(socket, id, to).is_ok()
     {
         tracing::debug!(%from, %to, "a peer has moved");
     }
+}
+
+/// Whether a ping from one of our sockets is answered there: whoever is there takes part.
+pub(super) async fn answers(dht: &Dht, from: Socket, to: SocketAddr) -> bool {
+    let Some(to) = v4(to) else {
+        return false;
+    };
+    let ping = Outgoing {
+        socket: Some(from),
+        ..Outgoing::ping(to)
+    };
+    dht.request(ping).await.is_ok()
 }
 
 /// The socket that a packet came to, and how the node knows it.

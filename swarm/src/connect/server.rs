@@ -1,9 +1,11 @@
 //! Listening: being announced, answering handshakes, handing out connections.
 //! Knows whose handshake gets which answer. Does not know what becomes of one connection: that is a task of its own.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ferrocore_dht::hyperdht::connect::{Handshake, Holepunch};
 use ferrocore_dht::hyperdht::handshake::{Handshakes, Met, ServerHandshake};
@@ -18,11 +20,12 @@ use ferrocore_primitives::encoding::Encode;
 use ferrocore_primitives::random;
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
 use ferrocore_udx::socket::UdxStream;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::task::{self, AbortHandle, JoinSet};
 
-use super::accept::{Accepting, accept};
+use super::accept::{Accepting, AtRelay, accept};
 use super::announcing::{Announced, Announcing};
+use super::dial::RELAY_LINGER;
 use super::error::ConnectError;
 use super::net::Net;
 use super::peers::Peers;
@@ -38,6 +41,16 @@ const REQUESTS_MAX: usize = 256;
 /// Rounds that wait for a connection's task.
 const ROUNDS_MAX: usize = 8;
 
+/// Clients that are awaited at relays that they have named at once; further ones are answered, and have the other ways.
+/// The relay is to be looked up and dialled, and any stranger can name one that is not there.
+const THEIR_MEETINGS_MAX: usize = 16;
+
+/// The same at the relay that we name, which is known and there.
+const OUR_MEETINGS_MAX: usize = 128;
+
+/// Tasks whose client has come, until that is noted.
+const CAME_MAX: usize = 64;
+
 /// Who wants to connect.
 #[derive(Debug)]
 pub struct Caller<'a> {
@@ -52,26 +65,31 @@ pub struct Caller<'a> {
 /// Asked for each caller before anything is answered; false is silence.
 type Admits = Arc<dyn Fn(&Caller<'_>) -> bool + Send + Sync>;
 
+/// Asked for each caller that is answered.
+type NamesRelay = Arc<dyn Fn() -> Option<PublicKey> + Send + Sync>;
+
 /// How to listen.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ListenOptions {
     admits: Admits,
-    /// A blind relay that all callers are to meet us at.
-    pub relay_through: Option<PublicKey>,
+    relay_through: NamesRelay,
     /// Whether addresses on local networks are told to callers.
     pub lan: bool,
     /// Whether NATs are punched through.
     pub punch: bool,
+    /// How long the way through a relay is kept after a stream has left it.
+    pub relay_linger: Duration,
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
         Self {
             admits: Arc::new(|_| true),
-            relay_through: None,
+            relay_through: Arc::new(|| None),
             lan: true,
             punch: true,
+            relay_linger: RELAY_LINGER,
         }
     }
 }
@@ -85,12 +103,23 @@ impl ListenOptions {
             ..self
         }
     }
+
+    /// Has callers meet us at the blind relay that `relay_through` names, which is asked for each of them and must not block.
+    #[must_use]
+    pub fn relay_through(
+        self,
+        relay_through: impl Fn() -> Option<PublicKey> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            relay_through: Arc::new(relay_through),
+            ..self
+        }
+    }
 }
 
 impl fmt::Debug for ListenOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ListenOptions")
-            .field("relay_through", &self.relay_through)
             .field("lan", &self.lan)
             .field("punch", &self.punch)
             .finish_non_exhaustive()
@@ -177,6 +206,40 @@ struct Slot {
     reply: Option<(Vec<u8>, Option<Socket>)>,
     /// To the task of its connection.
     rounds: Option<mpsc::Sender<RoundIn>>,
+    task: Option<Ending>,
+}
+
+/// Ends a task when dropped: of a handshake that is forgotten.
+#[derive(Debug)]
+struct Ending(AbortHandle);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Room to wait for clients at relays.
+struct Meetings {
+    ours: Arc<Semaphore>,
+    theirs: Arc<Semaphore>,
+}
+
+impl Meetings {
+    fn new() -> Self {
+        Self {
+            ours: Arc::new(Semaphore::new(OUR_MEETINGS_MAX)),
+            theirs: Arc::new(Semaphore::new(THEIR_MEETINGS_MAX)),
+        }
+    }
+
+    fn ours(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.ours).try_acquire_owned().ok()
+    }
+
+    fn theirs(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.theirs).try_acquire_owned().ok()
+    }
 }
 
 struct Task {
@@ -187,7 +250,11 @@ struct Task {
     handshakes: Handshakes<Slot>,
     announcing: Announcing,
     connections: mpsc::Sender<Connection>,
-    accepting: JoinSet<u64>,
+    accepting: JoinSet<()>,
+    /// The handshake of each task.
+    numbers: HashMap<task::Id, u64>,
+    came: (mpsc::Sender<task::Id>, mpsc::Receiver<task::Id>),
+    meetings: Meetings,
     is_suspended: bool,
 }
 
@@ -216,6 +283,9 @@ pub(super) fn listen(
         announcing,
         connections,
         accepting: JoinSet::new(),
+        numbers: HashMap::new(),
+        came: mpsc::channel(CAME_MAX),
+        meetings: Meetings::new(),
         is_suspended: false,
     };
     tokio::spawn(task.run(receiver, is_dropped));
@@ -236,9 +306,16 @@ impl Task {
                     None => break,
                 },
                 _ = is_dropped.recv() => break,
-                Some(done) = self.accepting.join_next() => {
-                    if let Ok(number) = done {
+                Some(done) = self.accepting.join_next_with_id() => {
+                    let id = done.map_or_else(|error| error.id(), |(id, ())| id);
+                    if let Some(number) = self.number_of(id) {
                         self.handshakes.clear_later(self.net.now(), number);
+                    }
+                    self.numbers.remove(&id);
+                }
+                Some(id) = self.came.1.recv() => {
+                    if let Some(number) = self.number_of(id) {
+                        self.handshakes.handle_client(number);
                     }
                 }
                 () = self.announcing.turn() => {}
@@ -308,6 +385,13 @@ impl Task {
         }
     }
 
+    /// The handshake of a task, unless it was forgotten: numbers are used again.
+    fn number_of(&mut self, id: task::Id) -> Option<u64> {
+        let number = *self.numbers.get(&id)?;
+        let task = self.handshakes.get(number)?.task.as_ref()?;
+        (task.0.id() == id).then_some(number)
+    }
+
     fn reply(&self, incoming: Incoming, way: Return, noise: Vec<u8>, socket: Option<Socket>) {
         match way.handshake(noise) {
             (value, None) => self.net.reply(incoming, Answer::bare(Some(value.to_vec()))),
@@ -344,10 +428,7 @@ impl Task {
             return Ok(None);
         };
         let stream = raw_stream(self.net.udx())?;
-        let relay_through = self.options.relay_through.map(|public_key| RelayThrough {
-            public_key,
-            token: random::bytes::<32>().into(),
-        });
+        let (relay_through, room) = self.name_relay().unzip();
         let is_open = self.net.public_address().is_some();
         let holepunch = (!is_open).then(|| HolepunchInfo {
             id: number,
@@ -379,18 +460,44 @@ impl Task {
             way: server_way,
             socket: incoming.socket,
             punching,
-            relay: server_relay_way(relay_through, &payload),
+            relay: self.at_relay(relay_through, room, &payload),
             rounds: receiver,
+            came: self.came.0.clone(),
             connections: self.connections.clone(),
+            relay_linger: self.options.relay_linger,
         };
-        self.accepting.spawn(async move {
-            accept(accepting).await;
-            number
-        });
+        let task = self.accepting.spawn(accept(accepting));
+        self.numbers.insert(task.id(), number);
         Ok(Some(Slot {
             reply: Some((noise, socket)),
             rounds: Some(rounds),
+            task: Some(Ending(task)),
         }))
+    }
+
+    /// The relay that a client is to meet us at, if there is one now, under a token of its own.
+    fn name_relay(&self) -> Option<(RelayThrough, OwnedSemaphorePermit)> {
+        let public_key = (self.options.relay_through)()?;
+        let through = RelayThrough {
+            public_key,
+            token: random::bytes::<32>().into(),
+        };
+        Some((through, self.meetings.ours()?))
+    }
+
+    fn at_relay(
+        &self,
+        ours: Option<RelayThrough>,
+        room: Option<OwnedSemaphorePermit>,
+        payload: &NoisePayload,
+    ) -> Option<AtRelay> {
+        let (through, is_ours) = server_relay_way(ours, payload)?;
+        let room = room.or_else(|| self.meetings.theirs())?;
+        Some(AtRelay {
+            through,
+            is_ours,
+            room,
+        })
     }
 
     fn way(
@@ -472,5 +579,6 @@ fn refuse(met: ServerHandshake, payload: &NoisePayload) -> Option<Slot> {
     Some(Slot {
         reply: Some((noise, None)),
         rounds: None,
+        task: None,
     })
 }

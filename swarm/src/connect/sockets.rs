@@ -112,9 +112,10 @@ impl Sockets {
     }
 
     /// The socket at this local address.
-    pub(super) fn at(&self, local: SocketAddr) -> Option<UdxSocket> {
-        let mut sockets = self.open.values().map(|extra| &extra.socket);
-        sockets.find(|socket| socket.local_addr() == local).cloned()
+    pub(super) fn at(&self, local: SocketAddr) -> Option<(Socket, UdxSocket)> {
+        let mut open = self.open.values();
+        let extra = open.find(|extra| extra.socket.local_addr() == local)?;
+        Some((extra.tag, extra.socket.clone()))
     }
 
     fn open(&mut self, number: SocketNumber) {

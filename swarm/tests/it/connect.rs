@@ -1,7 +1,6 @@
 //! Peers that find each other by key over a DHT on loopback, in one process.
 
 use std::io::Read as _;
-use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,86 +8,11 @@ use ferrocore_dht::hyperdht::punch::{LOW_TTL, PUNCH};
 use ferrocore_dht::rpc::Socket;
 use ferrocore_primitives::sign::KeyPair;
 use ferrocore_swarm::connect::{
-    BlindRelay, ConnectError, ConnectOptions, Connection, DialEvent, ListenOptions, Peers, Pool,
-    Route, Server, Watcher,
+    ConnectError, ConnectOptions, DialEvent, ListenOptions, Pool, Route, Watcher,
 };
-use ferrocore_swarm::dht::{BootstrapNode, Dht};
 use socket2::{Domain, Protocol, Socket as Socket2, Type};
 
-/// Longest wait for anything, however busy the machine.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// A network of nodes that stay, and whoever joins it.
-struct Network {
-    bootstrap: BootstrapNode,
-    _nodes: Vec<Dht>,
-}
-
-impl Network {
-    async fn start(size: usize) -> Self {
-        let host = Ipv4Addr::LOCALHOST;
-        let builder = || Dht::builder().host(host).port(0);
-        let first = builder().bootstrapper(host).bind().unwrap();
-        first.bootstrapped().await.unwrap();
-        let bootstrap = BootstrapNode::from(first.local_address().unwrap());
-        let mut nodes = vec![first];
-        for _ in 1..size {
-            let node = builder().bootstrap([bootstrap.clone()]);
-            let node = node.ephemeral(false).firewalled(false).bind().unwrap();
-            node.until(|status| status.id.is_some()).await.unwrap();
-            nodes.push(node);
-        }
-        Self {
-            bootstrap,
-            _nodes: nodes,
-        }
-    }
-
-    /// A node that does not stay and takes itself to be behind a firewall.
-    async fn peers(&self) -> Peers {
-        let builder = Dht::builder().host(Ipv4Addr::LOCALHOST).port(0);
-        let builder = builder.bootstrap([self.bootstrap.clone()]).ephemeral(true);
-        // Nobody is asked to try: on loopback they would get through.
-        let builder = builder.config(|config| config.quick_firewall = false);
-        let dht = builder.bind().unwrap();
-        dht.bootstrapped().await.unwrap();
-        Peers::new(dht, KeyPair::generate())
-    }
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future)
-        .await
-        .expect("in time")
-}
-
-async fn listening(peers: &Peers, options: ListenOptions) -> Server {
-    let mut server = peers.listen(KeyPair::generate(), options).unwrap();
-    assert!(within(server.announced()).await);
-    server
-}
-
-/// Both sides say something, and hear it.
-async fn talk(ours: Connection, theirs: Connection) {
-    assert_eq!(ours.stream.handshake_hash(), theirs.stream.handshake_hash());
-    let (mut sender, _) = ours.stream.split();
-    let (mut answerer, mut receiver) = theirs.stream.split();
-    sender.send(&[b"hello"]).await.unwrap();
-    sender.flush().await.unwrap();
-    assert_eq!(receiver.recv().await.unwrap().unwrap(), "hello");
-    answerer.send(&[b"there"]).await.unwrap();
-    answerer.flush().await.unwrap();
-}
-
-async fn connect(
-    client: &Peers,
-    server: &mut Server,
-    options: ConnectOptions,
-) -> (Connection, Connection) {
-    let dialling = client.connect(server.public_key(), options);
-    let ours = within(dialling).await.unwrap();
-    (ours, within(server.accept()).await.unwrap())
-}
+use crate::network::{Network, connect, listening, relaying, talk, within};
 
 #[tokio::test]
 async fn peers_find_each_other_by_key_and_talk() {
@@ -217,19 +141,10 @@ async fn a_blind_relay_joins_two_peers_that_may_not_punch() {
         network.peers().await,
         network.peers().await,
     );
-    let mut at_relay = listening(&c, ListenOptions::default()).await;
-    let relay = BlindRelay::new(&c);
-    let key = at_relay.public_key();
-    let serving = relay.clone();
-    tokio::spawn(async move {
-        while let Some(connection) = at_relay.accept().await {
-            let relay = serving.clone();
-            tokio::spawn(async move { relay.serve(connection).await });
-        }
-    });
+    let (relay, key, _) = relaying(&c).await;
     // Neither side may punch, so the relay is the only way.
-    let mut listen = ListenOptions::default();
-    (listen.lan, listen.punch, listen.relay_through) = (false, false, Some(key));
+    let mut listen = ListenOptions::default().relay_through(move || Some(key));
+    (listen.lan, listen.punch) = (false, false);
     let mut server = listening(&a, listen).await;
     let mut options = ConnectOptions::default();
     (options.lan, options.punch) = (false, false);

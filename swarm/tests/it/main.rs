@@ -3,6 +3,9 @@
 mod connect;
 mod dht;
 mod duplicates;
+mod flooded;
 mod lan;
+mod network;
 mod online;
+mod relayed;
 mod swarm;

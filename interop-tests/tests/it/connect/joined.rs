@@ -139,9 +139,9 @@ async fn we_meet_node_at_a_blind_relay_of_node() {
     exchange(&mut node, stream, connection, SMALL).await;
 
     // We chose it, and listen.
-    let mut listen = ListenOptions::default();
+    let through = super::key(&relay);
+    let mut listen = ListenOptions::default().relay_through(move || Some(through));
     (listen.lan, listen.punch) = (false, false);
-    listen.relay_through = Some(super::key(&relay));
     let mut server = listening(&peers, listen).await;
     let key = hex(&server.public_key());
     let arguments = json!({ "key": key, "lan": false, "punch": false });

@@ -26,7 +26,8 @@ pub const PAIR: u64 = 0;
 /// Number of [`Unpair`] messages.
 pub const UNPAIR: u64 = 1;
 
-/// How long a client waits for the other peer.
+/// How long a client may take to reach the relay and meet the other peer there: `relayTimeout` of
+/// `hyperdht/lib/{connect,server}.js` 6.34.
 pub const PAIR_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long a relay keeps the first of two peers waiting.

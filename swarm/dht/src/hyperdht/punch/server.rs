@@ -58,6 +58,8 @@ pub struct ServerPunch {
     puncher: Puncher,
     /// Whether a blind relay holds the connection meanwhile.
     has_relay: bool,
+    /// Whether a round of the client's came.
+    is_heard: bool,
     round: u64,
     waiting: VecDeque<(Round, HolepunchPayload)>,
     /// Until when the client must have asked for punching.
@@ -72,6 +74,7 @@ impl ServerPunch {
             sealing,
             puncher,
             has_relay: false,
+            is_heard: false,
             round: 0,
             waiting: VecDeque::new(),
             deadline: Some(now + UNUSED_MAX),
@@ -89,6 +92,7 @@ impl ServerPunch {
         let Some(payload) = self.sealing.open(&round.payload) else {
             return;
         };
+        self.is_heard = true;
         if payload.error != ConnectError::NONE {
             self.round = self.round.max(payload.round);
             return self.abort(now, &round, ConnectError::ABORTED);
@@ -155,6 +159,11 @@ impl ServerPunch {
     pub fn poll_step(&mut self) -> Option<Step> {
         self.take_actions();
         self.steps.pop_front()
+    }
+
+    /// Whether a round came that the client had sealed.
+    pub fn is_heard(&self) -> bool {
+        self.is_heard
     }
 
     /// Whether nothing will come of it any more.
