@@ -14,8 +14,9 @@ use crate::supply::{
 
 impl Core {
     /// Wants all blocks of `range`, whose end may lie past the log: blocks that come to be
-    /// there are wanted too. Dropping the handle takes the want back. They are fetched in order, behind
-    /// single blocks that somebody waits for.
+    /// there are wanted too. Dropping the handle takes the want back. They are fetched in order, whichever is
+    /// rare (JavaScript's `download({ linear: true })`), behind single blocks that somebody waits for; of several ranges the
+    /// next blocks of each come first. To keep a copy, see [`Core::download_for`].
     pub fn download(&self, range: Range<u64>) -> Download {
         self.download_for(range, Purpose::Reading)
     }

@@ -18,10 +18,13 @@ const PLACES: u64 = 32;
 /// How many of those found are kept at least, for the claims to come.
 const RANKED_MIN: usize = 256;
 
+/// Readers at different places of a core that are served side by side; more come after those.
+const READERS_MAX: usize = 16;
+
 /// What a range is wanted for. The first is served before the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
-    /// Somebody reads it, or will soon: its blocks come in order.
+    /// Somebody reads it, or will soon: its blocks come in order, whoever has them, and of several ranges the next of each.
     Reading,
     /// A copy of it is to be here: the blocks that the fewest suppliers have come first, lest they leave
     /// with them.
@@ -117,20 +120,27 @@ impl RangeWants {
         mut take: impl FnMut(u64) -> bool,
     ) -> usize {
         let mut left = room;
+        // What is read at several places is needed at each of them first: every reader has its share before one has more.
+        let is_read = |id: &RangeId, want: &Want| {
+            id.purpose == Purpose::Reading && !want.open(ask).is_empty()
+        };
+        let readers = self.wants.iter().filter(|(id, want)| is_read(id, want));
+        let readers = readers.take(READERS_MAX).count();
+        if readers > 1 {
+            let share = room.div_ceil(readers);
+            let wants = self.wants.iter_mut();
+            for (id, want) in wants.filter(|(id, want)| is_read(id, want)).take(readers) {
+                let mut of_share = share.min(left);
+                left -= of_share;
+                want.claim(*id, ask, others, &mut of_share, &mut take);
+                left += of_share;
+            }
+        }
         for (id, want) in &mut self.wants {
-            if left == 0 || want.is_paused {
-                continue;
+            if left == 0 {
+                break;
             }
-            want.missing_from = ask.local.next_unset(want.missing_from);
-            let open = want.missing_from..want.range.end.min(ask.length);
-            if open.is_empty() {
-                continue;
-            }
-            let search = want.searches.entry(ask.id).or_default();
-            if id.purpose == Purpose::Keeping && !others.all_have(open.clone()) {
-                search.claim_rarest(ask, open.clone(), others, &mut left, &mut take);
-            }
-            search.claim_in_order(ask, open, &mut left, &mut take);
+            want.claim(*id, ask, others, &mut left, &mut take);
         }
         room - left
     }
@@ -165,6 +175,37 @@ impl RangeWants {
             want.missing_from = want.missing_from.min(length.max(want.range.start));
         }
         self.offer(length);
+    }
+}
+
+impl Want {
+    /// What of it is not known to be here.
+    fn open(&self, ask: &Ask<'_>) -> Range<u64> {
+        match self.is_paused {
+            true => 0..0,
+            false => self.missing_from..self.range.end.min(ask.length),
+        }
+    }
+
+    /// Hands blocks to `take` until none of `left` is left.
+    fn claim(
+        &mut self,
+        id: RangeId,
+        ask: &Ask<'_>,
+        others: &impl Others,
+        left: &mut usize,
+        take: &mut impl FnMut(u64) -> bool,
+    ) {
+        self.missing_from = ask.local.next_unset(self.missing_from);
+        let open = self.open(ask);
+        if open.is_empty() {
+            return;
+        }
+        let search = self.searches.entry(ask.id).or_default();
+        if id.purpose == Purpose::Keeping && !others.all_have(open.clone()) {
+            search.claim_rarest(ask, open.clone(), others, left, take);
+        }
+        search.claim_in_order(ask, open, left, take);
     }
 }
 

@@ -247,6 +247,23 @@ fn reading_goes_before_keeping_and_a_paused_range_waits() {
     assert_eq!(indexes(&claim(&hub, ids[0], &local, 9, &All, 2)), [8, 2]);
 }
 
+/// Goal: of readers at different places each has its next blocks first, and rarity is nothing to them. Method: two readers, of
+/// which the first could take everything, and a block near its end that nobody else has.
+#[test]
+fn readers_at_different_places_are_served_side_by_side_and_in_order() {
+    let (hub, ids) = hub_with_suppliers(2);
+    let local = Bitfield::new();
+    hub.share(ids[1], Arc::new(Only((0..90).collect())));
+    hub.want_range(0..100, Purpose::Reading);
+    hub.want_range(50..60, Purpose::Reading);
+    let first = indexes(&claim(&hub, ids[0], &local, 100, &All, 6));
+    assert_eq!(first, [0, 1, 2, 50, 51, 52]);
+    // What one leaves of its share goes to the other.
+    let rest = indexes(&claim(&hub, ids[0], &local, 100, &All, 40));
+    let expected = (3..23).chain(53..60).chain(23..36).collect::<Vec<u64>>();
+    assert_eq!(rest, expected);
+}
+
 /// Goal: a full copy begins with the blocks that the fewest have; where all have all, it goes in order.
 #[test]
 fn the_rarest_blocks_are_kept_first() {
