@@ -18,6 +18,7 @@ mod inbound;
 mod outbound;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ferrocore_log::{Core, Corestore};
@@ -98,6 +99,7 @@ pub struct Session {
     end: watch::Receiver<Option<Result<(), SessionError>>>,
     task: AbortHandle,
     misbehaved: tokio::sync::Mutex<mpsc::Receiver<Arc<PeerMisbehaved>>>,
+    proven: Arc<AtomicBool>,
     remote_public_key: PublicKey,
 }
 
@@ -115,11 +117,12 @@ impl Session {
         let (commands, received) = mpsc::unbounded_channel();
         let (ended, end) = watch::channel(None);
         let ended = Arc::new(ended);
-        let stats = Arc::default();
+        let (stats, proven) = (Arc::default(), Arc::default());
         let (report, misbehaved) = mpsc::channel(MISBEHAVIOURS_MAX);
         let outlets = Outlets {
             stats: Arc::clone(&stats),
             misbehaved: report,
+            proven: Arc::clone(&proven),
             end: Arc::clone(&ended),
         };
         let driver = Driver::new(stream, store, options, received, outlets);
@@ -136,6 +139,7 @@ impl Session {
             end,
             task: task.abort_handle(),
             misbehaved: tokio::sync::Mutex::new(misbehaved),
+            proven,
             remote_public_key,
         }
     }
@@ -183,6 +187,11 @@ impl Session {
     /// session has ended. Each is given to one caller; at most [`MISBEHAVIOURS_MAX`] wait.
     pub async fn misbehaved(&self) -> Option<Arc<PeerMisbehaved>> {
         self.misbehaved.lock().await.recv().await
+    }
+
+    /// Whether the peer has shown that it knows the key of some core.
+    pub fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Acquire)
     }
 
     /// Whether the session has ended.

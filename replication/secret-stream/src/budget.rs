@@ -3,8 +3,14 @@
 //! Knows who holds how much, for how long and whether others wait. Does not know frames.
 //!
 //! A short frame costs its stream's own buffer. A longer one is taken in only when there is room for the
-//! whole of it here: who has to wait is not read from meanwhile. Room is given in the order it was asked for,
-//! and whoever holds it has a deadline, a nearer one while others wait.
+//! whole of it here: who has to wait is not read from meanwhile. Whoever holds room has a deadline, a nearer one
+//! while others wait, and a nearer one still the more of them wait: so many that stall hold up nobody for longer
+//! than [`WAIT_TARGET`].
+//!
+//! | part of a budget | whose frames | in which order |
+//! |---|---|---|
+//! | a quarter | up to [`SMALL_FRAME_LEN`]: what honest peers send | as they were begun |
+//! | the rest | longer ones | as they were begun |
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,6 +27,19 @@ pub const FRAME_BUDGET: usize = 64 * 1024 * 1024;
 
 /// Frames of up to this many bytes cost no room.
 pub const FREE_FRAME_LEN: usize = 128 * 1024;
+
+/// Frames of up to this many bytes do not wait for room behind longer ones.
+pub const SMALL_FRAME_LEN: usize = 1024 * 1024;
+
+/// Bytes of long frames of peers that have proven nothing, of all that [`FRAME_BUDGET`] allows.
+pub const UNPROVEN_FRAME_BUDGET: usize = 4 * 1024 * 1024;
+
+/// Whoever holds room gives it back soon enough that nobody waits for longer than about this, as long as
+/// [`HELD_TIME_MIN`] each allows it.
+pub const WAIT_TARGET: Duration = Duration::from_secs(120);
+
+/// The least time that room is held for, however many wait.
+pub const HELD_TIME_MIN: Duration = Duration::from_secs(1);
 
 /// How long a frame may wait for room.
 pub const ROOM_TIMEOUT: Duration = Duration::from_secs(300);
@@ -41,7 +60,7 @@ const HURRIED_BYTES_A_SECOND: usize = 1024 * 1024;
 const UNIT: usize = 1024;
 
 const _: () = assert!(
-    2 * FRAME_LEN_MAX <= FRAME_BUDGET,
+    2 * FRAME_LEN_MAX + UNPROVEN_FRAME_BUDGET <= FRAME_BUDGET / 4 * 3,
     "every frame finds room alone"
 );
 const _: () = assert!(FRAME_BUDGET / UNIT < u32::MAX as usize);
@@ -54,70 +73,86 @@ pub struct FrameBudgets {
     pub incoming: FrameBudget,
     /// Of frames that wait to be taken by the peer.
     pub outgoing: FrameBudget,
+    /// Of frames that arrive from peers which have proven nothing: whoever has need not wait for them.
+    pub unproven: FrameBudget,
 }
 
 impl FrameBudgets {
-    /// Those of this process, half of [`FRAME_BUDGET`] each. Every stream uses them that is not given others.
+    /// Those of this process, [`FRAME_BUDGET`] in all. Every stream uses them that is not given others.
     pub fn process() -> Self {
         static PROCESS: OnceLock<FrameBudgets> = OnceLock::new();
         PROCESS.get_or_init(|| Self::new(FRAME_BUDGET)).clone()
     }
 
-    /// Some of their own, of `bytes` together, but at least one of the longest frames each.
+    /// Some of their own, of `bytes` together, but at least one of the longest frames each way, and
+    /// [`UNPROVEN_FRAME_BUDGET`].
     pub fn new(bytes: usize) -> Self {
         Self {
-            incoming: FrameBudget::new(bytes / 2),
+            incoming: FrameBudget::new((bytes / 2).saturating_sub(UNPROVEN_FRAME_BUDGET)),
             outgoing: FrameBudget::new(bytes / 2),
+            unproven: FrameBudget::of(Part::new(0), Part::new(UNPROVEN_FRAME_BUDGET)),
         }
     }
 
     /// Bytes that are held now.
     pub fn held(&self) -> usize {
-        self.incoming.held() + self.outgoing.held()
+        self.incoming.held() + self.outgoing.held() + self.unproven.held()
     }
 }
 
 /// A number of bytes that long frames share. Clones are the same budget.
 #[derive(Clone)]
 pub struct FrameBudget {
-    shared: Arc<Shared>,
+    small: Arc<Part>,
+    large: Arc<Part>,
 }
 
-struct Shared {
+/// A part of a budget, for which frames wait in order.
+struct Part {
     room: Arc<Semaphore>,
     units: usize,
-    waiting: AtomicUsize,
+    /// What is waited for.
+    waiting_units: AtomicUsize,
+    /// The most of it since somebody began to wait: else those who come last would wait for longer, the fewer are left.
+    waiting_most: AtomicUsize,
 }
 
 impl FrameBudget {
-    /// One of its own, of `bytes` but at least one of the longest frames.
+    /// One of its own, of `bytes`, of which a quarter is for frames of up to [`SMALL_FRAME_LEN`]; but of at least one of
+    /// the longest frames, and if that is all, small ones wait in line with it.
     pub fn new(bytes: usize) -> Self {
-        let units = bytes.max(FRAME_LEN_MAX).div_ceil(UNIT);
-        Self {
-            shared: Arc::new(Shared {
-                room: Arc::new(Semaphore::new(units)),
-                units,
-                waiting: AtomicUsize::new(0),
-            }),
-        }
+        let small = match bytes > FRAME_LEN_MAX {
+            true => bytes / 4,
+            false => 0,
+        };
+        Self::of(
+            Part::new(small),
+            Part::new((bytes - small).max(FRAME_LEN_MAX)),
+        )
     }
 
-    /// Waits for room for `len` bytes, first come, first served.
+    fn of(small: Part, large: Part) -> Self {
+        let (small, large) = (Arc::new(small), Arc::new(large));
+        Self { small, large }
+    }
+
+    /// Waits for room for `len` bytes.
     ///
     /// # Errors
     /// [`StreamError::NoRoom`] after [`ROOM_TIMEOUT`].
     pub async fn room(&self, len: usize) -> Result<FrameRoom, StreamError> {
-        let units = len.div_ceil(UNIT).min(self.shared.units);
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.shared.room);
-        if let Ok(permit) = Arc::clone(&room).try_acquire_many_owned(units) {
-            return Ok(FrameRoom::new(self.clone(), len, permit));
+        let part = self.part_for(len);
+        let units = len.div_ceil(UNIT).min(part.units);
+        let count = u32::try_from(units).unwrap_or(u32::MAX);
+        if let Ok(permit) = Arc::clone(&part.room).try_acquire_many_owned(count) {
+            return Ok(FrameRoom::new(part, len, permit));
         }
-        let waiting = Waiting::new(&self.shared);
-        match timeout(ROOM_TIMEOUT, room.acquire_many_owned(units)).await {
+        let waiting = Waiting::new(part, units);
+        let room = Arc::clone(&part.room).acquire_many_owned(count);
+        match timeout(ROOM_TIMEOUT, room).await {
             Ok(Ok(permit)) => {
                 drop(waiting);
-                Ok(FrameRoom::new(self.clone(), len, permit))
+                Ok(FrameRoom::new(part, len, permit))
             }
             // The semaphore is never closed.
             Ok(Err(_)) | Err(_) => Err(StreamError::NoRoom { len }),
@@ -126,43 +161,89 @@ impl FrameBudget {
 
     /// Bytes that are held now.
     pub fn held(&self) -> usize {
-        (self.shared.units - self.shared.room.available_permits()) * UNIT
+        self.small.held() + self.large.held()
     }
 
     /// Whether somebody waits for room.
     pub fn is_crowded(&self) -> bool {
-        self.shared.waiting.load(Ordering::Acquire) > 0
+        self.small.waiting() + self.large.waiting() > 0
+    }
+
+    fn part_for(&self, len: usize) -> &Arc<Part> {
+        match len <= SMALL_FRAME_LEN && self.small.units > 0 {
+            true => &self.small,
+            false => &self.large,
+        }
+    }
+}
+
+impl Part {
+    fn new(bytes: usize) -> Self {
+        let units = bytes.div_ceil(UNIT);
+        Self {
+            room: Arc::new(Semaphore::new(units)),
+            units,
+            waiting_units: AtomicUsize::new(0),
+            waiting_most: AtomicUsize::new(0),
+        }
+    }
+
+    fn held(&self) -> usize {
+        (self.units - self.room.available_permits()) * UNIT
+    }
+
+    fn waiting(&self) -> usize {
+        self.waiting_units.load(Ordering::Acquire)
+    }
+
+    /// How long each may hold room for all who wait to have it within [`WAIT_TARGET`].
+    fn fair_time(&self) -> Duration {
+        let rounds = self.waiting_most.load(Ordering::Acquire) as f64 / self.units.max(1) as f64;
+        let fair = WAIT_TARGET.div_f64(rounds.max(1.0));
+        fair.max(HELD_TIME_MIN)
     }
 }
 
 /// Counts one who waits, also if it goes away.
-struct Waiting<'a>(&'a Shared);
+struct Waiting<'a> {
+    part: &'a Part,
+    units: usize,
+}
 
 impl<'a> Waiting<'a> {
-    fn new(shared: &'a Shared) -> Self {
-        shared.waiting.fetch_add(1, Ordering::AcqRel);
-        Self(shared)
+    fn new(part: &'a Part, units: usize) -> Self {
+        let before = part.waiting_units.fetch_add(units, Ordering::AcqRel);
+        match before {
+            0 => part.waiting_most.store(units, Ordering::Release),
+            _ => {
+                _ = part
+                    .waiting_most
+                    .fetch_max(before + units, Ordering::AcqRel)
+            }
+        }
+        Self { part, units }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+        let units = self.units;
+        self.part.waiting_units.fetch_sub(units, Ordering::AcqRel);
     }
 }
 
 /// Room for one frame, given back when dropped.
 pub struct FrameRoom {
-    budget: FrameBudget,
+    part: Arc<Part>,
     len: usize,
     since: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
 impl FrameRoom {
-    fn new(budget: FrameBudget, len: usize, permit: OwnedSemaphorePermit) -> Self {
+    fn new(part: &Arc<Part>, len: usize, permit: OwnedSemaphorePermit) -> Self {
         Self {
-            budget,
+            part: Arc::clone(part),
             len,
             since: Instant::now(),
             _permit: permit,
@@ -171,10 +252,11 @@ impl FrameRoom {
 
     /// When [`check`](Self::check) is to be called next, at the latest.
     pub fn next_check(&self) -> Instant {
-        let now = Instant::now();
-        let hurried = self.deadline(HURRIED_TIME, HURRIED_BYTES_A_SECOND);
-        let next = hurried.max(now + Duration::from_secs(1));
-        next.min(self.deadline(HELD_TIME, HELD_BYTES_A_SECOND))
+        let next = Instant::now() + HELD_TIME_MIN; // others may come
+        match self.part.waiting() > 0 {
+            true => next.min(self.hurried()),
+            false => next.min(self.deadline(HELD_TIME, HELD_BYTES_A_SECOND)),
+        }
     }
 
     /// Whether the room may still be held.
@@ -182,14 +264,20 @@ impl FrameRoom {
     /// # Errors
     /// [`StreamError::FrameTimeout`] if it is to be given back, with the stream.
     pub fn check(&self) -> Result<(), StreamError> {
-        let deadline = match self.budget.is_crowded() {
-            true => self.deadline(HURRIED_TIME, HURRIED_BYTES_A_SECOND),
+        let deadline = match self.part.waiting() > 0 {
+            true => self.hurried(),
             false => self.deadline(HELD_TIME, HELD_BYTES_A_SECOND),
         };
         match Instant::now() < deadline {
             true => Ok(()),
             false => Err(StreamError::FrameTimeout { len: self.len }),
         }
+    }
+
+    /// The deadline while others wait, as many as do now.
+    fn hurried(&self) -> Instant {
+        let fair = self.since + self.part.fair_time();
+        fair.min(self.deadline(HURRIED_TIME, HURRIED_BYTES_A_SECOND))
     }
 
     fn deadline(&self, time: Duration, bytes_a_second: usize) -> Instant {
@@ -263,5 +351,33 @@ mod tests {
         let refused = budget.room(1).await.unwrap_err();
         assert!(matches!(refused, StreamError::NoRoom { len: 1 }));
         assert!(!budget.is_crowded());
+    }
+
+    /// Goal: a hundred that take room and stall do not keep one who came last waiting for longer than it may; and who
+    /// sends less does not wait for them at all.
+    #[tokio::test(start_paused = true)]
+    async fn many_that_stall_hold_up_nobody_for_long() {
+        let budget = FrameBudget::new(FRAME_BUDGET / 2);
+        let stall = |budget: FrameBudget| async move {
+            let room = budget.room(FRAME_LEN_MAX).await.unwrap();
+            while room.check().is_ok() {
+                tokio::time::sleep_until(room.next_check()).await;
+            }
+        };
+        let stalling: Vec<_> = (0..100)
+            .map(|_| tokio::spawn(stall(budget.clone())))
+            .collect();
+        tokio::task::yield_now().await;
+        assert!(budget.is_crowded());
+        let start = Instant::now();
+        drop(budget.room(SMALL_FRAME_LEN).await.unwrap());
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        drop(budget.room(FRAME_LEN_MAX).await.unwrap());
+        let waited = start.elapsed();
+        assert!(waited <= 2 * WAIT_TARGET, "{waited:?}");
+        assert!(2 * WAIT_TARGET < ROOM_TIMEOUT);
+        for stalling in stalling {
+            stalling.await.unwrap();
+        }
     }
 }

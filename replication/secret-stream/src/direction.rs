@@ -110,6 +110,8 @@ pub struct Incoming {
     framer: Framer,
     state: State,
     message_len_max: usize,
+    /// Frames that were complete so far.
+    frames: u64,
 }
 
 enum State {
@@ -134,6 +136,7 @@ impl Incoming {
             framer,
             state,
             message_len_max: MESSAGE_LEN_MAX,
+            frames: 0,
         }
     }
 
@@ -180,6 +183,11 @@ impl Incoming {
         result
     }
 
+    /// Which frame is arriving, if some of it is here and some of it is not: the how manieth of this direction.
+    pub fn arriving(&self) -> Option<u64> {
+        (!self.framer.is_empty()).then_some(self.frames)
+    }
+
     /// Whether the peer's header has arrived.
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))
@@ -204,6 +212,7 @@ impl Incoming {
     /// Works through frames up to the first that holds a message.
     fn read_frames(&mut self) -> Result<Option<Bytes>, StreamError> {
         while let Some(frame) = self.framer.next_frame()? {
+            self.frames += 1;
             match &mut self.state {
                 State::Header { expected_id, rx } => {
                     self.state = State::Open(open_header(&frame, expected_id, rx)?);

@@ -30,6 +30,12 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// How long a peer may take none of what is written to it, unless [`Options`] say otherwise.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a receiver waits for the rest of a frame that has begun to arrive, if it needs no room of a [`FrameBudget`].
+pub const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// ... and one second more for each of these bytes.
+pub const FRAME_BYTES_A_SECOND: usize = 1024;
+
 /// How many bytes a [`Sender`] gathers before it writes by itself; a longer message goes alone.
 pub const SEND_BUFFER_LEN: usize = 128 * 1024;
 
@@ -200,6 +206,7 @@ impl<T> SecretStream<T> {
             header_deadline: self.header_deadline,
             idle_timeout: self.options.idle_timeout,
             last_read: Instant::now(),
+            waited: FrameWait::default(),
             room: Room::new(FrameBudgets::process().incoming),
             free_frame_len: FREE_FRAME_LEN,
         };
@@ -337,6 +344,7 @@ pub struct Receiver<R> {
     header_deadline: Instant,
     idle_timeout: Option<Duration>,
     last_read: Instant,
+    waited: FrameWait,
     room: Room,
     free_frame_len: usize,
 }
@@ -364,9 +372,9 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
         }
     }
 
-    /// Takes room for long frames from `budget` instead of that of the process.
+    /// Takes room for long frames from `budget` from now on, instead of that of the process.
     pub fn set_frame_budget(&mut self, budget: FrameBudget) {
-        self.room = Room::new(budget);
+        self.room.budget = budget;
     }
 
     /// Whether the last message is a long one that holds room: the next call of [`recv`](Self::recv) gives it
@@ -416,32 +424,88 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
 
     /// Reads what there is, within the deadlines that hold now.
     async fn read(&mut self) -> Result<usize, StreamError> {
+        self.waited.is_for(self.incoming.arriving());
         loop {
-            let (deadline, missed) = match self.incoming.is_open() {
-                true => (
-                    self.idle_timeout.map(|timeout| self.last_read + timeout),
-                    StreamError::IdleTimeout,
-                ),
-                false => (Some(self.header_deadline), StreamError::HandshakeTimeout),
-            };
+            let (deadline, missed) = self.deadline().unzip();
             let next_check = deadline.into_iter().chain(self.room.next_check()).min();
+            let waiting = Waiting::new(&mut self.waited);
             let read = self.io.read_buf(self.incoming.space());
             let n = match next_check {
                 Some(next_check) => timeout_at(next_check, read).await.ok().transpose()?,
                 None => Some(read.await?),
             };
+            drop(waiting);
             self.room.check()?;
-            match n {
-                Some(n) => {
-                    self.last_read = Instant::now();
-                    return Ok(n);
-                }
-                None if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
-                    return Err(missed);
-                }
-                None => {}
+            if let Some(n) = n {
+                self.last_read = Instant::now();
+                return Ok(n);
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now())
+                && let Some(missed) = missed
+            {
+                return Err(missed);
             }
         }
+    }
+
+    /// Until when something must have come, or else what has been missed.
+    fn deadline(&self) -> Option<(Instant, StreamError)> {
+        if !self.incoming.is_open() {
+            return Some((self.header_deadline, StreamError::HandshakeTimeout));
+        }
+        let idle = self.idle_timeout.map(|timeout| self.last_read + timeout);
+        let idle = idle.map(|deadline| (deadline, StreamError::IdleTimeout));
+        let arriving = self.incoming.arriving().filter(|_| self.room.is_none());
+        let frame = arriving.map(|_| {
+            let len = self.incoming.incomplete_len().unwrap_or(0);
+            let left = FrameWait::max(len).saturating_sub(self.waited.time);
+            (Instant::now() + left, StreamError::FrameTimeout { len })
+        });
+        idle.into_iter().chain(frame).min_by_key(|(at, _)| *at)
+    }
+}
+
+/// How long the rest of the frame that is arriving has been waited for. Time in which nobody listened does not count.
+#[derive(Debug, Default)]
+struct FrameWait {
+    frame: Option<u64>,
+    time: Duration,
+}
+
+impl FrameWait {
+    /// Begins anew for another frame.
+    fn is_for(&mut self, frame: Option<u64>) {
+        if self.frame != frame {
+            *self = Self {
+                frame,
+                time: Duration::ZERO,
+            };
+        }
+    }
+
+    /// How long a frame of so many bytes may take.
+    fn max(len: usize) -> Duration {
+        let seconds = len.div_ceil(FRAME_BYTES_A_SECOND);
+        FRAME_TIMEOUT + Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX))
+    }
+}
+
+/// Counts time for as long as it lives: whoever waits may be interrupted.
+struct Waiting<'a> {
+    wait: &'a mut FrameWait,
+    since: Instant,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(wait: &'a mut FrameWait) -> Self {
+        let since = Instant::now();
+        Self { wait, since }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.wait.time += self.since.elapsed();
     }
 }
 
@@ -495,6 +559,10 @@ impl Room {
         if matches!(self.state, RoomState::HandedOut(_)) {
             self.state = RoomState::None;
         }
+    }
+
+    fn is_none(&self) -> bool {
+        matches!(self.state, RoomState::None)
     }
 
     fn next_check(&self) -> Option<Instant> {

@@ -42,8 +42,8 @@ pub enum StreamError {
     /// The peer took nothing of what was written for too long; see `Options::write_timeout`.
     #[error("the peer did not read what was sent to it for too long")]
     WriteTimeout,
-    /// A long frame did not come, was not worked off or was not taken by the peer, in the time that it may
-    /// hold memory for; see the module `budget`.
+    /// A frame that had begun to arrive did not come; or a long one was not worked off, or not taken by the peer, in
+    /// the time that it may hold memory for; see the module `budget`.
     #[error("a frame of {len} bytes took too long")]
     FrameTimeout {
         /// Its length, in bytes.

@@ -38,8 +38,8 @@ pub use budget::{FrameBudget, FrameBudgets, FrameRoom};
 pub use direction::{Incoming, MESSAGE_LEN_MAX, Outgoing};
 #[cfg(feature = "tokio")]
 pub use driver::{
-    HANDSHAKE_TIMEOUT, KEEP_ALIVE, Options, Receiver, SEND_BUFFER_LEN, SecretStream, Sender,
-    WRITE_TIMEOUT,
+    FRAME_BYTES_A_SECOND, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT, KEEP_ALIVE, Options, Receiver,
+    SEND_BUFFER_LEN, SecretStream, Sender, WRITE_TIMEOUT,
 };
 pub use error::{HandshakeError, StreamError};
 pub use framer::{FRAME_LEN_MAX, Framer, READ_LEN_MAX, put_frame};

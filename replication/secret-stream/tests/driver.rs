@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use ferrocore_primitives::sign::KeyPair;
 use ferrocore_secret_stream::{
-    HANDSHAKE_TIMEOUT, HandshakeError, KEEP_ALIVE, Options, Receiver, Role, SecretStream, Sender,
-    StreamError, WRITE_TIMEOUT,
+    FRAME_BYTES_A_SECOND, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT, HandshakeError, KEEP_ALIVE, Options,
+    Receiver, Role, SecretStream, Sender, StreamError, WRITE_TIMEOUT,
 };
 use proptest::prelude::*;
 use tokio::io::{
@@ -186,6 +186,58 @@ async fn a_silent_sender_keeps_the_stream_alive() {
     let error = receiver.recv().await.unwrap_err();
     assert!(matches!(error, StreamError::IdleTimeout));
     assert!(start.elapsed() <= 2 * KEEP_ALIVE);
+}
+
+/// Goal: a frame that comes a byte a second, or stops in its midst, ends the stream, whatever the peer's other deadlines; one
+/// that nobody listened for meanwhile does not. Method: virtual time, and a wire that the peer writes itself.
+#[tokio::test(start_paused = true)]
+async fn a_frame_has_a_deadline_from_its_first_byte() {
+    for trickles in [true, false] {
+        for frame_len in [40_u32, 100_000] {
+            let options = Options {
+                idle_timeout: Some(10 * FRAME_TIMEOUT),
+                ..Options::default()
+            };
+            let ((mut sender, _a), (_b, mut receiver)) = split_pair(1 << 20, options).await;
+            sender.send(&[b"first"]).await.unwrap();
+            sender.flush().await.unwrap();
+            assert_eq!(receiver.recv().await.unwrap().unwrap(), "first");
+            let mut wire = sender.into_inner();
+            let start = Instant::now();
+            wire.write_all(&frame_len.to_le_bytes()[..3]).await.unwrap();
+            let trickle = async {
+                loop {
+                    sleep(Duration::from_secs(2)).await;
+                    if trickles {
+                        wire.write_all(&[7]).await.unwrap();
+                    }
+                }
+            };
+            let error = tokio::select! {
+                error = receiver.recv() => error.unwrap_err(),
+                () = trickle => unreachable!(),
+            };
+            assert!(matches!(error, StreamError::FrameTimeout { .. }), "{error}");
+            let seconds = u64::from(frame_len).div_ceil(FRAME_BYTES_A_SECOND as u64);
+            let most = FRAME_TIMEOUT + Duration::from_secs(seconds);
+            assert!(start.elapsed() <= most + Duration::from_secs(2));
+        }
+    }
+
+    let ((mut sender, _a), (_b, mut receiver)) = split_pair(1 << 20, Options::default()).await;
+    sender.send(&[b"first"]).await.unwrap();
+    sender.send(&[[1; 50_000]]).await.unwrap();
+    sender.flush().await.unwrap();
+    receiver.recv().await.unwrap();
+    for _ in 0..10 {
+        let read = timeout(Duration::ZERO, receiver.recv()).await;
+        if let Ok(message) = read {
+            assert_eq!(message.unwrap().unwrap().len(), 50_000);
+            return;
+        }
+        sleep(10 * FRAME_TIMEOUT).await;
+    }
+    panic!("it did not come");
 }
 
 #[tokio::test(start_paused = true)]

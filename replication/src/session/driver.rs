@@ -4,6 +4,7 @@
 //! [`Connection`].
 
 use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferrocore_log::core::Finding;
@@ -39,6 +40,7 @@ pub(super) enum Command {
 pub(super) struct Outlets {
     pub(super) stats: Arc<Mutex<Stats>>,
     pub(super) misbehaved: mpsc::Sender<Arc<PeerMisbehaved>>,
+    pub(super) proven: Arc<AtomicBool>,
     pub(super) end: Arc<End>,
 }
 
@@ -51,7 +53,9 @@ pub(super) struct Driver<T> {
     outlet: Outlet,
     /// Memory for the next long answer.
     room: UploadRoom,
+    /// For long frames that are sent, and for those that arrive once the peer has proven something.
     budget: FrameBudget,
+    incoming: FrameBudget,
     writer: JoinHandle<Result<(), StreamError>>,
     opened: Option<OpenedCores>,
     commands: mpsc::UnboundedReceiver<Command>,
@@ -63,6 +67,7 @@ pub(super) struct Driver<T> {
     /// When short buffers would not have done.
     needed_long: Instant,
     is_proven: bool,
+    proven: Arc<AtomicBool>,
     /// Bytes of blocks sent, and come.
     rates: (Rate, Rate),
     started: Instant,
@@ -101,7 +106,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         connection.share_memory(&options.peers_memory);
         let (sender, mut receiver) = stream.split();
         receiver.set_message_len_max(UNPROVEN_FRAME_LEN_MAX);
-        receiver.set_frame_budget(options.frame_budgets.incoming);
+        receiver.set_frame_budget(options.frame_budgets.unproven);
         let (outlet, queued) = Outlet::new();
         let opened = options.follow_readers.then(|| store.watch_opened());
         let desk = Desk::new(connection, store, outlets.misbehaved, outlets.end);
@@ -111,6 +116,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             outlet,
             room: UploadRoom::None,
             budget: options.frame_budgets.outgoing,
+            incoming: options.frame_budgets.incoming,
             writer: tokio::spawn(write(sender, queued)),
             opened,
             commands,
@@ -120,6 +126,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             long_buffers: options.long_buffers,
             needed_long: Instant::now(),
             is_proven: false,
+            proven: outlets.proven,
             rates: (Rate::new(Time::ZERO), Rate::new(Time::ZERO)),
             started: Instant::now(),
         };
@@ -240,7 +247,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         desk.poll_events(now)?;
         if !self.is_proven && desk.connection.is_proven() {
             self.is_proven = true;
+            self.proven.store(true, Ordering::Release);
             self.inbound.set_message_len_max(MESSAGE_LEN_MAX);
+            self.inbound.set_frame_budget(self.incoming.clone());
         }
         Ok(())
     }

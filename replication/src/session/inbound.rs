@@ -8,7 +8,7 @@
 //! budget, ends its burst, and nothing is read until it has been worked off: a connection never holds two.
 
 use bytes::Bytes;
-use ferrocore_secret_stream::{Receiver, StreamError};
+use ferrocore_secret_stream::{FrameBudget, Receiver, StreamError};
 use tokio::io::AsyncRead;
 use tokio::time::{Instant, sleep_until};
 
@@ -63,6 +63,11 @@ impl<R: AsyncRead + Unpin> Inbound<R> {
     /// Refuses frames of more than `len` bytes from now on.
     pub(super) fn set_message_len_max(&mut self, len: usize) {
         self.receiver.set_message_len_max(len);
+    }
+
+    /// Takes room for long frames from `budget` from now on.
+    pub(super) fn set_frame_budget(&mut self, budget: FrameBudget) {
+        self.receiver.set_frame_budget(budget);
     }
 
     /// The next frames, at least one, and all that are there up to a burst; `None` when the peer has ended the
