@@ -72,6 +72,35 @@ fn a_reader_that_meets_the_other_writer_stops_both() {
     }
 }
 
+/// Goal: a conflict goes on to those who never meet the other history: they freeze, with evidence that holds for anybody.
+/// Method: a relay that reads of one writer between it and a reader of the other, all connected at once; and then somebody who
+/// knows only the relay.
+#[test]
+fn a_conflict_is_relayed_to_whoever_meets_only_the_relay() {
+    for (ours, theirs) in [(5, 7), (9, 6)] {
+        let (here, one) = writer("ours", 2, ours);
+        let (there, relay) = reader_of(&here, &one);
+        let (late_store, late) = reader_of(&here, &one);
+        let (elsewhere, other) = writer("theirs", 2, theirs);
+        let (far, reader) = reader_of(&elsewhere, &other);
+
+        let mut to_writer = Pair::new(&here, &there);
+        to_writer.b.connection.attach(&relay);
+        to_writer.drive();
+        let mut to_reader = Pair::new(&far, &there);
+        to_reader.b.connection.attach(&relay);
+        while to_reader.step() || to_writer.step() {}
+        for core in [&relay, &reader, &one] {
+            assert_frozen(core);
+        }
+        assert!(late.conflict().is_none() && other.conflict().is_none());
+
+        meet(&there, &late_store, &late);
+        assert_frozen(&late);
+        assert_eq!(late.length(), ours as u64);
+    }
+}
+
 #[test]
 fn writers_of_one_secret_stop_when_they_meet() {
     let (here, one) = writer("ours", 3, 5);
