@@ -157,6 +157,35 @@ fn a_copy_begins_with_the_rarest_blocks() {
     assert!(took < ideal.mul_f64(1.25), "{took:?}, at best {ideal:?}");
 }
 
+/// Goal: what is read comes in order though only one peer has its end, and two who read at different places go on side by side.
+/// Method: a peer with all of it and one with the first half.
+#[test]
+fn readers_get_their_next_blocks_whatever_is_rare() {
+    const COUNT: u64 = 2000;
+    const HALF: u64 = COUNT / 2;
+    let many = vec![Bytes::from(vec![7; 5_000]); COUNT as usize];
+    let (here, writer, there, reader) = writer_and_reader(&many);
+    let half = holder_of(&here, &writer, 0..HALF);
+    let mut lines = Lines::new();
+    lines.add(&here, &there, &reader, ms(10), MB);
+    lines.add(&half, &there, &reader, ms(10), MB);
+    let _one = reader.download(0..COUNT);
+    lines.run_until(|| reader.contiguous_length() >= HALF / 2);
+    assert_eq!(reader.count(HALF..COUNT), 0, "it is not needed yet");
+
+    let late = reader.download(HALF..COUNT);
+    let before = reader.contiguous_length();
+    lines.run_until(|| reader.count(HALF..COUNT) >= 100);
+    assert!(reader.has(HALF) && reader.contiguous_length() > before);
+    assert!(
+        reader.contiguous_length() < HALF,
+        "neither waits for the other"
+    );
+    drop(late);
+    lines.run_until(|| reader.contiguous_length() == COUNT);
+    assert_complete_copy(&writer, &reader);
+}
+
 /// Goal: one busy core does not starve 49 others on its connection.
 #[test]
 fn a_busy_core_leaves_room_for_others() {
