@@ -27,7 +27,7 @@ use crate::alarm::Bell;
 use crate::buffers::Bounds;
 use crate::channel::CoreChannel;
 use crate::heard::Heard;
-use crate::limits::CHANNELS_MAX;
+use crate::limits::{CHANNELS_MAX, OFFERED_MAX};
 use crate::memory::PeersMemory;
 use crate::misbehaviour::PeerMisbehaved;
 use crate::shares::Shares;
@@ -140,9 +140,10 @@ impl Connection {
         }
     }
 
-    /// Offers `core` to the peer. Nothing happens if it is on the connection already.
+    /// Offers `core` to the peer. Nothing happens if it is on the connection already, or if there are [`OFFERED_MAX`]
+    /// channels: the peer can still ask for it.
     pub fn attach(&mut self, core: &Core) {
-        if self.by_core.contains_key(&core.discovery_key()) {
+        if self.has(&core.discovery_key()) || self.channels.len() >= OFFERED_MAX {
             return;
         }
         let id = core.discovery_key();
@@ -153,7 +154,8 @@ impl Connection {
         }
     }
 
-    /// Takes the peer's offer of a core.
+    /// Takes the peer's offer of a core, or rejects it if there are [`CHANNELS_MAX`] channels: two that have more cores in
+    /// common keep their connection, and replicate some of them.
     ///
     /// # Errors
     /// [`PeerMisbehaved::BadCapability`] if the peer does not know the core's key.
@@ -164,12 +166,9 @@ impl Connection {
         core: &Core,
     ) -> Result<(), PeerMisbehaved> {
         self.check_capability(handshake, core)?;
-        if self.by_core.contains_key(&core.discovery_key()) {
+        if self.has(&core.discovery_key()) || self.channels.len() >= CHANNELS_MAX {
             self.mux.reject(offer);
             return Ok(());
-        }
-        if self.channels.len() >= CHANNELS_MAX {
-            return Err(PeerMisbehaved::TooManyChannels);
         }
         // The peer may have taken the offer back.
         let handshake = self.handshake_for(core);

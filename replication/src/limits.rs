@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ferrocore_mux::limits::{BATCH_LEN_TARGET, LONG_FRAME_LEN};
+use ferrocore_mux::limits::{BATCH_LEN_TARGET, LONG_FRAME_LEN, REMOTE_CHANNELS_MAX};
 use ferrocore_secret_stream::budget::{FRAME_BUDGET, FREE_FRAME_LEN};
 use ferrocore_secret_stream::{READ_LEN_MAX, SEND_BUFFER_LEN};
 
@@ -118,8 +118,11 @@ pub const STRIKES_MAX: u32 = 8;
 /// Misbehaviours of a peer that wait to be reported; more are only logged.
 pub const MISBEHAVIOURS_MAX: usize = 16;
 
-/// Channels on one connection.
-pub const CHANNELS_MAX: usize = 16_384;
+/// Channels on one connection: as many as either side may number.
+pub const CHANNELS_MAX: usize = REMOTE_CHANNELS_MAX;
+
+/// Channels at which no more cores are offered of our own accord: the rest is for those that the peer asks for.
+pub const OFFERED_MAX: usize = CHANNELS_MAX - 1024;
 
 /// Blocks that one Want asks about, and its alignment; version 10 knows no other size.
 pub const WANT_BLOCKS: u64 = 1 << 21;

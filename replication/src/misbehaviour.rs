@@ -27,9 +27,6 @@ pub enum PeerMisbehaved {
     /// [`INVALID_REQUESTS_MAX`](crate::limits::INVALID_REQUESTS_MAX) requests made no sense.
     #[error("peer sent too many requests that make no sense")]
     TooManyInvalidRequests,
-    /// [`CHANNELS_MAX`](crate::limits::CHANNELS_MAX) channels are open.
-    #[error("peer opened too many channels")]
-    TooManyChannels,
     /// A proof does not hold.
     #[error("peer sent a proof that does not hold: {0}")]
     BadProof(#[source] VerifyError),
@@ -50,6 +47,9 @@ pub enum Verdict {
     CloseChannel,
     /// Close the connection.
     CloseConnection,
+    /// Close the connection, and keep the peer's key away for a time, if there is somebody who can: it has lied, and can
+    /// prove nothing to the contrary by connecting again.
+    Ban,
 }
 
 impl Verdict {
@@ -59,6 +59,7 @@ impl Verdict {
             Self::StopAsking => "asked_no_more",
             Self::CloseChannel => "channel_closed",
             Self::CloseConnection => "disconnected",
+            Self::Ban => "banned",
         }
     }
 }
@@ -72,7 +73,6 @@ impl PeerMisbehaved {
             Self::MalformedHandshake(_) => "malformed_handshake",
             Self::BadCapability => "bad_capability",
             Self::TooManyInvalidRequests => "too_many_invalid_requests",
-            Self::TooManyChannels => "too_many_channels",
             Self::BadProof(_) => "bad_proof",
             Self::TooManyDenials => "too_many_denials",
             Self::TooManyStrikes => "too_many_strikes",
@@ -87,10 +87,8 @@ impl PeerMisbehaved {
             Self::Mux(_)
             | Self::Malformed { .. }
             | Self::MalformedHandshake(_)
-            | Self::BadCapability
-            | Self::TooManyInvalidRequests
-            | Self::TooManyChannels
-            | Self::TooManyStrikes => Verdict::CloseConnection,
+            | Self::TooManyInvalidRequests => Verdict::CloseConnection,
+            Self::BadCapability | Self::TooManyStrikes => Verdict::Ban,
         }
     }
 }
@@ -103,15 +101,16 @@ mod tests {
     fn names_are_fit_for_programs() {
         // Programs compare these strings: a changed one breaks them.
         let named = [
-            (
-                PeerMisbehaved::BadCapability,
-                "bad_capability",
-                "disconnected",
-            ),
+            (PeerMisbehaved::BadCapability, "bad_capability", "banned"),
             (
                 PeerMisbehaved::BadProof(VerifyError::Manifest),
                 "bad_proof",
                 "channel_closed",
+            ),
+            (
+                PeerMisbehaved::TooManyInvalidRequests,
+                "too_many_invalid_requests",
+                "disconnected",
             ),
             (
                 PeerMisbehaved::TooManyDenials,

@@ -105,7 +105,7 @@ impl Connection {
         };
         tracing::warn!(%misbehaved, "a peer misbehaved");
         match misbehaved.verdict() {
-            Verdict::CloseConnection => return Err(misbehaved),
+            Verdict::CloseConnection | Verdict::Ban => return Err(misbehaved),
             Verdict::CloseChannel => {
                 self.mux.close(id);
                 self.remove(id);

@@ -200,7 +200,7 @@ pub(crate) fn length_lies() -> Vec<Row> {
             "bad proofs on one channel after the other",
             From::Connected,
             strikes(),
-            closes("TooManyStrikes").answers(80),
+            Expected::of(Verdict::Ban, "TooManyStrikes").answers(80),
             REFUSE.answers(80),
         ),
         row(

@@ -32,6 +32,8 @@ pub(crate) enum Verdict {
     CloseChannel,
     /// Its connection is closed.
     CloseConnection,
+    /// Its connection is closed, and its key kept away for a time.
+    Ban,
 }
 
 /// What must come of a row.
@@ -104,6 +106,7 @@ impl Expected {
             Verdict::StopAsking => "stop asking",
             Verdict::CloseChannel => "close channel",
             Verdict::CloseConnection => "close connection",
+            Verdict::Ban => "ban",
         };
         match self.error {
             "" => verdict.to_owned(),
@@ -115,7 +118,7 @@ impl Expected {
 pub(crate) const IGNORE: Expected = Expected::of(Verdict::Ignore, "");
 pub(crate) const REFUSE: Expected = Expected::of(Verdict::Refuse, "");
 pub(crate) const NOT_READ: Expected = Expected::of(Verdict::NotRead, "");
-pub(crate) const BAD_CAPABILITY: Expected = closes("BadCapability");
+pub(crate) const BAD_CAPABILITY: Expected = Expected::of(Verdict::Ban, "BadCapability");
 
 /// The connection is closed.
 pub(crate) const fn closes(error: &'static str) -> Expected {

@@ -172,7 +172,11 @@ impl Stage {
     /// What became of the peer, and why.
     pub(crate) fn verdict(&mut self) -> (Verdict, String) {
         if let Some(error) = &self.error {
-            return (Verdict::CloseConnection, name_of(error));
+            let verdict = match error.verdict() {
+                ferrocore_replication::misbehaviour::Verdict::Ban => Verdict::Ban,
+                _ => Verdict::CloseConnection,
+            };
+            return (verdict, name_of(error));
         }
         let misbehaved = self.victim.connection.poll_misbehaviour();
         if let Some(error) = &misbehaved {
