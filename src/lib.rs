@@ -31,6 +31,8 @@
 #![deny(missing_docs)]
 
 mod address;
+mod bans;
+mod guests;
 pub mod limits;
 mod network;
 mod node;

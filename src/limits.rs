@@ -2,11 +2,26 @@
 
 use std::time::Duration;
 
-/// Most connections that peers may open to a node; more are refused at once.
+/// Most connections that peers may open to one address of a node. When there are as many, another one takes the place of the
+/// longest of those that have shown no core's key; see [`INBOUND_SHARE`].
 pub const INBOUND_MAX: usize = 256;
 
-/// Most inbound connections whose handshake is not done; more wait to be accepted.
+/// Most of them whose handshake is not done; another one takes the place of the longest.
 pub const HALF_OPEN_MAX: usize = 32;
+
+/// How many of [`INBOUND_MAX`] places one host, or network of 2^64 IPv6 addresses, holds even if all its peers have shown a
+/// core's key. Beyond that it gives way to others.
+pub const INBOUND_SHARE: usize = 64;
+
+/// How long a peer that lied is kept away, unless the builder says otherwise: an honest one with a broken disk may have mended
+/// it.
+pub const BAN_TIME: Duration = Duration::from_secs(600);
+
+/// Most keys that are kept away; of more, those whose time is over first come back early.
+pub const BANS_MAX: usize = 1024;
+
+/// So many proofs that do not hold within [`BAN_TIME`] cost a key its welcome, on however many connections they came.
+pub const BAD_PROOFS_MAX: u32 = ferrocore_replication::limits::STRIKES_MAX;
 
 /// How long a peer may take for its part of the handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,7 +53,4 @@ pub const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Most peer events that wait for one subscriber; it misses the oldest beyond that.
 pub const PEER_EVENTS_MAX: usize = 256;
 
-/// The longest WebSocket message that is taken, in bytes: one frame of a secret stream, with its length.
-pub const WEBSOCKET_MESSAGE_MAX: usize = (1 << 24) + 16;
-
-const _: () = assert!(HALF_OPEN_MAX <= INBOUND_MAX);
+const _: () = assert!(HALF_OPEN_MAX <= INBOUND_MAX && INBOUND_SHARE < INBOUND_MAX);

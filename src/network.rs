@@ -2,7 +2,7 @@
 //! Knows which cores are announced and looked up, and what is done with connections. Does not know how peers are found or
 //! reached: that is `ferrocore-swarm`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use ferrocore_swarm::dht::{BootstrapNode, Dht};
 use ferrocore_swarm::lan::{Include, Lan};
 use ferrocore_swarm::{Connection, Connections, JoinOptions, Online, Swarm};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout_at;
 
 use crate::limits::TOPICS_MAX;
 use crate::node::{Hold, Shared};
@@ -87,7 +88,7 @@ impl DhtOptions {
 pub(crate) struct Network {
     pub(crate) swarm: Swarm,
     pub(crate) dht: Option<Dht>,
-    tasks: [AbortHandle; 3],
+    tasks: [AbortHandle; 4],
     /// Readers wait for peers from the first moment on.
     _finding: StoreFinding,
 }
@@ -111,10 +112,11 @@ impl Network {
         let attending = tokio::spawn(attend_all(node.hold(), connections));
         let joining = tokio::spawn(join_all(node.hold(), swarm.clone()));
         let sparing = tokio::spawn(spare(node.hold(), swarm.clone()));
+        let banning = tokio::spawn(keep_away(node.hold(), swarm.clone()));
         Ok(Self {
             swarm,
             dht,
-            tasks: [attending, joining, sparing].map(|task| task.abort_handle()),
+            tasks: [attending, joining, sparing, banning].map(|task| task.abort_handle()),
             _finding: node.store.finding(),
         })
     }
@@ -154,6 +156,29 @@ async fn spare(node: Hold, swarm: Swarm) {
     loop {
         swarm.met_elsewhere(node.peers.named());
         if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Keeps the swarm from meeting those who are banned, for as long as they are.
+async fn keep_away(node: Hold, swarm: Swarm) {
+    let mut changes = node.peers.changes();
+    let mut before = HashSet::new();
+    loop {
+        let (now, next) = node.peers.banned();
+        let now: HashSet<_> = now.into_iter().collect();
+        now.difference(&before)
+            .for_each(|key| swarm.ban(*key, true));
+        before
+            .difference(&now)
+            .for_each(|key| swarm.ban(*key, false));
+        before = now;
+        let changed = match next {
+            Some(next) => timeout_at(next, changes.changed()).await.unwrap_or(Ok(())),
+            None => changes.changed().await,
+        };
+        if changed.is_err() {
             return;
         }
     }

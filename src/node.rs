@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ferrocore_drive::{Drive, DriveError, DriveOptions};
 use ferrocore_log::{Core, Corestore, Durability, StoreError, StoreOptions};
@@ -18,7 +19,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::limits::{GOODBYE_TIMEOUT, LEAVE_TIMEOUT};
+use crate::limits::{BAN_TIME, GOODBYE_TIMEOUT, LEAVE_TIMEOUT};
 use crate::network::{DhtOptions, Discovery, Network};
 use crate::peers::{PeerEvents, PeerInfo, PeerReport, Peers};
 use crate::tcp::{self, Dialing, Listening};
@@ -96,6 +97,7 @@ pub struct NodeBuilder {
     discovery: Discovery,
     upload_limit: Option<u64>,
     download_limit: Option<u64>,
+    ban_time: Option<Duration>,
 }
 
 impl NodeBuilder {
@@ -164,6 +166,12 @@ impl NodeBuilder {
         self
     }
 
+    /// Keeps the keys of peers that lied away for so long, instead of [`BAN_TIME`]; not at all if it is zero.
+    pub fn ban_time(mut self, time: Duration) -> Self {
+        self.ban_time = Some(time);
+        self
+    }
+
     /// Opens the node. Must be called within a tokio runtime with IO and time.
     ///
     /// # Errors
@@ -182,7 +190,7 @@ impl NodeBuilder {
         let key_pair = KeyPair::generate();
         let shared = Shared {
             store,
-            peers: Peers::new(key_pair.public_key()),
+            peers: Peers::new(key_pair.public_key(), self.ban_time.unwrap_or(BAN_TIME)),
             key_pair,
             limits: Limits {
                 up: bucket(self.upload_limit),
@@ -334,6 +342,14 @@ impl Node {
     /// What all connections have carried so far.
     pub fn stats(&self) -> Stats {
         self.shared.peers.stats()
+    }
+
+    /// Keeps a key away for so long, however it comes or is found, and closes its connection; [`Duration::ZERO`] welcomes it
+    /// again. At most [`BANS_MAX`](crate::limits::BANS_MAX) keys are kept away.
+    ///
+    /// Peers that lied are kept away so by the node itself: see [`NodeBuilder::ban_time`].
+    pub fn ban(&self, key: PublicKey, time: Duration) {
+        self.shared.peers.ban(key, time);
     }
 
     /// The first address given to the builder to listen on, with the port that was chosen.

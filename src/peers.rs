@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ferrocore_primitives::sign::PublicKey;
 use ferrocore_primitives::time::Time;
+use ferrocore_replication::misbehaviour::Verdict as Judged;
 use ferrocore_replication::{PeerMisbehaved, Session, SessionReport, Stats};
 use ferrocore_swarm::connections::{Candidate, Connections as OneOfEach, Verdict};
 use ferrocore_swarm::transport::Via;
 use tokio::sync::{Notify, broadcast, watch};
 
+use crate::bans::Bans;
 use crate::limits::PEER_EVENTS_MAX;
 
 /// Names one connection of a node, for as long as the node lives.
@@ -68,6 +70,13 @@ pub enum PeerEvent {
         /// What it did.
         misbehaved: Arc<PeerMisbehaved>,
     },
+    /// A key is kept away from now on: whoever has it told lies, or [`Node::ban`](crate::Node::ban) was called.
+    Banned {
+        /// Whose.
+        remote_key: PublicKey,
+        /// For how long.
+        time: Duration,
+    },
     /// A peer that is to be dialled could not be reached; it is tried again.
     Unreachable {
         /// The address as it was given.
@@ -102,9 +111,11 @@ impl PeerEvents {
 pub(crate) struct Peers {
     connections: Mutex<Connections>,
     events: broadcast::Sender<PeerEvent>,
-    /// Somebody has come or gone.
+    /// Somebody has come or gone, or was banned.
     changes: watch::Sender<()>,
     started: Instant,
+    /// How long those who lie are kept away.
+    ban_time: Duration,
 }
 
 struct Connections {
@@ -115,6 +126,7 @@ struct Connections {
     open: BTreeMap<ConnectionId, Connection>,
     /// What connections that have ended carried.
     past: Stats,
+    bans: Bans,
 }
 
 struct Connection {
@@ -140,21 +152,25 @@ pub(crate) enum Refusal {
     Duplicate,
     /// It leads to this node itself.
     Ourselves,
+    /// The key is kept away.
+    Banned,
 }
 
 impl Peers {
-    pub(crate) fn new(our_key: PublicKey) -> Self {
+    pub(crate) fn new(our_key: PublicKey, ban_time: Duration) -> Self {
         let connections = Connections {
             next_id: 0,
             kept: OneOfEach::new(our_key),
             open: BTreeMap::new(),
             past: Stats::default(),
+            bans: Bans::default(),
         };
         Self {
             connections: Mutex::new(connections),
             events: broadcast::Sender::new(PEER_EVENTS_MAX),
             changes: watch::Sender::new(()),
             started: Instant::now(),
+            ban_time,
         }
     }
 
@@ -219,6 +235,65 @@ impl Peers {
         kept.filter(|info| info.via == Via::Tcp)
             .map(|info| info.remote_key)
             .collect()
+    }
+
+    /// Tells what a peer did, and keeps it away if it lied.
+    pub(crate) fn judge(&self, peer: PeerInfo, misbehaved: Arc<PeerMisbehaved>) {
+        let key = peer.remote_key;
+        let is_lie = match misbehaved.verdict() {
+            Judged::Ban => true,
+            _ if matches!(*misbehaved, PeerMisbehaved::BadProof(_)) => {
+                let now = tokio::time::Instant::now();
+                self.lock().bans.bad_proof(key, now, self.ban_time)
+            }
+            _ => false,
+        };
+        self.tell(PeerEvent::Misbehaved { peer, misbehaved });
+        if is_lie {
+            self.ban(key, self.ban_time);
+        }
+    }
+
+    /// Keeps a key away for so long, and closes its connection; for no time at all, welcomes it again.
+    pub(crate) fn ban(&self, remote_key: PublicKey, time: Duration) {
+        let mut connections = self.lock();
+        if time.is_zero() {
+            connections.bans.lift(&remote_key);
+        } else {
+            let until = tokio::time::Instant::now() + time;
+            connections.bans.ban(remote_key, until);
+            let open = connections.open.values();
+            open.filter(|open| open.info.remote_key == remote_key)
+                .for_each(|open| open.replaced.notify_one());
+        }
+        drop(connections);
+        if !time.is_zero() {
+            self.tell(PeerEvent::Banned { remote_key, time });
+        }
+        self.changes.send_replace(());
+    }
+
+    /// Who is kept away now, and when that changes next unless [`changes`](Self::changes) tells.
+    pub(crate) fn banned(&self) -> (Vec<PublicKey>, Option<tokio::time::Instant>) {
+        self.lock().bans.all(tokio::time::Instant::now())
+    }
+
+    /// Waits until a key is not kept away.
+    pub(crate) async fn pardoned(&self, key: &PublicKey) {
+        let mut changes = self.changes();
+        loop {
+            let until = {
+                let connections = self.lock();
+                connections.bans.until(key, tokio::time::Instant::now())
+            };
+            let Some(until) = until else {
+                return;
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => {}
+                changed = changes.changed() => if changed.is_err() { return },
+            }
+        }
     }
 
     /// Waits until no connection to this key is left.
@@ -297,6 +372,10 @@ impl Connections {
             is_initiator: arrival.is_initiator,
             via: arrival.via,
         };
+        let now_here = tokio::time::Instant::now();
+        if self.bans.until(&info.remote_key, now_here).is_some() {
+            return Err(Refusal::Banned);
+        }
         self.trust_swarm(&info);
         let candidate = Candidate {
             id: info.connection,
@@ -362,7 +441,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_subscriber_misses_the_oldest_events() {
-        let peers = Peers::new([1; 32].into());
+        let peers = Peers::new([1; 32].into(), Duration::ZERO);
         let mut events = peers.subscribe();
         for number in 0..PEER_EVENTS_MAX + 3 {
             peers.tell(PeerEvent::Unreachable {

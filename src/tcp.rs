@@ -6,7 +6,6 @@
 use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ferrocore_primitives::random;
@@ -18,14 +17,14 @@ use ferrocore_swarm::BoxIo;
 use ferrocore_swarm::transport::Via;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::address::Address;
+use crate::guests::{Guests, Place};
 use crate::limits::{
-    ACCEPT_PAUSE, CONNECT_TIMEOUT, GOODBYE_TIMEOUT, HALF_OPEN_MAX, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT,
-    INBOUND_MAX, REDIAL_MAX, REDIAL_MIN,
+    ACCEPT_PAUSE, CONNECT_TIMEOUT, GOODBYE_TIMEOUT, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, REDIAL_MAX,
+    REDIAL_MIN,
 };
 use crate::node::{Hold, Shared};
 use crate::peers::{Arrival, PeerEvent, Refusal};
@@ -95,18 +94,22 @@ pub(crate) fn dial(node: Hold, address: String) -> Dialing {
 }
 
 async fn accept(node: &Hold, listener: TcpListener, spoken: Address) {
-    let half_open = Arc::new(Semaphore::new(HALF_OPEN_MAX));
+    let guests = Guests::default();
     // Dropped with this task, it ends those of the connections.
     let mut connections = JoinSet::new();
     let accepting = async {
-        while let Ok(place) = half_open.clone().acquire_owned().await {
+        loop {
             while connections.try_join_next().is_some() {}
             match listener.accept().await {
-                Ok(_) if connections.len() >= INBOUND_MAX => tracing::debug!("too many peers"),
                 Ok(_) if node.is_resting() => tracing::debug!("a peer came while we sleep"),
                 Ok((stream, address)) => {
-                    let spoken = spoken.clone();
-                    connections.spawn(answer(node.clone(), stream, address, spoken, place));
+                    let Some(place) = guests.admit(address.ip()) else {
+                        tracing::debug!(%address, "too many peers");
+                        continue;
+                    };
+                    let (number, spoken) = (place.number(), spoken.clone());
+                    let answering = answer(node.clone(), stream, address, spoken, place);
+                    guests.runs(number, connections.spawn(answering));
                 }
                 Err(error) => {
                     // Out of file descriptors: others must close some first.
@@ -121,17 +124,10 @@ async fn accept(node: &Hold, listener: TcpListener, spoken: Address) {
 }
 
 /// Serves one peer that has dialled us. Whatever is wrong with it is its own problem.
-async fn answer(
-    node: Hold,
-    stream: TcpStream,
-    address: SocketAddr,
-    spoken: Address,
-    half_open: OwnedSemaphorePermit,
-) {
+async fn answer(node: Hold, stream: TcpStream, address: SocketAddr, spoken: Address, place: Place) {
     match shake_hands(&node, stream, Role::Responder, &spoken).await {
         Ok(stream) => {
-            drop(half_open);
-            let attended = attend(&node, stream, Some(address), Via::Tcp).await;
+            let attended = attend_as(&node, stream, Some(address), Via::Tcp, Some(&place)).await;
             if let Err(refusal) = attended {
                 tracing::debug!(%address, ?refusal, "a peer was turned away");
             }
@@ -148,6 +144,7 @@ async fn redial(node: &Hold, address: &str) {
     loop {
         if let Some(peer) = &met {
             node.until_closed(node.peers.gone(peer)).await;
+            node.until_closed(node.peers.pardoned(peer)).await;
         }
         node.awake().await;
         if node.is_closing() {
@@ -182,7 +179,7 @@ async fn call(node: &Hold, address: &str) -> Result<Option<PublicKey>, StreamErr
     let (stream, address) = connected;
     let peer = stream.remote_public_key();
     match attend(node, stream, Some(address), Via::Tcp).await {
-        Ok(()) | Err(Refusal::Duplicate) => Ok(Some(peer)),
+        Ok(()) | Err(Refusal::Duplicate | Refusal::Banned) => Ok(Some(peer)),
         Err(Refusal::Ourselves) => Err(io::Error::other("it is this node itself").into()),
     }
 }
@@ -266,9 +263,23 @@ where
 /// At once, if it is not to stay.
 pub(crate) async fn attend<T>(
     node: &Hold,
+    stream: SecretStream<T>,
+    address: Option<SocketAddr>,
+    via: Via,
+) -> Result<(), Refusal>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    attend_as(node, stream, address, via, None).await
+}
+
+/// The same for one that may have to give its place to another.
+async fn attend_as<T>(
+    node: &Hold,
     mut stream: SecretStream<T>,
     address: Option<SocketAddr>,
     via: Via,
+    place: Option<&Place>,
 ) -> Result<(), Refusal>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -284,16 +295,16 @@ where
     stream.set_idle_timeout(Some(IDLE_TIMEOUT));
     let open = || open_session(node, stream);
     let entered = node.peers.enter(arrival, open)?;
+    if let Some(place) = place {
+        place.attends(&entered.session);
+    }
     // Also when nobody attends it any more, the session has the store open until it has ended.
     let (ended, hold) = (entered.session.ended(), node.clone());
     tokio::spawn(async move {
         ended.await;
         drop(hold);
     });
-    let report = |misbehaved| {
-        let peer = entered.info;
-        node.peers.tell(PeerEvent::Misbehaved { peer, misbehaved });
-    };
+    let report = |misbehaved| node.peers.judge(entered.info, misbehaved);
     let reporting = async {
         while let Some(misbehaved) = entered.session.misbehaved().await {
             report(misbehaved);
