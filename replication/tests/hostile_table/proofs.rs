@@ -4,7 +4,7 @@ use ferrocore_replication::messages::{Message, NoData, Reason};
 
 use crate::act::{Act, Opening};
 use crate::lies::Lie;
-use crate::rows::{Expected, IGNORE, MAX, REFUSE, Row, Verdict, both, closes, drops, row};
+use crate::rows::{Expected, IGNORE, MAX, REFUSE, Row, Verdict, both, drops, row};
 use crate::stage::{From, LENGTH, sync};
 
 pub(crate) fn answers() -> Vec<Row> {
