@@ -27,7 +27,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Try
 use thiserror::Error;
 
 use super::block_file::BlockFile;
-use super::lock::{self, Lock, LockedFile};
+use super::lock::{self, LockedFile};
 use super::oplog::SLOT_BYTES;
 use super::pool::{Holder, Pool};
 use super::positional;
@@ -88,10 +88,9 @@ struct Files {
     others: [Slot; NAMES.len()],
 }
 
-struct Oplog {
-    file: File,
-    /// Unless it is only read.
-    _lock: Option<Lock>,
+enum Oplog {
+    Written(LockedFile),
+    Read(File),
 }
 
 enum Slot {
@@ -281,7 +280,7 @@ impl CoreDirectory {
             }
             Err(error) => return Err(error),
         };
-        match Seal::of(&opened.file) {
+        match Seal::of(opened.file()) {
             Ok(found) if seal.is_some_and(|seal| found.continues(&seal, access)) => Ok(opened),
             result => {
                 self.pool.release(1);
@@ -360,7 +359,7 @@ impl Files {
     /// The file if it is open; `Some(None)` if it is known not to exist.
     fn get(&self, number: usize) -> Option<Option<&File>> {
         if number == OPLOG {
-            return Some(Some(&self.oplog.as_ref()?.file));
+            return Some(Some(self.oplog.as_ref()?.file()));
         }
         match self.others.get(number)? {
             Slot::Open(file, _) => Some(Some(file)),
@@ -378,7 +377,7 @@ impl Files {
     fn close(&mut self) -> io::Result<usize> {
         let count = self.count();
         if let Some(oplog) = &self.oplog {
-            self.seal = Some(Seal::of(&oplog.file)?);
+            self.seal = Some(Seal::of(oplog.file())?);
         }
         for slot in &mut self.others {
             if let Slot::Open(_, identity) = slot {
@@ -393,15 +392,18 @@ impl Files {
 impl Oplog {
     fn open(path: &Path, access: Access) -> io::Result<Self> {
         if access == Access::Read {
-            let file = File::open(path)?;
-            return Ok(Self { file, _lock: None });
+            return File::open(path).map(Self::Read);
         }
-        let LockedFile { file, lock } = lock::open(path, access == Access::Create)?
-            .ok_or_else(|| io::Error::other(Unusable::Locked))?;
-        Ok(Self {
-            file,
-            _lock: Some(lock),
-        })
+        let locked = lock::open(path, access == Access::Create)?;
+        let locked = locked.ok_or_else(|| io::Error::other(Unusable::Locked))?;
+        Ok(Self::Written(locked))
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            Self::Written(locked) => &locked.file,
+            Self::Read(file) => file,
+        }
     }
 }
 

@@ -7,7 +7,8 @@
 //! | Windows | the file is opened without sharing |
 //!
 //! Each belongs to the open file, not to the process: a second open in the same process is
-//! refused too, and a killed process leaves no lock behind.
+//! refused too, and a killed process leaves no lock behind. A process that another thread starts has the open file, too, until
+//! it runs its program; so that this keeps no lock, locks are let go before the file is closed.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,8 +17,14 @@ use std::path::Path;
 /// An open file that nobody else has locked until this is dropped.
 pub(super) struct LockedFile {
     pub(super) file: File,
-    /// To be kept as long as the file, where it is not the file itself that holds it.
-    pub(super) lock: Lock,
+    /// Where it is not the file itself that holds the lock.
+    _lock: sys::Lock,
+}
+
+impl Drop for LockedFile {
+    fn drop(&mut self) {
+        sys::unlock(&self.file);
+    }
 }
 
 /// Opens and locks the file at `path`, or `None` if somebody else has it locked.
@@ -27,8 +34,6 @@ pub(super) fn open(path: &Path, create: bool) -> io::Result<Option<LockedFile>> 
     sys::open(&mut options, path)
 }
 
-pub(super) use sys::Lock;
-
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod sys {
     use super::{File, LockedFile, OpenOptions, Path, io};
@@ -37,21 +42,27 @@ mod sys {
     use nix::libc;
     use std::os::unix::fs::OpenOptionsExt;
 
-    /// Nothing to hold: the lock lives as long as the open file.
-    pub(in crate::storage::files) struct Lock;
+    /// Nothing to hold.
+    pub(super) struct Lock;
 
     pub(super) fn open(options: &mut OpenOptions, path: &Path) -> io::Result<Option<LockedFile>> {
         let file = options.mode(0o600).open(path)?;
-        Ok(lock(&file)?.then_some(LockedFile { file, lock: Lock }))
+        let is_locked = set(&file, libc::F_WRLCK)?;
+        Ok(is_locked.then_some(LockedFile { file, _lock: Lock }))
+    }
+
+    pub(super) fn unlock(file: &File) {
+        // What fails here happens when the file is closed.
+        set(file, libc::F_UNLCK).ok();
     }
 
     #[allow(
         clippy::cast_possible_truncation,
         reason = "the constants are small; libc types them as int, the struct as short"
     )]
-    fn lock(file: &File) -> io::Result<bool> {
+    fn set(file: &File, kind: libc::c_int) -> io::Result<bool> {
         let whole_file = libc::flock {
-            l_type: libc::F_WRLCK as libc::c_short,
+            l_type: kind as libc::c_short,
             l_whence: libc::SEEK_SET as libc::c_short,
             l_start: 0,
             l_len: 0,
@@ -72,16 +83,19 @@ mod sys {
     use nix::fcntl::{Flock, FlockArg};
     use std::os::unix::fs::OpenOptionsExt;
 
-    pub(in crate::storage::files) struct Lock {
+    /// Which lets go of the lock when dropped.
+    pub(super) struct Lock {
         _held: Flock<File>,
     }
+
+    pub(super) fn unlock(_: &File) {}
 
     pub(super) fn open(options: &mut OpenOptions, path: &Path) -> io::Result<Option<LockedFile>> {
         let file = options.mode(0o600).open(path)?;
         match Flock::lock(file.try_clone()?, FlockArg::LockExclusiveNonblock) {
             Ok(held) => Ok(Some(LockedFile {
                 file,
-                lock: Lock { _held: held },
+                _lock: Lock { _held: held },
             })),
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, error)) => Err(error.into()),
@@ -91,17 +105,19 @@ mod sys {
 
 #[cfg(windows)]
 mod sys {
-    use super::{LockedFile, OpenOptions, Path, io};
+    use super::{File, LockedFile, OpenOptions, Path, io};
     use std::os::windows::fs::OpenOptionsExt;
 
     const ERROR_SHARING_VIOLATION: i32 = 32;
 
-    /// Nothing to hold: the lock lives as long as the open file.
-    pub(in crate::storage::files) struct Lock;
+    /// Nothing to hold: the lock lives as long as the open file, which no other process gets.
+    pub(super) struct Lock;
+
+    pub(super) fn unlock(_: &File) {}
 
     pub(super) fn open(options: &mut OpenOptions, path: &Path) -> io::Result<Option<LockedFile>> {
         match options.share_mode(0).open(path) {
-            Ok(file) => Ok(Some(LockedFile { file, lock: Lock })),
+            Ok(file) => Ok(Some(LockedFile { file, _lock: Lock })),
             Err(error) if error.raw_os_error() == Some(ERROR_SHARING_VIOLATION) => Ok(None),
             Err(error) => Err(error),
         }
@@ -122,5 +138,16 @@ mod tests {
         assert!(open(&path, true).unwrap().is_none());
         drop(held);
         assert!(open(&path, false).unwrap().is_some());
+    }
+
+    /// Goal: a process that is being started keeps no lock of ours. Method: the file is open a second time, as it is there.
+    #[test]
+    fn a_lock_is_let_go_while_the_file_is_open_elsewhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("oplog");
+        let held = open(&path, true).unwrap().unwrap();
+        let _elsewhere = held.file.try_clone().unwrap();
+        drop(held);
+        assert!(cfg!(windows) || open(&path, true).unwrap().is_some());
     }
 }
