@@ -31,6 +31,9 @@ use crate::storage::{CoreStorage, CoreWrite, Durability, StorageError, lock};
 
 /// Largest journal, in bytes: what one batch may change, not counting blocks that are appended.
 pub const JOURNAL_BYTES_MAX: u64 = 32 << 20;
+/// What an item counts at least: a journal of smaller ones has as many as may be before it has as many bytes.
+const ITEM_BYTES_MIN: usize = 32;
+const _: () = assert!(ITEM_BYTES_MIN * pending::ITEMS_MAX == JOURNAL_BYTES_MAX as usize);
 /// A journal longer than this is cut when it is emptied; others keep their place on the disk, so
 /// that the next batch changes no length.
 const KEPT_BYTES_MAX: usize = 1 << 20;
@@ -79,7 +82,9 @@ impl Journal {
             pendings.push(pending);
         }
         let journal = pending::encode(pendings.iter());
-        let (bytes, max) = (journal.len() as u64, JOURNAL_BYTES_MAX);
+        let items: usize = pendings.iter().map(Pending::items).sum();
+        let bytes = journal.len().max(items * ITEM_BYTES_MIN) as u64;
+        let max = JOURNAL_BYTES_MAX;
         if bytes > max {
             return Err(StorageError::BatchTooLarge { bytes, max });
         }

@@ -18,10 +18,12 @@
 //! | freed | list of (uint start, uint end) |
 //! | blocks | list of (uint byte offset, list of buffers) |
 //!
-//! A list is a uint count and the items. Integers and buffers are those of compact-encoding. The
+//! A list is a uint count and the items, of which all lists together have at most [`ITEMS_MAX`]: in memory the smallest takes
+//! a hundred times its bytes. Integers and buffers are those of compact-encoding. The
 //! format is ours: no other program reads it. Blocks are here only where they cannot be written to
 //! their place before the batch counts: those of a change that replaces history.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -39,6 +41,10 @@ use crate::storage::{BitWrite, BlockWrite, CoreHeader, CoreWrite, Head, HeadWrit
 const MAGIC: [u8; 4] = *b"FCJ1";
 /// Bytes in front of the payload.
 pub(super) const FRAME_BYTES: usize = MAGIC.len() + 8 + 32;
+
+/// Most items of a journal. Nodes, of 34 bytes or more, fill it before there are as many; what is smaller comes in far smaller
+/// numbers, or was made to cost us memory.
+pub(super) const ITEMS_MAX: usize = 1 << 20;
 
 /// Tells one state of a core from every other: a hash over fork, length, root hash and user data.
 ///
@@ -111,10 +117,21 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Vec<Pending>> {
     if hash::hash(&[payload]) != told {
         return None;
     }
-    list(&mut Reader::new(payload), Pending::decode).ok()
+    let left = Cell::new(ITEMS_MAX as u64);
+    let change = |reader: &mut Reader<'_>| Pending::decode(reader, &left);
+    list(&mut Reader::new(payload), &left, change).ok()
 }
 
 impl Pending {
+    /// How many items this change has, itself one.
+    pub(super) fn items(&self) -> usize {
+        let write = &self.write;
+        let blocks = write.blocks.iter().map(|run| 1 + run.blocks.len());
+        let lists =
+            write.user_data.len() + write.nodes.len() + write.bits.len() + write.freed.len();
+        1 + lists + blocks.sum::<usize>()
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.core.as_bytes());
         out.extend_from_slice(self.before.0.as_bytes());
@@ -144,8 +161,8 @@ impl Pending {
         });
     }
 
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let pending = Self::read(reader)?;
+    fn decode(reader: &mut Reader<'_>, left: &Cell<u64>) -> Result<Self, DecodeError> {
+        let pending = Self::read(reader, left)?;
         let set = pending.write.bits.iter().filter(|bits| bits.value);
         let set = set.map(|bits| bits.range.end.saturating_sub(bits.range.start));
         // A block comes with its leaf. Without them, few bytes would make us mark any number of blocks.
@@ -155,32 +172,32 @@ impl Pending {
         }
     }
 
-    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    fn read(reader: &mut Reader<'_>, left: &Cell<u64>) -> Result<Self, DecodeError> {
         Ok(Self {
             core: DiscoveryKey::from(reader.fixed32()?),
             before: Identity(Hash::from(reader.fixed32()?)),
             after: Identity(Hash::from(reader.fixed32()?)),
             write: CoreWrite {
-                user_data: list(reader, |reader| {
+                user_data: list(reader, left, |reader| {
                     let key = reader.string()?.to_owned();
                     Ok((key, reader.optional_buffer()?.map(<[u8]>::to_vec)))
                 })?,
-                nodes: list(reader, Node::decode)?,
+                nodes: list(reader, left, Node::decode)?,
                 head: match reader.bool()? {
                     true => Some(read_head(reader)?),
                     false => None,
                 },
-                bits: list(reader, |reader| {
+                bits: list(reader, left, |reader| {
                     let value = reader.bool()?;
                     let range = read_range(reader)?;
                     Ok(BitWrite { range, value })
                 })?,
-                freed: list(reader, read_range)?,
-                blocks: list(reader, |reader| {
+                freed: list(reader, left, read_range)?,
+                blocks: list(reader, left, |reader| {
                     let byte_offset = reader.uint()?;
                     let block =
                         |reader: &mut Reader<'_>| Ok(Bytes::copy_from_slice(reader.buffer()?));
-                    let blocks = list(reader, block)?;
+                    let blocks = list(reader, left, block)?;
                     Ok(BlockWrite {
                         byte_offset,
                         blocks,
@@ -219,12 +236,15 @@ fn put_list<T>(out: &mut Vec<u8>, items: &[T], mut item: impl FnMut(&mut Vec<u8>
     items.iter().for_each(|value| item(out, value));
 }
 
-/// As many items as are told; each takes a byte at least, so the bytes bound them.
+/// As many items as are told, if so many are `left`.
 fn list<'a, T>(
     reader: &mut Reader<'a>,
+    left: &Cell<u64>,
     item: impl Fn(&mut Reader<'a>) -> Result<T, DecodeError>,
 ) -> Result<Vec<T>, DecodeError> {
     let count = reader.uint()?;
+    let rest = left.get().checked_sub(count);
+    left.set(rest.ok_or(DecodeError::Invalid("more items than a journal may have"))?);
     (0..count).map(|_| item(reader)).collect()
 }
 
@@ -303,6 +323,21 @@ mod tests {
         bytes.extend_from_slice(hash::hash(&[&payload]).as_bytes());
         bytes.extend_from_slice(&payload);
         assert!(decode(&bytes).is_none());
+    }
+
+    /// Goal: what a journal takes in memory is bounded by more than its bytes, and what is written is read. Method: the
+    /// smallest items there are, as many as may be and one more.
+    #[test]
+    fn many_small_items_are_refused() {
+        let mut pending = pending();
+        pending.truncate(1);
+        pending[0].write.freed.clear();
+        let room = ITEMS_MAX - pending[0].items();
+        for (count, is_taken) in [(room, true), (room + 1, false)] {
+            pending[0].write.freed = vec![0..1; count];
+            assert_eq!(pending[0].items() <= ITEMS_MAX, is_taken);
+            assert_eq!(decode(&encode(pending.iter())).is_some(), is_taken);
+        }
     }
 
     /// Goal: a change that marks blocks which it does not bring is none that was made.
