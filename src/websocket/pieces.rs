@@ -82,10 +82,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Pieces<T> {
             let mut input = this.buffer.get(this.unread.clone()).unwrap_or_default();
             let cut = this.cutter.cut(&mut input, out);
             this.unread.start = this.unread.end - input.len();
-            cut?;
+            // What is before a fault comes first: it may be an HTTP error, and the fault its body. The next call meets it.
             if out.filled().len() > before || out.remaining() == 0 {
                 return Poll::Ready(Ok(()));
             }
+            cut?;
             let mut space = ReadBuf::new(&mut this.buffer);
             ready!(Pin::new(&mut this.io).poll_read(cx, &mut space))?;
             this.unread = 0..space.filled().len();
@@ -318,6 +319,8 @@ fn pass(len: usize, input: &mut &[u8], out: &mut ReadBuf<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+
     use super::*;
 
     const TEXT: u8 = 1;
@@ -377,6 +380,19 @@ mod tests {
             [frame(TEXT, b"one"), frame(BINARY, b"two")].concat(),
         ] {
             let error = cut(&wrong, 100, 100).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_before_a_fault_is_handed_on_first() {
+        let head = b"HTTP/1.1 404 Not Found\r\n\r\n";
+        let wire = [head.as_slice(), &[FIN | CONTINUATION, 1, 7]].concat();
+        let mut pieces = Pieces::new(io::Cursor::new(wire));
+        let mut read = [0; 100];
+        assert_eq!(pieces.read(&mut read).await.unwrap(), head.len());
+        for _ in 0..2 {
+            let error = pieces.read(&mut read).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         }
     }
