@@ -33,6 +33,7 @@
 mod address;
 mod bans;
 mod guests;
+mod known_nodes;
 pub mod limits;
 mod network;
 mod node;

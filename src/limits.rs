@@ -47,6 +47,9 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Most cores whose peers a node looks for at once: those opened last.
 pub const TOPICS_MAX: usize = 512;
 
+/// How long a connection may take to say how it stands.
+pub const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How long a node that closes takes to tell others that it cannot be found any more.
 pub const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 

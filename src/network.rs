@@ -14,10 +14,11 @@ use ferrocore_primitives::sign::PublicKey;
 use ferrocore_swarm::dht::{BootstrapNode, Dht};
 use ferrocore_swarm::lan::{Include, Lan};
 use ferrocore_swarm::{Connection, Connections, JoinOptions, Online, Swarm};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::timeout_at;
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::time::{timeout, timeout_at};
 
-use crate::limits::TOPICS_MAX;
+use crate::known_nodes::KnownNodes;
+use crate::limits::{LEAVE_TIMEOUT, TOPICS_MAX};
 use crate::node::{Hold, Shared};
 use crate::tcp::attend;
 
@@ -69,8 +70,11 @@ impl Discovery {
 }
 
 impl DhtOptions {
-    fn bind(&self) -> io::Result<Dht> {
+    fn bind(&self, known: Option<&KnownNodes>) -> io::Result<Dht> {
         let mut builder = Dht::builder();
+        if let Some(known) = known {
+            builder = builder.nodes(known.load());
+        }
         if !self.bootstrap.is_empty() {
             builder = builder.bootstrap(self.bootstrap.iter().cloned());
         }
@@ -88,7 +92,8 @@ impl DhtOptions {
 pub(crate) struct Network {
     pub(crate) swarm: Swarm,
     pub(crate) dht: Option<Dht>,
-    tasks: [AbortHandle; 4],
+    remembering: Option<(Dht, KnownNodes)>,
+    tasks: Vec<AbortHandle>,
     /// Readers wait for peers from the first moment on.
     _finding: StoreFinding,
 }
@@ -102,10 +107,13 @@ impl Network {
             builder = builder.transport(transport).discovery(lan);
         }
         let mut dht = None;
+        let mut remembering = None;
         if let Some(options) = &discovery.dht {
-            let node_of_dht = options.bind()?;
+            let known = node.known_nodes(options);
+            let node_of_dht = options.bind(known.as_ref())?;
             let online = Online::new(node_of_dht.clone(), node.key_pair.clone(), options.relay);
             builder = builder.transport(online.clone()).discovery(online);
+            remembering = known.map(|known| (node_of_dht.clone(), known));
             dht = Some(node_of_dht);
         }
         let (swarm, connections) = builder.open();
@@ -113,12 +121,25 @@ impl Network {
         let joining = tokio::spawn(join_all(node.hold(), swarm.clone()));
         let sparing = tokio::spawn(spare(node.hold(), swarm.clone()));
         let banning = tokio::spawn(keep_away(node.hold(), swarm.clone()));
+        let mut tasks = vec![attending, joining, sparing, banning];
+        if let Some((dht, known)) = remembering.clone() {
+            tasks.push(tokio::spawn(async move { known.keep(&dht).await }));
+        }
         Ok(Self {
             swarm,
             dht,
-            tasks: [attending, joining, sparing, banning].map(|task| task.abort_handle()),
+            remembering,
+            tasks: tasks.iter().map(JoinHandle::abort_handle).collect(),
             _finding: node.store.finding(),
         })
+    }
+
+    /// Takes announcements back, and notes which nodes of the DHT there are for the next time.
+    pub(crate) async fn close(&self) {
+        if let Some((dht, known)) = &self.remembering {
+            known.save(dht);
+        }
+        timeout(LEAVE_TIMEOUT, self.swarm.close()).await.ok();
     }
 }
 
@@ -187,18 +208,38 @@ async fn keep_away(node: Hold, swarm: Swarm) {
 /// Joins the discovery key of every core that is opened, while the node is open.
 async fn join_all(node: Hold, swarm: Swarm) {
     let mut opened = node.store.watch_opened();
-    let mut joined = HashMap::new();
-    let mut order: VecDeque<DiscoveryKey> = VecDeque::new();
+    let mut joined = Joined::new();
     while let Some(core) = opened.next().await {
         let key = core.discovery_key();
-        let session = swarm.join(key, wishes(&core));
-        if joined.insert(key, session).is_none() {
-            order.push_back(key);
+        joined.enter(key, swarm.join(key, wishes(&core)));
+    }
+}
+
+/// The topics of the cores that were opened last.
+struct Joined<S> {
+    sessions: HashMap<DiscoveryKey, S>,
+    /// By when they were opened the last time.
+    order: VecDeque<DiscoveryKey>,
+}
+
+impl<S> Joined<S> {
+    fn new() -> Self {
+        Self {
+            sessions: HashMap::new(),
+            order: VecDeque::new(),
         }
-        if order.len() > TOPICS_MAX
-            && let Some(oldest) = order.pop_front()
+    }
+
+    /// Leaves the topic of the core that was opened longest ago, if this one is one too many.
+    fn enter(&mut self, key: DiscoveryKey, session: S) {
+        if self.sessions.insert(key, session).is_some() {
+            self.order.retain(|other| *other != key);
+        }
+        self.order.push_back(key);
+        if self.order.len() > TOPICS_MAX
+            && let Some(oldest) = self.order.pop_front()
         {
-            joined.remove(&oldest);
+            self.sessions.remove(&oldest);
         }
     }
 }
@@ -209,5 +250,26 @@ fn wishes(core: &Core) -> JoinOptions {
     JoinOptions {
         client: !is_all_ours,
         ..JoinOptions::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_that_is_opened_again_is_among_those_opened_last() {
+        let key = |n: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&n.to_le_bytes());
+            DiscoveryKey::from(bytes)
+        };
+        let mut joined = Joined::new();
+        for n in (0..TOPICS_MAX).chain([0, TOPICS_MAX]) {
+            joined.enter(key(n), ());
+        }
+        assert_eq!(joined.sessions.len(), TOPICS_MAX);
+        let is_joined = [0, 1, TOPICS_MAX].map(|n| joined.sessions.contains_key(&key(n)));
+        assert_eq!(is_joined, [true, false, true]);
     }
 }

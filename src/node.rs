@@ -19,7 +19,8 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::limits::{BAN_TIME, GOODBYE_TIMEOUT, LEAVE_TIMEOUT};
+use crate::known_nodes::KnownNodes;
+use crate::limits::{BAN_TIME, GOODBYE_TIMEOUT};
 use crate::network::{DhtOptions, Discovery, Network};
 use crate::peers::{PeerEvents, PeerInfo, PeerReport, Peers};
 use crate::tcp::{self, Dialing, Listening};
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) key_pair: KeyPair,
     pub(crate) peers: Peers,
     pub(crate) limits: Limits,
+    /// Where the store may be written to.
+    dir: Option<PathBuf>,
     closing: watch::Sender<bool>,
     /// Whether the node sleeps.
     resting: watch::Sender<bool>,
@@ -196,6 +199,7 @@ impl NodeBuilder {
                 up: bucket(self.upload_limit),
                 down: bucket(self.download_limit),
             },
+            dir: self.dir.filter(|_| !self.read_only),
             closing: watch::Sender::new(false),
             resting: watch::Sender::new(false),
         };
@@ -374,7 +378,7 @@ impl Node {
         while !self.connected().is_empty() && events.next().await.is_some() {}
         let network = self.network().take();
         if let Some(network) = network {
-            timeout(LEAVE_TIMEOUT, network.swarm.close()).await.ok();
+            network.close().await;
         }
         self.with_links(|links| *links = Links::default());
         // What was aborted lets go when it is next looked at.
@@ -428,6 +432,12 @@ impl Shared {
             shared: Arc::clone(self),
             _waited_for: self.closing.subscribe(),
         }
+    }
+
+    /// What is known of the DHT from earlier, if the node has a directory.
+    pub(crate) fn known_nodes(&self, options: &DhtOptions) -> Option<KnownNodes> {
+        let dir = self.dir.as_ref()?;
+        Some(KnownNodes::new(dir, &options.bootstrap))
     }
 
     /// Waits until the node closes.

@@ -14,9 +14,11 @@ use ferrocore_replication::{PeerMisbehaved, Session, SessionReport, Stats};
 use ferrocore_swarm::connections::{Candidate, Connections as OneOfEach, Verdict};
 use ferrocore_swarm::transport::Via;
 use tokio::sync::{Notify, broadcast, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::bans::Bans;
-use crate::limits::PEER_EVENTS_MAX;
+use crate::limits::{PEER_EVENTS_MAX, REPORT_TIMEOUT};
 
 /// Names one connection of a node, for as long as the node lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -310,7 +312,7 @@ impl Peers {
             .collect()
     }
 
-    /// What each connection carries, but for those that end meanwhile.
+    /// What each connection carries, but for those that end meanwhile, or are too busy to say within [`REPORT_TIMEOUT`].
     pub(crate) async fn reports(&self) -> Vec<PeerReport> {
         let sessions: Vec<_> = {
             let connections = self.lock();
@@ -318,12 +320,17 @@ impl Peers {
             open.map(|connection| (connection.info, Arc::clone(&connection.session)))
                 .collect()
         };
-        let mut reports = Vec::new();
+        let mut asked = JoinSet::new();
         for (peer, session) in sessions {
-            if let Some(session) = session.report().await {
-                reports.push(PeerReport { peer, session });
-            }
+            asked.spawn(async move {
+                let report = timeout(REPORT_TIMEOUT, session.report()).await;
+                let session = report.ok().flatten()?;
+                Some(PeerReport { peer, session })
+            });
         }
+        let reports = asked.join_all().await.into_iter().flatten();
+        let mut reports: Vec<_> = reports.collect();
+        reports.sort_by_key(|report| report.peer.connection);
         reports
     }
 

@@ -1,12 +1,15 @@
 //! Goal: nodes find each other over TCP and bring each other cores and drives, whatever else
 //! connects. Method: nodes in memory on loopback; every wait has a deadline.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ferrocore::log::CoreError;
+use ferrocore::swarm::dht::{BootstrapNode, Dht};
 use ferrocore::swarm::lan::Include;
-use ferrocore::{Core, Discovery, Node, NodeBuilder, PeerEvent, PeerEvents, Via, limits};
+use ferrocore::{
+    Core, DhtOptions, Discovery, Node, NodeBuilder, PeerEvent, PeerEvents, Via, limits,
+};
 use ferrocore_mux::Mux;
 use ferrocore_primitives::encoding::Encode as _;
 use ferrocore_primitives::sign::KeyPair;
@@ -458,4 +461,51 @@ async fn a_node_that_sleeps_is_alone_until_it_wakes() {
     }
     alice.suspend().await;
     soon(alice.close()).await;
+}
+
+/// A node of the DHT that stays, and that nobody's firewall is in front of.
+async fn resident(bootstrap: &BootstrapNode) -> Dht {
+    let builder = Dht::builder().host(Ipv4Addr::LOCALHOST).port(0);
+    let builder = builder.bootstrap([bootstrap.clone()]).ephemeral(false);
+    let node = builder.firewalled(false).bind().unwrap();
+    soon(node.until(|status| status.id.is_some()))
+        .await
+        .unwrap();
+    node
+}
+
+/// Goal: who was in the DHT before needs no bootstrap node to come back. Method: the only one of a private DHT goes, others stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_a_store_comes_back_when_no_bootstrap_node_is_there() {
+    let host = Ipv4Addr::LOCALHOST;
+    let first = Dht::builder().host(host).port(0).bootstrapper(host);
+    let first = first.bind().unwrap();
+    soon(first.bootstrapped()).await.unwrap();
+    let bootstrap = BootstrapNode::from(first.local_address().unwrap());
+    let _residents = [resident(&bootstrap).await, resident(&bootstrap).await];
+    let online = || {
+        let mut options = DhtOptions::default();
+        options.bootstrap = vec![bootstrap.clone()];
+        (options.host, options.port) = (Some(host), Some(0));
+        Node::builder().discovery(Discovery::dht(options))
+    };
+    let alice = open(online()).await;
+    let written = alice.create_core("notes").unwrap();
+    written.append("hello").unwrap();
+    let store = tempfile::tempdir().unwrap();
+    let bob = open(online().dir(store.path())).await;
+    let read = bob.core(&written.key()).unwrap();
+    assert_eq!(soon(read.get(0)).await.unwrap(), "hello");
+    soon(bob.close()).await;
+    drop((bob, read));
+
+    first.close().await;
+    written.append("more").unwrap();
+    let stranger = open(online()).await;
+    let dht = stranger.dht().expect("it was asked for");
+    soon(dht.bootstrapped()).await.ok();
+    assert_eq!(dht.nodes(1), [], "nobody answers who knows nobody");
+    let bob = open(online().dir(store.path())).await;
+    let read = bob.core(&written.key()).unwrap();
+    assert_eq!(soon(read.get(1)).await.unwrap(), "more");
 }
