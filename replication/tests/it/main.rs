@@ -13,6 +13,7 @@ mod flips;
 mod forks;
 mod hostile;
 mod liars;
+mod offers;
 mod pair;
 mod props;
 mod pushes;
