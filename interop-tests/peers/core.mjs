@@ -4,6 +4,7 @@ import { decodeKey, hex, load, reach, serve, store, tell } from './peer.mjs'
 
 let core = null
 let conflicts = 0
+let snapshot = null
 const extensions = new Map()
 
 serve({
@@ -109,6 +110,30 @@ serve({
 
   async get ({ index }) {
     return { base64: (await core.get(index)).toString('base64') }
+  },
+
+  /** Keeps the view of the core as it is. */
+  async snapshot () {
+    snapshot = core.snapshot()
+    await snapshot.ready()
+    return { length: snapshot.length }
+  },
+
+  /** Reads of that. */
+  async fromSnapshot ({ index }) {
+    return { length: snapshot.length, base64: (await snapshot.get(index)).toString('base64') }
+  },
+
+  /** How many blocks are stored here, and how many of those are not `size` times their index. */
+  async examine ({ size }) {
+    let had = 0
+    let wrong = 0
+    for (let i = 0; i < core.length; i++) {
+      if (!await core.has(i)) continue
+      had++
+      if (!(await core.get(i, { wait: false })).equals(Buffer.alloc(size, i))) wrong++
+    }
+    return { had, wrong }
   },
 
   async has ({ start, end }) {

@@ -264,6 +264,66 @@ async fn a_connection_cut_in_mid_data_leaves_no_half_block() {
     }
 }
 
+/// Goal: the same for Node, which reads from us: nothing that it has stored is wrong, and it goes on where it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_of_nodes_cut_in_mid_data_leaves_no_half_block() {
+    const SIZE: usize = 300_000;
+    for tree in Tree::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
+        let core = node.create_core("log").unwrap();
+        core.append_batch(filled(40, SIZE)).unwrap();
+        let port = node.listen_addr().unwrap().port();
+        let mut had = 0;
+        for passed in [1_000_000, 5_345_678] {
+            let mut peer = Peer::start(tree, Role::Core, scratch.path());
+            peer.call("open", json!({ "key": core.key().to_string() }));
+            let tap = Tap::holding_after(port, passed);
+            peer.connect(tap.port());
+            peer.call("reach", json!({ "length": 40 }));
+            let _download = peer.begin("download", json!({ "start": 0, "end": 40 }));
+            tap.wait_holding();
+            tap.cut();
+            let examined = peer.call("examine", json!({ "size": SIZE }));
+            assert_eq!(examined["wrong"], 0, "{tree:?} after {passed} bytes");
+            let has = examined["had"].as_u64().unwrap();
+            assert!((had..40).contains(&has), "{has}, and {had} before");
+            had = has;
+            peer.halt();
+        }
+        let mut peer = Peer::start(tree, Role::Core, scratch.path());
+        peer.call("open", json!({ "key": core.key().to_string() }));
+        peer.connect(port);
+        node_completes(&mut peer, &core);
+        let examined = peer.call("examine", json!({ "size": SIZE }));
+        assert_eq!(examined, json!({ "had": 40, "wrong": 0 }));
+        node.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_of_nodes_keeps_its_view_while_we_fork() {
+    for tree in Tree::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let (node, core, mut peer) = we_write(tree, &scratch).await;
+        core.append_batch(filled(30, 100)).unwrap();
+        peer.call("reach", json!({ "length": 30 }));
+        peer.call("download", json!({ "start": 0, "end": 10 }));
+        peer.call("snapshot", json!({}));
+        core.truncate(10, None).unwrap();
+        core.append_batch(filled(40, 50)).unwrap();
+        assert_eq!(peer.wait_event("truncate")["fork"], 1);
+        let early = peer.call("fromSnapshot", json!({ "index": 5 }));
+        let five = peer.call("get", json!({ "index": 5 }));
+        assert_eq!(early["base64"], five["base64"], "{tree:?}");
+        node_completes(&mut peer, &core);
+        let early = peer.call("fromSnapshot", json!({ "index": 9 }));
+        let nine = peer.call("get", json!({ "index": 9 }));
+        assert_eq!(early["base64"], nine["base64"], "{tree:?}");
+        node.close().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blocks_are_cleared_and_fetched_again() {
     for tree in Tree::ALL {
@@ -379,7 +439,14 @@ async fn who_follows_the_length_alone_gets_no_block_and_a_snapshot_keeps_its_vie
         let scratch = tempfile::tempdir().unwrap();
         let (mut peer, node, core) = node_writes(tree, &scratch).await;
         let written = peer.call("fill", json!({ "count": 30, "size": 100 }));
-        within(core.update()).await.unwrap();
+        // Node has said so over its pipe, which may be before it does on the connection.
+        within(async {
+            let events = core.events();
+            while core.length() < 30 {
+                events.next().await;
+            }
+        })
+        .await;
         assert_eq!(core.length(), 30);
         assert_eq!(written["treeHash"], core.tree_hash().to_string());
         assert_eq!(core.count(0..30), 0, "it has asked for none");

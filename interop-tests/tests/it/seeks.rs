@@ -48,6 +48,37 @@ async fn node_tells_where_a_byte_is() {
     }
 }
 
+/// Goal: Node, which has a part of a log of ours, is told where any byte of it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn we_tell_node_where_a_byte_is() {
+    for tree in Tree::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
+        let core = node.create_core("log").unwrap();
+        for (count, size) in [(300, 10), (1, 50_000), (500, 333), (7, 0), (200, 1)] {
+            core.append_batch(vec![vec![1; size].into(); count])
+                .unwrap();
+        }
+        let mut peer = Peer::start(tree, Role::Core, scratch.path());
+        peer.call("open", json!({ "key": core.key().to_string() }));
+        peer.connect(node.listen_addr().unwrap().port());
+        peer.call("reach", json!({ "length": core.length() }));
+        peer.call("download", json!({ "start": 100, "end": 350 }));
+        for byte in [
+            0, 1, 999, 2999, 3000, 53_000, 60_000, 100_000, 219_499, 219_600,
+        ] {
+            let (index, offset) = core.seek(byte).await.unwrap();
+            let found = peer.call("seek", json!({ "bytes": byte }));
+            assert_eq!(
+                found,
+                json!({ "index": index, "offset": offset }),
+                "byte {byte} on {tree:?}"
+            );
+        }
+        node.close().await;
+    }
+}
+
 /// What Node remembers that we want, once it is `expected`.
 async fn wants(peer: &mut Peer, expected: impl Fn(&Value) -> bool) -> Value {
     let wanted = async {
