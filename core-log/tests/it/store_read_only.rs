@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::rig::rng::{Rng, from_env, rounds};
 use crate::rig::workload::{Recording, Snapshot, record_reader, record_writer};
-use crate::rig::{Disk, header};
+use crate::rig::{Contents, Disk, header};
 use ferrocore_log::proof::{NodeRequest, ProofRequest};
 use ferrocore_log::storage::files::block_file::BlockFile;
 use ferrocore_log::storage::files::{CoreFiles, FileCore};
@@ -43,14 +43,17 @@ fn record(rng: &mut Rng) -> Recording {
     }
 }
 
-/// What a writer finds after each change, as after a kill; `None` where there is no core yet.
+/// What a writer finds at first and after each change, as after a kill; `None` where there is no core yet.
 fn recovered(recording: &Recording) -> Vec<Option<Snapshot>> {
     let mut files = recording.start.clone();
-    let mut states = Vec::new();
+    let find = |files: &Contents| {
+        let core = crate::rig::open(&Disk::new(files.clone()), Durability::Buffered).unwrap();
+        core.map(|core| Snapshot::of(&core).unwrap())
+    };
+    let mut states = vec![find(&files)];
     for change in &recording.changes {
         crate::rig::apply(&mut files, change);
-        let core = crate::rig::open(&Disk::new(files.clone()), Durability::Buffered).unwrap();
-        states.push(core.map(|core| Snapshot::of(&core).unwrap()));
+        states.push(find(&files));
     }
     states
 }
@@ -63,8 +66,10 @@ fn a_reader_sees_what_a_writer_recovers() {
         let recording = record(&mut Rng::new(seed));
         let states = recovered(&recording);
         let disk = Disk::new(recording.start.clone());
-        for (change, state) in recording.changes.iter().zip(&states) {
-            disk.apply(change);
+        for (done, state) in states.iter().enumerate() {
+            if let Some(change) = done.checked_sub(1).map(|last| &recording.changes[last]) {
+                disk.apply(change);
+            }
             let core = read_only(|| disk.core_files()).unwrap();
             let seen = core.map(|core| Snapshot::of(&core).unwrap());
             assert_eq!(&seen, state);
@@ -166,7 +171,7 @@ fn a_reader_of_a_core_that_is_written_sees_one_state() {
             now: Mutex::new((0, rng)),
         });
         let mut opened = 0;
-        while writer.done() < states.len() {
+        while writer.done() < writer.recording.changes.len() {
             let before = writer.done();
             let core = match read_only(|| writer.files()) {
                 Ok(core) => core,
@@ -177,9 +182,9 @@ fn a_reader_of_a_core_that_is_written_sees_one_state() {
                 Err(error) => panic!("{error}"),
             };
             opened += 1;
-            let possible = || states[before.saturating_sub(1)..writer.done()].iter();
+            let when_opened = &states[before..=writer.done()];
             let Some(core) = core else {
-                assert!(before == 0 || possible().any(Option::is_none));
+                assert!(when_opened.iter().any(Option::is_none));
                 continue;
             };
             let head = (core.fork(), core.length(), core.tree_hash());
@@ -189,7 +194,7 @@ fn a_reader_of_a_core_that_is_written_sees_one_state() {
                     && state.user_data == user_data
                     && state.looked_at().all(|(i, b)| core.has(i) == b.is_some())
             };
-            let state = possible().flatten().find(is_it);
+            let state = when_opened.iter().flatten().find(is_it);
             let state = state.unwrap_or_else(|| panic!("{head:?} never was"));
             for (index, block) in state.looked_at() {
                 match core.get_local(index) {
@@ -198,7 +203,8 @@ fn a_reader_of_a_core_that_is_written_sees_one_state() {
                             let mut found = state.looked_at().filter(|(i, _)| *i == index);
                             found.all(|(_, block)| block.is_none())
                         };
-                        assert!(possible().flatten().any(is_gone), "{index} is here");
+                        let mut until_now = states[before..=writer.done()].iter().flatten();
+                        assert!(until_now.any(is_gone), "{index} is here");
                         cleared += 1;
                     }
                     Err(error @ CoreError::CorruptBlock { .. }) => panic!("{error}"),
