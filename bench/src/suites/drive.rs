@@ -10,7 +10,7 @@ use ferrocore_interop_tests::node::Tree;
 use ferrocore_interop_tests::peer::{Peer, Role};
 use serde_json::json;
 
-use super::{Run, in_turn};
+use super::{Run, in_turn, warm};
 use crate::contender::Contender;
 use crate::table::{Row, Table, Unit, Verdict};
 
@@ -18,6 +18,8 @@ use crate::table::{Row, Table, Unit, Verdict};
 const SMALL_FILE_BYTES: usize = 24_800;
 const SMALL_FILES: usize = 10_000;
 const LARGE_FILE_BYTES: usize = 1 << 30;
+/// What a row writes at the most: the file into two stores and a folder.
+const WRITTEN_BYTES: usize = 3 * LARGE_FILE_BYTES;
 
 /// Rounds of a suite of cores for which this one does one: its jobs take many seconds.
 const ROUNDS_EACH: u32 = 5;
@@ -58,6 +60,7 @@ pub(crate) fn measure(run: &Run) -> Table {
         for row in &rows {
             for who in in_turn(&contenders, round) {
                 let scratch = run.scratch.join("drive");
+                warm(WRITTEN_BYTES);
                 let (measured, peak) = match (row.id, who) {
                     ("receive", Contender::Ferrocore) => {
                         (fcore_transfer(&large, &scratch), RECEIVE_PEAK)

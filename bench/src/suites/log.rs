@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ferrocore_interop_tests::peer::Peer;
 use serde_json::{Value, json};
 
-use super::{Run, in_turn};
+use super::{Run, in_turn, warm};
 use crate::contender::Contender;
 use crate::seed::Seed;
 use crate::table::{Row, Table, Unit, Verdict};
@@ -15,6 +15,8 @@ const BLOCK_BYTES: usize = 100;
 const APPENDS: u64 = 12_000;
 const BATCH: u64 = 1_000;
 const BATCHED: u64 = 100_000;
+/// More than a row writes.
+const WRITTEN_BYTES: usize = 64 << 20;
 const READS: u64 = 20_000;
 const READS_IN_FLIGHT: u64 = 256;
 /// Blocks of the core that is opened and read.
@@ -79,6 +81,7 @@ pub(crate) fn measure(run: &Run) -> Table {
         for row in &rows {
             for at in in_turn(&order, round) {
                 let name = sides[at].who.name();
+                warm(WRITTEN_BYTES);
                 for sample in sides[at].measure(row) {
                     table.add(row, name, sample);
                 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use ferrocore_interop_tests::peer::Peer;
 use serde_json::{Value, json};
 
-use super::{Run, in_turn};
+use super::{Run, in_turn, warm};
 use crate::contender::Contender;
 use crate::seed::Seed;
 use crate::table::{Row, Table, Unit, Verdict};
@@ -132,6 +132,7 @@ pub(crate) fn measure(run: &Run) -> Table {
             for (name, from, to) in in_turn(&pairs, round) {
                 let supply = supplies.iter_mut().find(|supply| supply.who == *from);
                 let supply = supply.expect("one was started for each");
+                warm(2 * load.size * load.count as usize);
                 let before = spent(&mut supply.peer);
                 let (measured, receiver) = download(&run.scratch, *to, supply.job(load));
                 let sender = spent(&mut supply.peer) - before;
