@@ -58,6 +58,12 @@ serve({
     return new Promise((resolve) => stream.once('data', (data) => resolve({ text: data.toString() })))
   },
 
+  /** Sends texts beside the stream of the first connection, each for itself. */
+  say ({ texts }) {
+    const [stream] = swarms[0].connections
+    for (const text of texts) stream.send(Buffer.from(text))
+  },
+
   suspend: () => swarms[0].suspend(),
 
   resume: () => swarms[0].resume()
@@ -68,6 +74,7 @@ function attend (swarm) {
   swarm.on('connection', (stream) => {
     stream.on('error', () => {})
     stream.on('close', () => tell({ event: 'disconnected', swarm: number }))
+    stream.on('message', (text) => tell({ event: 'message', swarm: number, text: text.toString() }))
     tell({ event: 'connected', swarm: number, hash: stream.handshakeHash.toString('hex') })
   })
 }

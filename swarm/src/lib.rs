@@ -25,6 +25,7 @@ pub mod lan;
 mod latest;
 pub mod limits;
 mod link;
+mod messages;
 mod online;
 pub mod peer_info;
 pub mod queue;
@@ -40,6 +41,7 @@ pub mod transport;
 
 pub use gathering::{Gathering, Speaker};
 pub use link::{BoxIo, Carried, Io, Link};
+pub use messages::{MessageError, Messages, UNTAKEN_MAX};
 pub use online::Online;
 pub use roster::ConnectionId;
 pub use swarm::{

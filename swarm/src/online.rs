@@ -229,8 +229,9 @@ impl Shared {
                 connection = server.accept() => match connection {
                     Some(connection) => {
                         let address = connection.remote_address();
-                        let via = via(connection.route);
-                        inbound.hand_in(Established::new(connection.stream, via, address)).await;
+                        let (via, messages) = (via(connection.route), connection.messages());
+                        let established = Established::new(connection.stream, via, address);
+                        inbound.hand_in(established.with_messages(messages)).await;
                     }
                     None => return,
                 },
@@ -276,8 +277,9 @@ impl Transport for Online {
             match self.shared.peers.connect(key, options).await {
                 Ok(connection) => {
                     let (via, address) = (via(connection.route), connection.remote_address());
-                    let pulse = connection.handle();
-                    Ok(Established::new(connection.stream, via, address).with_pulse(pulse))
+                    let (pulse, messages) = (connection.handle(), connection.messages());
+                    let established = Established::new(connection.stream, via, address);
+                    Ok(established.with_pulse(pulse).with_messages(messages))
                 }
                 Err(error @ (ConnectError::CannotPunch | ConnectError::Punch(_))) => {
                     self.shared.note_need(key);

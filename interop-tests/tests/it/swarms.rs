@@ -14,7 +14,8 @@ use ferrocore_interop_tests::peer::Peer;
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
 use ferrocore_swarm::dht::{BootstrapNode, Dht};
 use ferrocore_swarm::{
-    Connection, ConnectionId, Connections, JoinOptions, Online, Session, Swarm, SwarmBuilder, Topic,
+    Connection, ConnectionId, Connections, JoinOptions, MessageError, Messages, Online, Session,
+    Swarm, SwarmBuilder, Topic, UNTAKEN_MAX,
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -77,6 +78,7 @@ struct Ours {
 struct Attended {
     hash: String,
     words: mpsc::UnboundedSender<&'static str>,
+    messages: Messages,
     task: AbortHandle,
 }
 
@@ -84,8 +86,14 @@ impl Attended {
     fn new(connection: Connection) -> Self {
         let hash = hex(connection.stream.handshake_hash());
         let (words, said) = mpsc::unbounded_channel();
+        let messages = connection.messages.clone().expect("over UDP");
         let task = tokio::spawn(attend(connection, said)).abort_handle();
-        Self { hash, words, task }
+        Self {
+            hash,
+            words,
+            messages,
+            task,
+        }
     }
 }
 
@@ -278,4 +286,53 @@ async fn who_sleeps_is_met_again_once_awake() {
     let connection = ours.open.values().next().unwrap();
     connection.words.send("hello").unwrap();
     assert_eq!(node.peer.finish(heard)["text"], "hello");
+}
+
+/// Goal: messages beside the stream cross both ways, long ones too, and those that nobody takes are bounded: the latest stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_cross_beside_the_stream() {
+    let mut node = Node::with_swarms(1);
+    let topic = Topic::from_name("messages");
+    let mut ours = Ours::open(&node, |builder| builder);
+    let _serving = ours.join(topic, JoinOptions::default()).await;
+    node.peer
+        .call("join", json!({ "topic": hex(topic.as_bytes()) }));
+    agreed(&mut node, &mut ours, 1).await;
+    let messages = ours.open.values().next().unwrap().messages.clone();
+    let longest = "x".repeat(messages.len_max());
+    for text in ["hello", "", &longest] {
+        messages.send(text.as_bytes()).unwrap();
+        assert_eq!(node.peer.wait_event("message")["text"], text);
+        node.peer.call("say", json!({ "texts": [text] }));
+        assert_eq!(within(messages.recv()).await.unwrap(), text);
+    }
+    let (len, max) = (longest.len() + 1, longest.len());
+    let refused = messages.send(&vec![0; len]);
+    assert_eq!(refused, Err(MessageError::TooLong { len, max }));
+
+    // On loopback nothing is lost that the receiver's queue holds: few at a time.
+    let texts: Vec<String> = (0..UNTAKEN_MAX + 8).map(|n| format!("{n}")).collect();
+    for texts in texts.chunks(8) {
+        node.peer.call("say", json!({ "texts": texts }));
+        talked(&mut node, &ours).await;
+    }
+    within(async {
+        while messages.dropped() < 8 {
+            sleep(PAUSE).await;
+        }
+    })
+    .await;
+    assert_eq!(within(messages.recv()).await.unwrap(), "8");
+    ours.open.clear();
+    let over = async { while messages.recv().await.is_some() {} };
+    within(over).await;
+    assert_eq!(messages.send(b"late"), Err(MessageError::Over));
+}
+
+/// Something crosses the stream, and so some time passes.
+async fn talked(node: &mut Node, ours: &Ours) {
+    let connection = ours.open.values().next().unwrap();
+    let heard = node.peer.begin("hear", json!({}));
+    connection.words.send("well").unwrap();
+    assert_eq!(node.peer.finish(heard)["text"], "well");
 }

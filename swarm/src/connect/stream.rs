@@ -12,6 +12,7 @@ use ferrocore_udx::stream::Config;
 use tokio::time::timeout;
 
 use super::error::{ConnectError, Route};
+use crate::messages::Messages;
 
 /// Time until the first packet of a peer at a path that should carry.
 pub const PATH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,6 +31,7 @@ pub struct Connection {
     /// By which path it came about. A relayed one may move to a direct path later: [`handle`](Self::handle) tells.
     pub route: Route,
     handle: StreamHandle,
+    messages: Messages,
     socket: Option<UdxSocket>,
 }
 
@@ -47,6 +49,11 @@ impl Connection {
     /// The stream below: its statistics, its present path, its end.
     pub fn handle(&self) -> StreamHandle {
         self.handle.clone()
+    }
+
+    /// What is said beside the stream.
+    pub fn messages(&self) -> Messages {
+        self.messages.clone()
     }
 
     /// The socket that it began on, of connections that we dialled.
@@ -82,12 +89,14 @@ pub(super) async fn encrypt(
         keep_alive: Some(KEEP_ALIVE),
         ..Options::default()
     };
+    let messages = Messages::new(handle.clone(), &keys);
     let mut stream = SecretStream::from_keys(stream, keys, &[], options);
     stream.open().await?;
     Ok(Connection {
         stream,
         route,
         handle,
+        messages,
         socket,
     })
 }

@@ -44,6 +44,7 @@ use crate::dht::Dht;
 use crate::discovery::Discovery;
 use crate::gathering::{Gathering, Speaker};
 use crate::link::{Carried, Link};
+use crate::messages::Messages;
 use crate::online::Online;
 use crate::roster::{ConnectionId, RosterLimits};
 use crate::transport::{ListenError, Transport};
@@ -127,6 +128,8 @@ pub struct Connection {
     pub info: ConnectionInfo,
     /// The topics under which the peer was found. Empty if it has found us.
     pub topics: Vec<Topic>,
+    /// What is said beside the stream, each for itself and perhaps lost: over the DHT's UDP; over TCP there is no such thing.
+    pub messages: Option<Messages>,
 }
 
 impl SwarmBuilder {

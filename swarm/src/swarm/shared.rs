@@ -254,6 +254,7 @@ impl Shared {
             stream,
             info,
             topics,
+            messages: connection.messages,
         };
         // Whom nobody takes is let go: dropping the connection enters its end.
         self.out.try_send(connection).ok();

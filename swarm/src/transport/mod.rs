@@ -18,6 +18,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::link::{BoxIo, Io};
+use crate::messages::Messages;
 use crate::target::Target;
 
 /// A future of a trait object.
@@ -67,6 +68,8 @@ pub struct Established {
     pub(crate) bound_to: Option<IpAddr>,
     /// Tells whether the peer still answers, where the transport knows that before anything is given up.
     pub(crate) pulse: Option<StreamHandle>,
+    /// What is said beside the stream, where the transport has that.
+    pub(crate) messages: Option<Messages>,
 }
 
 impl Established {
@@ -82,6 +85,7 @@ impl Established {
             address,
             bound_to: None,
             pulse: None,
+            messages: None,
         }
     }
 
@@ -90,6 +94,15 @@ impl Established {
     pub fn with_pulse(self, pulse: StreamHandle) -> Self {
         Self {
             pulse: Some(pulse),
+            ..self
+        }
+    }
+
+    /// Gives out `messages`, too.
+    #[must_use]
+    pub fn with_messages(self, messages: Messages) -> Self {
+        Self {
+            messages: Some(messages),
             ..self
         }
     }

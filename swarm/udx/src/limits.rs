@@ -47,7 +47,8 @@ pub const SEND_QUEUE_MAX: usize = 256 * 1024;
 /// Bytes sent and not yet acked, whatever window the peer names.
 pub const IN_FLIGHT_MAX: u64 = 16 * 1024 * 1024;
 
-/// Unordered messages waiting to be sent or to be taken; the next one is dropped and counted.
+/// Unordered messages waiting to be sent, or to be taken. One more to be sent is refused; one more to be taken takes the place
+/// of the oldest, which is dropped and counted.
 pub const MESSAGES_MAX: usize = 256;
 
 /// Former remote addresses that retransmissions still go to.

@@ -221,6 +221,11 @@ impl StreamHandle {
         Ok(())
     }
 
+    /// The longest message that fits a datagram on the present path, in bytes.
+    pub fn message_len_max(&self) -> usize {
+        self.cell.lock().stream.message_max()
+    }
+
     /// The next message.
     ///
     /// # Errors

@@ -1,8 +1,6 @@
 //! What a packet does to a stream.
 //! Knows the order in which libudx looks at a packet's parts (`process_packet`). Does not send.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use ferrocore_primitives::time::Time;
 
@@ -110,15 +108,22 @@ impl Stream {
             }
         }
         if kinds.has(Kinds::MESSAGE) {
-            let waiting = self.messages_in.get().map_or(0, VecDeque::len);
-            if waiting < MESSAGES_MAX && self.is_taking_messages() {
-                self.messages_in
-                    .make()
-                    .push_back(Bytes::copy_from_slice(packet.payload));
-            } else {
-                self.counters.mishaps.make().messages_dropped += 1;
-            }
+            self.handle_message(packet.payload);
         }
+    }
+
+    /// Of messages that nobody takes the latest are worth the most.
+    fn handle_message(&mut self, message: &[u8]) {
+        if !self.is_taking_messages() {
+            self.counters.mishaps.make().messages_dropped += 1;
+            return;
+        }
+        let waiting = self.messages_in.make();
+        if waiting.len() >= MESSAGES_MAX {
+            waiting.pop_front();
+            self.counters.mishaps.make().messages_dropped += 1;
+        }
+        waiting.push_back(Bytes::copy_from_slice(message));
     }
 
     /// The peer goes on where nobody reads any more. What it repeats because an ack was lost is answered like any.

@@ -61,7 +61,7 @@ pub struct Stats {
     pub bad_acks: u64,
     /// SACK blocks that cannot be true.
     pub bad_sacks: u64,
-    /// Unordered messages received with nobody reading them.
+    /// Unordered messages received that nobody took before [`MESSAGES_MAX`](crate::limits::MESSAGES_MAX) others came.
     pub messages_dropped: u64,
     /// Smoothed round trip.
     pub rtt: Option<Duration>,

@@ -398,7 +398,9 @@ fn messages_travel_beside_the_stream_and_are_bounded() {
     let mut pair = calm();
     pair.peers.iter_mut().for_each(|peer| peer.finishes = false);
     let message = Bytes::from_static(b"message");
-    for _ in 0..MESSAGES_MAX {
+    let oldest = Bytes::from_static(b"oldest");
+    pair.peers[0].stream.send_message(oldest).unwrap();
+    for _ in 1..MESSAGES_MAX {
         pair.peers[0].stream.send_message(message.clone()).unwrap();
     }
     let refused = pair.peers[0].stream.send_message(message.clone());
@@ -406,8 +408,9 @@ fn messages_travel_beside_the_stream_and_are_bounded() {
     pair.run(Duration::from_secs(1), |_| false);
     pair.peers[0].stream.send_message(message.clone()).unwrap();
     pair.run(Duration::from_secs(1), |_| false);
-    let taken = std::iter::from_fn(|| pair.peers[1].stream.read_message()).count();
-    assert_eq!(taken, MESSAGES_MAX);
+    let taken = std::iter::from_fn(|| pair.peers[1].stream.read_message());
+    let taken: Vec<_> = taken.collect();
+    assert_eq!(taken, vec![message; MESSAGES_MAX], "the oldest is dropped");
     assert_eq!(pair.peers[1].stream.stats().messages_dropped, 1);
 }
 
