@@ -14,6 +14,10 @@ const dhts = []
 const servers = []
 const streams = []
 
+// Rounds of holepunching wait for this where `held` is asked for.
+let gate = Promise.resolve()
+let open = () => {}
+
 serve({
   /** Starts a network of its own, and answers with its bootstrap port. */
   async testnet ({ size = 3 }) {
@@ -36,12 +40,13 @@ serve({
   },
 
   /** Listens under a fresh key. Each connection becomes a stream and an event. */
-  async listen ({ node = 0, relayThrough, lan = true, punch = true }) {
+  async listen ({ node = 0, relayThrough, lan = true, punch = true, held = false }) {
     const server = dhts[node].createServer({
       relayThrough: relayThrough ? Buffer.from(relayThrough, 'hex') : null,
       shareLocalAddress: lan,
       holepunch: punch ? () => true : false
     })
+    if (held) server._onpeerholepunch = behindGate(server._onpeerholepunch.bind(server))
     server.on('connection', (stream) => {
       const { remotePublicKey, rawStream } = stream
       tell({ event: 'connection', stream: add(stream), key: remotePublicKey.toString('hex'), port: rawStream.remotePort })
@@ -49,7 +54,8 @@ serve({
     const keyPair = DHT.keyPair()
     await server.listen(keyPair)
     servers.push(server)
-    return { server: servers.length - 1, key: keyPair.publicKey.toString('hex'), relays: server.relayAddresses.length }
+    const relays = server.relayAddresses.map((address) => address.port)
+    return { server: servers.length - 1, key: keyPair.publicKey.toString('hex'), relays }
   },
 
   /** Runs a blind relay under a fresh key. */
@@ -67,11 +73,17 @@ serve({
     return { key: keyPair.publicKey.toString('hex') }
   },
 
-  /** Dials a key, and answers once the stream is open. */
-  async connect ({ node = 0, key, relayThrough, lan = true, punch = true }) {
-    const stream = dhts[node].connect(Buffer.from(key, 'hex'), {
+  /** Dials a key, and answers once the stream is open. `through` are the ports of two nodes that pass the handshake on. */
+  async connect ({ node = 0, key, relayThrough, lan = true, punch = true, held = false, through }) {
+    const dht = dhts[node]
+    if (held) holdRounds(dht, DHT.hash(Buffer.from(key, 'hex')))
+    const relays = through ? through.map((port) => ({ host: '127.0.0.1', port })) : []
+    if (through) sendThrough(dht, DHT.hash(Buffer.from(key, 'hex')), ...relays)
+    const stream = dht.connect(Buffer.from(key, 'hex'), {
       relayThrough: relayThrough ? Buffer.from(relayThrough, 'hex') : null,
       localConnection: lan,
+      fastOpen: !held && !through,
+      relayAddresses: relays.slice(0, 1),
       holepunch: () => punch
     })
     await new Promise((resolve, reject) => stream.once('open', resolve).once('error', reject))
@@ -106,15 +118,28 @@ serve({
       function ondata (data) {
         count += data.length
         hash.update(data)
-        if (count >= bytes) resolve({ bytes: count, hash: hash.digest('hex') })
+        if (count < bytes) return
+        stream.off('data', ondata)
+        resolve({ bytes: count, hash: hash.digest('hex') })
       }
     })
   },
 
-  /** Where the stream goes now. */
+  /** Closes the gate that held rounds wait at, until `release`. */
+  hold () {
+    gate = new Promise((resolve) => { open = resolve })
+  },
+
+  release () {
+    open()
+  },
+
+  /** Where the stream goes now, and whether from a socket that was opened to punch. */
   path ({ stream }) {
     const raw = streams[stream].rawStream
-    return { port: raw.remotePort, host: raw.remoteHost, local: raw.socket.address().port }
+    const local = raw.socket.address().port
+    const punched = dhts.some((dht) => dht._socketPool.lookup(raw.socket) !== null)
+    return { port: raw.remotePort, host: raw.remoteHost, local, punched }
   },
 
   destroy ({ stream }) {
@@ -138,6 +163,32 @@ serve({
   }
 })
 
+function behindGate (call) {
+  return async (...args) => {
+    await gate
+    return call(...args)
+  }
+}
+
+/** Holds the rounds of our dials of `target`. */
+function holdRounds (dht, target) {
+  const router = dht._router
+  const direct = router.peerHolepunch.bind(router)
+  const held = behindGate(direct)
+  router.peerHolepunch = (to, ...args) => (target.equals(to) ? held : direct)(to, ...args)
+}
+
+/** Sends the handshakes of our dials of `target` to `first` alone, for it to pass them on to `second`: FROM_SECOND_RELAY. */
+function sendThrough (dht, target, first, second) {
+  const router = dht._router
+  const direct = router.peerHandshake.bind(router)
+  router.peerHandshake = (to, opts, node) => {
+    if (!target.equals(to)) return direct(to, opts, node)
+    if (node.port !== first.port) throw new Error('not by this way')
+    return direct(to, { ...opts, relayAddress: second }, node)
+  }
+}
+
 function add (stream) {
   const id = streams.push(stream) - 1
   stream.on('error', (err) => tell({ event: 'failed', stream: id, code: err.code }))
@@ -145,7 +196,7 @@ function add (stream) {
   return id
 }
 
-/** Twin of `pattern` in ../tests/it/connect.rs. */
+/** Twin of `pattern` in ../tests/it/connect/transfer.rs. */
 function pattern (seed, offset, length) {
   const data = Buffer.allocUnsafe(length)
   for (let i = 0; i < length; i++) {

@@ -2,6 +2,8 @@
 #![cfg(unix)]
 
 mod joined;
+mod leaving;
+mod relaying;
 mod transfer;
 
 use std::net::Ipv4Addr;
@@ -12,12 +14,18 @@ use std::time::Duration;
 use ferrocore_interop_tests::node::{self, Tree};
 use ferrocore_interop_tests::peer::Peer;
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
-use ferrocore_swarm::connect::{Connection, ListenOptions, Peers, Server};
+use ferrocore_secret_stream::{Receiver, Sender};
+use ferrocore_swarm::connect::{BlindRelay, Connection, ListenOptions, Peers, Server};
 use ferrocore_swarm::dht::{BootstrapNode, Dht};
+use ferrocore_udx::socket::UdxStream;
 use serde_json::{Value, json};
+use tokio::io::{ReadHalf, WriteHalf};
 
 /// Longest wait for anything in this process, however busy the machine.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Enough to notice a broken path.
+const SMALL: usize = 1_000_000;
 
 /// A Node process, and the port of the network that it is to join.
 struct Node {
@@ -121,17 +129,50 @@ async fn listening(peers: &Peers, options: ListenOptions) -> Server {
     server
 }
 
+/// Runs a blind relay on a node, until the test is over. Also returns its key.
+async fn relaying(peers: &Peers) -> (BlindRelay, String) {
+    let mut server = listening(peers, ListenOptions::default()).await;
+    let (relay, key) = (BlindRelay::new(peers), hex(&server.public_key()));
+    let serving = relay.clone();
+    tokio::spawn(async move {
+        while let Some(connection) = server.accept().await {
+            let relay = serving.clone();
+            tokio::spawn(async move { relay.serve(connection).await });
+        }
+    });
+    (relay, key)
+}
+
+/// Returns once a relay joins nobody any more.
+async fn is_left(relay: &BlindRelay) {
+    within(async {
+        while relay.stats().links > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// Our end of a stream to Node.
+type Halves = (Sender<WriteHalf<UdxStream>>, Receiver<ReadHalf<UdxStream>>);
+
 /// Sends `len` bytes each way between one of our connections and stream `stream` of Node, and compares their hashes.
 async fn exchange(node: &mut Node, stream: u64, connection: Connection, len: usize) {
-    let (sender, receiver) = connection.stream.split();
+    exchange_on(node, stream, connection.stream.split(), len).await;
+}
+
+/// As [`exchange`], on a stream that is still needed.
+async fn exchange_on(node: &mut Node, stream: u64, halves: Halves, len: usize) -> Halves {
+    let (sender, receiver) = halves;
     let read = node
         .peer
         .begin("read", json!({ "stream": stream, "bytes": len }));
     let write = json!({ "stream": stream, "bytes": len, "seed": 5 });
     let write = node.peer.begin("write", write);
     let ours = tokio::spawn(transfer::send(sender, 6, len));
-    let theirs = within(transfer::receive(receiver, len)).await;
-    let (ours, _sender) = within(ours).await.unwrap();
+    let (theirs, receiver) = within(transfer::receive(receiver, len)).await;
+    let (ours, sender) = within(ours).await.unwrap();
     assert_eq!(node.peer.finish(write)["hash"], theirs, "from Node");
     assert_eq!(node.peer.finish(read)["hash"], ours, "to Node");
+    (sender, receiver)
 }

@@ -7,12 +7,13 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use ferrocore_primitives::encoding::Encode;
 use ferrocore_primitives::time::Time;
 
+use crate::hyperdht::connect::{Handshake, Holepunch, Mode};
 use crate::hyperdht::router::{Known, Next, route_handshake, route_holepunch};
 use crate::hyperdht::{FIND_PEER, PEER_HANDSHAKE, PEER_HOLEPUNCH, PLUGIN};
 use crate::id::Id;
 use crate::message::Command;
 use crate::random::Random;
-use crate::rpc::{Answer, Config, Event, Incoming, Rpc};
+use crate::rpc::{Answer, Config, Event, Incoming, Rpc, Stats};
 use crate::store::{Moment, Store};
 
 /// An [`Rpc`] with a [`Store`]. Everything that arrives and all verbs go to [`rpc`](Self::rpc_mut); events are taken
@@ -81,8 +82,8 @@ impl Node {
     /// Gives back what is not for the store.
     fn serve(&mut self, now: Time, incoming: Incoming) -> Option<Incoming> {
         match incoming.command {
-            PEER_HANDSHAKE => return self.route(now, incoming, route_handshake),
-            PEER_HOLEPUNCH => return self.route(now, incoming, route_holepunch),
+            PEER_HANDSHAKE => return self.route(now, incoming, route_handshake, count_handshake),
+            PEER_HOLEPUNCH => return self.route(now, incoming, route_holepunch, count_round),
             _ => {}
         }
         let Some(node_id) = self.rpc.id().filter(|_| is_known(incoming.command)) else {
@@ -102,6 +103,7 @@ impl Node {
         now: Time,
         incoming: Incoming,
         route: impl Fn(&[u8], SocketAddrV4, Known) -> Next<T>,
+        count: impl Fn(&T, &mut Stats),
     ) -> Option<Incoming> {
         let target = incoming.target?;
         let known = match self
@@ -123,7 +125,10 @@ impl Node {
                     ..Answer::value(None)
                 },
             ),
-            Next::Relay { to, value } => self.rpc.relay(incoming, value.to_vec(), to, None),
+            Next::Relay { to, value } => {
+                count(&value, self.rpc.stats_mut());
+                self.rpc.relay(incoming, value.to_vec(), to, None);
+            }
             Next::ReplyTo { to, value } => self.rpc.reply_to(now, incoming, value.to_vec(), to),
             Next::Drop => {}
         }
@@ -140,6 +145,15 @@ impl Node {
             self.rpc.reply(now, incoming, answer);
         }
     }
+}
+
+fn count_handshake(passed_on: &Handshake, stats: &mut Stats) {
+    stats.handshakes_relayed += 1;
+    stats.handshakes_second += u64::from(passed_on.mode == Mode::FROM_SECOND_RELAY);
+}
+
+fn count_round(_: &Holepunch, stats: &mut Stats) {
+    stats.rounds_relayed += 1;
 }
 
 /// Nodes never to be asked: some of a test network that got mixed up with the public one (`hyperdht/index.js`).

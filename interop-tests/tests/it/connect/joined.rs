@@ -1,15 +1,12 @@
 //! Who connects to whom, by which way.
 
-use ferrocore_swarm::connect::{BlindRelay, ConnectError, ConnectOptions, ListenOptions, Route};
+use ferrocore_swarm::connect::{ConnectError, ConnectOptions, ListenOptions, Route};
 use serde_json::json;
 
-use super::{Node, exchange, hex, listening, our_network, peers, within};
+use super::{Node, SMALL, exchange, hex, listening, peers, within};
 
 /// 100 MB each way.
 const LARGE: usize = 100_000_000;
-
-/// Enough to notice a broken path.
-const SMALL: usize = 1_000_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_megabytes_cross_each_way_when_we_dial() {
@@ -63,64 +60,6 @@ async fn both_sides_punch_without_the_lan() {
     assert_eq!(connection.route, Route::Punched);
     let stream = node.peer.finish(dial)["stream"].as_u64().unwrap();
     exchange(&mut node, stream, connection, SMALL).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn our_nodes_carry_handshakes_and_rounds_of_two_node_peers() {
-    // Goal: a network without any Node node in it is as good to Node's peers. Method: they may not use the LAN, so both
-    // the handshake and the rounds go over our nodes; several of them, so that relays differ.
-    let (nodes, port) = our_network(6).await;
-    let mut node = Node::start();
-    node.port = port;
-    let (first, second) = (node.join(), node.join());
-    for _ in 0..3 {
-        let listening = node.listen(json!({ "node": first, "lan": false }));
-        let arguments = json!({ "node": second, "key": hex(&listening), "lan": false });
-        let ours = node.peer.call("connect", arguments)["stream"].clone();
-        let (theirs, _) = node.accept();
-        let read = json!({ "stream": theirs, "bytes": SMALL });
-        let read = node.peer.begin("read", read);
-        let write = json!({ "stream": ours, "bytes": SMALL, "seed": 1 });
-        let written = node.peer.call("write", write);
-        assert_eq!(node.peer.finish(read)["hash"], written["hash"]);
-    }
-    drop(nodes);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn node_peers_meet_at_our_blind_relay() {
-    let mut node = Node::with_testnet(4);
-    let second = node.join();
-    let peers = peers(node.port).await;
-    let mut at_relay = listening(&peers, ListenOptions::default()).await;
-    let relay = BlindRelay::new(&peers);
-    let through = hex(&at_relay.public_key());
-    let serving = relay.clone();
-    let serve = tokio::spawn(async move {
-        while let Some(connection) = at_relay.accept().await {
-            let relay = serving.clone();
-            tokio::spawn(async move { relay.serve(connection).await });
-        }
-    });
-    let key = node.listen(json!({ "lan": false, "punch": false, "relayThrough": through }));
-    let arguments = json!({ "node": second, "key": hex(&key), "lan": false, "punch": false });
-    let ours = node.peer.call("connect", arguments)["stream"].clone();
-    let (theirs, _) = node.accept();
-    assert_eq!(relay.stats().links, 1);
-    let read = node
-        .peer
-        .begin("read", json!({ "stream": theirs, "bytes": SMALL }));
-    let write = json!({ "stream": ours, "bytes": SMALL, "seed": 1 });
-    let written = node.peer.call("write", write);
-    assert_eq!(node.peer.finish(read)["hash"], written["hash"]);
-    node.peer.call("destroy", json!({ "stream": ours }));
-    within(async {
-        while relay.stats().links > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    serve.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -34,8 +34,11 @@ pub(crate) async fn send<W: AsyncWrite + Unpin>(
     (hash.finalize().to_hex().to_string(), sender)
 }
 
-/// Receives `len` bytes, and returns their hash.
-pub(crate) async fn receive<R: AsyncRead + Unpin>(mut receiver: Receiver<R>, len: usize) -> String {
+/// Receives `len` bytes, and returns their hash, and the receiver.
+pub(crate) async fn receive<R: AsyncRead + Unpin>(
+    mut receiver: Receiver<R>,
+    len: usize,
+) -> (String, Receiver<R>) {
     let mut hash = State::new();
     let mut done = 0;
     while done < len {
@@ -43,5 +46,5 @@ pub(crate) async fn receive<R: AsyncRead + Unpin>(mut receiver: Receiver<R>, len
         done += message.len();
         hash.update(&message);
     }
-    hash.finalize().to_hex().to_string()
+    (hash.finalize().to_hex().to_string(), receiver)
 }

@@ -377,6 +377,11 @@ impl Rpc {
         self.stats
     }
 
+    /// The counts, for those who handle requests.
+    pub(crate) fn stats_mut(&mut self) -> &mut Stats {
+        &mut self.stats
+    }
+
     /// Builds a request and sends it, or has it wait.
     fn launch(&mut self, now: Time, outgoing: Outgoing, purpose: Purpose) -> Result<u64, Refused> {
         if self.is_suspended {

@@ -385,6 +385,12 @@ pub struct Stats {
     pub incoming: u64,
     /// Requests of others that came too often, and were dropped.
     pub refused: u64,
+    /// Handshakes that were passed on to a server, or to another relay of it.
+    pub handshakes_relayed: u64,
+    /// Of them, those that another relay had passed on to us.
+    pub handshakes_second: u64,
+    /// Rounds of holepunching that were passed on to a server.
+    pub rounds_relayed: u64,
 }
 
 /// Why a request was sent, and so who wants the answer.
