@@ -17,6 +17,7 @@ use std::time::Duration;
 use std::{fs, process};
 
 use ferrocore_swarm::dht::{BootstrapNode, Dht};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 /// The file's name in the store.
@@ -78,21 +79,25 @@ impl KnownNodes {
         }
         sleep(FIRST_SAVE).await;
         loop {
-            self.save(dht);
+            self.save(dht).await;
             sleep(SAVE_INTERVAL).await;
         }
     }
 
     /// Notes the nodes known now, if there are any: a store is none the worse without.
-    pub(crate) fn save(&self, dht: &Dht) {
+    pub(crate) async fn save(&self, dht: &Dht) {
         let nodes = dht.nodes(NODES_MAX);
-        if !nodes.is_empty()
-            && let Err(error) = self.write(&nodes)
-        {
+        if nodes.is_empty() {
+            return;
+        }
+        let this = self.clone();
+        let writing = spawn_blocking(move || this.write(&nodes));
+        if let Ok(Err(error)) = writing.await {
             tracing::debug!(%error, path = %self.path.display(), "nodes are not remembered");
         }
     }
 
+    /// By a file that takes the place of the old one. Not synced: after a power cut it may be empty, and then nobody is remembered.
     fn write(&self, nodes: &[SocketAddrV4]) -> io::Result<()> {
         let mut text = format!("{}\n", self.network);
         for node in nodes {

@@ -92,7 +92,8 @@ impl DhtOptions {
 pub(crate) struct Network {
     pub(crate) swarm: Swarm,
     pub(crate) dht: Option<Dht>,
-    remembering: Option<(Dht, KnownNodes)>,
+    /// Where the nodes of the DHT are remembered, if there is a store to do so.
+    known: Option<KnownNodes>,
     tasks: Vec<AbortHandle>,
     /// Readers wait for peers from the first moment on.
     _finding: StoreFinding,
@@ -106,15 +107,13 @@ impl Network {
             let (transport, lan) = Lan::open(include)?;
             builder = builder.transport(transport).discovery(lan);
         }
-        let mut dht = None;
-        let mut remembering = None;
+        let (mut dht, mut known) = (None, None);
         if let Some(options) = &discovery.dht {
-            let known = node.known_nodes(options);
-            let node_of_dht = options.bind(known.as_ref())?;
-            let online = Online::new(node_of_dht.clone(), node.key_pair.clone(), options.relay);
+            known = node.known_nodes(options);
+            let bound = options.bind(known.as_ref())?;
+            let online = Online::new(bound.clone(), node.key_pair.clone(), options.relay);
             builder = builder.transport(online.clone()).discovery(online);
-            remembering = known.map(|known| (node_of_dht.clone(), known));
-            dht = Some(node_of_dht);
+            dht = Some(bound);
         }
         let (swarm, connections) = builder.open();
         let attending = tokio::spawn(attend_all(node.hold(), connections));
@@ -122,13 +121,13 @@ impl Network {
         let sparing = tokio::spawn(spare(node.hold(), swarm.clone()));
         let banning = tokio::spawn(keep_away(node.hold(), swarm.clone()));
         let mut tasks = vec![attending, joining, sparing, banning];
-        if let Some((dht, known)) = remembering.clone() {
+        if let (Some(dht), Some(known)) = (dht.clone(), known.clone()) {
             tasks.push(tokio::spawn(async move { known.keep(&dht).await }));
         }
         Ok(Self {
             swarm,
             dht,
-            remembering,
+            known,
             tasks: tasks.iter().map(JoinHandle::abort_handle).collect(),
             _finding: node.store.finding(),
         })
@@ -136,8 +135,8 @@ impl Network {
 
     /// Takes announcements back, and notes which nodes of the DHT there are for the next time.
     pub(crate) async fn close(&self) {
-        if let Some((dht, known)) = &self.remembering {
-            known.save(dht);
+        if let (Some(dht), Some(known)) = (&self.dht, &self.known) {
+            known.save(dht).await;
         }
         timeout(LEAVE_TIMEOUT, self.swarm.close()).await.ok();
     }
