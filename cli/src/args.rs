@@ -147,6 +147,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Key(KeyCommand),
     /// List what is in the store
+    ///
+    /// With --json, a `core` event for each log, and an `unreadable` event for each that is damaged: exit code 8 then.
     #[command(after_help = "Example:\n  fcore list")]
     List,
     Status(Status),

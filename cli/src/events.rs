@@ -23,6 +23,7 @@ pub(crate) use files::{Entry, EntryKind};
 pub(crate) use get::{Fetched, Progress, Resolved, Synced};
 pub(crate) use logs::{
     Appended, Audit, CoreState, CoreSynced, Damaged, Listed, Manifest, Signer, Sought, Truncated,
+    Unreadable,
 };
 pub(crate) use peer::{CorePeer, Misbehaviour, Peer, PeerStatus};
 pub(crate) use program::{Demonstrated, Program};

@@ -37,7 +37,7 @@ use crate::storage::{Alias, CoreWrite, Durability, Garbage, OpenedCore, Storage,
 pub use self::batch::Batch;
 pub use self::error::StoreError;
 pub use self::keys::{CoreSecret, SecretOrigin};
-pub use self::listing::CoreInfo;
+pub use self::listing::{CoreInfo, ListedCore};
 pub use self::opened::{OpenedCores, StoreFinding};
 pub use self::options::{CoreOptions, StoreOptions};
 use self::wanted::{Wanted, signs_for};

@@ -19,6 +19,8 @@ pub(crate) struct Status {
 }
 
 /// Show what drives and logs take on the disk
+///
+/// With --json, a `usage` event for each log, and an `unreadable` event for each that is damaged: exit code 8 then.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Example:\n  fcore du")]
 pub(crate) struct Du {
@@ -32,7 +34,7 @@ pub(crate) struct Du {
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Example:\n  fcore purge photos")]
 pub(crate) struct Purge {
-    /// The drive or log
+    /// The drive or log; a damaged log also by its discovery key
     pub(crate) target: Place,
 }
 

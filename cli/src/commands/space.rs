@@ -1,8 +1,10 @@
 //! Space on the disk: `du`, `purge`, `gc`.
 
 use ferrocore::log::{CoreError, StorageError, StoreError};
+use ferrocore::primitives::keys::DiscoveryKey;
 use ferrocore::{Core, Key, NodeError};
 
+use super::list::{partly, sort_out};
 use crate::args::{Du, Purge};
 use crate::confirm::confirm;
 use crate::context::Context;
@@ -12,20 +14,17 @@ use crate::names::CoreKind;
 use crate::output::human_bytes;
 use crate::target::Place;
 
-/// Lists what each core takes.
+/// Lists what each core takes. In part only, if some cannot be read.
 pub(crate) async fn du(context: &Context, du: Du) -> Result<()> {
     let store = context.store.node.store();
-    let wanted = match &du.target {
-        Some(target) => Some(keys(context, target).await?),
-        None => None,
-    };
-    for info in store.list()? {
-        if wanted
-            .as_ref()
-            .is_some_and(|keys| !keys.contains(&info.key))
-        {
-            continue;
-        }
+    let mut listed = store.list()?;
+    if let Some(target) = &du.target {
+        let keys = keys(context, target).await?.into_iter();
+        let wanted: Vec<_> = keys.map(|key| key.discovery_key()).collect();
+        listed.retain(|core| wanted.contains(&core.discovery_key));
+    }
+    let (infos, unreadable) = sort_out(context, listed);
+    for info in infos {
         let name = context.store.names.name_of(&info.key);
         let usage = Usage {
             key: info.key.to_string(),
@@ -35,7 +34,10 @@ pub(crate) async fn du(context: &Context, du: Du) -> Result<()> {
         };
         context.output().list(&usage).await?;
     }
-    Ok(())
+    for core in &unreadable {
+        context.output().list(core).await?;
+    }
+    partly(unreadable.len())
 }
 
 /// Deletes a core, or both cores of a drive.
@@ -53,12 +55,17 @@ pub(crate) async fn purge(context: &Context, purge: Purge) -> Result<()> {
     let keys = keys(context, &purge.target).await?;
     context.store.close_drive(&key).await;
     let store = context.store.node.store();
-    let mut doomed = Vec::new();
-    for key in &keys {
-        if store.contains(&key.discovery_key())? {
-            doomed.push(*key);
+    // By its discovery key, too: what is damaged may have no other name any more.
+    let by_discovery_key = DiscoveryKey::from(*key.as_bytes());
+    let mut doomed: Vec<_> = keys.iter().map(Key::discovery_key).collect();
+    doomed.push(by_discovery_key);
+    let mut is_here = Vec::new();
+    for core in doomed {
+        if store.contains(&core)? {
+            is_here.push(core);
         }
     }
+    let doomed = is_here;
     if doomed.is_empty() {
         let message = format!("nothing of {} is here", purge.target.base);
         return Err(Failure::not_found(message));
@@ -71,11 +78,14 @@ pub(crate) async fn purge(context: &Context, purge: Purge) -> Result<()> {
     let what = format!("Delete {} for good, {bytes}", purge.target.base);
     confirm(context, &what).await?;
     let mut bytes = 0;
-    for key in &doomed {
-        bytes += store.purge(&key.discovery_key())?;
+    for core in &doomed {
+        bytes += store.purge(core)?;
     }
-    for key in &keys {
-        context.store.names.remove(key)?;
+    let named = context.store.names.all().into_iter();
+    let named = named.map(|(_, named)| named.key);
+    let gone = named.filter(|key| doomed.contains(&key.discovery_key()));
+    for key in keys.into_iter().chain(gone) {
+        context.store.names.remove(&key)?;
     }
     let freed = Freed {
         bytes: Some(bytes),
@@ -86,16 +96,16 @@ pub(crate) async fn purge(context: &Context, purge: Purge) -> Result<()> {
 }
 
 /// What purging `cores` would free. Says which of them are damaged, so that nobody can tell what is in them.
-async fn survey(context: &Context, cores: &[Key]) -> Result<Freed> {
-    let store = &context.store.node;
+async fn survey(context: &Context, cores: &[DiscoveryKey]) -> Result<Freed> {
+    let store = context.store.node.store();
     let (mut bytes, mut blocks, mut damaged) = (0, 0, 0);
-    for key in cores {
-        bytes += store.store().disk_bytes(&key.discovery_key())?;
-        match store.core(key) {
-            Ok(core) => blocks += held(&core),
+    for core in cores {
+        bytes += store.disk_bytes(core)?;
+        match store.get_by_discovery_key(core) {
+            Ok(core) => blocks += core.as_ref().map_or(0, held),
             Err(error) if is_in_use(&error) => return Err(error.into()),
             Err(error) => {
-                let text = format!("Core {key} is damaged, its blocks are not counted: {error}");
+                let text = format!("A core is damaged, its blocks are not counted: {error}");
                 context.output().say(&text).await;
                 damaged += 1;
             }
@@ -152,7 +162,7 @@ pub(super) async fn keys(context: &Context, target: &Place) -> Result<Vec<Key>> 
                 keys.push(blobs);
             }
         }
-        Err(error) if is_in_use(&error) => return Err(error.into()),
+        Err(NodeError::Store(error)) if is_in_use(&error) => return Err(error.into()),
         Err(_) if kind == Some(CoreKind::Drive) => {
             let text = "The drive's index is damaged: nothing tells which core has its files. \
                 `fcore du` lists it when this one is gone";
@@ -164,10 +174,7 @@ pub(super) async fn keys(context: &Context, target: &Place) -> Result<Vec<Key>> 
 }
 
 /// Whether a core cannot be opened for a reason that will pass, and is whole for all that is known.
-fn is_in_use(error: &NodeError) -> bool {
-    let NodeError::Store(error) = error else {
-        return false;
-    };
+fn is_in_use(error: &StoreError) -> bool {
     let storage = match error {
         StoreError::InUse { .. } => return true,
         StoreError::Storage(error) | StoreError::Core(CoreError::Storage(error)) => error,

@@ -18,7 +18,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Once, or until Ctrl-C, which is no failure.
 pub(crate) async fn status(context: &Context, status: Status) -> Result<()> {
     if !status.watch {
-        return context.stop().or_interrupted(tell(context)).await;
+        return list::partly(context.stop().or_interrupted(tell(context)).await?);
     }
     tokio::select! {
         failure = watch(context) => failure,
@@ -34,15 +34,16 @@ async fn watch(context: &Context) -> Result<()> {
     }
 }
 
-async fn tell(context: &Context) -> Result<()> {
-    list::list(context).await?;
+/// Says at the end how many cores cannot be read.
+async fn tell(context: &Context) -> Result<usize> {
+    let unreadable = list::tell(context).await?;
     for report in context.store.node.peer_reports().await {
         context.output().list(&describe(&report)).await?;
     }
     if let Some(swarm) = context.store.node.swarm() {
         tell_search(context, &swarm.status()).await?;
     }
-    Ok(())
+    Ok(unreadable)
 }
 
 /// How finding and reaching others goes: each topic, and each peer that is not connected.

@@ -100,6 +100,30 @@ impl Event for Listed {
     }
 }
 
+/// A core of the store that cannot be read, in a list of cores.
+#[derive(Debug, Serialize)]
+pub(crate) struct Unreadable {
+    pub(crate) discovery_key: String,
+    /// Known only where a name tells it: the core itself does not any more.
+    pub(crate) key: Option<String>,
+    pub(crate) name: Option<String>,
+    /// What it takes on the disk.
+    pub(crate) bytes: u64,
+    /// As that of an error.
+    pub(crate) kind: &'static str,
+    pub(crate) message: String,
+}
+
+impl Event for Unreadable {
+    const NAME: &'static str = "unreadable";
+
+    fn words(&self) -> Option<String> {
+        let name = self.name.as_deref().unwrap_or("-");
+        let (bytes, message) = (human_bytes(self.bytes), &self.message);
+        Some(format!("{bytes:>10}  {name}: cannot be read: {message}"))
+    }
+}
+
 /// Blocks were appended.
 #[derive(Debug, Serialize)]
 pub(crate) struct Appended {

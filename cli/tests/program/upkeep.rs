@@ -218,6 +218,48 @@ fn a_drive_is_purged_with_its_bytes() {
     assert!(bench.run("s", &["du"]).expect(0).text().is_empty());
 }
 
+/// Goal: a core that cannot be read is named with the reason by every command that lists cores, and hides no
+/// other; they end with the code of what is done in part. It can be deleted by the name that it has left.
+#[test]
+fn what_is_damaged_is_listed_beside_the_rest() {
+    let bench = Bench::new();
+    let damaged = with_log(&bench, b"gone\n");
+    bench.run("s", &["core", "create", "other"]).expect(0);
+    let path = directory(&bench, &damaged);
+    std::fs::write(path.join("oplog"), [7; 8192]).unwrap();
+    let discovery_key = damaged["discovery_key"].as_str().unwrap();
+    for (command, event) in [("list", "core"), ("status", "core"), ("du", "usage")] {
+        let told = bench.run("s", &[command, "--json"]).expect(8);
+        assert_eq!(told.event(event)["name"], "other", "{command}");
+        let unreadable = told.event("unreadable");
+        let fields = ["discovery_key", "key", "name"].map(|field| &unreadable[field]);
+        let expected = [&damaged["discovery_key"], &damaged["key"], &json!("log")];
+        assert_eq!((fields, &unreadable["kind"]), (expected, &json!("storage")));
+        assert_eq!(unreadable["bytes"], allocated(&path));
+        let message = unreadable["message"].as_str().unwrap();
+        assert!(message.contains("corrupt in oplog"), "{message}");
+        assert!(message.contains(discovery_key), "{message}");
+        assert_eq!(told.event("error")["kind"], "partial");
+        let words = bench.run("s", &[command]).expect(8).text();
+        let rows = ["log: cannot be read: core", "other"];
+        assert!(rows.iter().all(|row| words.contains(row)), "{words}");
+    }
+    let only = |name: &str| bench.run("s", &["du", name]);
+    assert!(!only("other").expect(0).text().contains("cannot be read"));
+    assert!(only("log").expect(8).text().contains("cannot be read"));
+    let secrets = bench.run("s", &["key", "ls", "--json"]).expect(8);
+    assert_eq!(secrets.event("secret")["name"], "other");
+    assert_eq!(secrets.event("unreadable")["name"], "log");
+    let words = bench.run("s", &["key", "backup"]).expect(8);
+    assert_eq!(words.text().split_whitespace().count(), 24);
+
+    bench.run("s", &["purge", discovery_key, "--yes"]).expect(0);
+    for command in ["list", "status", "du"] {
+        bench.run("s", &[command]).expect(0);
+    }
+    bench.run("s", &["core", "info", "log"]).expect(3);
+}
+
 /// Goal: what is too damaged to be opened can be deleted, is said to be damaged, and frees what it took; a drive
 /// whose files' core is damaged goes with it.
 #[test]

@@ -81,14 +81,18 @@ impl Corestore {
         &self.inner.root_secret
     }
 
-    /// The cores that this store can sign for, in the order of their discovery keys.
+    /// The cores that this store can sign for, in the order of their discovery keys: without those that cannot
+    /// be read, which [`Corestore::list`] names.
     ///
     /// # Errors
-    /// [`StoreError::Storage`] if one cannot be read.
+    /// [`StoreError::Storage`] if nobody can say which cores there are.
     pub fn core_secrets(&self) -> Result<Vec<CoreSecret>, StoreError> {
         let mut cores = self.inner.storage.list()?;
         cores.sort_unstable();
-        let secrets = cores.iter().map(|core| self.core_secret(core).transpose());
+        let headers = cores
+            .iter()
+            .filter_map(|core| self.inner.storage.peek(core).ok()?);
+        let secrets = headers.map(|header| self.inner.secret_of(header).transpose());
         let mut secrets = secrets.flatten().collect::<Result<Vec<_>, _>>()?;
         mark_derived(&mut secrets);
         Ok(secrets)

@@ -6,6 +6,16 @@ use super::{Corestore, Inner, StoreError};
 use crate::core::Core;
 use crate::storage::Alias;
 
+/// A core of the store, be it damaged.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ListedCore {
+    /// Its discovery key, by which it can be [purged](Corestore::purge).
+    pub discovery_key: DiscoveryKey,
+    /// What it tells of itself, or why it cannot be read; that names the core and the part of it.
+    pub info: Result<CoreInfo, StoreError>,
+}
+
 /// What is known of a core in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -23,15 +33,22 @@ pub struct CoreInfo {
 }
 
 impl Corestore {
-    /// All cores of the store, whatever their namespace, in the order of their discovery keys.
+    /// All cores of the store, whatever their namespace, in the order of their discovery keys. One that is
+    /// damaged keeps none of the others out.
     ///
     /// # Errors
-    /// [`StoreError::Storage`] if one cannot be read.
-    pub fn list(&self) -> Result<Vec<CoreInfo>, StoreError> {
+    /// [`StoreError::Storage`] if nobody can say which cores there are.
+    pub fn list(&self) -> Result<Vec<ListedCore>, StoreError> {
         let mut cores = self.inner.storage.list()?;
         cores.sort_unstable();
-        let info = |core| self.inner.info(&core).transpose();
-        cores.into_iter().filter_map(info).collect()
+        let listed = |discovery_key| {
+            let info = self.inner.info(&discovery_key).transpose()?;
+            Some(ListedCore {
+                discovery_key,
+                info,
+            })
+        };
+        Ok(cores.into_iter().filter_map(listed).collect())
     }
 
     /// Whether a core is in the store, be it too damaged to be opened.

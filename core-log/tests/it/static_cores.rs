@@ -257,8 +257,8 @@ fn a_copy_that_was_cut_off_goes_on() {
             assert!(commits > 3, "there was something to cut off");
             break;
         }
-        for info in store.list().unwrap() {
-            let partial = store.get(&info.key).unwrap();
+        for core in store.list().unwrap() {
+            let partial = store.get(&core.info.unwrap().key).unwrap();
             let report = partial.audit(Mode::DryRun, |_| ()).unwrap();
             assert_eq!(report.bad, 0);
             assert!(

@@ -4,12 +4,14 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use ferrocore::Key;
 use ferrocore::log::backup::{Backup, CoreBackup};
 use ferrocore::log::corestore::SecretOrigin;
 use zeroize::Zeroizing;
 
-use super::{known, tally};
+use super::{Known, known, tally};
 use crate::args::{KeyBackup, KeyExport};
+use crate::commands::list::partly;
 use crate::commands::space::keys;
 use crate::context::Context;
 use crate::events::{BackedUp, Exported};
@@ -22,7 +24,8 @@ use crate::target::Name;
 pub(super) async fn backup(context: &Context, backup: KeyBackup) -> Result<()> {
     let store = context.store.node.store();
     let root = store.root_secret();
-    let whole = everything(context)?;
+    let known = known(context)?;
+    let whole = everything(context, &known)?;
     let phrase = backup.phrase || backup.file.is_none();
     if let Some(file) = &backup.file {
         write_file(
@@ -43,9 +46,13 @@ pub(super) async fn backup(context: &Context, backup: KeyBackup) -> Result<()> {
         phrase,
         file: backup.file.as_ref().map(|file| file.display().to_string()),
         tally: tally(&whole.cores),
-        not_in_phrase: not_derived(context)?,
+        not_in_phrase: not_derived(context, &known.keys)?,
     };
-    context.output().report(&backed_up).await
+    context.output().report(&backed_up).await?;
+    for core in &known.unreadable {
+        context.output().report(core).await?;
+    }
+    partly(known.unreadable.len())
 }
 
 /// Writes the secrets of one core, or of both of a drive.
@@ -96,12 +103,16 @@ pub(super) async fn export(context: &Context, export: KeyExport) -> Result<()> {
     context.output().report(&exported).await
 }
 
-/// The root secret, and every core that has a name or a secret of its own.
-fn everything(context: &Context) -> Result<Backup> {
+/// The root secret, and every core that has a name or a secret of its own. The latter is left out where the core
+/// cannot be read.
+fn everything(context: &Context, known: &Known) -> Result<Backup> {
     let (store, names) = (context.store.node.store(), &context.store.names);
     let mut cores = Vec::new();
-    for key in known(context)? {
-        let secret = store.core_secret(&key.discovery_key())?;
+    for key in known.keys.iter().copied() {
+        let secret = match known.is_readable(&key) {
+            true => store.core_secret(&key.discovery_key())?,
+            false => None,
+        };
         let mut core = secret.map_or_else(|| CoreBackup::new(key), CoreBackup::from);
         if core.alias.is_some() {
             core.key_pair = None; // the root secret and the name bring it back
@@ -131,14 +142,14 @@ fn everything(context: &Context) -> Result<Backup> {
 }
 
 /// How many secrets the root secret does not bring back.
-fn not_derived(context: &Context) -> Result<u64> {
+fn not_derived(context: &Context, cores: &[Key]) -> Result<u64> {
     let secrets = context.store.node.store().core_secrets()?;
     let imported = secrets
         .iter()
         .filter(|secret| secret.origin == SecretOrigin::Imported);
     let mut count = imported.count() as u64;
-    for key in known(context)? {
-        count += u64::from(context.store.keyring.get(&key)?.is_some());
+    for key in cores {
+        count += u64::from(context.store.keyring.get(key)?.is_some());
     }
     Ok(count)
 }

@@ -9,9 +9,10 @@ use ferrocore::Key;
 use ferrocore::log::backup::CoreBackup;
 use ferrocore::log::corestore::{CoreSecret, SecretOrigin};
 
+use super::list::{partly, sort_out};
 use crate::args::KeyCommand;
 use crate::context::Context;
-use crate::events::{Root, Secret, SecretTally};
+use crate::events::{Root, Secret, SecretTally, Unreadable};
 use crate::exit::Result;
 
 pub(crate) use take::{recover, restore};
@@ -33,7 +34,8 @@ async fn ls(context: &Context) -> Result<()> {
     context.output().list(&Root { fingerprint }).await?;
     let secrets = store.core_secrets()?.into_iter();
     let secrets: HashMap<Key, CoreSecret> = secrets.map(|secret| (secret.key, secret)).collect();
-    for key in known(context)? {
+    let known = known(context)?;
+    for key in known.keys {
         let secret = secrets.get(&key);
         let encryption = context.store.keyring.get(&key)?.is_some();
         if secret.is_none() && !encryption {
@@ -53,17 +55,37 @@ async fn ls(context: &Context) -> Result<()> {
         };
         context.output().list(&listed).await?;
     }
-    Ok(())
+    for core in &known.unreadable {
+        context.output().list(core).await?;
+    }
+    partly(known.unreadable.len())
 }
 
-/// Every core that is here or has a name, each once.
-fn known(context: &Context) -> Result<Vec<Key>> {
-    let infos = context.store.node.store().list()?;
+/// The cores that are here or have a name.
+struct Known {
+    /// Each once; also those with a name that cannot be read.
+    keys: Vec<Key>,
+    unreadable: Vec<Unreadable>,
+}
+
+impl Known {
+    fn is_readable(&self, core: &Key) -> bool {
+        let core = core.discovery_key().to_string();
+        let mut unreadable = self.unreadable.iter();
+        !unreadable.any(|other| other.discovery_key == core)
+    }
+}
+
+fn known(context: &Context) -> Result<Known> {
+    let (infos, unreadable) = sort_out(context, context.store.node.store().list()?);
     let named = context.store.names.all().into_iter();
     let named = named.map(|(_, named)| named.key);
     let keys = infos.iter().map(|info| info.key).chain(named);
     let keys: BTreeMap<[u8; 32], Key> = keys.map(|key| (*key.as_bytes(), key)).collect();
-    Ok(keys.into_values().collect())
+    Ok(Known {
+        keys: keys.into_values().collect(),
+        unreadable,
+    })
 }
 
 fn tally<'a>(cores: impl IntoIterator<Item = &'a CoreBackup>) -> SecretTally {

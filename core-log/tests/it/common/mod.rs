@@ -4,6 +4,8 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use ferrocore_log::Corestore;
+use ferrocore_log::corestore::CoreInfo;
 use ferrocore_log::merkle::Node;
 use ferrocore_primitives::hash::Hash;
 use serde_json::Value;
@@ -58,4 +60,10 @@ pub(crate) fn ready<F: Future>(future: F) -> F::Output {
         Poll::Ready(value) => value,
         Poll::Pending => panic!("the future should have been ready"),
     }
+}
+
+/// What is told of the cores of a store without damage.
+pub(crate) fn infos(store: &Corestore) -> Vec<CoreInfo> {
+    let listed = store.list().unwrap().into_iter();
+    listed.map(|core| core.info.unwrap()).collect()
 }
