@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::part::Part;
+use super::poison::Poison;
 use crate::bitfield::{Bitfield, PAGE_BITS, PAGE_BYTES, PageSource};
 use crate::storage::{BitWrite, StorageError};
 
@@ -33,7 +33,7 @@ impl BitfieldFile {
     }
 
     /// The bits of the first `length` blocks, after `changes` were made to them; before, the first `front`
-    /// were set. Should a page turn out to be unreadable later, `poisoned` is set.
+    /// were set. Should a page turn out to be unreadable later, `poison` is set.
     ///
     /// What the file says of later blocks is dropped there too: the log may grow past them before
     /// the next flush, and they are not here.
@@ -42,14 +42,14 @@ impl BitfieldFile {
         length: u64,
         changes: &[BitWrite],
         front: u64,
-        poisoned: &Arc<AtomicBool>,
+        poison: &Arc<Poison>,
     ) -> Result<Self, StorageError> {
         let mut file = Self::empty(part);
         file.cut(length)?;
         let pages = file.part.len()?.div_ceil(PAGE_BYTES as u64);
         let source = Pages {
             part: Arc::clone(&file.part),
-            poisoned: Arc::clone(poisoned),
+            poison: Arc::clone(poison),
         };
         file.bits = Bitfield::lazy(Box::new(source), pages, front.min(length));
         file.replay(length, changes)?;
@@ -138,7 +138,7 @@ impl BitfieldFile {
 /// The file as the source of pages that nobody has looked at yet.
 struct Pages {
     part: Arc<Part>,
-    poisoned: Arc<AtomicBool>,
+    poison: Arc<Poison>,
 }
 
 impl PageSource for Pages {
@@ -153,7 +153,7 @@ impl PageSource for Pages {
 
     fn fail(&self, error: StorageError) {
         tracing::error!(%error, "cannot read which blocks are here");
-        self.poisoned.store(true, Ordering::Release);
+        self.poison.set_because(error);
     }
 }
 

@@ -29,6 +29,7 @@ use super::data::Data;
 use super::oplog::Oplog;
 use super::overlay::{Lookup, Overlay};
 use super::part::Part;
+use super::poison::Poison;
 use super::recovery::{self, State};
 use super::snapshot;
 use super::tree::Tree;
@@ -76,7 +77,7 @@ pub struct FileCore {
     /// Whether `overlay` may hold something: spares most reads the lock.
     overlaid: AtomicBool,
     writer: Mutex<Writer>,
-    poisoned: Arc<AtomicBool>,
+    poison: Arc<Poison>,
 }
 
 /// The files as parts.
@@ -171,10 +172,10 @@ impl FileCore {
             return Ok(None);
         };
         let length = state.header.head.length;
-        let poisoned = Arc::default();
+        let poison = Arc::default();
         let bitfield = parts.bitfield;
         let writer = Writer {
-            bitfield: BitfieldFile::load(bitfield, length, &state.bits, state.front, &poisoned)?,
+            bitfield: BitfieldFile::load(bitfield, length, &state.bits, state.front, &poison)?,
             unflushed: !state.layout.is_flushed(),
             oplog: Oplog::new(parts.oplog, state.layout),
             header_file: parts.header,
@@ -191,7 +192,7 @@ impl FileCore {
             parts.tree.cut(length)?;
         }
         let (data, tree) = (parts.data, parts.tree);
-        let opened = Self::open_parts(*core, data, tree, state.overlay, writer, poisoned);
+        let opened = Self::open_parts(*core, data, tree, state.overlay, writer, poison);
         if truncated {
             opened.1.flush(durability)?;
         }
@@ -228,7 +229,7 @@ impl FileCore {
         tree: Tree,
         overlay: Overlay,
         writer: Writer,
-        poisoned: Arc<AtomicBool>,
+        poison: Arc<Poison>,
     ) -> (OpenedCore, Arc<Self>) {
         let header = writer.header.clone();
         let bitfield: Bitfield = writer.bitfield.bits().clone();
@@ -240,7 +241,7 @@ impl FileCore {
             overlay: RwLock::new(overlay),
             overlaid: AtomicBool::new(overlaid),
             writer: Mutex::new(writer),
-            poisoned,
+            poison,
         });
         let opened = OpenedCore {
             header,
@@ -263,7 +264,7 @@ impl FileCore {
 
     /// Refuses all work from now on.
     pub(super) fn poison(&self) {
-        self.poisoned.store(true, Ordering::Release);
+        self.poison.set();
     }
 
     /// Writes the blocks and the manifest of a change to come.
@@ -277,10 +278,7 @@ impl FileCore {
     }
 
     pub(super) fn check_poison(&self) -> Result<(), StorageError> {
-        match self.poisoned.load(Ordering::Acquire) {
-            true => Err(StorageError::Poisoned { core: self.core }),
-            false => Ok(()),
-        }
+        self.poison.check(&self.core)
     }
 
     /// Runs `work`, which writes; if it fails, memory and disk may differ from then on.

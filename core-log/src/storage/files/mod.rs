@@ -37,6 +37,7 @@ mod page_starts;
 mod part;
 mod pending;
 mod place;
+mod poison;
 mod pool;
 mod positional;
 mod read_only;
