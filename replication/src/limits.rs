@@ -156,6 +156,27 @@ pub const BURST_BYTES_MAX: usize = 256 * 1024;
 /// A burst of this many bytes is worked on aside, while the next one is read.
 pub const ASIDE_BYTES_MIN: usize = 96 * 1024;
 
+/// Bursts are worked on aside while so many times as much is done so in the same time.
+pub const ASIDE_GAIN_MIN: f64 = 1.1;
+
+/// To know that, a session does both in turn, in spans of at least so many bytes...
+pub const TRIAL_SPAN_BYTES: usize = 4 * 1024 * 1024;
+
+/// ... and so long: several turns of a scheduler.
+pub const TRIAL_SPAN_TIME: Duration = Duration::from_millis(20);
+
+/// Spans of a trial, half of them aside.
+pub const TRIAL_SPANS: u32 = 4;
+
+/// Spans before the first trial, ...
+pub const TRIAL_SPANS_BEFORE: u32 = 2;
+
+/// ... and between two: what trying costs, and how soon a change is noticed.
+pub const TRIAL_SPANS_BETWEEN: u32 = 40;
+
+/// A span in which nothing was done for so long is measured anew.
+pub const TRIAL_PAUSE_MAX: Duration = Duration::from_millis(250);
+
 /// Frames between a session and its writing task.
 pub const FRAMES_QUEUED_MAX: usize = 2;
 

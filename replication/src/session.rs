@@ -6,6 +6,7 @@
 //! | `inbound` | frames read and not worked on yet |
 //! | `desk` | what works on them, on whichever thread |
 //! | `aside` | other threads, for what is much |
+//! | `trial` | whether that is faster |
 //! | `outbound` | frames on their way out, and the task that writes them |
 //!
 //! Knows what an owner of a session can ask. Does not know the protocol: that is
@@ -16,6 +17,7 @@ mod desk;
 mod driver;
 mod inbound;
 mod outbound;
+mod trial;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -17,10 +17,11 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::aside::Helpers;
+use super::aside::{Helpers, Place};
 use super::desk::{Desk, End};
 use super::inbound::{Burst, Inbound};
 use super::outbound::{Blocked, Outlet, UploadRoom, finish, write};
+use super::trial::{Trial, Way};
 use super::{SessionError, SessionOptions};
 use crate::buffers::{Bounds, LongBuffers};
 use crate::connection::Connection;
@@ -63,6 +64,8 @@ pub(super) struct Driver<T> {
     news: Arc<Notify>,
     stats: Arc<Mutex<Stats>>,
     helpers: Helpers,
+    /// Whether they are of use.
+    trial: Option<Trial>,
     long_buffers: LongBuffers,
     /// When short buffers would not have done.
     needed_long: Instant,
@@ -122,6 +125,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             commands,
             news,
             stats: outlets.stats,
+            trial: options.helpers.are_on_trial().then(Trial::new),
             helpers: options.helpers,
             long_buffers: options.long_buffers,
             needed_long: Instant::now(),
@@ -211,14 +215,36 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         }
     }
 
-    /// Works on a burst: here, or aside while the next one is read.
+    /// Works on a burst where that is done sooner.
     async fn receive(&mut self, burst: Burst) -> Result<(), SessionError> {
+        let len = burst.len;
+        match self.place_for(len) {
+            Some(place) => self.work_aside(burst, place).await?,
+            None => self.work_here(burst)?,
+        }
         let now = self.now();
+        if let Some(trial) = &mut self.trial {
+            trial.worked(len, now);
+        }
+        Ok(())
+    }
+
+    /// A place aside for work on so many bytes, if it is worth it.
+    fn place_for(&self, len: usize) -> Option<Place> {
+        let way = self.trial.as_ref().map_or(Way::Aside, Trial::way);
         // A peer that has proven nothing is worth no second burst.
-        let place = self.helpers.place_for(burst.len);
-        let Some(place) = place.filter(|_| self.is_proven) else {
-            return Ok(self.desk().work_on(burst.frames, now)?);
-        };
+        let is_worth_it = self.is_proven && way == Way::Aside;
+        is_worth_it.then(|| self.helpers.place_for(len)).flatten()
+    }
+
+    fn work_here(&mut self, burst: Burst) -> Result<(), PeerMisbehaved> {
+        let now = self.now();
+        self.desk().work_on(burst.frames, now)
+    }
+
+    /// Has a burst worked on aside while the next one is read.
+    async fn work_aside(&mut self, burst: Burst, place: Place) -> Result<(), SessionError> {
+        let now = self.now();
         let desk = Arc::clone(&self.desk);
         let mut work = place.spawn(move || lock(&desk).work_on(burst.frames, now));
         let mut overdue = None;
