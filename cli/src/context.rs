@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferrocore::swarm::SearchState;
-use ferrocore::{Core, Dialing, Listening, Node, PeerEvent, PeerInfo};
+use ferrocore::{Core, Dialing, Listening, Node, PeerEvent, PeerEvents, PeerInfo};
 use tokio::sync::Mutex;
 
 use crate::args::Globals;
@@ -26,6 +26,8 @@ pub(crate) struct Context {
     pub(crate) globals: Globals,
     pub(crate) streams: Streams,
     pub(crate) store: Arc<Store>,
+    /// What has happened with peers and is not reported yet.
+    peers: Mutex<PeerEvents>,
     listening: Mutex<Option<Listening>>,
     _dialing: Vec<Dialing>,
 }
@@ -45,6 +47,8 @@ pub(crate) struct Streams {
 impl Context {
     /// Reaches out to the peers that the options name.
     pub(crate) async fn new(globals: Globals, streams: Streams, store: Arc<Store>) -> Result<Self> {
+        // Before the first of them can come.
+        let peers = Mutex::new(store.node.peers());
         let listening = match &globals.listen {
             Some(address) => Some(store.node.listen(address).await?),
             None => None,
@@ -58,6 +62,7 @@ impl Context {
             globals,
             streams,
             store,
+            peers,
             listening: Mutex::new(listening),
             _dialing: dialing,
         })
@@ -198,9 +203,9 @@ impl Context {
         self.globals.listen.is_none() && self.store.node.swarm().is_some()
     }
 
-    /// Reports what happens with peers, for ever.
+    /// Reports what has happened with peers since they were reached out to, and what happens, for ever.
     pub(crate) async fn report_peers(&self) -> Result<()> {
-        let mut events = self.store.node.peers();
+        let mut events = self.peers.lock().await;
         while let Some(event) = events.next().await {
             match event {
                 PeerEvent::Connected(peer) => {
@@ -219,6 +224,14 @@ impl Context {
                         kind: misbehaved.kind(),
                         verdict: misbehaved.verdict().name(),
                         message: misbehaved.to_string(),
+                    };
+                    self.output().report(&event).await?;
+                }
+                PeerEvent::Banned { remote_key, time } => {
+                    let event = events::Banned {
+                        remote_key: z32(remote_key.as_bytes()),
+                        state: "banned",
+                        seconds: time.as_secs_f64(),
                     };
                     self.output().report(&event).await?;
                 }

@@ -25,7 +25,7 @@ pub(crate) use logs::{
     Appended, Audit, CoreState, CoreSynced, Damaged, Listed, Manifest, Signer, Sought, Truncated,
     Unreadable,
 };
-pub(crate) use peer::{CorePeer, Misbehaviour, Peer, PeerStatus};
+pub(crate) use peer::{Banned, CorePeer, Misbehaviour, Peer, PeerStatus};
 pub(crate) use program::{Demonstrated, Program};
 pub(crate) use search::{Dial, Path, Search, Topic};
 pub(crate) use share::{Announced, Change, Listens, Op, Ready, Skipped, Upload, Version};

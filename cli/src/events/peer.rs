@@ -85,6 +85,27 @@ impl Event for PeerStatus {
     }
 }
 
+/// A peer is kept away from now on, whatever address it has, for so many seconds.
+#[derive(Debug, Serialize)]
+pub(crate) struct Banned {
+    pub(crate) remote_key: String,
+    pub(crate) state: &'static str,
+    pub(crate) seconds: f64,
+}
+
+impl Event for Banned {
+    const NAME: &'static str = "peer";
+
+    fn words(&self) -> Option<String> {
+        let Self {
+            remote_key,
+            state,
+            seconds,
+        } = self;
+        Some(format!("peer {remote_key} {state} for {seconds} s"))
+    }
+}
+
 /// A peer broke the protocol.
 #[derive(Debug, Serialize)]
 pub(crate) struct Misbehaviour {

@@ -2,7 +2,7 @@
 //! ways of their own, short timeouts, stores that are locked or damaged.
 #![cfg(unix)]
 
-use std::io::Write as _;
+use std::io::{BufRead as _, Write as _};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
@@ -238,10 +238,7 @@ fn what_does_not_verify_is_refused() {
     let append = ["core", "append", "log", "--lines"];
     bench.run_with("s", &append, b"a\nb\nc\nd\n").expect(0);
     bench.run("s", &["core", "audit", "log"]).expect(0); // leaves nothing in the journal
-    let tree = find(&bench.path("s"), "tree");
-    let mut nodes = std::fs::read(&tree).unwrap();
-    nodes[5 * 40 + 9] ^= 1;
-    std::fs::write(&tree, nodes).unwrap();
+    flip_node(&find(&bench.path("s"), "tree"));
 
     let serve = ["core", "replicate", "log", "--listen", "127.0.0.1:0"];
     let mut serving = bench.start("s", &serve);
@@ -265,6 +262,77 @@ fn what_does_not_verify_is_refused() {
         (&told["kind"], &told["verdict"]),
         (&"bad_proof".into(), &"channel_closed".into())
     );
+}
+
+/// Changes the hash above blocks 2 and 3 of a core of four.
+fn flip_node(tree: &std::path::Path) {
+    let mut nodes = std::fs::read(tree).unwrap();
+    nodes[5 * 40 + 9] ^= 1;
+    std::fs::write(tree, nodes).unwrap();
+}
+
+/// Goal: a peer whose proofs do not hold, again and again, is kept away, which is told in words and as an event, and does
+/// not come back. Method: as above, with more cores than there are proofs that are put up with.
+#[test]
+fn who_cannot_prove_is_banned_and_named() {
+    let bench = Bench::new();
+    let names: Vec<String> = (0..10).map(|number| format!("log{number}")).collect();
+    let mut keys = Vec::new();
+    for name in &names {
+        let created = bench
+            .run("s", &["core", "create", name, "--json"])
+            .expect(0);
+        keys.push(created.event("core")["key"].as_str().unwrap().to_owned());
+        let append = ["core", "append", name, "--lines"];
+        bench.run_with("s", &append, b"a\nb\nc\nd\n").expect(0);
+        bench.run("s", &["core", "audit", name]).expect(0);
+    }
+    let store = bench.path("s");
+    let all = files(&store).into_iter().map(|(path, _)| path);
+    for tree in all.filter(|path| path.file_name().is_some_and(|file| file == "tree")) {
+        flip_node(&store.join(tree));
+    }
+
+    let with = |first: &[&str], cores: &[String], last: &[&str]| -> Vec<String> {
+        let (first, last) = (first.iter(), last.iter());
+        let words = first.map(ToString::to_string).chain(cores.iter().cloned());
+        words.chain(last.map(ToString::to_string)).collect()
+    };
+    let replicate = ["core", "replicate"];
+    let listen = with(&replicate, &names, &["--listen", "127.0.0.1:0"]);
+    let mut serving = bench.start("s", &listen);
+    let address = serving.wait("ready")["listen"].as_str().unwrap().to_owned();
+    let dial = with(&replicate, &keys, &["--peer", &address]);
+    for store in ["reader", "another"] {
+        let mut reading = bench.start(store, &dial);
+        let came = reading.wait_for("the liar", |event| event["state"] == "connected");
+        let told = reading.wait("misbehaviour");
+        assert_eq!(told["kind"], "bad_proof");
+        let told = reading.wait_for("the last", |event| event["verdict"] == "banned");
+        assert_eq!(told["kind"], "too_many_strikes");
+        let banned = reading.wait_for("a ban", |event| event["state"] == "banned");
+        assert_eq!(
+            (&banned["event"], &banned["remote_key"]),
+            (&"peer".into(), &came["remote_key"])
+        );
+        assert_eq!(banned["seconds"], 600.0);
+        reading.wait_for("its end", |event| event["state"] == "disconnected");
+        let ended = reading.interrupt().text();
+        let states = ended.lines().filter(|line| line.contains("\"connected\""));
+        assert_eq!(states.count(), 1, "{ended}");
+    }
+    // And in words.
+    let dial: Vec<&str> = dial.iter().map(String::as_str).collect();
+    let mut command = bench.command("in words", &dial);
+    let mut reading = command.spawn().unwrap();
+    let _watchdog = crate::common::Watchdog::of(&reading);
+    let lines = std::io::BufReader::new(reading.stderr.take().unwrap()).lines();
+    let mut lines = lines.map_while(Result::ok);
+    let told = lines.find(|line| line.contains("banned for"));
+    reading.kill().unwrap();
+    reading.wait().unwrap();
+    let told = told.expect("it is told before the end");
+    assert!(told.ends_with("banned for 600 s"), "{told}");
 }
 
 #[test]
