@@ -1,6 +1,8 @@
 //! Goal: nodes find each other over TCP and bring each other cores and drives, whatever else
 //! connects. Method: nodes in memory on loopback; every wait has a deadline.
 
+mod liars;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -8,13 +10,9 @@ use ferrocore::log::CoreError;
 use ferrocore::swarm::dht::{BootstrapNode, Dht};
 use ferrocore::swarm::lan::Include;
 use ferrocore::{
-    Core, DhtOptions, Discovery, Node, NodeBuilder, PeerEvent, PeerEvents, Via, limits,
+    Core, DhtOptions, Discovery, Node, NodeBuilder, PeerEvent, PeerEvents, PublicKey, Via, limits,
 };
-use ferrocore_mux::Mux;
-use ferrocore_primitives::encoding::Encode as _;
 use ferrocore_primitives::sign::KeyPair;
-use ferrocore_replication::connection::PROTOCOL;
-use ferrocore_replication::messages::Handshake;
 use ferrocore_secret_stream::{Options, Role, SecretStream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -221,96 +219,6 @@ async fn inbound_connections_are_bounded() {
     assert!(left.await.is_err(), "the reader was let go");
 }
 
-/// Goal: a peer that lies is let in no more, whatever it dials and is dialled by, until its time is over, and others notice
-/// nothing. Method: a peer of our own making that shows a capability which is none, again and again with one key.
-#[tokio::test]
-async fn who_lies_is_kept_away_for_a_time() {
-    let ban_time = Duration::from_secs(3600);
-    let alice = open(Node::builder().listen("127.0.0.1:0").ban_time(ban_time)).await;
-    let address = alice.listen_addr().unwrap();
-    let written = alice.create_core("notes").unwrap();
-    written.append("one").unwrap();
-    let mut events = alice.peers();
-    let liar = KeyPair::generate();
-    lie(
-        TcpStream::connect(address).await.unwrap(),
-        Role::Initiator,
-        &liar,
-        &written,
-    )
-    .await;
-    let banned = loop {
-        match soon(events.next()).await {
-            Some(PeerEvent::Banned { remote_key, time }) => break (remote_key, time),
-            Some(PeerEvent::Misbehaved { misbehaved, .. }) => {
-                assert_eq!(misbehaved.verdict().name(), "banned");
-            }
-            _ => {}
-        }
-    };
-    assert_eq!(banned, (liar.public_key(), ban_time));
-    while !alice.connected().is_empty() {
-        soon(events.next()).await;
-    }
-
-    // It comes again, and is dialled, once: neither connection is one.
-    let mut events = alice.peers();
-    lie(
-        TcpStream::connect(address).await.unwrap(),
-        Role::Initiator,
-        &liar,
-        &written,
-    )
-    .await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let dialing = alice.dial(listener.local_addr().unwrap());
-    let (stream, _) = soon(listener.accept()).await.unwrap();
-    lie(stream, Role::Responder, &liar, &written).await;
-    let again = timeout(2 * limits::REDIAL_MIN, listener.accept());
-    assert!(again.await.is_err(), "it is dialled no more");
-
-    // Others notice nothing.
-    let bob = open(Node::builder().peer(address)).await;
-    let read = bob.core(&written.key()).unwrap();
-    assert_eq!(soon(read.get(0)).await.unwrap(), "one");
-    let met = |event: Option<PeerEvent>| match event {
-        Some(PeerEvent::Connected(peer)) => Some(peer.remote_key),
-        _ => None,
-    };
-    loop {
-        if let Some(key) = met(soon(events.next()).await) {
-            assert_eq!(key, bob.public_key());
-            break;
-        }
-    }
-
-    // Welcome again, it is dialled again.
-    alice.ban(liar.public_key(), Duration::ZERO);
-    let (stream, _) = soon(listener.accept()).await.unwrap();
-    lie(stream, Role::Responder, &liar, &written).await;
-    while met(soon(events.next()).await) != Some(liar.public_key()) {}
-    drop(dialing);
-}
-
-/// Offers a core with a capability that is none, and waits until the other side has gone.
-async fn lie(stream: TcpStream, role: Role, keys: &KeyPair, core: &Core) {
-    let stream = SecretStream::handshake(stream, role, keys, Options::default());
-    let (mut sender, mut receiver) = soon(stream).await.unwrap().split();
-    let mut mux = Mux::new();
-    let handshake = Handshake {
-        seeks: true,
-        capability: [7; 32],
-    };
-    let id = core.discovery_key();
-    mux.open(PROTOCOL, Some(id.as_bytes()), &handshake.to_vec())
-        .unwrap();
-    let open = mux.poll_transmit().unwrap().to_bytes();
-    // Whoever is not let in at all may be gone before it has spoken.
-    if sender.send(&[open]).await.is_ok() && sender.flush().await.is_ok() {
-        while let Ok(Some(_)) = soon(receiver.recv()).await {}
-    }
-}
-
 /// Waits until of so many connections to one peer one is left.
 async fn until_settled(events: &mut PeerEvents, connections: usize) {
     let (mut came, mut refused, mut ended) = (0, 0, 0);
@@ -474,6 +382,18 @@ async fn resident(bootstrap: &BootstrapNode) -> Dht {
     node
 }
 
+/// Who a lookup in the DHT finds for a core.
+async fn found(node: &Node, core: &Core) -> Vec<PublicKey> {
+    let dht = node.dht().expect("it was asked for");
+    soon(dht.bootstrapped()).await.ok();
+    let mut lookup = dht.lookup(core.discovery_key().into()).unwrap();
+    let mut keys = Vec::new();
+    while let Some((_, found)) = soon(lookup.next()).await {
+        keys.extend(found.peers.into_iter().map(|peer| peer.public_key));
+    }
+    keys
+}
+
 /// Goal: who was in the DHT before needs no bootstrap node to come back. Method: the only one of a private DHT goes, others stay.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_with_a_store_comes_back_when_no_bootstrap_node_is_there() {
@@ -502,10 +422,9 @@ async fn a_node_with_a_store_comes_back_when_no_bootstrap_node_is_there() {
     first.close().await;
     written.append("more").unwrap();
     let stranger = open(online()).await;
-    let dht = stranger.dht().expect("it was asked for");
-    soon(dht.bootstrapped()).await.ok();
-    assert_eq!(dht.nodes(1), [], "nobody answers who knows nobody");
+    assert_eq!(found(&stranger, &written).await, []);
     let bob = open(online().dir(store.path())).await;
     let read = bob.core(&written.key()).unwrap();
     assert_eq!(soon(read.get(1)).await.unwrap(), "more");
+    assert!(found(&bob, &written).await.contains(&alice.public_key()));
 }
