@@ -170,11 +170,12 @@ serve({
     await source.append(texts.map((text) => Buffer.from(text)))
     core = store.get({ manifest })
     await core.ready()
+    const ofSource = source.core.state ? source : source.core.tree // which version 10 takes
     const common = multisig.signableLength([...lengths], core.manifest.quorum)
     const inputs = await Promise.all(lengths.map(async (length, i) => {
       const signable = caps.treeSignable(core.key, await source.treeHash(length), length, 0)
       const signature = crypto.sign(signable, pairs[i].secretKey)
-      return multisig.partialSignature(source, i, common, length, signature)
+      return multisig.partialSignature(ofSource, i, common, length, signature)
     }))
     const signature = core.core.verifier.assemble(inputs)
     await core.append(texts.slice(0, common).map((text) => Buffer.from(text)), { signature })
@@ -185,7 +186,7 @@ serve({
   async staticify ({ texts }) {
     const source = store.get({ name: 'source' })
     await source.append(texts.map((text) => Buffer.from(text)))
-    core = await store.staticify(source)
+    core = store.staticify ? await store.staticify(source) : await copyAsStatic(source)
     return info()
   },
 
@@ -216,6 +217,15 @@ async function info () {
 async function treeHash () {
   const Hypercore = core.constructor
   return Hypercore.treeHashFromStorage ? await Hypercore.treeHashFromStorage(core) : await core.treeHash()
+}
+
+/** Version 10 has no `staticify`, but all that it is made of. */
+async function copyAsStatic (source) {
+  const prologue = { hash: await source.treeHash(), length: source.length }
+  const copy = store.get({ manifest: { version: 1, quorum: 0, signers: [], prologue } })
+  await copy.ready()
+  await copy.core.copyPrologue(source.core)
+  return copy
 }
 
 /** Options for a core that is encrypted under a key of this byte. */

@@ -5,94 +5,19 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use ferrocore::Node;
 use ferrocore_interop_tests::node::Tree;
 use ferrocore_interop_tests::peer::{Peer, Role};
 use ferrocore_interop_tests::tap::Tap;
-use ferrocore_log::audit::Mode;
 use ferrocore_log::push::PushMode;
 use ferrocore_log::{Core, CoreError, CoreOptions, EncryptionKey};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::timeout;
 
-/// How long Node may take for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, future).await.expect("within a minute")
-}
-
-/// A Node writer of `log`, what it answered, and a node of ours that dials it.
-async fn node_writes(tree: Tree, scratch: &tempfile::TempDir) -> (Peer, Node, Core) {
-    let mut peer = Peer::start(tree, Role::Core, scratch.path());
-    let opened = peer.call("open", json!({ "name": "log" }));
-    let (node, core) = dial(peer.listen(), &opened).await;
-    (peer, node, core)
-}
-
-async fn dial(port: u16, opened: &Value) -> (Node, Core) {
-    let node = Node::builder()
-        .peer(format!("127.0.0.1:{port}"))
-        .open()
-        .await
-        .unwrap();
-    let key = opened["id"].as_str().unwrap().parse().unwrap();
-    let core = node.core(&key).unwrap();
-    (node, core)
-}
-
-/// A core of ours, and a Node reader that is connected to it.
-async fn we_write(tree: Tree, scratch: &tempfile::TempDir) -> (Node, Core, Peer) {
-    let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
-    let core = node.create_core("log").unwrap();
-    let mut peer = Peer::start(tree, Role::Core, scratch.path());
-    peer.call("open", json!({ "key": core.key().to_string() }));
-    peer.connect(node.listen_addr().unwrap().port());
-    (node, core, peer)
-}
-
-/// A node on a store that another one has just left.
-async fn reopened(dir: &std::path::Path, port: u16) -> Node {
-    let builder = Node::builder().dir(dir).peer(format!("127.0.0.1:{port}"));
-    builder.open().await.unwrap()
-}
-
-/// Waits until `core` has all blocks of what Node says it has, and nothing else.
-async fn complete_as(core: &Core, written: &Value) {
-    let length = written["length"].as_u64().unwrap();
-    let all = core.download_all();
-    within(async {
-        let events = core.events();
-        while core.length() < length || core.fork() != written["fork"] {
-            events.next().await;
-        }
-        all.caught_up().await.unwrap();
-    })
-    .await;
-    assert_eq!(core.length(), length);
-    assert_eq!(written["treeHash"], core.tree_hash().to_string());
-    assert_eq!(core.contiguous_length(), length);
-    assert!(is_sound(core));
-}
-
-/// Whether all that is stored is proven.
-fn is_sound(core: &Core) -> bool {
-    core.audit(Mode::DryRun, |_| {}).unwrap().bad == 0
-}
-
-fn node_completes(peer: &mut Peer, core: &Core) {
-    peer.call("reach", json!({ "length": core.length() }));
-    let read = peer.call("download", json!({ "start": 0, "end": core.length() }));
-    assert_eq!(read["treeHash"], core.tree_hash().to_string());
-    assert_eq!(read["contiguousLength"], core.length());
-}
-
-fn filled(count: usize, size: usize) -> Vec<Bytes> {
-    (0..count)
-        .map(|i| Bytes::from(vec![i as u8; size]))
-        .collect()
-}
+use crate::beside_node::{
+    complete_as, dial, filled, is_sound, listening, node_completes, node_reads, node_writes,
+    reopened, we_write, within,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_cores_share_one_stream() {
@@ -210,13 +135,11 @@ async fn a_writer_forks_in_mid_download() {
 async fn we_fork_while_node_is_in_mid_download() {
     for tree in Tree::ALL {
         let scratch = tempfile::tempdir().unwrap();
-        let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
+        let (node, port) = listening().await;
         let core = node.create_core("log").unwrap();
         core.append_batch(filled(400, 10_000)).unwrap();
-        let mut peer = Peer::start(tree, Role::Core, scratch.path());
-        peer.call("open", json!({ "key": core.key().to_string() }));
-        let tap = Tap::holding_after(node.listen_addr().unwrap().port(), 1_500_000);
-        peer.connect(tap.port());
+        let tap = Tap::holding_after(port, 1_500_000);
+        let mut peer = node_reads(tree, &scratch, &core, tap.port());
         peer.call("reach", json!({ "length": 400 }));
         let download = peer.begin("download", json!({ "start": 0, "end": 400 }));
         tap.wait_holding();
@@ -270,16 +193,13 @@ async fn a_connection_of_nodes_cut_in_mid_data_leaves_no_half_block() {
     const SIZE: usize = 300_000;
     for tree in Tree::ALL {
         let scratch = tempfile::tempdir().unwrap();
-        let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
+        let (node, port) = listening().await;
         let core = node.create_core("log").unwrap();
         core.append_batch(filled(40, SIZE)).unwrap();
-        let port = node.listen_addr().unwrap().port();
         let mut had = 0;
         for passed in [1_000_000, 5_345_678] {
-            let mut peer = Peer::start(tree, Role::Core, scratch.path());
-            peer.call("open", json!({ "key": core.key().to_string() }));
             let tap = Tap::holding_after(port, passed);
-            peer.connect(tap.port());
+            let mut peer = node_reads(tree, &scratch, &core, tap.port());
             peer.call("reach", json!({ "length": 40 }));
             let _download = peer.begin("download", json!({ "start": 0, "end": 40 }));
             tap.wait_holding();
@@ -291,9 +211,7 @@ async fn a_connection_of_nodes_cut_in_mid_data_leaves_no_half_block() {
             had = has;
             peer.halt();
         }
-        let mut peer = Peer::start(tree, Role::Core, scratch.path());
-        peer.call("open", json!({ "key": core.key().to_string() }));
-        peer.connect(port);
+        let mut peer = node_reads(tree, &scratch, &core, port);
         node_completes(&mut peer, &core);
         let examined = peer.call("examine", json!({ "size": SIZE }));
         assert_eq!(examined, json!({ "had": 40, "wrong": 0 }));
@@ -405,7 +323,7 @@ async fn encrypted_cores_pass_through_who_has_no_key() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_without_the_key_passes_our_encrypted_core_on() {
     for tree in Tree::ALL {
-        let writer = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
+        let (writer, port) = listening().await;
         let key = EncryptionKey::generate();
         let options = CoreOptions {
             name: Some("secret".into()),
@@ -415,9 +333,7 @@ async fn a_node_without_the_key_passes_our_encrypted_core_on() {
         let core = writer.store().get_with(options).unwrap();
         core.append_batch(filled(30, 100)).unwrap();
         let scratch = tempfile::tempdir().unwrap();
-        let mut blind = Peer::start(tree, Role::Core, scratch.path());
-        blind.call("open", json!({ "key": core.key().to_string() }));
-        blind.connect(writer.listen_addr().unwrap().port());
+        let mut blind = node_reads(tree, &scratch, &core, port);
         blind.call("reach", json!({ "length": 30 }));
         blind.call("download", json!({ "start": 0, "end": 30 }));
         writer.close().await;
@@ -485,13 +401,13 @@ async fn who_follows_the_length_alone_gets_no_block_and_a_snapshot_keeps_its_vie
 async fn a_node_that_says_hypercore_is_understood() {
     for tree in Tree::ALL {
         let scratch = tempfile::tempdir().unwrap();
-        let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
+        let (node, port) = listening().await;
         let core = node.create_core("log").unwrap();
         core.append_batch(filled(20, 100)).unwrap();
         let mut peer = Peer::start(tree, Role::Core, scratch.path());
         peer.call("useOlderName", json!({}));
         peer.call("open", json!({ "key": core.key().to_string() }));
-        peer.connect(node.listen_addr().unwrap().port());
+        peer.connect(port);
         node_completes(&mut peer, &core);
         core.append("live").unwrap();
         node_completes(&mut peer, &core);
@@ -532,7 +448,7 @@ async fn blocks_are_pushed_to_who_asks_for_nothing() {
     node.close().await;
 
     let scratch = tempfile::tempdir().unwrap();
-    let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
+    let (node, port) = listening().await;
     let core = node.create_core("log").unwrap();
     core.append_batch(filled(3, 10)).unwrap();
     let mut peer = Peer::start(Tree::Current, Role::Core, scratch.path());
@@ -540,7 +456,7 @@ async fn blocks_are_pushed_to_who_asks_for_nothing() {
         "open",
         json!({ "key": core.key().to_string(), "pushOnly": true }),
     );
-    peer.connect(node.listen_addr().unwrap().port());
+    peer.connect(port);
     for index in 0..3 {
         within(async {
             while peer.call("has", json!({ "start": index, "end": index + 1 })) == json!(false) {

@@ -3,39 +3,26 @@
 
 use std::time::Duration;
 
-use ferrocore::Node;
 use ferrocore_interop_tests::node::Tree;
 use ferrocore_interop_tests::peer::{Peer, Role};
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
-/// How long one answer may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::beside_node::{dial, node_writes, reach, we_write, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_tells_where_a_byte_is() {
     for tree in Tree::ALL {
         let scratch = tempfile::tempdir().unwrap();
-        let mut peer = Peer::start(tree, Role::Core, scratch.path());
-        let opened = peer.call("open", json!({ "name": "log" }));
+        let (mut peer, node, core) = node_writes(tree, &scratch).await;
         for (count, size) in [(300, 10), (1, 50_000), (500, 333), (7, 0), (200, 1)] {
             peer.call("fill", json!({ "count": count, "size": size }));
         }
-        let port = peer.listen();
-        let node = Node::builder()
-            .peer(format!("127.0.0.1:{port}"))
-            .open()
-            .await
-            .unwrap();
-        let key = opened["id"].as_str().unwrap().parse().unwrap();
-        let core = node.core(&key).unwrap();
-        timeout(PATIENCE, core.update()).await.unwrap().unwrap();
-        assert_eq!(core.length(), 1008);
+        reach(&core, 1008).await;
         for byte in [
             0, 1, 2999, 3000, 3001, 52_999, 53_000, 100_000, 219_499, 219_500, 219_600,
         ] {
             let expected = peer.call("seek", json!({ "bytes": byte }));
-            let found = timeout(PATIENCE, core.seek(byte)).await.unwrap().unwrap();
+            let found = within(core.seek(byte)).await.unwrap();
             let expected = (
                 expected["index"].as_u64().unwrap(),
                 expected["offset"].as_u64().unwrap(),
@@ -53,15 +40,11 @@ async fn node_tells_where_a_byte_is() {
 async fn we_tell_node_where_a_byte_is() {
     for tree in Tree::ALL {
         let scratch = tempfile::tempdir().unwrap();
-        let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
-        let core = node.create_core("log").unwrap();
+        let (node, core, mut peer) = we_write(tree, &scratch).await;
         for (count, size) in [(300, 10), (1, 50_000), (500, 333), (7, 0), (200, 1)] {
             core.append_batch(vec![vec![1; size].into(); count])
                 .unwrap();
         }
-        let mut peer = Peer::start(tree, Role::Core, scratch.path());
-        peer.call("open", json!({ "key": core.key().to_string() }));
-        peer.connect(node.listen_addr().unwrap().port());
         peer.call("reach", json!({ "length": core.length() }));
         peer.call("download", json!({ "start": 100, "end": 350 }));
         for byte in [
@@ -90,7 +73,7 @@ async fn wants(peer: &mut Peer, expected: impl Fn(&Value) -> bool) -> Value {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(PATIENCE, wanted).await.expect("it takes it back")
+    within(wanted).await
 }
 
 /// Goal: who has a part of the log is asked for any block near a byte, not for all that it has; and what it
@@ -103,14 +86,10 @@ async fn node_is_asked_for_any_block_near_a_byte_and_need_not_remember_it() {
         let opened = peer.call("open", json!({ "name": "log" }));
         peer.call("fill", json!({ "count": 1000, "size": 333 }));
         peer.call("clear", json!({ "start": 0, "end": 600 }));
-        let port = peer.listen();
-        let builder = Node::builder().peer(format!("127.0.0.1:{port}"));
-        let node = builder.open().await.unwrap();
-        let key = opened["id"].as_str().unwrap().parse().unwrap();
-        let core = node.core(&key).unwrap();
-        timeout(PATIENCE, core.update()).await.unwrap().unwrap();
-        let sought = timeout(PATIENCE, core.seek(620 * 333 + 100));
-        assert_eq!(sought.await.unwrap().unwrap(), (620, 100), "{tree:?}");
+        let (node, core) = dial(peer.listen(), &opened).await;
+        within(core.update()).await.unwrap();
+        let sought = within(core.seek(620 * 333 + 100)).await.unwrap();
+        assert_eq!(sought, (620, 100), "{tree:?}");
         let wanted = wants(&mut peer, |wanted| wanted["any"] == 0).await;
         assert!(wanted["asked"].as_u64() >= Some(1), "{wanted}");
         if tree == Tree::Current {
@@ -119,19 +98,14 @@ async fn node_is_asked_for_any_block_near_a_byte_and_need_not_remember_it() {
         }
 
         // A batch is asked about once for each history, and remembered once.
-        let read = timeout(PATIENCE, core.get(639)).await.unwrap().unwrap();
+        let read = within(core.get(639)).await.unwrap();
         assert_eq!(read, vec![127; 333]);
         let before = wants(&mut peer, |wanted| wanted["bitfields"] != 0).await;
         peer.call("truncate", json!({ "length": 650 }));
         peer.call("fill", json!({ "count": 50, "size": 10 }));
-        let events = core.events();
-        let moved = async {
-            while core.fork() != 1 || core.length() != 700 {
-                events.next().await;
-            }
-        };
-        timeout(PATIENCE, moved).await.unwrap();
-        let read = timeout(PATIENCE, core.get(610)).await.unwrap().unwrap();
+        reach(&core, 700).await;
+        assert_eq!(core.fork(), 1);
+        let read = within(core.get(610)).await.unwrap();
         assert_eq!(read, vec![98; 333]);
         let asked = before["asked"].as_u64().unwrap() + 1;
         let after = wants(&mut peer, |wanted| wanted["asked"] == asked).await;

@@ -3,8 +3,6 @@
 //! Method: one side makes the core, the other opens it by its key alone and reads all of it.
 #![cfg(unix)]
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use ferrocore::Node;
 use ferrocore_interop_tests::node::Tree;
@@ -17,8 +15,7 @@ use ferrocore_log::{Core, CoreError, CoreOptions, Manifest};
 use ferrocore_primitives::sign::KeyPair;
 use serde_json::{Value, json};
 
-/// How long Node may take for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::beside_node::{dial, listening, node_completes, node_reads, within};
 
 /// What each signer of the source has seen; the last has not signed.
 const SEEN: [u64; 3] = [12, 20, 16];
@@ -27,6 +24,11 @@ fn blocks(count: u64) -> Vec<Bytes> {
     (0..count)
         .map(|i| Bytes::from(format!("block {i}")))
         .collect()
+}
+
+/// The same for Node.
+fn texts() -> Vec<String> {
+    (0..20).map(|i| format!("block {i}")).collect()
 }
 
 fn key_pair(seed: u8) -> KeyPair {
@@ -64,33 +66,20 @@ fn quorum_core(node: &Node, version: u64) -> Core {
 
 /// Node opens the core by its key and reads all of it.
 async fn assert_node_reads(tree: Tree, make: impl FnOnce(&Node) -> Core) {
-    let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
+    let (node, port) = listening().await;
     let core = make(&node);
     let scratch = tempfile::tempdir().unwrap();
-    let mut peer = Peer::start(tree, Role::Core, scratch.path());
-    peer.call("open", json!({ "key": core.key().to_string() }));
-    peer.connect(node.listen_addr().unwrap().port());
-    peer.call("reach", json!({ "length": core.length() }));
-    let read = peer.call("download", json!({ "start": 0, "end": core.length() }));
-    assert_eq!(read["treeHash"], core.tree_hash().to_string(), "{tree:?}");
-    assert_eq!(read["contiguousLength"], core.length());
+    let mut peer = node_reads(tree, &scratch, &core, port);
+    node_completes(&mut peer, &core);
     node.close().await;
 }
 
 /// We open the core that Node made by its key and read all of it.
 async fn assert_we_read(peer: &mut Peer, made: &Value) -> Manifest {
-    let port = peer.listen();
-    let node = Node::builder()
-        .peer(format!("127.0.0.1:{port}"))
-        .open()
-        .await
-        .unwrap();
-    let core = node
-        .core(&made["id"].as_str().unwrap().parse().unwrap())
-        .unwrap();
+    let (node, core) = dial(peer.listen(), made).await;
     let length = made["length"].as_u64().unwrap();
     for (index, block) in (0..length).zip(blocks(length)) {
-        assert_eq!(core.get(index).await.unwrap(), block);
+        assert_eq!(within(core.get(index)).await.unwrap(), block);
     }
     assert_eq!(core.length(), length);
     assert_eq!(made["treeHash"], core.tree_hash().to_string());
@@ -111,17 +100,21 @@ async fn node_reads_what_a_quorum_of_ours_signed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn we_read_what_a_quorum_of_node_signed() {
-    let scratch = tempfile::tempdir().unwrap();
-    let mut peer = Peer::start(Tree::Current, Role::Core, scratch.path());
-    let texts: Vec<String> = (0..20).map(|i| format!("block {i}")).collect();
-    let made = peer.call(
-        "quorum",
-        json!({ "seeds": [1, 2, 3], "lengths": [SEEN[0], SEEN[1]], "texts": texts }),
-    );
-    assert_eq!(made["length"], SEEN[0]);
-    let manifest = assert_we_read(&mut peer, &made).await;
-    assert!(manifest.allow_patch);
-    assert_eq!((manifest.quorum, manifest.signers.len()), (2, 3));
+    let mut keys = Vec::new();
+    for tree in Tree::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut peer = Peer::start(tree, Role::Core, scratch.path());
+        let made = peer.call(
+            "quorum",
+            json!({ "seeds": [1, 2, 3], "lengths": [SEEN[0], SEEN[1]], "texts": texts() }),
+        );
+        assert_eq!(made["length"], SEEN[0]);
+        let manifest = assert_we_read(&mut peer, &made).await;
+        assert!(manifest.allow_patch);
+        assert_eq!((manifest.quorum, manifest.signers.len()), (2, 3));
+        keys.push(manifest.key());
+    }
+    assert_eq!(keys[0], keys[1], "both trees make the same core");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -141,13 +134,17 @@ async fn node_reads_our_static_cores() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn we_read_node_s_static_cores() {
-    let scratch = tempfile::tempdir().unwrap();
-    let mut peer = Peer::start(Tree::Current, Role::Core, scratch.path());
-    let texts: Vec<String> = (0..20).map(|i| format!("block {i}")).collect();
-    let made = peer.call("staticify", json!({ "texts": texts }));
-    let manifest = assert_we_read(&mut peer, &made).await;
-    assert!(manifest.signers.is_empty());
-    assert_eq!(manifest.prologue.unwrap().length, 20);
+    let mut keys = Vec::new();
+    for tree in Tree::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut peer = Peer::start(tree, Role::Core, scratch.path());
+        let made = peer.call("staticify", json!({ "texts": texts() }));
+        let manifest = assert_we_read(&mut peer, &made).await;
+        assert!(manifest.signers.is_empty());
+        keys.push(manifest.key());
+        assert_eq!(manifest.prologue.unwrap().length, 20);
+    }
+    assert_eq!(keys[0], keys[1], "both trees make the same core");
 }
 
 /// How a core whose secret both sides have is signed.
@@ -173,7 +170,7 @@ async fn two_histories_of_one_secret_stop_both_sides() {
 }
 
 async fn assert_both_stop(tree: Tree, kind: Kind) {
-    let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
+    let (node, port) = listening().await;
     let options = CoreOptions {
         key_pair: Some(key_pair(1)),
         compat: kind == Kind::Compat,
@@ -194,9 +191,8 @@ async fn assert_both_stop(tree: Tree, kind: Kind) {
     assert_eq!(opened["id"], core.key().to_string(), "{tree:?}, {kind:?}");
     assert_eq!(opened["compat"], kind != Kind::Manifest);
     peer.call("fill", json!({ "count": 7, "size": 3 }));
-    peer.connect(node.listen_addr().unwrap().port());
-    let told = tokio::time::timeout(PATIENCE, events.next()).await;
-    let told = told.unwrap_or_else(|_| panic!("{tree:?}, {kind:?}: no conflict was told"));
+    peer.connect(port);
+    let told = within(events.next()).await;
     assert!(matches!(told, Event::Conflict { fork: 0, .. }), "{told:?}");
     let conflict = core.conflict().unwrap();
     conflict.verify(&core.key()).unwrap();
