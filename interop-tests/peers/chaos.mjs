@@ -17,6 +17,7 @@ serve({
     const core = store.get(key ? { key: decodeKey(key) } : { name })
     await core.ready()
     cores[slot] = core
+    core.on('verification-error', (err, req, res) => failures.push(refusal(core, err, req, res)))
     core.download({ start: 0, end: -1 })
     return info(core)
   },
@@ -38,10 +39,13 @@ serve({
   /** What this peer thinks of core `slot` and of those it replicates it with: why it does not get on. */
   explain ({ slot }) {
     const core = cores[slot]
-    const { replicator, state, header } = core.core
+    const { state, tree: older, header } = core.core
+    const replicator = core.core.replicator ?? core.replicator
+    const { fork, length } = state ?? older
     const peers = replicator.peers.map((peer) => ({
       to: peer.stream.rawStream.localPort + '-' + peer.stream.rawStream.remotePort,
       paused: peer.paused,
+      sought: peer.missingBlocks?.findFirst(true, core.contiguousLength),
       fork: peer.remoteFork,
       length: peer.remoteLength,
       acked: peer.lengthAcked,
@@ -56,8 +60,8 @@ serve({
       invalidRequests: peer.stats.invalidRequests
     }))
     return {
-      fork: state.fork,
-      length: state.length,
+      fork,
+      length,
       contiguous: header.hints.contiguousLength,
       peers,
       failures,
@@ -111,9 +115,22 @@ function replicate (socket, isInitiator) {
   store.replicate(stream)
 }
 
+/** What did not verify, and when. */
+function refusal (core, err, req, res) {
+  const parts = ({ block, hash, upgrade, fork }) => ({
+    fork,
+    block: block?.index,
+    nodes: block?.nodes.length ?? block?.nodes,
+    hash: hash?.index,
+    upgrade: upgrade && [upgrade.start, upgrade.length]
+  })
+  const { fork, length } = info(core)
+  return JSON.stringify({ err: err.message, at: { fork, length }, req: req && parts(req), res: res && parts(res) })
+}
+
 /** Of one moment: `core.treeHash()` reads from storage, which may change meanwhile, and waits for the last block. */
 function info (core) {
-  const { fork, length, roots } = core.core.state
+  const { fork, length, roots } = core.core.state ?? core.core.tree // as version 10 calls it
   return {
     id: core.id,
     fork,

@@ -1,20 +1,24 @@
 //! Three Rust and three Node peers, of which one each writes, through appends, truncates, disconnects and
-//! restarts: in the end all have the same logs.
+//! restarts: in the end all have the same logs. One of Node's is of version 10.38; one of ours is a process of its own, which
+//! is killed instead of restarted, and loses nothing that it had told of. Which ones is up to the seed.
 //!
 //! `FERROCORE_CHAOS` rounds of it (3 in CI) for each of `FERROCORE_CHAOS_SEEDS` seeds (2 in CI) from
 //! `FERROCORE_SEED` on; a failure names the seed, what happened, and what every peer then knew. Each connection has one of ours at an end: two of Node's may turn away from each
 //! other for good over a truncate, for which nobody else can do anything (docs/RELIABILITY.md).
 #![cfg(unix)]
 
+mod apart;
+mod ours;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ferrocore::log::core::Download;
-use ferrocore::{Core, Dialing, Node};
 use ferrocore_interop_tests::node::Tree;
-use ferrocore_interop_tests::peer::Peer;
 use serde_json::{Value, json};
 use tokio::time::timeout;
+
+use apart::{Apart, Program};
+use ours::{Ours, agree};
 
 /// How long all peers may take to agree.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -28,6 +32,9 @@ const PEERS: usize = 6;
 const WRITERS: [usize; 2] = [0, RUST];
 const NAMES: [&str; 2] = ["by-rust", "by-node"];
 
+/// What this test is called in this program.
+const NAME: &str = "chaos::six_peers_agree_after_all_that_happens";
+
 /// What every copy of a log must come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Head {
@@ -37,27 +44,15 @@ struct Head {
 }
 
 /// A peer of ours, in this process.
-struct Ours {
+struct Here {
     dir: PathBuf,
     /// None while it restarts.
-    running: Option<Running>,
-}
-
-struct Running {
-    node: Node,
-    cores: Vec<(Core, Download)>,
-    dialing: Vec<Dialing>,
-}
-
-/// A peer of Node's.
-struct Theirs {
-    dir: PathBuf,
-    peer: Peer,
+    running: Option<Ours>,
 }
 
 enum Member {
-    Ours(Box<Ours>),
-    Theirs(Box<Theirs>),
+    Here(Box<Here>),
+    Apart(Box<Apart>),
 }
 
 struct Chaos {
@@ -69,8 +64,23 @@ struct Chaos {
     _scratch: tempfile::TempDir,
 }
 
+/// Which peer is what, by the seed: as the writer, and as each reader.
+fn program(seed: u64, index: usize) -> Option<Program> {
+    let ours_apart = (seed % 3) as usize;
+    let older = RUST + (seed / 3 % 3) as usize;
+    match index {
+        index if index == ours_apart => Some(Program::Ours),
+        index if index < RUST => None,
+        index if index == older => Some(Program::Node(Tree::Legacy)),
+        _ => Some(Program::Node(Tree::Current)),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn six_peers_agree_after_all_that_happens() {
+    if apart::was_a_peer().await {
+        return;
+    }
     let number = |name, default| {
         let value = std::env::var(name).ok();
         value.map_or(default, |value| value.parse::<u64>().expect("a number"))
@@ -100,31 +110,18 @@ impl Chaos {
         };
         for index in 0..PEERS {
             let dir = chaos._scratch.path().join(index.to_string());
-            let member = match index < RUST {
-                true => Member::Ours(Box::new(Ours { dir, running: None })),
-                false => {
-                    let peer = Peer::run(format!("peer {index}"), &mut command(&dir));
-                    Member::Theirs(Box::new(Theirs { dir, peer }))
+            let member = match program(seed, index) {
+                None => Member::Here(Box::new(Here { dir, running: None })),
+                Some(program) => {
+                    let name = format!("peer {index}, {program:?}");
+                    Member::Apart(Box::new(Apart::start(name, dir, program)))
                 }
             };
             chaos.members.push(member);
         }
-        for slot in [0, 1] {
-            let writer = WRITERS[slot];
-            chaos.keys[slot] = match &mut chaos.members[writer] {
-                Member::Ours(ours) => {
-                    let node = Node::builder().dir(&ours.dir).open().await.unwrap();
-                    let key = node.create_core(NAMES[slot]).unwrap().key();
-                    node.close().await;
-                    key.to_string()
-                }
-                Member::Theirs(theirs) => {
-                    let opened = theirs
-                        .peer
-                        .call("open", json!({ "slot": slot, "name": NAMES[slot] }));
-                    opened["id"].as_str().unwrap().to_owned()
-                }
-            };
+        // The writers first, who tell the keys.
+        for (slot, writer) in WRITERS.into_iter().enumerate() {
+            chaos.keys[slot] = chaos.key_of(writer, NAMES[slot]).await;
             chaos.heads.push(Head {
                 fork: 0,
                 length: 0,
@@ -138,6 +135,27 @@ impl Chaos {
             chaos.append(slot).await;
         }
         chaos
+    }
+
+    /// The key of the log that a peer writes.
+    async fn key_of(&mut self, writer: usize, name: &str) -> String {
+        match &mut self.members[writer] {
+            Member::Here(here) => {
+                let mut ours = Ours::start(&here.dir).await;
+                let key = ours.open(None, Some(name)).key().to_string();
+                ours.stop().await;
+                key
+            }
+            Member::Apart(apart) => {
+                let named = json!({ "slot": 0, "name": name });
+                let opened = apart.peer.call("open", named);
+                if matches!(apart.program, Program::Node(_)) {
+                    apart.peer.call("close", json!({}));
+                }
+                apart.replace();
+                opened["id"].as_str().unwrap().to_owned()
+            }
+        }
     }
 
     /// Lets things happen, and waits until all agree, `rounds` times; what they agree on in the end.
@@ -176,18 +194,13 @@ impl Chaos {
 
     async fn append(&mut self, slot: usize) -> String {
         let count = 1 + self.random.below(60);
-        let size = [0, 1, 100, 3_000, 70_000][self.random.below(5) as usize];
+        let size: usize = [0, 1, 100, 3_000, 70_000][self.random.below(5) as usize];
         let fill = self.random.below(256);
         self.heads[slot] = match &mut self.members[WRITERS[slot]] {
-            Member::Ours(ours) => {
-                let core = ours.core(slot);
-                let block = |index| vec![(fill + index) as u8; size as usize].into();
-                core.append_batch((0..count).map(block).collect()).unwrap();
-                head_of(core)
-            }
-            Member::Theirs(theirs) => {
+            Member::Here(here) => here.running().append(slot, count, size, fill),
+            Member::Apart(apart) => {
                 let blocks = json!({ "slot": slot, "count": count, "size": size, "fill": fill });
-                told(&theirs.peer.call("append", blocks))
+                Head::told(&apart.peer.call("append", blocks))
             }
         };
         format!("append {count} x {size} to {slot}")
@@ -196,13 +209,10 @@ impl Chaos {
     async fn truncate(&mut self, slot: usize) -> String {
         let length = 1 + self.random.below(self.heads[slot].length - 1);
         self.heads[slot] = match &mut self.members[WRITERS[slot]] {
-            Member::Ours(ours) => {
-                ours.core(slot).truncate(length, None).unwrap();
-                head_of(ours.core(slot))
-            }
-            Member::Theirs(theirs) => {
+            Member::Here(here) => here.running().truncate(slot, length),
+            Member::Apart(apart) => {
                 let cut = json!({ "slot": slot, "length": length });
-                told(&theirs.peer.call("truncate", cut))
+                Head::told(&apart.peer.call("truncate", cut))
             }
         };
         format!("truncate {slot} to {length}")
@@ -210,8 +220,8 @@ impl Chaos {
 
     fn disconnect(&mut self, peer: usize) -> String {
         match &mut self.members[peer] {
-            Member::Ours(ours) => ours.running().dialing.clear(),
-            Member::Theirs(theirs) => drop(theirs.peer.call("disconnect", json!({}))),
+            Member::Here(here) => here.running().disconnect(),
+            Member::Apart(apart) => drop(apart.peer.call("disconnect", json!({}))),
         }
         format!("disconnect {peer}")
     }
@@ -222,72 +232,81 @@ impl Chaos {
         }
         let port = self.ports[to];
         match &mut self.members[from] {
-            Member::Ours(ours) => {
-                let running = ours.running();
-                let dialing = running.node.dial(format!("127.0.0.1:{port}"));
-                running.dialing.push(dialing);
-            }
-            Member::Theirs(theirs) => drop(theirs.peer.call("connect", json!({ "port": port }))),
+            Member::Here(here) => here.running().dial(port),
+            Member::Apart(apart) => drop(apart.peer.call("connect", json!({ "port": port }))),
         }
         format!("connect {from} to {to}")
     }
 
-    /// Node's readers are killed; its writer, which may not have written all it said, ends cleanly.
+    /// Node's readers are killed; its writer, which may not have written all it said, ends cleanly. Ours in a process of its
+    /// own is killed, a writer perhaps in the middle of an append.
     async fn restart(&mut self, peer: usize) -> String {
+        let writes = WRITERS.iter().position(|writer| *writer == peer);
         match &mut self.members[peer] {
-            Member::Ours(ours) => {
-                let Running {
-                    node,
-                    cores,
-                    dialing,
-                } = ours.running.take().unwrap();
-                drop(dialing);
-                node.close().await;
-                drop((cores, node));
+            Member::Here(here) => here.running.take().unwrap().stop().await,
+            Member::Apart(apart) if apart.program == Program::Ours => {
+                return self.kill(peer).await;
             }
-            Member::Theirs(theirs) => {
-                if WRITERS.contains(&peer) {
-                    theirs.peer.call("close", json!({}));
+            Member::Apart(apart) => {
+                if writes.is_some() {
+                    apart.peer.call("close", json!({}));
                 }
-                theirs.peer.halt();
-                theirs.peer = Peer::run(format!("peer {peer}"), &mut command(&theirs.dir));
+                apart.replace();
             }
         }
         self.open(peer).await;
         format!("restart {peer}")
     }
 
+    async fn kill(&mut self, peer: usize) -> String {
+        let more = self.random.below(2) * self.random.below(60);
+        let time = Duration::from_micros(self.random.below(30_000));
+        let told = [0, 1].map(|slot| self.apart(peer).standing(slot));
+        let writes = WRITERS.iter().position(|writer| *writer == peer);
+        if let Some(slot) = writes.filter(|_| more > 0) {
+            self.apart(peer).begin_to_append(slot, more, time);
+        }
+        self.apart(peer).replace();
+        self.open(peer).await;
+        for (slot, told) in told.iter().enumerate() {
+            match writes == Some(slot) {
+                true => self.heads[slot] = self.apart(peer).assert_kept(slot, told, more),
+                false => self.apart(peer).assert_not_behind(slot, told),
+            }
+        }
+        format!("kill {peer} while it appends {more}")
+    }
+
+    fn apart(&mut self, peer: usize) -> &mut Apart {
+        match &mut self.members[peer] {
+            Member::Apart(apart) => apart,
+            Member::Here(_) => panic!("it is in this process"),
+        }
+    }
+
     /// Opens the cores of a peer that has just started, and has it listen.
     async fn open(&mut self, peer: usize) {
         let keys = &self.keys;
+        let named = |slot: usize| (WRITERS[slot] == peer).then_some(NAMES[slot]);
         self.ports[peer] = match &mut self.members[peer] {
-            Member::Ours(ours) => {
-                let builder = Node::builder().dir(&ours.dir).listen("127.0.0.1:0");
-                let node = builder.open().await.unwrap();
-                let open = |slot: usize| match WRITERS[slot] == peer {
-                    true => node.create_core(NAMES[slot]).unwrap(),
-                    false => node.core(&keys[slot].parse().unwrap()).unwrap(),
-                };
-                let cores = [0, 1]
-                    .map(open)
-                    .map(|core| (core.clone(), core.download_all()));
-                let port = node.listen_addr().unwrap().port();
-                ours.running = Some(Running {
-                    node,
-                    cores: cores.into(),
-                    dialing: Vec::new(),
-                });
-                port
-            }
-            Member::Theirs(theirs) => {
+            Member::Here(here) => {
+                let mut ours = Ours::start(&here.dir).await;
                 for slot in [0, 1] {
-                    let opened = match WRITERS[slot] == peer {
-                        true => json!({ "slot": slot, "name": NAMES[slot] }),
-                        false => json!({ "slot": slot, "key": keys[slot] }),
-                    };
-                    theirs.peer.call("open", opened);
+                    let name = named(slot);
+                    let key = name.is_none().then_some(keys[slot].as_str());
+                    ours.open(key, name);
                 }
-                theirs.peer.listen()
+                here.running.insert(ours).port()
+            }
+            Member::Apart(apart) => {
+                for slot in [0, 1] {
+                    let opened = match named(slot) {
+                        Some(name) => json!({ "slot": slot, "name": name }),
+                        None => json!({ "slot": slot, "key": keys[slot] }),
+                    };
+                    apart.peer.call("open", opened);
+                }
+                apart.peer.listen()
             }
         };
     }
@@ -324,24 +343,14 @@ impl Chaos {
         for (index, member) in self.members.iter_mut().enumerate() {
             let port = self.ports[index];
             let said = match member {
-                Member::Ours(ours) => {
-                    let head = (
-                        head_of(ours.core(slot)),
-                        ours.core(slot).contiguous_length(),
-                    );
-                    let key = ours.core(slot).key();
-                    let reports = ours.running().node.peer_reports().await;
-                    let channels = reports.iter().map(|report| {
-                        let cores = report.session.cores.iter();
-                        let core = cores.filter(|core| core.key == key).collect::<Vec<_>>();
-                        format!("  {:?}: {core:?}", report.peer)
-                    });
-                    format!("{head:?}\n{}", channels.collect::<Vec<_>>().join("\n"))
+                Member::Here(here) => here.running().explain(slot).await,
+                Member::Apart(apart) => {
+                    let explained = apart.peer.call("explain", json!({ "slot": slot }));
+                    match explained.as_str() {
+                        Some(text) => text.to_owned(),
+                        None => explained.to_string(),
+                    }
                 }
-                Member::Theirs(theirs) => theirs
-                    .peer
-                    .call("explain", json!({ "slot": slot }))
-                    .to_string(),
             };
             all += &format!("peer {index} at {port}: {said}\n");
         }
@@ -353,64 +362,37 @@ impl Member {
     /// Waits until this peer has all of a log.
     async fn agrees(&mut self, slot: usize, head: &Head) -> bool {
         match self {
-            Self::Ours(ours) => timeout(PATIENCE, agree(ours.core(slot), head))
-                .await
-                .is_ok(),
-            Self::Theirs(theirs) => {
+            Self::Here(here) => {
+                let agreed = timeout(PATIENCE, agree(here.running().core(slot), head));
+                agreed.await.is_ok()
+            }
+            Self::Apart(apart) => {
                 let wanted = json!({
                     "slot": slot, "fork": head.fork, "length": head.length,
                     "treeHash": head.tree_hash,
                 });
-                let call = theirs.peer.begin("converge", wanted);
-                theirs.peer.finish_within(call, PATIENCE).is_some()
+                let call = apart.peer.begin("converge", wanted);
+                apart.peer.finish_within(call, PATIENCE).is_some()
             }
         }
     }
 }
 
-impl Ours {
-    fn running(&mut self) -> &mut Running {
+impl Here {
+    fn running(&mut self) -> &mut Ours {
         self.running.as_mut().expect("it is running between steps")
     }
-
-    fn core(&mut self, slot: usize) -> &Core {
-        &self.running().cores[slot].0
-    }
 }
 
-/// Waits until `core` is what `head` says, with every block.
-async fn agree(core: &Core, head: &Head) {
-    let events = core.events();
-    while head_of(core) != *head || core.contiguous_length() != head.length {
-        events.next().await;
+impl Head {
+    /// As a process tells it.
+    fn told(info: &Value) -> Self {
+        Self {
+            fork: info["fork"].as_u64().unwrap(),
+            length: info["length"].as_u64().unwrap(),
+            tree_hash: info["treeHash"].clone(),
+        }
     }
-}
-
-fn head_of(core: &Core) -> Head {
-    let head = core.head();
-    let digits = head.root_hash.as_bytes().iter();
-    let hash: String = digits.map(|byte| format!("{byte:02x}")).collect();
-    Head {
-        fork: head.fork,
-        length: head.length,
-        tree_hash: if head.length == 0 {
-            Value::Null
-        } else {
-            json!(hash)
-        },
-    }
-}
-
-fn told(info: &Value) -> Head {
-    Head {
-        fork: info["fork"].as_u64().unwrap(),
-        length: info["length"].as_u64().unwrap(),
-        tree_hash: info["treeHash"].clone(),
-    }
-}
-
-fn command(storage: &std::path::Path) -> std::process::Command {
-    ferrocore_interop_tests::peer::script("chaos.mjs", Tree::Current, storage)
 }
 
 /// SplitMix64.
