@@ -49,6 +49,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod ack;
+mod backlog;
 mod congestion;
 mod error;
 mod flight;

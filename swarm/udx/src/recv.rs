@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::ack::{RangeSet, Recent};
+use crate::backlog::Backlog;
 use crate::limits::{PACKET_CHARGE, PACKETS_AHEAD_MAX, RECEIVE_WINDOW_FIRST};
 use crate::packet::Kinds;
 use crate::rare::Rare;
@@ -31,7 +32,7 @@ pub(crate) struct Receiver {
     end: Option<u64>,
     /// Bytes that were read so far: somebody wants what the peer sends.
     taken: usize,
-    readable: BytesMut,
+    readable: Backlog,
     ahead: Rare<Ahead>,
     window_max: u32,
     discards: bool,
@@ -53,7 +54,7 @@ impl Receiver {
             end: None,
             window_max,
             taken: 0,
-            readable: BytesMut::new(),
+            readable: Backlog::default(),
             ahead: Rare::default(),
             discards: false,
         }
@@ -83,34 +84,17 @@ impl Receiver {
         Received::Ahead
     }
 
-    /// Takes at most `max` bytes, empty if there are none.
-    pub(crate) fn read(&mut self, max: usize) -> Bytes {
-        let taken = self
-            .readable
-            .split_to(max.min(self.readable.len()))
-            .freeze();
-        self.taken = self.taken.saturating_add(taken.len());
-        self.give_back_memory();
-        taken
-    }
-
-    /// Copies what fits into `out` and returns how much that was.
-    pub(crate) fn read_into(&mut self, out: &mut [u8]) -> usize {
-        let len = out.len().min(self.readable.len());
-        let (Some(target), Some(source)) = (out.get_mut(..len), self.readable.get(..len)) else {
-            return 0;
-        };
-        target.copy_from_slice(source);
-        self.readable.advance(len);
-        self.taken = self.taken.saturating_add(len);
-        self.give_back_memory();
-        len
+    /// Hands at most `max` bytes to `take`, in order and in one or more parts, and returns how many that were.
+    pub(crate) fn read(&mut self, max: usize, take: impl FnMut(&[u8])) -> usize {
+        let read = self.readable.read(max, take);
+        self.taken = self.taken.saturating_add(read);
+        read
     }
 
     /// Throws away what is here and what will come: nobody reads any more.
     pub(crate) fn discard(&mut self) {
         self.discards = true;
-        self.readable = BytesMut::new();
+        self.readable = Backlog::default();
     }
 
     pub(crate) fn set_window_max(&mut self, bytes: u32) {
@@ -181,7 +165,7 @@ impl Receiver {
     fn deliver(&mut self, payload: &[u8]) {
         self.next += 1;
         if !self.discards {
-            self.readable.extend_from_slice(payload);
+            self.readable.push(payload);
         }
     }
 
@@ -209,13 +193,6 @@ impl Receiver {
         let ahead = self.ahead.get();
         ahead.is_some_and(|ahead| ahead.ranges.contains(seq))
     }
-
-    /// An idle stream keeps no large buffer.
-    fn give_back_memory(&mut self) {
-        if self.readable.is_empty() {
-            self.readable = BytesMut::new();
-        }
-    }
 }
 
 /// While a path is tried out its rate doubles with each round trip, and a packet that is lost three times holds up
@@ -234,6 +211,12 @@ mod tests {
         (Receiver::new(0, window), seq::first(0))
     }
 
+    fn read(receiver: &mut Receiver, max: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        receiver.read(max, |part| bytes.extend_from_slice(part));
+        bytes
+    }
+
     #[test]
     fn packets_come_out_in_order_and_once() {
         let (mut receiver, first) = receiver(1000);
@@ -250,13 +233,13 @@ mod tests {
             receiver.handle(first, Kinds::DATA, b"x"),
             Received::Duplicate
         );
-        assert_eq!(receiver.read(10), "a");
+        assert_eq!(read(&mut receiver, 10), b"a");
         assert_eq!(
             receiver.handle(first + 1, Kinds::DATA, b"b"),
             Received::InOrder
         );
-        assert_eq!(receiver.read(1), "b");
-        assert_eq!(receiver.read(10), "c");
+        assert_eq!(read(&mut receiver, 1), b"b");
+        assert_eq!(read(&mut receiver, 10), b"c");
         assert!(!receiver.has_gaps());
     }
 
@@ -275,7 +258,7 @@ mod tests {
             receiver.handle(first + 2, Kinds::DATA, b"late"),
             Received::Refused
         );
-        assert_eq!(receiver.read(10), "a");
+        assert_eq!(read(&mut receiver, 10), b"a");
     }
 
     #[test]
@@ -295,7 +278,7 @@ mod tests {
         while receiver.handle(receiver.next(), Kinds::DATA, &[0; 100]) == Received::InOrder {}
         assert!(receiver.next() >= next);
         assert_eq!(receiver.window(), 0);
-        assert!(receiver.read(usize::MAX).len() <= 2 * 1000 + 100);
+        assert!(receiver.read(usize::MAX, |_| {}) <= 2 * 1000 + 100);
         assert_eq!(receiver.window(), 1000);
     }
 
@@ -306,14 +289,13 @@ mod tests {
         assert_eq!(receiver.window(), first);
         while receiver.handle(receiver.next(), Kinds::DATA, &[0; 1024]) == Received::InOrder {}
         assert_eq!(receiver.window(), 0);
-        receiver.read(100_000);
+        receiver.read(100_000, |_| {});
         assert_eq!(
             receiver.window(),
             900_000,
             "what was read, and eight times as much more"
         );
-        let mut buffer = vec![0; 8 << 20];
-        assert_eq!(receiver.read_into(&mut buffer), first as usize - 100_000);
+        assert_eq!(receiver.read(8 << 20, |_| {}), first as usize - 100_000);
         assert_eq!(receiver.window(), 4 << 20, "and no further");
     }
 

@@ -374,9 +374,8 @@ impl AsyncRead for UdxStream {
             return Poll::Ready(Ok(()));
         }
         let mut state = self.handle.cell.lock();
-        let read = state.stream.read_into(out.initialize_unfilled());
-        out.advance(read);
-        if read > 0 {
+        let room = out.remaining();
+        if state.stream.read_with(room, |part| out.put_slice(part)) > 0 {
             if state.stream.wants_to_ack() {
                 self.handle.submit(state);
             }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use ferrocore_primitives::time::Time;
 
 pub use crate::error::{CloseReason, StreamError};
@@ -88,7 +88,7 @@ struct Settings {
 ///
 /// | kind of method | which |
 /// |---|---|
-/// | of the application | [`connect`](Self::connect), [`write`](Self::write), [`read_into`](Self::read_into), [`finish`](Self::finish), [`send_message`](Self::send_message), [`destroy`](Self::destroy), … |
+/// | of the application | [`connect`](Self::connect), [`write`](Self::write), [`read_with`](Self::read_with), [`finish`](Self::finish), [`send_message`](Self::send_message), [`destroy`](Self::destroy), … |
 /// | input | [`handle_packet`](Self::handle_packet), [`handle_timeout`](Self::handle_timeout) |
 /// | output | [`poll_transmit`](Self::poll_transmit) until it returns `None`, then [`poll_timeout`](Self::poll_timeout) |
 ///
@@ -305,19 +305,19 @@ impl Stream {
         Ok(())
     }
 
-    /// Copies bytes of the peer into `out` and returns how many. Zero: nothing yet, or
-    /// [`has_ended`](Self::has_ended), or [`close_reason`](Self::close_reason).
-    pub fn read_into(&mut self, out: &mut [u8]) -> usize {
-        let len = self.receiver.read_into(out);
+    /// Hands at most `max` bytes of the peer to `take`, in order and in one or more parts, and returns how many. Zero: nothing
+    /// yet, or [`has_ended`](Self::has_ended), or [`close_reason`](Self::close_reason).
+    pub fn read_with(&mut self, max: usize, take: impl FnMut(&[u8])) -> usize {
+        let len = self.receiver.read(max, take);
         self.offer_window();
         len
     }
 
-    /// Takes at most `max` bytes of the peer; empty like the zero of [`read_into`](Self::read_into).
+    /// Takes at most `max` bytes of the peer; empty like the zero of [`read_with`](Self::read_with).
     pub fn read(&mut self, max: usize) -> Bytes {
-        let bytes = self.receiver.read(max);
-        self.offer_window();
-        bytes
+        let mut bytes = BytesMut::new();
+        self.read_with(max, |part| bytes.extend_from_slice(part));
+        bytes.freeze()
     }
 
     /// Nobody will read or write any more: what was written is still delivered if [`finish`](Self::finish) was
