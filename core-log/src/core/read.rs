@@ -55,6 +55,20 @@ impl Core {
         self.get_raw_beginning(indexes, bytes_max, usize::MAX)
     }
 
+    /// As [`Core::get_local`] for several blocks, of a beginning of `indexes` as [`Core::get_raw_all`] says.
+    pub fn get_local_all(
+        &self,
+        indexes: &[u64],
+        bytes_max: usize,
+    ) -> Vec<Result<Option<Bytes>, CoreError>> {
+        let stored = self.get_raw_all(indexes, bytes_max).into_iter();
+        let open = |(index, stored): (&u64, Result<Option<Bytes>, CoreError>)| {
+            let opened = stored?.map(|stored| self.open_block(*index, stored));
+            opened.transpose()
+        };
+        indexes.iter().zip(stored).map(open).collect()
+    }
+
     /// Length of block `index` as it is stored, in bytes, without reading it. `None` if it is not known here.
     pub fn raw_len(&self, index: u64) -> Option<u64> {
         let roots = Arc::clone(&self.inner.read().roots);

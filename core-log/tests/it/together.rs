@@ -43,7 +43,7 @@ fn several_blocks_are_read_as_each_alone() {
     let directory = tempfile::tempdir().unwrap();
     let core = opened(&directory, |data| data[byte_offset(7)] ^= 1);
     let indexes: Vec<_> = (0..BLOCKS + 2).chain([5, 5, 7]).collect();
-    let together = core.get_raw_all(&indexes, usize::MAX);
+    let together = core.get_local_all(&indexes, usize::MAX);
     assert_eq!(together.len(), indexes.len());
     for (index, read) in indexes.into_iter().zip(together) {
         match index {

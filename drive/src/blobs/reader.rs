@@ -8,19 +8,25 @@ use bytes::Bytes;
 use ferrocore_log::Core;
 use ferrocore_log::core::Download;
 
-use super::{BlobError, block_map};
+use super::{BLOCK_BYTES, BlobError, block_map};
 use crate::DriveError;
 use crate::entry::BlobId;
 
 /// How many blocks ahead of the reader are wanted from suppliers: 4 MiB of full blocks.
 pub const PREFETCH_BLOCKS: u64 = 64;
 
-/// The bytes of a blob, or of a range of it. At most one block is in memory.
+/// How many blocks are read and hashed together where they are here: their hashes are computed side by side.
+const BLOCKS_TOGETHER: u64 = 4;
+
+/// The bytes of a blob, or of a range of it. At most four blocks are in memory, or one that is longer than those
+/// of a blob usually are.
 #[derive(Debug)]
 pub struct BlobReader {
     core: Core,
     id: BlobId,
-    /// Blocks to come, in order.
+    /// Blocks that were read before their turn: the next ones.
+    ready: VecDeque<Bytes>,
+    /// Blocks to come, in order; those in `ready` are still among them.
     runs: VecDeque<Range<u64>>,
     /// Bytes of the next block that lie before the range.
     skip: u64,
@@ -45,6 +51,7 @@ impl BlobReader {
         let mut reader = Self {
             core: core.clone(),
             id: *id,
+            ready: VecDeque::new(),
             runs: VecDeque::new(),
             skip: 0,
             remaining: 0,
@@ -108,7 +115,10 @@ impl BlobReader {
 
     async fn next_block(&mut self) -> Result<Bytes, DriveError> {
         let index = self.advance().ok_or_else(|| self.wrong_length())?;
-        let here = self.core.get_local(index)?;
+        let here = match self.ready.pop_front() {
+            Some(block) => Some(block),
+            None => self.read_together(index)?,
+        };
         if here.is_none() || self.prefetch.is_some() {
             self.prefetch(index);
         }
@@ -124,6 +134,23 @@ impl BlobReader {
         }
         self.remaining -= block.len() as u64;
         Ok(block)
+    }
+
+    /// Block `index`, which was taken off its run, if it is here; and those of its run behind it that are wanted and
+    /// here, too, as far as [`BLOCKS_TOGETHER`].
+    fn read_together(&mut self, index: u64) -> Result<Option<Bytes>, DriveError> {
+        let bytes = self.remaining.saturating_add(self.skip);
+        let wanted = bytes.div_ceil(BLOCK_BYTES as u64).min(BLOCKS_TOGETHER);
+        let run_end = self.runs.front().map_or(index + 1, |run| run.end);
+        let end = run_end.min(index.saturating_add(wanted));
+        let indexes: Vec<_> = (index..end).collect();
+        let room = indexes.len() * BLOCK_BYTES;
+        let mut blocks = self.core.get_local_all(&indexes, room).into_iter();
+        let first = blocks.next().transpose()?.flatten();
+        // What is wrong with a later one is told in its turn.
+        self.ready
+            .extend(blocks.map_while(|block| block.ok().flatten()));
+        Ok(first)
     }
 
     /// Takes the next block's index off the runs.
