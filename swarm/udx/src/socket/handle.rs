@@ -45,6 +45,13 @@ pub struct Path {
     pub remote: SocketAddr,
 }
 
+/// Where a packet came from that came another way than the stream goes, or before it goes anywhere.
+#[derive(Debug)]
+struct OtherPath {
+    path: Path,
+    socket: Weak<SocketShared>,
+}
+
 /// A stream, shared by its handles, the table and the drivers of sockets.
 #[derive(Debug)]
 pub(super) struct Cell {
@@ -60,7 +67,7 @@ pub(super) struct State {
     pub(super) relay_to: Option<Weak<Cell>>,
     /// Connects to whoever sends the first packet, as this id.
     pub(super) listens_as: Option<u32>,
-    path: Option<Box<Path>>,
+    path: Option<Box<OtherPath>>,
     path_is_new: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -132,10 +139,16 @@ impl StreamHandle {
         Ok(())
     }
 
-    /// Connects to whoever sends the stream's first packet, over the socket it arrives at. `remote_id` is the id
-    /// that the peer gave the stream. Wait with [`connected`](Self::connected).
+    /// Connects to whoever sends the stream's first packet, over the socket it arrives at; at once, if it is here already.
+    /// `remote_id` is the id that the peer gave the stream. Wait with [`connected`](Self::connected).
     pub fn listen(&self, remote_id: u32) {
-        self.cell.lock().listens_as = Some(remote_id);
+        let now = self.table.now();
+        let mut state = self.cell.lock();
+        state.listens_as = Some(remote_id);
+        if let Some((socket, from)) = state.first_path() {
+            state.take_first(now, &socket, from);
+            self.submit(state);
+        }
     }
 
     /// Returns once the stream is connected, with the peer's address.
@@ -193,7 +206,7 @@ impl StreamHandle {
         self.watch(Signs::OTHER_PATH, |state| {
             if state.path_is_new {
                 state.path_is_new = false;
-                return state.path.as_deref().cloned().map(Ok);
+                return state.path.as_ref().map(|other| Ok(other.path.clone()));
             }
             let reason = state.stream.close_reason()?;
             Some(Err(reason.into()))
@@ -492,14 +505,28 @@ impl State {
         }
     }
 
-    /// Connects a listening stream, and notes a packet that came another way than the stream goes.
-    pub(super) fn note_path(&mut self, now: Time, socket: &Arc<SocketShared>, from: SocketAddr) {
+    /// Connects a listening stream to the sender of its first packet.
+    fn take_first(&mut self, now: Time, socket: &Arc<SocketShared>, from: SocketAddr) {
         if let Some(remote_id) = self.listens_as.take()
             && self.stream.connect(now, remote_id, from).is_ok()
         {
+            self.path_is_new = false;
             self.attach(Some(Arc::clone(socket)));
             self.wake_watchers();
         }
+    }
+
+    /// Where packets have come from while the stream was not connected: a peer that knows our address may be faster than
+    /// whoever tells us of it.
+    fn first_path(&self) -> Option<(Arc<SocketShared>, SocketAddr)> {
+        let is_connected = self.stream.remote().is_some();
+        let other = self.path.as_ref().filter(|_| !is_connected)?;
+        Some((other.socket.upgrade()?, other.path.remote))
+    }
+
+    /// Connects a listening stream, and notes a packet that came another way than the stream goes.
+    pub(super) fn note_path(&mut self, now: Time, socket: &Arc<SocketShared>, from: SocketAddr) {
+        self.take_first(now, socket, from);
         let is_present = self
             .stream
             .remote()
@@ -515,8 +542,9 @@ impl State {
             local: socket.local_addr(),
             remote: from,
         };
-        if self.path.as_deref() != Some(&path) {
-            self.path = Some(Box::new(path));
+        if self.path.as_ref().is_none_or(|known| known.path != path) {
+            let socket = Arc::downgrade(socket);
+            self.path = Some(Box::new(OtherPath { path, socket }));
             self.path_is_new = true;
             self.wake_watchers();
         }

@@ -113,6 +113,31 @@ async fn a_listening_stream_connects_to_whoever_sends_first() {
     assert_eq!(&read, b"world");
 }
 
+/// Goal: a peer's first packets may come before it is known who it is, and are not waited for again. Method: they are here before
+/// the stream listens; it is connected at once, not when they are repeated a second later.
+#[tokio::test]
+async fn who_comes_before_a_stream_listens_is_connected_at_once() {
+    let (a, b) = (Udx::new(), Udx::new());
+    let (socket_a, socket_b) = (bind(&a), bind(&b));
+    let mut server = b.create_stream(8, Config::default()).unwrap();
+    let mut client = a.create_stream(7, Config::default()).unwrap();
+    client.connect(&socket_a, 8, socket_b.local_addr()).unwrap();
+    client.write_all(b"hello").await.unwrap();
+    let is_here = async {
+        while server.stats().packets_received == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(is_here).await;
+    assert_eq!(server.remote(), None);
+    server.listen(7);
+    assert_eq!(server.remote(), Some((socket_a.local_addr(), 7)));
+    let mut read = [0; 5];
+    within(server.read_exact(&mut read)).await.unwrap();
+    assert_eq!(&read, b"hello");
+    within(client.acked()).await.unwrap();
+}
+
 #[tokio::test]
 async fn messages_cross_and_long_ones_are_refused() {
     let ((_sa, a), (_sb, b)) = pair(1).await;
