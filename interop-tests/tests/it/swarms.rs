@@ -198,7 +198,7 @@ async fn agreed(node: &mut Node, ours: &mut Ours, count: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_dials_at_once_both_sides_keep_the_same() {
-    let rounds = size("FERROCORE_DIALS", 100);
+    let rounds = size("FERROCORE_DIALS", 200);
     let mut node = Node::with_swarms(1);
     let mut ours = Ours::open(&node, |builder| builder);
     let _serving = ours.join(Topic::from_name("dials"), SERVING).await;
@@ -229,7 +229,7 @@ async fn parted(node: &mut Node, ours: &mut Ours) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_peers_are_dialled_than_are_wanted() {
-    let (peers, wanted) = (size("FERROCORE_PEERS", 16), 6);
+    let (peers, wanted) = (size("FERROCORE_PEERS", 100), 6);
     let mut node = Node::with_swarms(peers);
     let topic = Topic::from_name("crowd");
     let serving = json!({ "topic": hex(topic.as_bytes()), "client": false });

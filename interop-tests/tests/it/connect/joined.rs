@@ -149,7 +149,7 @@ async fn a_server_that_sleeps_or_ends_is_gone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_outlives_a_peer_that_stands_still() {
     let seconds = std::env::var("FERROCORE_STOPPED_SECONDS");
-    let seconds = seconds.map_or(3, |seconds| seconds.parse().expect("a number of seconds"));
+    let seconds = seconds.map_or(20, |seconds| seconds.parse().expect("a number of seconds"));
     let mut node = Node::with_testnet(4);
     // A network of our own goes on while Node stands still.
     let peers = peers(node.port).await;
