@@ -113,6 +113,11 @@ pub(crate) struct TailProbe {
 }
 
 impl TailProbe {
+    /// Whether none was sent since the peer acked something new.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.unanswered == 0
+    }
+
     pub(crate) fn may_send(&self) -> bool {
         self.unanswered < PROBES_MAX
     }

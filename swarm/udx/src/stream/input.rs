@@ -56,6 +56,9 @@ impl Stream {
             return;
         }
         self.handle_ack(now, packet, seq);
+        if packet.header.kinds.has(Kinds::DATA) {
+            self.hurry_first_probe(now);
+        }
         self.settle(now);
     }
 

@@ -195,6 +195,17 @@ impl Stream {
         self.timers.tail_probe = Some(self.timers.rto.map_or(at, |rto| at.min(rto)));
     }
 
+    /// The peer speaks, and has heard nothing of us: what we sent before it was there may have gone nowhere, as at a relay that
+    /// did not know yet where it is. Without a sample of the round trip the probe would come a second later.
+    pub(super) fn hurry_first_probe(&mut self, now: Time) {
+        let is_unheard = self.rtt.smoothed().is_none() && self.sender.has_unacked();
+        if is_unheard && self.tail.is_unused() {
+            let at = now + FIRST_PROBE;
+            let set = self.timers.tail_probe;
+            self.timers.tail_probe = Some(set.map_or(at, |set| set.min(at)));
+        }
+    }
+
     fn on_retransmission_timeout(&mut self, now: Time) {
         if !self.sender.has_unacked() {
             return;
@@ -276,6 +287,9 @@ impl Stream {
         }
     }
 }
+
+/// Time for an ack that is under way. One that takes longer costs a needless packet.
+const FIRST_PROBE: Duration = Duration::from_millis(25);
 
 /// Of the retransmission timer. With the smallest timeout, 400 ms, these take 2.8 s.
 const UNANSWERED_TIMEOUTS: u32 = 3;

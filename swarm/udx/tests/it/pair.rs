@@ -437,6 +437,40 @@ fn what_arrives_before_connecting_is_kept_and_acked_later() {
     assert_eq!(early.read(10), "early");
 }
 
+/// Goal: what was said before the peer was there is said again as soon as the peer speaks. Method: our first packet is lost, and the
+/// peer's, which acks nothing, arrives; the next of ours is due within 30 ms, not after a second, and once only.
+#[test]
+fn what_was_sent_before_the_peer_was_there_is_soon_repeated() {
+    let now = Time::ZERO;
+    let [mut ours, mut theirs] = [7, 9].map(|id| Stream::new(now, id, config()));
+    let mut lost = Vec::new();
+    ours.connect(now, 9, address(1)).unwrap();
+    ours.write(b"hello").unwrap();
+    assert!(ours.poll_transmit(now, 1, &mut lost).is_some());
+    let soon = now + Duration::from_millis(30);
+    assert!(ours.poll_timeout().unwrap() > soon, "nobody is there yet");
+    let mut out = Vec::new();
+    theirs.connect(now, 7, address(0)).unwrap();
+    theirs.write(b"there").unwrap();
+    assert!(theirs.poll_transmit(now, 1, &mut out).is_some());
+    for is_first in [true, false] {
+        ours.handle_packet(now, &Packet::parse(&out).unwrap());
+        let mut ack = Vec::new();
+        assert!(ours.poll_transmit(now, 1, &mut ack).is_some());
+        assert_eq!(ours.poll_timeout().unwrap() <= soon, is_first);
+        let mut repeated = Vec::new();
+        ours.handle_timeout(soon);
+        assert_eq!(
+            ours.poll_transmit(soon, 1, &mut repeated).is_some(),
+            is_first
+        );
+        if is_first {
+            let packet = Packet::parse(&repeated).unwrap();
+            assert_eq!((packet.header.seq, packet.payload), (0, &b"hello"[..]));
+        }
+    }
+}
+
 #[test]
 fn an_old_destroy_is_ignored_and_a_new_one_counts() {
     let mut pair = calm();
