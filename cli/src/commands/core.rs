@@ -250,6 +250,9 @@ async fn get(context: &Context, get: CoreGet) -> Result<()> {
         refresh(context, &core).await?;
     }
     let end = get.range.end.unwrap_or(core.length());
+    if end > core.length() && core.conflict().is_some() {
+        return Err(CoreError::Conflict { core: core.key() }.into());
+    }
     if end > core.length() || get.range.start > end {
         let message = format!("core {} ends at block {}", core.key(), core.length());
         return Err(Failure::not_found(message)
@@ -308,6 +311,7 @@ pub(crate) fn state(context: &Context, core: &Core) -> CoreState {
         tree_hash: core.tree_hash().to_hex(),
         writable: core.is_writable(),
         guarded: core.is_guarded(),
+        conflict: core.conflict().is_some(),
         manifest: core
             .manifest()
             .map(|manifest| describe(&manifest, is_compat)),

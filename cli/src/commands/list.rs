@@ -39,6 +39,9 @@ pub(super) async fn tell(context: &Context) -> Result<usize> {
     for core in &listed {
         context.output().list(core).await?;
     }
+    if cores.is_empty() && unreadable.is_empty() {
+        context.output().say("Nothing is in the store yet").await;
+    }
     for (core, failure) in &unreadable {
         context
             .output()

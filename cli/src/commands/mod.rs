@@ -152,7 +152,13 @@ async fn ask(context: &Context, drive: &Drive, is_here: bool) -> Result<()> {
         timeout
     };
     match tokio::time::timeout(patience, drive.update()).await {
-        Ok(updated) => drop(updated?),
+        Ok(updated) => {
+            updated?;
+            if drive.index().conflict().is_some() {
+                let text = "Its author signed two histories: this is what is here, and nothing comes after it";
+                context.output().say(text).await;
+            }
+        }
         Err(_) if is_here => {
             context
                 .output()

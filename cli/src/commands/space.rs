@@ -23,6 +23,9 @@ pub(crate) async fn du(context: &Context, du: Du) -> Result<()> {
         let wanted: Vec<_> = keys.map(|key| key.discovery_key()).collect();
         listed.retain(|core| wanted.contains(&core.discovery_key));
     }
+    if listed.is_empty() {
+        context.output().say("Nothing of it is in the store").await;
+    }
     let (infos, unreadable) = sort_out(context, listed);
     for info in infos {
         let name = context.store.names.name_of(&info.key);

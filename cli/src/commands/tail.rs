@@ -2,6 +2,7 @@
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use ferrocore::Core;
+use ferrocore::log::CoreError;
 use ferrocore::log::events::Event;
 
 use super::core::refresh;
@@ -44,6 +45,9 @@ async fn follow(
         while let Some(block) = core.get_local(next)? {
             write(context, tail, block).await?;
             next += 1;
+        }
+        if core.conflict().is_some() {
+            return Err(CoreError::Conflict { core: core.key() }.into());
         }
         if let Event::Truncate { length, .. } = events.next().await {
             next = next.min(length);

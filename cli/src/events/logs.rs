@@ -18,6 +18,8 @@ pub(crate) struct CoreState {
     pub(crate) writable: bool,
     /// Whether it must not be written until a peer has shown how long it is.
     pub(crate) guarded: bool,
+    /// Whether its author signed two histories, so that it takes nothing more.
+    pub(crate) conflict: bool,
     pub(crate) manifest: Option<Manifest>,
     /// With the encryption key: shown once, when the core is created.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,8 +67,10 @@ impl Event for CoreState {
                 .to_owned(),
             ),
         ];
+        let conflict = "its author signed two histories: nothing more is taken".to_owned();
+        let conflict = self.conflict.then_some(("conflict", conflict));
         let link = self.link.clone().map(|link| ("link", link));
-        let lines = rows.into_iter().chain(link);
+        let lines = rows.into_iter().chain(conflict).chain(link);
         let lines = lines.map(|(label, value)| format!("{label:14}{value}"));
         Some(lines.collect::<Vec<_>>().join("\n"))
     }

@@ -335,6 +335,51 @@ fn who_cannot_prove_is_banned_and_named() {
     assert!(told.ends_with("banned for 600 s"), "{told}");
 }
 
+/// Goal: who meets two histories of one author takes no more of either, and can see so later.
+#[test]
+fn two_histories_of_one_author_are_a_conflict() {
+    let bench = Bench::new();
+    let created = bench
+        .run("s", &["core", "create", "log", "--json"])
+        .expect(0);
+    let key = created.event("core")["key"].as_str().unwrap().to_owned();
+    let append = |store: &str, lines: &[u8]| {
+        let append = ["core", "append", "log", "--lines"];
+        bench.run_with(store, &append, lines).expect(0);
+    };
+    append("s", b"a\n");
+    let copied = std::process::Command::new("cp")
+        .args(["-r", "s", "copy"])
+        .current_dir(bench.path(""))
+        .status();
+    assert!(copied.unwrap().success());
+    append("s", b"b\n");
+    append("copy", b"x\ny\n");
+    let get_from = |store: &str, index: &str| {
+        let serve = ["core", "replicate", "log", "--listen", "127.0.0.1:0"];
+        let mut serving = bench.start(store, &serve);
+        let address = serving.wait("ready")["listen"].as_str().unwrap().to_owned();
+        let get = ["core", "get", &key, index, "--peer", &address, "--json"];
+        let got = bench.run("reader", &get);
+        serving.kill();
+        got
+    };
+    let info = |json: &str| bench.run("reader", &["core", "info", &key, "--no-lan", json]);
+    assert_eq!(get_from("s", "1").expect(0).text(), "b");
+    assert_eq!(info("--json").expect(0).event("core")["conflict"], false);
+    let refused = get_from("copy", "2").expect(5);
+    assert_eq!(refused.event("error")["kind"], "verification");
+    let message = refused.event("error")["message"].to_string();
+    assert!(message.contains("two histories"), "{message}");
+    let core = info("--json").expect(0).event("core");
+    assert_eq!(
+        (&core["conflict"], &core["length"]),
+        (&true.into(), &2.into())
+    );
+    let words = info("-q").expect(0).text();
+    assert!(words.contains("signed two histories"), "{words}");
+}
+
 #[test]
 fn what_is_not_ours_is_not_written() {
     let bench = Bench::new();

@@ -182,6 +182,11 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 
 #[test]
 fn the_store_is_listed() {
+    let bench = Bench::new();
+    for command in ["list", "status", "du"] {
+        let told = bench.run("empty", &[command]).expect(0);
+        assert!(told.text().is_empty() && told.stderr.contains("Nothing"));
+    }
     both_ways(|bench| {
         bench.run("s", &["core", "create", "journal"]).expect(0);
         let list = bench.run("s", &["list", "--json"]).expect(0).text();

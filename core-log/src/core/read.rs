@@ -103,6 +103,7 @@ impl Core {
     ///
     /// # Errors
     /// [`CoreError::OutOfBounds`] if the log, as far as all suppliers know it, ends before;
+    /// [`CoreError::Conflict`] if it ends before and is frozen, so that it will not get there;
     /// [`CoreError::NoPeers`] if there is nobody to ask and nobody is being looked for. How
     /// long to wait for a slow peer is the caller's to say.
     pub async fn get(&self, index: u64) -> Result<Bytes, CoreError> {
@@ -136,7 +137,8 @@ impl Core {
             let core = self.key();
             return Err(CoreError::NoPeers { core, index });
         }
-        self.check_bounds(index)
+        let is_there = self.check_bounds(index);
+        is_there.or_else(|past_end| self.inner.check_not_frozen().and(Err(past_end)))
     }
 
     fn check_bounds(&self, index: u64) -> Result<(), CoreError> {
@@ -154,7 +156,8 @@ impl Core {
     /// Waits until every supplier has said its length and no newer log is on its way; returns
     /// whether the log grew or came to another fork meanwhile. Returns at once when there are no
     /// suppliers and none are being looked for, and for a core that is written here, unless it is
-    /// guarded: nobody else makes it longer.
+    /// guarded: nobody else makes it longer. Nor does anybody one that is frozen
+    /// ([`conflict`](Self::conflict)).
     ///
     /// # Errors
     /// None today; the signature leaves room for suppliers that fail.
@@ -166,7 +169,8 @@ impl Core {
         loop {
             let progress = self.inner.supply.listen();
             let length = self.length();
-            if self.inner.supply.settled(length) == crate::supply::Settled::Done {
+            let is_frozen = self.inner.check_not_frozen().is_err();
+            if is_frozen || self.inner.supply.settled(length) == crate::supply::Settled::Done {
                 return Ok((self.fork(), length) > before);
             }
             progress.await;

@@ -139,7 +139,8 @@ impl Download {
     /// the log to reach its end.
     ///
     /// # Errors
-    /// [`CoreError::NoPeers`] when nobody is left to ask.
+    /// [`CoreError::NoPeers`] when nobody is left to ask; [`CoreError::Conflict`] if the log is frozen and does
+    /// not reach that far.
     pub async fn done(&self) -> Result<(), CoreError> {
         self.reach(self.range.end).await
     }
@@ -160,6 +161,9 @@ impl Download {
             let missing = self.missing_from();
             if missing >= end {
                 return Ok(());
+            }
+            if missing >= self.core.length() {
+                inner.check_not_frozen()?;
             }
             if inner.supply.is_hopeless() {
                 return Err(CoreError::NoPeers {

@@ -4,6 +4,11 @@
 //! tree at every other length, as a writer, a whole reader and a sparse one.
 #![cfg(feature = "files")]
 
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use crate::common::ready;
 use bytes::Bytes;
 use ferrocore_log::changeset::VerifyError;
 use ferrocore_log::conflict::{Conflict, ConflictError};
@@ -163,6 +168,36 @@ fn a_frozen_core_takes_nothing_more_and_serves_what_it_has() {
 }
 
 /// Goal: evidence convinces whoever has the key, and cannot be made up or turned.
+/// Goal: whoever waits for what can come no more is told when the core freezes, though suppliers are looked for;
+/// what is here is read as before.
+#[test]
+fn nobody_waits_for_more_of_a_frozen_core() {
+    let [core, other] = ["ours", "theirs"].map(|tag| writer(tag, false, 2, 5));
+    let reader = reader_of(&core, false);
+    let _finding = reader.finding();
+    let download = reader.download(0..7);
+    let context = &mut Context::from_waker(Waker::noop());
+    let mut get = pin!(reader.get(5));
+    let mut done = pin!(download.done());
+    let mut update = pin!(reader.update());
+    assert!(get.as_mut().poll(context).is_pending());
+    assert!(done.as_mut().poll(context).is_pending());
+    assert!(update.as_mut().poll(context).is_pending());
+    let conflict = reader.check_conflict(&whole(&other, 5)).unwrap();
+    assert!(conflict.is_some());
+    let is_told = |result: Poll<Result<(), CoreError>>| {
+        assert!(matches!(
+            result,
+            Poll::Ready(Err(CoreError::Conflict { .. }))
+        ));
+    };
+    is_told(get.as_mut().poll(context).map_ok(drop));
+    is_told(done.as_mut().poll(context));
+    let grew = update.as_mut().poll(context);
+    assert!(matches!(grew, Poll::Ready(Ok(false))));
+    assert_eq!(ready(reader.get(4)).unwrap(), "ours 4");
+}
+
 #[test]
 fn evidence_is_verified_with_the_key_alone() {
     for compat in [false, true] {
