@@ -12,7 +12,7 @@
 use std::hint::black_box;
 use std::mem::MaybeUninit;
 
-use blake2b_simd::many::{HashManyJob, MAX_DEGREE, hash_many, update_many};
+use blake2b_simd::many::{HashManyJob, MAX_DEGREE, degree, hash_many, update_many};
 use blake2b_simd::{Params, State};
 use subtle::ConstantTimeEq;
 
@@ -153,8 +153,21 @@ fn hash_streamed(blocks: &[&[u8]], hashes: &mut Vec<Hash>) {
         .iter()
         .map(|block| update(params().to_state(), &[&leaf_header(block)]))
         .collect();
-    from_page_start(|| update_many(states.iter_mut().zip(blocks)));
+    let mut idle = params().to_state();
+    let filler = filler(blocks).map(|block| (&mut idle, block));
+    let lanes = states.iter_mut().zip(blocks).chain(filler);
+    from_page_start(|| update_many(lanes));
     hashes.extend(states.into_iter().map(finish));
+}
+
+/// What to hash beside `blocks` for nothing, if that is faster: when three are left in the end. In four lanes they take 93 us
+/// for 64 KiB each (AVX2 on a Zen 4), in two lanes and then alone 140.
+fn filler<'a, 'b>(blocks: &'a [&'b [u8]]) -> Option<&'a &'b [u8]> {
+    let left = blocks.chunks(MAX_DEGREE).next_back()?;
+    let is_faster = left.len() == 3 && degree() == 4;
+    is_faster
+        .then(|| left.iter().min_by_key(|block| block.len()))
+        .flatten()
 }
 
 /// Calls `work` with a stack that begins at the edge of a page.
