@@ -18,8 +18,9 @@ pub const MESSAGE_LEN_MAX: usize = FRAME_LEN_MAX - OVERHEAD;
 /// Bytes of the frame that starts a direction: stream id and header.
 const HEADER_FRAME_LEN: usize = Hash::LEN + HEADER_LEN;
 
-/// How much memory is kept when everything has been sent, in bytes.
-const OUTGOING_KEEP_LEN: usize = 256 * 1024;
+/// How much memory is kept when everything has been sent, in bytes: what [`SEND_BUFFER_LEN`](crate::SEND_BUFFER_LEN) and a
+/// message behind it grow to.
+const OUTGOING_KEEP_LEN: usize = 512 * 1024;
 
 /// What the ids and keys of this protocol derive under.
 pub(crate) const NAMESPACE: &str = "hyperswarm/secret-stream";

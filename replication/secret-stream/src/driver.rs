@@ -37,7 +37,7 @@ pub const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 pub const FRAME_BYTES_A_SECOND: usize = 1024;
 
 /// How many bytes a [`Sender`] gathers before it writes by itself; a longer message goes alone.
-pub const SEND_BUFFER_LEN: usize = 128 * 1024;
+pub const SEND_BUFFER_LEN: usize = 256 * 1024;
 
 /// Deadlines of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use ferrocore_mux::Frame;
 use ferrocore_secret_stream::{FrameBudget, FrameRoom, Sender, StreamError};
 use tokio::io::AsyncWrite;
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{timeout, timeout_at};
 
 use crate::buffers::BufferPlace;
@@ -170,7 +170,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
     mut frames: mpsc::Receiver<Outbound>,
 ) -> Result<(), StreamError> {
     loop {
-        let frame = match frames.try_recv() {
+        let frame = match next_at_hand(&mut frames).await {
             Ok(frame) => Some(frame),
             Err(_) => {
                 sender.flush().await?;
@@ -202,6 +202,18 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
             }
             None => return sender.close().await,
         }
+    }
+}
+
+/// The next frame if there is one, or will be as soon as the session's task has had its turn: the queue is short, and few
+/// long writes cost less than many.
+async fn next_at_hand(frames: &mut mpsc::Receiver<Outbound>) -> Result<Outbound, TryRecvError> {
+    match frames.try_recv() {
+        Err(TryRecvError::Empty) => {
+            yield_now().await;
+            frames.try_recv()
+        }
+        other => other,
     }
 }
 
