@@ -214,7 +214,7 @@ impl Stream {
             self.close(None);
             return;
         }
-        if now >= self.timers.progress_at + self.settings.give_up_after.get() {
+        if self.is_hopeless(now, self.timers.progress_at) {
             self.wants.destroy = true;
             self.close(Some(CloseReason::TimedOut));
             return;
@@ -234,6 +234,13 @@ impl Stream {
         self.timers.rto = Some(now + self.backed_off_rto());
     }
 
+    /// Whether it was tried for long enough since `last`, when the peer showed that it lives. Time alone does not tell: a machine
+    /// that stood still itself has not tried yet.
+    fn is_hopeless(&self, now: Time, last: Time) -> bool {
+        let is_late = now >= last + self.settings.give_up_after.get();
+        is_late && self.timers.backoff >= UNANSWERED_TIMEOUTS
+    }
+
     /// libudx forgets a stream when both sides have ended, and so does a process that exits: an ack of our END
     /// that got lost is then never repeated.
     fn has_missed_the_last_ack(&self) -> bool {
@@ -248,7 +255,7 @@ impl Stream {
     }
 
     fn on_window_probe_timeout(&mut self, now: Time) {
-        if now >= self.timers.heard_at + self.settings.give_up_after.get() {
+        if self.is_hopeless(now, self.timers.heard_at) {
             self.wants.destroy = true;
             self.close(Some(CloseReason::TimedOut));
             return;

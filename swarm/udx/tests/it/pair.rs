@@ -266,6 +266,27 @@ fn silence_ends_a_stream_within_its_deadline() {
     }));
 }
 
+/// Goal: who stood still for longer than a peer is waited for tries again first. Method: what was sent is lost, the next look at the
+/// clock is two minutes later; it is repeated, and given up only after it was repeated in vain.
+#[test]
+fn whoever_stood_still_itself_tries_again_before_it_gives_up() {
+    let mut stream = Stream::new(Time::ZERO, 7, config());
+    stream.connect(Time::ZERO, 9, address(1)).unwrap();
+    stream.write(b"hello").unwrap();
+    let mut out = Vec::new();
+    assert!(stream.poll_transmit(Time::ZERO, 1, &mut out).is_some());
+    let mut now = Time::ZERO + Duration::from_secs(120);
+    let mut repeated = 0;
+    while !stream.is_closed() {
+        stream.handle_timeout(now);
+        repeated += usize::from(stream.poll_transmit(now, 1, &mut out).is_some());
+        now = stream.poll_timeout().unwrap_or(now).max(now);
+        assert!(repeated < 20);
+    }
+    assert!(repeated > 3, "{repeated}");
+    assert_eq!(stream.close_reason(), Some(CloseReason::TimedOut));
+}
+
 #[test]
 fn a_peer_stopped_for_twenty_seconds_is_waited_for() {
     let stopped = Network {
