@@ -15,7 +15,7 @@
 //! | [`capability`] | proof that a peer knows a core's key |
 //! | [`connection`], `shares`, `heard` | all channels of one stream |
 //! | `channel` | one core on one stream: the parts below, composed |
-//! | `peer`, `holdings` | what the other side has and wants |
+//! | `peer`, `holdings`, `remote_wants` | what the other side has and wants |
 //! | `announcer` | what it is told unasked |
 //! | `uploads` | what it asked |
 //! | `downloads`, `requests`, `promises` | what it is asked |
@@ -48,6 +48,7 @@ mod peer;
 mod promises;
 mod pushes;
 mod reminder;
+mod remote_wants;
 mod requests;
 mod seldom;
 pub mod session;

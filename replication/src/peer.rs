@@ -3,14 +3,16 @@
 //! Knows what the peer said. Does not know what is asked of it or answered.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::ops::Range;
 
 use ferrocore_log::bitfield::{Bitfield, PAGE_BITS, PAGE_MEMORY_MAX};
 
 use crate::holdings::Holdings;
-use crate::limits::{BITFIELD_PAGES_MAX, DENIALS_MAX, REMOTE_WANTS_MAX, WANT_BLOCKS};
+use crate::limits::{BITFIELD_PAGES_MAX, DENIALS_MAX, WANT_BLOCKS};
 use crate::memory::{Memory, Share};
-use crate::messages::{self, BitfieldWords, Sync, Want};
+use crate::messages::{self, BitfieldWords, Sync};
+use crate::remote_wants::RemoteWants;
 use crate::seldom::Seldom;
 
 /// Words of a batch that can be asked for.
@@ -125,9 +127,28 @@ impl RemoteBlocks {
         }
         let end = bitfield.start.saturating_add(words.len() as u64 * 32);
         self.clear(bitfield.start..end, memory);
-        for_each_run(words, |run| {
-            self.set(bitfield.start + run.start..bitfield.start + run.end, memory);
-        });
+        let (mut start, mut rest) = (bitfield.start, words);
+        while !rest.is_empty() {
+            let left_of_page = (PAGE_BITS - start % PAGE_BITS) / 32;
+            let (words, behind) = rest.split_at(rest.len().min(left_of_page as usize));
+            self.set_in_page(start, words, memory);
+            start += left_of_page * 32;
+            rest = behind;
+        }
+    }
+
+    /// It has these of a run of blocks, all of them in one page. Their memory is asked for once: there may be as many gaps
+    /// as every other block.
+    fn set_in_page(&mut self, start: u64, words: &[u32], memory: &Memory) {
+        let runs = runs(words).map(|run| start + run.start..start + run.end);
+        let mut runs = runs.peekable();
+        while let Some(run) = runs.next_if(|run| run.start <= self.contiguous) {
+            self.contiguous = self.contiguous.max(run.end);
+        }
+        if runs.peek().is_some() {
+            let others = self.others.need();
+            others.set_in_page(start / PAGE_BITS, runs, memory);
+        }
     }
 
     /// Cost and memory are bounded by cutting what a peer says of blocks far from its contiguous ones.
@@ -157,23 +178,37 @@ impl RemoteBlocks {
 impl Scattered {
     /// Sets as much of `blocks`, from its start, as there is memory for.
     fn set(&mut self, blocks: Range<u64>, memory: &Memory) {
-        let share = self.share.get_or_insert_with(|| memory.share());
         let mut start = blocks.start;
         while start < blocks.end {
             let page = start / PAGE_BITS;
             let end = blocks.end.min((page + 1) * PAGE_BITS);
-            let taken = self.pages.get(&page).copied();
-            let is_one_more = taken.is_none() && self.pages.len() == BITFIELD_PAGES_MAX;
-            let taken = taken.unwrap_or(0);
-            if is_one_more || !share.take(PAGE_MEMORY_MAX - taken) {
+            if !self.set_in_page(page, iter::once(start..end), memory) {
                 return;
             }
-            self.bits.set_range(start..end, true);
-            let takes = self.bits.page_memory(page).min(PAGE_MEMORY_MAX);
-            share.give_back(PAGE_MEMORY_MAX - takes);
-            self.pages.insert(page, takes);
             start = end;
         }
+    }
+
+    /// Sets `runs`, all of them in `page`; false, and none is set, if there is no memory for it.
+    fn set_in_page(
+        &mut self,
+        page: u64,
+        runs: impl Iterator<Item = Range<u64>>,
+        memory: &Memory,
+    ) -> bool {
+        let share = self.share.get_or_insert_with(|| memory.share());
+        let taken = self.pages.get(&page).copied();
+        let is_one_more = taken.is_none() && self.pages.len() == BITFIELD_PAGES_MAX;
+        if is_one_more || !share.take(PAGE_MEMORY_MAX - taken.unwrap_or(0)) {
+            return false;
+        }
+        for run in runs {
+            self.bits.set_range(run, true);
+        }
+        let takes = self.bits.page_memory(page).min(PAGE_MEMORY_MAX);
+        share.give_back(PAGE_MEMORY_MAX - takes);
+        self.pages.insert(page, takes);
+        true
     }
 
     /// Clears `blocks`. A page that would take more memory then than there is, is cleared as a whole: what is
@@ -203,101 +238,18 @@ impl Scattered {
     }
 }
 
-/// Hands the runs of ones in `words` to `take`, in order. A run may come in parts.
-fn for_each_run(words: &[u32], mut take: impl FnMut(Range<u64>)) {
-    for (index, word) in words.iter().enumerate() {
-        let mut rest = *word;
-        while rest != 0 {
-            let start = rest.trailing_zeros();
+/// The runs of ones in `words`, in order. A run may come in parts.
+fn runs(words: &[u32]) -> impl Iterator<Item = Range<u64>> {
+    let in_word = |(index, word): (usize, &u32)| {
+        let (first, mut rest) = (index as u64 * 32, *word);
+        iter::from_fn(move || {
+            let start = (rest != 0).then(|| rest.trailing_zeros())?;
             let end = start + (rest >> start).trailing_ones();
-            take(index as u64 * 32 + u64::from(start)..index as u64 * 32 + u64::from(end));
             rest &= u32::MAX.checked_shl(end).unwrap_or(0);
-        }
-    }
-}
-
-/// The ranges that a peer wants to be told about.
-#[derive(Debug, Default)]
-pub(crate) struct RemoteWants(Seldom<Wanted>);
-
-#[derive(Debug, Default)]
-struct Wanted {
-    wants: Vec<Want>,
-    /// What is taken for them, from the first on.
-    share: Option<Share>,
-    /// Too many ranges: it is told everything.
-    all: bool,
-}
-
-/// What a want takes, in bytes: a vector that grows may have twice the places it needs.
-const WANT_MEMORY: usize = 2 * size_of::<Want>();
-
-impl RemoteWants {
-    /// Whether news about `blocks` are wanted.
-    pub(crate) fn overlap(&self, blocks: &Range<u64>) -> bool {
-        let wanted = self.0.get();
-        wanted.is_some_and(|wanted| {
-            wanted.all || wanted.wants.iter().any(|want| is_touching(want, blocks))
+            Some(first + u64::from(start)..first + u64::from(end))
         })
-    }
-
-    /// What was asked about `blocks`; if that is too much to remember, all of them.
-    pub(crate) fn touching(&self, blocks: Range<u64>) -> Vec<Want> {
-        let Some(wanted) = self.0.get().filter(|_| !blocks.is_empty()) else {
-            return Vec::new();
-        };
-        if wanted.all {
-            let batches = blocks.start / WANT_BLOCKS..blocks.end.div_ceil(WANT_BLOCKS);
-            let batch = |batch| Want {
-                start: batch * WANT_BLOCKS,
-                length: WANT_BLOCKS,
-                any: false,
-            };
-            return batches.take(REMOTE_WANTS_MAX).map(batch).collect();
-        }
-        let wants = wanted.wants.iter();
-        wants
-            .filter(|want| is_touching(want, &blocks))
-            .copied()
-            .collect()
-    }
-
-    /// Notes a want. False if it is to be ignored: a range of any length may be asked for any one of its blocks,
-    /// but not for all of them (`hypercore/lib/wants.js` 11.37.1, `RemoteWants.add`).
-    pub(crate) fn add(&mut self, want: Want, memory: &Memory) -> bool {
-        if want.length > WANT_BLOCKS && !want.any {
-            return false;
-        }
-        let wanted = self.0.need();
-        let share = wanted.share.get_or_insert_with(|| memory.share());
-        if wanted.wants.contains(&want) {
-            return true;
-        }
-        if wanted.wants.len() == REMOTE_WANTS_MAX || !share.take(WANT_MEMORY) {
-            wanted.all = true;
-        } else {
-            wanted.wants.push(want);
-        }
-        true
-    }
-
-    /// Forgets a want.
-    pub(crate) fn remove(&mut self, want: Want) {
-        let Some(wanted) = self.0.get_mut() else {
-            return;
-        };
-        let before = wanted.wants.len();
-        wanted.wants.retain(|known| *known != want);
-        let gone = before - wanted.wants.len();
-        wanted.wants.shrink_to(2 * wanted.wants.len());
-        if let Some(share) = &mut wanted.share {
-            share.give_back(gone * WANT_MEMORY);
-        }
-    }
-}
-
-fn is_touching(want: &Want, blocks: &Range<u64>) -> bool {
-    want.start < blocks.end && blocks.start < want.start.saturating_add(want.length)
+    };
+    words.iter().enumerate().flat_map(in_word)
 }
 
 #[cfg(test)]
@@ -395,6 +347,39 @@ mod tests {
     }
 
     #[test]
+    fn words_of_several_pages_are_taken_page_by_page_as_far_as_memory_goes() {
+        let start = PAGE_BITS - 64;
+        let words = vec![0x5555_5555; PAGE_BITS as usize / 32 + 4];
+        let (last, end) = (start + words.len() as u64 * 32 - 2, 3 * PAGE_BITS);
+        let said = BitfieldWords { start, words };
+        let mut blocks = RemoteBlocks::default();
+        blocks.handle_range(have(0, start), &memory());
+        blocks.handle_bitfield(&said, &memory());
+        assert_eq!(blocks.contiguous(), start + 1, "what follows without a gap");
+        for index in (start..last).step_by(2) {
+            assert!(blocks.has_all(index..index + 1));
+            assert_eq!(blocks.next(index + 1..end), Some(index + 2));
+        }
+        assert_eq!(blocks.next(last + 1..end), None);
+
+        // One page: of the next ones nothing is known.
+        let little = Memory::new(0, PAGE_MEMORY_MAX, &PeersMemory::new(1 << 30));
+        let mut blocks = RemoteBlocks::default();
+        blocks.handle_bitfield(&said, &little);
+        assert_eq!(blocks.next(0..end), Some(start));
+        assert_eq!(blocks.next(PAGE_BITS - 1..end), None);
+        // None: but for what follows without a gap.
+        let none = Memory::new(0, 0, &PeersMemory::new(1 << 30));
+        let mut blocks = RemoteBlocks::default();
+        blocks.handle_range(have(0, start), &none);
+        blocks.handle_bitfield(&said, &none);
+        assert_eq!(
+            (blocks.contiguous(), blocks.next(start + 1..end)),
+            (start + 1, None)
+        );
+    }
+
+    #[test]
     fn what_is_denied_is_not_had() {
         let mut blocks = RemoteBlocks::default();
         blocks.handle_range(have(0, 100), &memory());
@@ -402,49 +387,5 @@ mod tests {
         assert_eq!(blocks.next(3..5), Some(4));
         let denials = (0..).take_while(|index| blocks.deny(*index)).count();
         assert!(denials <= DENIALS_MAX);
-    }
-
-    #[test]
-    fn wants_are_bounded() {
-        let want = |start, length| Want {
-            start,
-            length,
-            any: false,
-        };
-        let mut wants = RemoteWants::default();
-        assert!(!wants.add(want(0, WANT_BLOCKS + 1), &memory()));
-        let memory = memory();
-        for start in 0..REMOTE_WANTS_MAX as u64 {
-            assert!(wants.add(want(start * 32, 32), &memory));
-        }
-        assert!(!wants.overlap(&(1 << 40..1 << 41)));
-        assert!(wants.add(want(1 << 30, 32), &memory));
-        assert!(wants.overlap(&(1 << 40..1 << 41)), "it wants everything");
-    }
-
-    #[test]
-    fn wants_on_many_channels_have_one_budget() {
-        let memory = Memory::new(0, 100 * WANT_MEMORY, &PeersMemory::new(1 << 30));
-        let want = |start| Want {
-            start,
-            length: 32,
-            any: start % 64 == 0,
-        };
-        let mut channels: Vec<RemoteWants> = Vec::new();
-        channels.resize_with(10, RemoteWants::default);
-        for wants in &mut channels {
-            (0..60).for_each(|number| assert!(wants.add(want(number * 32), &memory)));
-        }
-        let remembered = |wants: &RemoteWants| wants.0.get().map_or(0, |known| known.wants.len());
-        assert_eq!(channels.iter().map(remembered).sum::<usize>(), 100);
-        assert!(!channels[0].overlap(&(1 << 40..1 << 41)));
-        assert!(channels[1].overlap(&(1 << 40..1 << 41)), "it is told all");
-        // What is taken back makes room for others.
-        (0..60).for_each(|number| channels[0].remove(want(number * 32)));
-        assert_eq!(remembered(&channels[0]), 0);
-        let mut late = RemoteWants::default();
-        (0..60).for_each(|number| assert!(late.add(want(number * 32), &memory)));
-        assert_eq!(remembered(&late), 60);
-        assert!(!late.overlap(&(1 << 40..1 << 41)));
     }
 }
