@@ -24,7 +24,7 @@ pub struct Fcore {
     in_dht: bool,
 }
 
-/// A running `fcore`. Dropping it kills the process.
+/// A running `fcore`, or another program of its habits. Dropping it kills the process.
 pub struct Run {
     process: Process,
     events: Vec<Value>,
@@ -103,11 +103,7 @@ impl Fcore {
             .map(|argument| argument.as_ref().to_owned())
             .collect();
         let name = format!("fcore {}", arguments.join(OsStr::new(" ")).display());
-        Run {
-            process: Process::start(name, &mut self.command(&arguments)),
-            events: Vec::new(),
-            seen: 0,
-        }
+        Run::of(name, &mut self.command(&arguments))
     }
 
     /// Runs `fcore` to its end, with nothing on stdin.
@@ -130,6 +126,21 @@ impl Fcore {
 }
 
 impl Run {
+    /// Another program that prints JSON lines; `name` is for messages.
+    #[track_caller]
+    pub fn of(name: impl Into<String>, command: &mut Command) -> Self {
+        Self {
+            process: Process::start(name, command),
+            events: Vec::new(),
+            seen: 0,
+        }
+    }
+
+    /// Writes a line to its stdin.
+    pub fn say(&mut self, line: &str) {
+        self.process.write_line(line);
+    }
+
     /// Waits for the next event of this name after those waited for already.
     #[track_caller]
     pub fn wait_event(&mut self, name: &str) -> Value {

@@ -16,8 +16,11 @@ pub struct Tap {
     gate: Arc<Gate>,
 }
 
-/// Lets through what may pass from the served side to the dialling side; the other way is free.
+/// Lets through what may pass from the side that is counted, which is the served one unless said otherwise; the other
+/// way is free.
 struct Gate {
+    /// Whether it is the dialling side.
+    is_dialled: bool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -35,12 +38,17 @@ struct State {
 impl Tap {
     /// Forwards to the peer listening on `upstream`, without limit.
     pub fn to(upstream: u16) -> Self {
-        Self::with_limit(upstream, None)
+        Self::with_limit(upstream, false, None)
     }
 
     /// Forwards to the peer listening on `upstream`, and holds when it has sent `bytes` in all.
     pub fn holding_after(upstream: u16, bytes: u64) -> Self {
-        Self::with_limit(upstream, Some(bytes))
+        Self::with_limit(upstream, false, Some(bytes))
+    }
+
+    /// The same for what the side that dials sends.
+    pub fn holding_dialled_after(upstream: u16, bytes: u64) -> Self {
+        Self::with_limit(upstream, true, Some(bytes))
     }
 
     /// The port to dial instead of the peer's own.
@@ -80,12 +88,12 @@ impl Tap {
         self.gate.close();
     }
 
-    /// Bytes that have passed from the served side to the dialling side.
+    /// Bytes that have passed from the side that is counted.
     pub fn passed(&self) -> u64 {
         self.gate.state().passed
     }
 
-    fn with_limit(upstream: u16, limit: Option<u64>) -> Self {
+    fn with_limit(upstream: u16, is_dialled: bool, limit: Option<u64>) -> Self {
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
         let port = listener
@@ -100,6 +108,7 @@ impl Tap {
             sockets: Vec::new(),
         };
         let gate = Arc::new(Gate {
+            is_dialled,
             state: Mutex::new(state),
             changed: Condvar::new(),
         });
@@ -176,10 +185,17 @@ fn join(dialled: TcpStream, upstream: u16, gate: &Arc<Gate>) {
     gate.state()
         .sockets
         .extend([clone(&dialled), clone(&served)]);
-    let (up_from, up_to) = (clone(&dialled), clone(&served));
-    thread::spawn(move || copy(up_from, up_to, |wanted| wanted));
+    let mut ways = [
+        (clone(&dialled), clone(&served)),
+        (clone(&served), clone(&dialled)),
+    ];
+    if gate.is_dialled {
+        ways.swap(0, 1);
+    }
+    let [(free_from, free_to), (from, to)] = ways;
+    thread::spawn(move || copy(free_from, free_to, |wanted| wanted));
     let gate = Arc::clone(gate);
-    thread::spawn(move || copy(served, dialled, |wanted| gate.take(wanted)));
+    thread::spawn(move || copy(from, to, |wanted| gate.take(wanted)));
 }
 
 /// Forwards until an end or error, asking `allow` how much of each read may pass.

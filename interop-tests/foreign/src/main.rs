@@ -8,25 +8,20 @@
 //! | `write DIRECTORY BATCHES SIZE` | makes a core and appends batches of SIZE blocks, then prints as `read` does |
 //! | `append DIRECTORY TEXT` | appends a block, then prints as `read` does |
 //! | `clear DIRECTORY START END` | clears blocks, then prints as `read` does |
-//! | `fetch PORT KEY BLOCKS SECONDS` | dials and downloads the core into memory until it has BLOCKS blocks or the time is over, then prints as `read` does |
-//! | `serve PORT BLOCKS` | makes a core in memory, dials, prints `{"key":"…"}` and serves it until stdin ends |
+//! | `fetch DIRECTORY PORT KEY BLOCKS SECONDS` | dials and downloads the core until it has BLOCKS blocks or the time is over, printing `{"block":"…"}` for each as soon as all before it are there; then prints as `read` does |
+//! | `serve DIRECTORY PORT` | opens or makes the core and prints `{"key":"…"}`; dials at the line `dial` on stdin; for each line `COUNT SIZE` it appends so many blocks one by one, and prints `{"length":…}` |
+//! | `serve-all PORT CORES BLOCKS` | makes cores in memory, prints `{"keys":["…"]}`, dials at the line `dial` on stdin, and serves them on one stream until it ends |
+//! | `fetch-all PORT BLOCKS SECONDS KEY…` | dials and downloads BLOCKS blocks of all these cores on one stream, then prints `{"cores":[…]}` |
+//! | `chat PORT KEY TEXT` | opens the core's channel without a core, sends an extension message, prints `{"name":"…","message":"…"}` for each that comes until stdin ends |
 //!
 //! Output is JSON: `{"key":"…","length":1,"byteLength":5,"writable":true,"blocks":["68656c6c6f"]}`;
-//! blocks are hexadecimal, or null.
+//! blocks are hexadecimal, or null; long ones that repeat a byte are `10485760*05`. A DIRECTORY of `-` is memory.
 
-use std::path::PathBuf;
-use std::time::Duration;
+mod wire;
 
-use hypercore::{
-    Hypercore, HypercoreBuilder, HypercoreError, PartialKeypair, Storage, VerifyingKey,
-};
-use hypercore_handshake::Cipher;
-use hypercore_handshake::state_machine::SecStream;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep};
-use tokio_util::compat::TokioAsyncReadCompatExt;
-use uint24le_framing::Uint24LELengthPrefixedFraming;
+use std::path::{Path, PathBuf};
+
+use hypercore::{Hypercore, HypercoreBuilder, HypercoreError, PartialKeypair, Storage};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), HypercoreError> {
@@ -47,10 +42,21 @@ async fn main() -> Result<(), HypercoreError> {
             core.clear(number(start), number(end)).await?;
             core
         }
-        ["fetch", port, key, blocks, seconds] => {
-            fetch(port, key, number(blocks), number(seconds)).await?
+        ["fetch", directory, port, key, blocks, seconds] => {
+            let core = open_or_make(directory, Some(wire::reader(key))).await?;
+            wire::fetch(&core, port, number(blocks), number(seconds)).await?;
+            core
         }
-        ["serve", port, blocks] => return serve(port, number(blocks)).await,
+        ["serve", directory, port] => {
+            return wire::serve(open_or_make(directory, None).await?, port).await;
+        }
+        ["serve-all", port, cores, blocks] => {
+            return wire::serve_all(port, number(cores), number(blocks)).await;
+        }
+        ["fetch-all", port, blocks, seconds, ref keys @ ..] => {
+            return wire::fetch_all(port, number(blocks), number(seconds), keys).await;
+        }
+        ["chat", port, key, text] => return wire::chat(port, key, text).await,
         _ => panic!("usage: see the source"),
     };
     print(&core).await
@@ -78,74 +84,62 @@ async fn write(directory: &str, batches: u64, size: u64) -> Result<Hypercore, Hy
     Ok(core)
 }
 
-async fn serve(port: &str, blocks: u64) -> Result<(), HypercoreError> {
-    let core = HypercoreBuilder::new(Storage::new_memory().await?)
-        .build()
-        .await?;
-    let blocks: Vec<String> = (0..blocks).map(|index| format!("block {index}")).collect();
-    core.append_batch(blocks).await?;
-    println!("{{\"key\":\"{}\"}}", hex(core.key_pair().public.as_bytes()));
-    let replicating = tokio::spawn(core.replicate(dial(port).await));
-    let _ = tokio::io::stdin().read_to_end(&mut Vec::new()).await;
-    replicating.abort();
-    Ok(())
-}
-
-/// Whatever the crate asks for by itself: nobody calls `get` before it is over.
-async fn fetch(
-    port: &str,
-    key: &str,
-    blocks: u64,
-    seconds: u64,
+/// The core in a directory, or a new one there; as a reader, or with a key pair of its own.
+async fn open_or_make(
+    directory: &str,
+    reader: Option<PartialKeypair>,
 ) -> Result<Hypercore, HypercoreError> {
-    let public = VerifyingKey::from_bytes(&unhex(key)).expect("a key");
-    let secret = None;
-    let core = HypercoreBuilder::new(Storage::new_memory().await?)
-        .key_pair(PartialKeypair { public, secret })
-        .build()
-        .await?;
-    let replicating = tokio::spawn(core.replicate(dial(port).await));
-    let end = Instant::now() + Duration::from_secs(seconds);
-    while core.info().contiguous_length < blocks && Instant::now() < end {
-        sleep(Duration::from_millis(10)).await; // the crate tells nobody
+    if directory != "-" && Path::new(directory).join("oplog").exists() {
+        return open(directory).await;
     }
-    replicating.abort();
-    Ok(core)
-}
-
-/// The encrypted stream to whoever listens on `port`, as its initiator.
-async fn dial(port: &str) -> Cipher {
-    let stream = TcpStream::connect(format!("127.0.0.1:{port}"))
-        .await
-        .expect("somebody listens");
-    let framed = Uint24LELengthPrefixedFraming::new(stream.compat());
-    let handshake = SecStream::new_initiator_xx(&[]).expect("a fresh key");
-    Cipher::new(Some(Box::new(framed)), handshake.into())
+    let storage = match directory {
+        "-" => Storage::new_memory().await?,
+        directory => Storage::new_disk(&PathBuf::from(directory), false).await?,
+    };
+    let builder = HypercoreBuilder::new(storage);
+    match reader {
+        Some(key_pair) => builder.key_pair(key_pair).build().await,
+        None => builder.build().await,
+    }
 }
 
 async fn print(core: &Hypercore) -> Result<(), HypercoreError> {
+    println!("{}", describe(core).await?);
+    Ok(())
+}
+
+async fn describe(core: &Hypercore) -> Result<String, HypercoreError> {
     let info = core.info();
     let mut blocks = Vec::new();
     for index in 0..info.length {
-        blocks.push(match core.get(index).await? {
-            Some(block) => format!("\"{}\"", hex(&block)),
-            None => "null".to_owned(),
-        });
+        let block = match core.has(index) {
+            true => core.get(index).await?, // which waits for a peer, if there is one
+            false => None,
+        };
+        blocks.push(block.map_or("null".to_owned(), |block| format!("\"{}\"", text(&block))));
     }
-    println!(
+    Ok(format!(
         "{{\"key\":\"{}\",\"length\":{},\"byteLength\":{},\"writable\":{},\"blocks\":[{}]}}",
         hex(core.key_pair().public.as_bytes()),
         info.length,
         info.byte_length,
         info.writeable,
         blocks.join(",")
-    );
-    Ok(())
+    ))
 }
 
 fn unhex(text: &str) -> [u8; 32] {
     let digit = |at: usize| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).expect("hex");
     std::array::from_fn(digit)
+}
+
+fn text(block: &[u8]) -> String {
+    match block {
+        [first, ..] if block.len() > 64 && block.iter().all(|byte| byte == first) => {
+            format!("{}*{first:02x}", block.len())
+        }
+        block => hex(block),
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

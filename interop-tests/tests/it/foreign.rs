@@ -1,26 +1,20 @@
 //! Goal: the crate `hypercore` 0.17 alpha reads what we wrote, we read what it wrote, and both go on
-//! from there. It knows compat cores of up to 32,768 blocks, without forks.
-//! Over a connection, its replicator with the crate `hypercore-protocol` 0.7 serves us, and we serve it.
+//! from there. It knows compat cores of up to 32,768 blocks, without forks. Over a connection: `wire`.
 //! Method: `foreign/`, a program in a workspace of its own, works on a core's directory while our
 //! store is closed.
 #![cfg(unix)]
 
-use std::io::{BufRead, BufReader};
+mod wire;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use crate::exceptions::Exceptions;
 use bytes::Bytes;
-use ferrocore::Node;
 use ferrocore_log::{Core, CoreOptions, Corestore, StoreOptions};
 use ferrocore_primitives::keys::Key;
 use serde_json::Value;
-use tokio::time::timeout;
-
-/// Blocks that go over a connection.
-const SERVED: u64 = 60;
 
 /// The most blocks that the crate can open.
 const LENGTH_MAX: u64 = 32_768;
@@ -99,58 +93,6 @@ fn we_read_what_the_crate_wrote_and_go_on_by_turns() {
     assert_eq!(open(&store, &key).length(), 9 * 17 + 12);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn we_fetch_what_the_crate_serves() {
-    let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
-    let port = node.listen_addr().unwrap().port().to_string();
-    let mut serving = Command::new(program())
-        .args(["serve", &port, &SERVED.to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    let mut printed = BufReader::new(serving.stdout.take().unwrap());
-    printed.read_line(&mut line).unwrap();
-    let served: Value = serde_json::from_str(&line).unwrap();
-    let key: Key = served["key"].as_str().unwrap().parse().unwrap();
-    let core = node.core(&key).unwrap();
-    let all = async {
-        for index in 0..SERVED {
-            assert_eq!(core.get(index).await.unwrap(), format!("block {index}"));
-        }
-    };
-    let fetched = timeout(Duration::from_secs(60), all).await;
-    drop(serving.stdin.take()); // it ends now
-    serving.wait().unwrap();
-    fetched.expect("within a minute");
-    assert_eq!(core.length(), SERVED);
-    node.close().await;
-}
-
-/// Goal: the crate downloads from us what it asks for. It takes no answer while it works on the one before, and asks
-/// for one block after the other unless somebody calls `get`: so nobody does, and nothing is lost.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_crate_fetches_what_we_serve() {
-    let node = Node::builder().listen("127.0.0.1:0").open().await.unwrap();
-    let port = node.listen_addr().unwrap().port().to_string();
-    let options = CoreOptions {
-        name: Some("log".to_owned()),
-        compat: true,
-        ..CoreOptions::default()
-    };
-    let core = node.store().get_with(options).unwrap();
-    let served = (0..SERVED).map(|index| Bytes::from(format!("block {index}")));
-    core.append_batch(served.collect()).unwrap();
-    let (key, count) = (core.key().to_hex(), SERVED.to_string());
-    let fetched =
-        tokio::task::spawn_blocking(move || foreign(&["fetch", &port, &key, &count, "60"]));
-    let fetched = fetched.await.unwrap();
-    assert_eq!(fetched["length"], SERVED);
-    assert_eq!(fetched["blocks"], blocks(&core));
-    node.close().await;
-}
-
 /// A store with a core in it that the crate made.
 fn made_by_the_crate(scratch: &Path, batches: u64, size: u64) -> (PathBuf, Key) {
     let made = scratch.join("made");
@@ -180,14 +122,19 @@ fn directory(store: &Path, key: &Key) -> String {
 
 /// The blocks as the program prints them.
 fn blocks(core: &Core) -> Value {
-    let hex = |block: Bytes| {
-        block
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    };
-    let blocks = (0..core.length()).map(|index| core.get_local(index).unwrap().map(hex));
-    blocks.map(Value::from).collect()
+    let blocks = (0..core.length()).map(|index| core.get_local(index).unwrap());
+    let texts = blocks.map(|block| block.map(|block| text(&block)));
+    texts.map(Value::from).collect()
+}
+
+/// A block as the program prints it.
+fn text(block: &[u8]) -> String {
+    match block {
+        [first, ..] if block.len() > 64 && block.iter().all(|byte| byte == first) => {
+            format!("{}*{first:02x}", block.len())
+        }
+        block => block.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
 }
 
 fn foreign(arguments: &[&str]) -> Value {
