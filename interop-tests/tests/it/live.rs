@@ -87,11 +87,17 @@ impl Shared {
     /// Shares `dir` from the store of `fcore`, reachable once this returns.
     #[track_caller]
     fn start(fcore: &Fcore, dir: &Path) -> Self {
+        Self::start_at(fcore, dir, 0)
+    }
+
+    /// The same on this port.
+    #[track_caller]
+    fn start_at(fcore: &Fcore, dir: &Path, port: u16) -> Self {
         let mut run = fcore.start([
             &os("share"),
             dir.as_os_str(),
             &os("--listen"),
-            &os("127.0.0.1:0"),
+            &os(format!("127.0.0.1:{port}")),
         ]);
         let (port, ready) = run.wait_ready();
         Self {

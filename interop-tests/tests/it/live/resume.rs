@@ -79,6 +79,33 @@ fn a_get_whose_share_is_killed_ends_with_4_and_resumes() {
 }
 
 #[test]
+fn a_get_goes_on_by_itself_when_its_killed_share_is_back() {
+    let stage = Stage::new();
+    let (source, target) = (bulk(&stage), stage.path("target"));
+    let (sharer, reader) = (stage.fcore("store"), stage.fcore("reader"));
+    let shared = Shared::start(&sharer, &source);
+    let tap = Tap::holding_after(shared.port, HELD_BYTES);
+    let run = reader.start(get(&shared.key, &target, tap.port(), &[]));
+    tap.wait_holding();
+    shared.run.kill();
+    let again = Shared::start_at(&sharer, &source, shared.port);
+    assert_eq!((again.key, again.version), (shared.key, shared.version));
+    tap.release(); // the end of the first connection, and a second one
+
+    let finished = run.finish().expect_code(0);
+    let done = finished.event("done");
+    assert_eq!(
+        number(&done["blocks_have"]),
+        0,
+        "it is the same run: {done}"
+    );
+    let (passed, all) = (tap.passed(), (FILES * FILE_BYTES) as u64);
+    assert!(passed > all, "all of it came: {passed}");
+    assert!(passed < HELD_BYTES + RESUMED_BYTES_MAX, "{passed} bytes");
+    Snapshot::of(&source).assert_same(&Snapshot::of(&target));
+}
+
+#[test]
 fn a_get_whose_node_peer_is_killed_resumes() {
     let stage = Stage::new();
     let (source, target) = (bulk(&stage), stage.path("target"));
