@@ -2,12 +2,16 @@
 //! in one append or not at all.
 //! Method: stores in memory and on disk, closed and opened between the steps.
 
+use std::sync::Arc;
+
 use crate::common::ready;
 use bytes::Bytes;
+use ferrocore_log::core::RemoteHead;
 use ferrocore_log::events::Event;
 use ferrocore_log::manifest::ManifestBuilder;
 use ferrocore_log::proof::{ProofRequest, UpgradeRequest};
 use ferrocore_log::signable::TreeHead;
+use ferrocore_log::storage::memory::Memory;
 use ferrocore_log::verifier::Verifier;
 use ferrocore_log::{
     CommitOptions, Core, CoreError, CoreOptions, Corestore, DraftOptions, EncryptionKey, Manifest,
@@ -420,6 +424,52 @@ fn a_commit_needs_a_signature_and_a_draft_none() {
     };
     assert_eq!(draft.commit(signed).unwrap().length, 3);
     assert_eq!(all(&core), blocks(0..3));
+}
+
+/// Goal: no way of signing a draft leads around what keeps a writer from a second history.
+/// Method: a core whose secret was brought back, and one that a peer says to have more of; each draft is
+/// committed in every way, and once more when nothing stands against it.
+#[test]
+fn a_writer_that_may_lack_its_own_blocks_commits_no_draft() {
+    let restored = Memory::restored([7; 32]);
+    let restored = Corestore::with_storage(restored, StoreOptions::default()).unwrap();
+    let key_pair = |store: &Corestore, core: &Core| {
+        let secret = store.core_secret(&core.key().discovery_key()).unwrap();
+        secret.unwrap().key_pair
+    };
+    for (store, is_behind) in [(restored, false), (Corestore::memory(), true)] {
+        let core = store.get_named("log").unwrap();
+        let draft = core.draft("draft").unwrap();
+        draft.append_batch(blocks(0..3)).unwrap();
+        let peer = is_behind.then(|| core.supply().attach(Arc::new(|| {})));
+        if let Some(peer) = peer {
+            core.supply().hear(peer, RemoteHead { fork: 0, length: 5 });
+        }
+        let pair = key_pair(&store, &core);
+        let proposal = draft.propose(None).unwrap();
+        let signature = proposal.assemble(&[proposal.sign(&pair).unwrap()]);
+        let signed = CommitOptions {
+            signature: Some(signature),
+            ..CommitOptions::default()
+        };
+        let paired = CommitOptions {
+            key_pair: Some(pair),
+            ..CommitOptions::default()
+        };
+        for options in [CommitOptions::default(), paired, signed.clone()] {
+            let refused = draft.commit(options);
+            let is_told = match &refused {
+                Err(CoreError::Unconfirmed { .. }) => !is_behind,
+                Err(CoreError::Behind { .. }) => is_behind,
+                _ => false,
+            };
+            assert!(is_told, "{refused:?}");
+            assert_eq!((core.length(), draft.base_length()), (0, 0));
+        }
+        core.lift_guard().unwrap();
+        peer.into_iter().for_each(|peer| core.supply().doubt(peer));
+        assert_eq!(draft.commit(signed).unwrap().length, 3);
+    }
 }
 
 /// Two of three signers agree on a part of a draft.

@@ -37,7 +37,8 @@ impl Draft {
     /// [`CoreError::BatchTooLarge`], which committing a part at a time avoids;
     /// [`CoreError::NotWritable`] if there is nothing to sign with; [`CoreError::Signature`] if the
     /// signature given does not hold, [`CoreError::Signer`] if none could be made;
-    /// [`CoreError::Conflict`] if the core is frozen;
+    /// [`CoreError::Unconfirmed`] or [`CoreError::Behind`] while there may be more of the core elsewhere,
+    /// whoever signs; [`CoreError::Conflict`] if the core is frozen;
     /// [`CoreError::Prologue`], [`CoreError::Storage`].
     pub fn commit(&self, options: CommitOptions) -> Result<Appended, CoreError> {
         let inner = &*self.inner;
@@ -72,6 +73,7 @@ impl Draft {
         let growth = self.grown_core(state, length)?;
         let (roots, appended) = (growth.roots.clone(), growth.appended(self.core.padding()));
         if growth.start < length {
+            core.check_guard()?;
             let signature = self.signature(&growth, options)?;
             let (write, grown) = sealed(growth, signature);
             // The draft lets go of what the core has: it must really have it.
