@@ -4,14 +4,16 @@
 
 use std::sync::Arc;
 
-use crate::rig::{Contents, Disk, create, open};
+use crate::rig::{Contents, Disk, create, header, open};
 use bytes::Bytes;
 use ferrocore_log::audit::{Damage, Mode, Report, Step};
 use ferrocore_log::merkle::Node;
 use ferrocore_log::proof::{NodeRequest, ProofRequest, UpgradeRequest};
+use ferrocore_log::storage::files::FileCore;
 use ferrocore_log::storage::memory::Memory;
 use ferrocore_log::storage::{CoreHeader, CoreStorage, CoreWrite, Head, Storage as _};
 use ferrocore_log::{Core, Corestore, Durability, Manifest};
+use ferrocore_primitives::hash::Hash;
 use ferrocore_primitives::sign::KeyPair;
 
 const BLOCKS: u64 = 11;
@@ -221,6 +223,56 @@ fn under_a_head_that_is_not_signed_nothing_is_touched() {
     assert!(found.contains(&(Damage::Node(0), false)), "{found:?}");
     assert_eq!((report.bad, report.mendable), (2, 0));
     assert!((0..BLOCKS).all(|index| core.has(index)));
+}
+
+/// What a repair writes over a node that is wrong.
+fn blank(index: u64) -> Node {
+    let (size, hash) = (0, Hash::from([0; 32]));
+    Node { index, size, hash }
+}
+
+/// Goal: nodes that a repair took away, and that come again in a change so large that they are written past the journal, are
+/// there from then on, whether the core stays open, is flushed, or is opened anew before or after.
+#[test]
+fn what_a_repair_took_away_comes_again_in_a_large_change() {
+    const MANY: u64 = 400;
+    let disk = Disk::new(Contents::new());
+    let core = create(&disk, Durability::Buffered).unwrap();
+    let blocks = vec![Bytes::from_static(b"block"); MANY as usize];
+    core.append_batch(blocks).unwrap();
+    core.flush().unwrap();
+    drop(core);
+    let open_files = |disk: &Disk| {
+        let core = header().key.discovery_key();
+        let opened = FileCore::open(&core, disk.core_files(), Durability::Buffered);
+        opened.unwrap().unwrap().storage
+    };
+    for reopened_before in [false, true] {
+        let disk = Disk::new(disk.contents());
+        let mut storage = open_files(&disk);
+        let leaves: Vec<_> = (0..MANY)
+            .map(|block| storage.node(2 * block).unwrap().unwrap())
+            .collect();
+        write_nodes(&*storage, &[20, 600].map(blank));
+        assert_eq!(storage.node(20).unwrap(), None);
+        if reopened_before {
+            drop(storage);
+            storage = open_files(&disk);
+        }
+        write_nodes(&*storage, &leaves);
+        let killed = open_files(&Disk::new(disk.contents()));
+        for index in [20, 600] {
+            assert!(storage.node(index).unwrap().is_some(), "{index} at once");
+            assert!(
+                killed.node(index).unwrap().is_some(),
+                "{index} after a kill"
+            );
+        }
+        storage.flush(Durability::Buffered).unwrap();
+        drop((storage, killed));
+        let core = open(&disk, Durability::Buffered).unwrap().unwrap();
+        assert_eq!(audit(&core, Mode::DryRun).0.bad, 0);
+    }
 }
 
 /// Copies block `index`, and the log's newest length.

@@ -324,6 +324,10 @@ impl FileCore {
         }
         let truncates = writer.truncates(&write);
         if !truncates && write.nodes.len() >= UNJOURNALED_NODES_MIN {
+            if self.overlay().hides_some() {
+                // Nodes that an audit took away, in the journal as well: both would take these away again.
+                self.flush_with(writer, durability)?;
+            }
             self.write_nodes(&mut write)?;
         }
         self.journal(writer, &write, durability)?;

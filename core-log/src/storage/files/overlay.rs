@@ -14,6 +14,8 @@ pub(super) struct Overlay {
     nodes: BTreeMap<u64, Node>,
     /// The lowest truncate: the file's nodes above any block from here on are of the past.
     cut: Option<u64>,
+    /// Whether a node was taken away alone, without a truncate.
+    has_blanks: bool,
 }
 
 /// What an overlay says about a node.
@@ -29,8 +31,10 @@ pub(super) enum Lookup {
 
 impl Overlay {
     pub(super) fn insert(&mut self, nodes: impl IntoIterator<Item = Node>) {
-        self.nodes
-            .extend(nodes.into_iter().map(|node| (node.index, node)));
+        for node in nodes {
+            self.has_blanks |= node.is_blank();
+            self.nodes.insert(node.index, node);
+        }
     }
 
     /// Forgets every node above a block at or past `ancestors`.
@@ -66,6 +70,11 @@ impl Overlay {
 
     pub(super) fn cut(&self) -> Option<u64> {
         self.cut
+    }
+
+    /// Whether it may hide a node that the file has, or gets: then it has to reach the file first.
+    pub(super) fn hides_some(&self) -> bool {
+        self.has_blanks || self.cut.is_some()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -119,6 +128,7 @@ mod tests {
         overlay.insert([node(1), Node::blank(1)]);
         assert_eq!(overlay.get(1), Lookup::Gone);
         assert_eq!(overlay.nodes().count(), 1, "it is yet to reach the file");
+        assert!(overlay.hides_some());
     }
 
     proptest! {
