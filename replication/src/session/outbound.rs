@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use ferrocore_mux::Frame;
+use ferrocore_mux::limits::BATCH_LEN_TARGET;
 use ferrocore_secret_stream::{FrameBudget, FrameRoom, Sender, StreamError};
 use tokio::io::AsyncWrite;
 use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
@@ -169,8 +170,9 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
     mut sender: Sender<W>,
     mut frames: mpsc::Receiver<Outbound>,
 ) -> Result<(), StreamError> {
+    let mut is_bulk = false;
     loop {
-        let frame = match next_at_hand(&mut frames).await {
+        let frame = match next_at_hand(&mut frames, is_bulk).await {
             Ok(frame) => Some(frame),
             Err(_) => {
                 sender.flush().await?;
@@ -185,6 +187,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
         };
         match frame {
             Some(Outbound::Frame { frame, room, turn }) => {
+                is_bulk = frame.len() > BATCH_LEN_TARGET;
                 sender.send(frame.segments()).await?;
                 drop(frame);
                 if let Some(room) = room {
@@ -205,11 +208,15 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
     }
 }
 
-/// The next frame if there is one, or will be as soon as the session's task has had its turn: the queue is short, and few
-/// long writes cost less than many.
-async fn next_at_hand(frames: &mut mpsc::Receiver<Outbound>) -> Result<Outbound, TryRecvError> {
+/// The next frame if there is one. With `is_bulk` also if there will be one as soon as the session's task has had its turn:
+/// the queue is short, and few long writes cost less than many. That is for messages that fill frames of their own: in a batch
+/// of short ones the peer has so much work that it had better begin at once.
+async fn next_at_hand(
+    frames: &mut mpsc::Receiver<Outbound>,
+    is_bulk: bool,
+) -> Result<Outbound, TryRecvError> {
     match frames.try_recv() {
-        Err(TryRecvError::Empty) => {
+        Err(TryRecvError::Empty) if is_bulk => {
             yield_now().await;
             frames.try_recv()
         }
