@@ -617,7 +617,14 @@ mod files {
     #[test]
     fn a_damaged_core_keeps_no_other_out_of_the_list() {
         type Damage = fn(&Path);
-        let damages: [(Damage, &str); 4] = [
+        let cut_oplog: Damage = |core| {
+            let oplog = fs::read(core.join("oplog")).unwrap();
+            fs::write(core.join("oplog"), &oplog[..100]).unwrap();
+        };
+        let damages: [(Damage, &str); 7] = [
+            (|core| fs::write(core.join("oplog"), "").unwrap(), "oplog"),
+            (|core| fs::remove_file(core.join("oplog")).unwrap(), "oplog"),
+            (cut_oplog, "oplog"),
             (
                 |core| fs::write(core.join("oplog"), [7; 8192]).unwrap(),
                 "oplog",
@@ -670,6 +677,11 @@ mod files {
                 assert_eq!(lengths.collect::<Vec<_>>(), [1, 1]);
                 assert_eq!(store.core_secrets().unwrap().len(), 2);
                 assert!(store.contains(&damaged).unwrap());
+                let tree = core_directory(directory.path(), &damaged).join("tree");
+                let before = fs::read(&tree).unwrap();
+                assert!(store.get_named("b").is_err(), "none takes its place");
+                assert!(store.get_by_discovery_key(&damaged).is_err());
+                assert_eq!(fs::read(&tree).unwrap(), before);
             }
             let store = open(directory.path());
             if core_directory(directory.path(), &damaged)

@@ -324,8 +324,8 @@ impl FileCore {
         }
         let truncates = writer.truncates(&write);
         if !truncates && write.nodes.len() >= UNJOURNALED_NODES_MIN {
-            if self.overlay().hides_some() {
-                // Nodes that an audit took away, in the journal as well: both would take these away again.
+            // An audit took nodes away, in the journal as well: both would take these away again.
+            if self.overlay().hides_some() || writer.oplog.has_one_header() {
                 self.flush_with(writer, durability)?;
             }
             self.write_nodes(&mut write)?;
@@ -410,6 +410,8 @@ impl FileCore {
 
     fn flush_with(&self, writer: &mut Writer, durability: Durability) -> Result<(), StorageError> {
         let length = writer.header.head.length;
+        // Whoever finds nodes or bits without a header knows by this that it was lost later.
+        writer.oplog.sync()?;
         let cut = self.settle_nodes(length)?;
         writer.bitfield.flush()?;
         if durability == Durability::Sync {
@@ -548,6 +550,6 @@ impl Parts {
     }
 
     pub(super) fn read(&self, core: &DiscoveryKey) -> Result<Option<State>, StorageError> {
-        recovery::read(core, &self.oplog, &self.header, &self.tree)
+        recovery::read(core, &self.oplog, &self.header, &self.tree, &self.bitfield)
     }
 }

@@ -83,7 +83,7 @@ fn leftovers(place: &Place) -> Result<Vec<PathBuf>, StorageError> {
     }
     for drafts in entries(&place.drafts)? {
         let core = core_of(&drafts).map(Into::into);
-        let is_stray = core.is_some_and(|core| !place.of_core(&core).join("oplog").exists());
+        let is_stray = core.is_some_and(|core| !place::holds_core(&place.of_core(&core)));
         if is_stray || is_purged(&drafts) {
             found.push(drafts);
         } else {

@@ -187,6 +187,7 @@ impl Files {
         core: &DiscoveryKey,
     ) -> Result<Option<(OpenedCore, Arc<FileCore>)>, StorageError> {
         let Some(files) = self.files_of(core, Access::Write)? else {
+            self.peek(core)?; // it may have lost its oplog
             return Ok(None);
         };
         let opened = FileCore::open_shared(core, files, self.durability)?;
@@ -290,10 +291,14 @@ impl Storage for Files {
 
     fn purge(&self, core: &DiscoveryKey) -> Result<u64, StorageError> {
         self.journal.check_open(core)?;
-        let Some(_locked) = self.files_of(core, Access::Write)? else {
+        let directory = self.place.of_core(core);
+        if !place::holds_core(&directory) {
+            return Ok(0);
+        }
+        // One that lost its oplog gets another to lock.
+        let Some(_locked) = self.files_of(core, Access::Create)? else {
             return Ok(0);
         };
-        let directory = self.place.of_core(core);
         let freed = self.disk_bytes(core)?;
         self.drafts.purge(core)?;
         // Renamed it is no core any more, so a crash leaves none with half its files.

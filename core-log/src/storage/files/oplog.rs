@@ -40,6 +40,8 @@ pub(super) struct Oplog {
     /// Header bits of the two slots.
     slots: [bool; 2],
     entries_len: u64,
+    /// How many slots hold a header.
+    headers: usize,
     /// Records under construction, kept for its capacity.
     buffer: Vec<u8>,
 }
@@ -89,6 +91,7 @@ impl fmt::Debug for Entries {
 pub(super) struct Layout {
     slots: [bool; 2],
     entries_len: u64,
+    headers: usize,
 }
 
 impl Layout {
@@ -96,9 +99,15 @@ impl Layout {
     pub(super) fn is_flushed(self) -> bool {
         self.entries_len == 0
     }
+
+    /// Whether only one slot holds a header, as before the first flush.
+    pub(super) fn has_one_header(self) -> bool {
+        self.headers == 1
+    }
 }
 
-/// Reads an oplog; `None` if there is none yet. `Err` carries what does not hold.
+/// Reads an oplog; `None` if it has no header yet: it is too short for two, or zeros, as a power cut leaves it
+/// that comes before its first sync. `Err` carries what does not hold.
 pub(super) fn read(part: &Part) -> Result<Result<Option<Contents>, Damage>, StorageError> {
     let len = part.len()?;
     if len > OPLOG_BYTES_MAX {
@@ -117,8 +126,6 @@ pub(super) enum Damage {
     TooLong,
     /// Neither slot holds a header.
     NoHeader,
-    /// As long as an oplog, but zeros: a power cut came before its first sync, or took all of it.
-    Blank,
     /// A header of a later version.
     Version(u64),
     /// Its entries would take more memory than [`ENTRIES_MEMORY_MAX`].
@@ -133,9 +140,11 @@ fn parse(bytes: Vec<u8>) -> Result<Option<Contents>, Damage> {
     ];
     let [first, second] = areas.map(|area| area.get(..SLOT_BYTES).unwrap_or(area));
     let lost = |slot: &[u8]| slot.iter().any(|byte| *byte != 0);
-    let (slots, slot, lost_slot) = match (parse_slot(first)?, parse_slot(second)?) {
+    let found = (parse_slot(first)?, parse_slot(second)?);
+    let headers = usize::from(found.0.is_some()) + usize::from(found.1.is_some());
+    let (slots, slot, lost_slot) = match found {
         (None, None) if (bytes.len() as u64) < ENTRIES_OFFSET => return Ok(None),
-        (None, None) if bytes.iter().all(|byte| *byte == 0) => return Err(Damage::Blank),
+        (None, None) if bytes.iter().all(|byte| *byte == 0) => return Ok(None),
         (None, None) => return Err(Damage::NoHeader),
         (Some((bit, slot)), None) => ([bit, bit], slot, lost(second)),
         (None, Some((bit, slot))) => ([!bit, bit], slot, lost(first)),
@@ -149,6 +158,7 @@ fn parse(bytes: Vec<u8>) -> Result<Option<Contents>, Damage> {
     let layout = Layout {
         slots,
         entries_len: len as u64,
+        headers,
     };
     Ok(Some(Contents {
         slot,
@@ -198,6 +208,7 @@ impl Oplog {
         let layout = Layout {
             slots: [true, false],
             entries_len: 0,
+            headers: 0,
         };
         Self::new(part, layout)
     }
@@ -208,6 +219,7 @@ impl Oplog {
             part,
             slots: layout.slots,
             entries_len: layout.entries_len,
+            headers: layout.headers,
             buffer: Vec::new(),
         }
     }
@@ -215,6 +227,14 @@ impl Oplog {
     /// Bytes of entries since the last header.
     pub(super) fn entries_len(&self) -> u64 {
         self.entries_len
+    }
+
+    /// Whether only one slot holds a header: that of a core which was never flushed, or whose other one was torn.
+    ///
+    /// Should it be damaged later, nobody may take it for the former. So nodes past the end of the log are never
+    /// written before there are two.
+    pub(super) fn has_one_header(&self) -> bool {
+        self.headers == 1
     }
 
     /// Empties the slot that could not be read, for good: a later cut would make it seem damaged.
@@ -256,7 +276,8 @@ impl Oplog {
     }
 
     /// Makes `payload` the header and drops all entries. With `sync` each step is on the device
-    /// before the next.
+    /// before the next; what the oplog holds must be there already: the entries before the last header have the
+    /// bit that this one brings into force, so should their removal be undone by a power cut, they would count again.
     ///
     /// # Panics
     /// If the payload does not fit a slot; the caller then makes it external.
@@ -268,17 +289,13 @@ impl Oplog {
         let mut out = Vec::with_capacity(record::FRAME_BYTES + payload.len());
         record::put(&mut out, bit, false, |out| out.extend_from_slice(payload));
         assert!(out.len() <= SLOT_BYTES, "longer headers are external");
-        if sync {
-            // The entries before the last header have the bit that this one brings into force:
-            // should their removal be undone by a power cut, they would count again.
-            self.part.sync()?;
-        }
         self.part.write((target * SLOT_BYTES) as u64, &out)?;
         if sync {
             self.part.sync()?;
         }
         self.part.set_len(ENTRIES_OFFSET)?;
         self.slots = if target == 0 { [bit, b1] } else { [b0, bit] };
+        self.headers = 2.min(self.headers + 1);
         self.entries_len = 0;
         Ok(())
     }
@@ -400,7 +417,7 @@ mod tests {
     fn what_is_no_oplog_is_told_apart() {
         assert!(parse(vec![]).unwrap().is_none());
         assert!(parse(vec![0; 100]).unwrap().is_none());
-        assert_eq!(parse(vec![0; 8192]).unwrap_err(), Damage::Blank);
+        assert!(parse(vec![0; 8192]).unwrap().is_none());
         assert_eq!(parse(vec![1; 8192]).unwrap_err(), Damage::NoHeader);
         let mut bytes = Vec::new();
         record::put(&mut bytes, false, false, |out| out.push(2));

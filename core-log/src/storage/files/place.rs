@@ -170,10 +170,20 @@ pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>, StorageError> {
     }
 }
 
-/// The discovery key a core's directory is named after, if it holds an oplog.
+/// The discovery key a core's directory is named after, if it holds a core.
 pub(super) fn parse_core(directory: &Path) -> Option<DiscoveryKey> {
     let key = parse_hex(directory.file_name()?.to_str()?)?;
-    directory.join("oplog").exists().then_some(key.into())
+    holds_core(directory).then_some(key.into())
+}
+
+/// Whether there is a core in its directory, be it one that lost its oplog: nothing is in `tree` or `bitfield`
+/// before that is on the device.
+pub(super) fn holds_core(directory: &Path) -> bool {
+    let is_written = |name| {
+        let metadata = fs::metadata(directory.join(name));
+        metadata.is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0)
+    };
+    directory.join("oplog").exists() || is_written("tree") || is_written("bitfield")
 }
 
 /// 32 bytes of lower-case hexadecimal.

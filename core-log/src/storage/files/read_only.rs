@@ -91,6 +91,9 @@ impl Storage for ReadOnlyFiles {
 
     fn open(&self, core: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError> {
         let opened = FileCore::open_read_only(core, || self.files_of(core))?;
+        if opened.is_none() {
+            self.peek(core)?; // it may have lost its oplog
+        }
         Ok(opened.map(|opened| OpenedCore {
             drafts: Some(Drafts::read_only(&self.place.drafts, core, &self.pool)),
             conflicts: Some(Arc::new(self.place.conflict(core).read_only())),

@@ -22,6 +22,9 @@ use crate::storage::{BitWrite, CoreHeader, Head, StorageError, set_user_data};
 /// Longest header that is read or written.
 pub(super) const HEADER_BYTES_MAX: u64 = 64 << 20;
 
+/// What is said of an oplog that lacks what it had.
+const LOST_HEADERS: &str = "it is missing, empty or cut short, though the core was written";
+
 /// Most changes of bits that entries make, page by page: they take as much memory as entries may.
 const CHANGES_MAX: usize = ENTRIES_MEMORY_MAX as usize / entry::BITS_COST;
 
@@ -51,12 +54,15 @@ pub(super) fn read(
     oplog: &Part,
     header_file: &Part,
     tree: &Tree,
+    bitfield: &Part,
 ) -> Result<Option<State>, StorageError> {
     let contents = match oplog::read(oplog)? {
         Ok(Some(contents)) => contents,
-        Ok(None) => return Ok(None),
-        // Nothing of it was ever flushed: it was being created.
-        Err(Damage::Blank) if !tree.reaches_past(0)? => return Ok(None),
+        // A header is on the device before the first byte of either file is written.
+        Ok(None) if tree.reaches_past(0)? || bitfield.len()? > 0 => {
+            return Err(corrupt(core, "oplog", 0, LOST_HEADERS.to_owned()));
+        }
+        Ok(None) => return Ok(None), // a power cut took it as it was created
         Err(damage) => return Err(refuse(core, oplog, &damage)),
     };
     tree.check_format()?;
@@ -65,8 +71,9 @@ pub(super) fn read(
         Slot::External(at) => (read_external(core, header_file, &at)?, Some(at)),
     };
     check_identity(core, &stored.header)?;
-    // An older header knows nothing of what was cleared since.
-    let front = stored.contiguous_length.filter(|_| !contents.lost_slot);
+    // It may be an older one, which knows nothing of what was cleared since.
+    let one_header = contents.layout.has_one_header();
+    let front = stored.contiguous_length.filter(|_| !one_header);
     let mut state = State {
         header: stored.header,
         front: front.unwrap_or(0),
@@ -86,7 +93,8 @@ pub(super) fn read(
     drop(contents.entries);
     state.check_roots(core, tree)?;
     state.drop_unbacked_bits(core, tree)?;
-    if state.lost_slot && (foreign || state.has_later_nodes(tree)?) {
+    // Also where the other slot is zeros, as in a core that was never flushed.
+    if one_header && (foreign || state.has_later_nodes(tree)?) {
         let reason = "its last header is damaged".to_owned();
         return Err(corrupt(core, "oplog", 0, reason));
     }
@@ -190,7 +198,8 @@ impl State {
     }
 
     /// Whether the tree is longer than this state, though nothing here was truncated: a later
-    /// state was flushed.
+    /// state was flushed. Before the first flush, and where a torn header was cleared, no node past the end is
+    /// written that is not in an entry which is on the device.
     fn has_later_nodes(&self, tree: &Tree) -> Result<bool, StorageError> {
         Ok(self.overlay.cut().is_none() && tree.reaches_past(self.header.head.length)?)
     }
@@ -239,9 +248,7 @@ fn refuse(core: &DiscoveryKey, oplog: &Part, damage: &Damage) -> StorageError {
             path: oplog.path().clone(),
             reason: format!("header version {version}; a newer program wrote it"),
         },
-        Damage::NoHeader | Damage::Blank => {
-            corrupt(core, "oplog", 0, "both headers are damaged".to_owned())
-        }
+        Damage::NoHeader => corrupt(core, "oplog", 0, "both headers are damaged".to_owned()),
         Damage::TooLong => {
             let reason = format!("more than {OPLOG_BYTES_MAX} bytes are too long to be one");
             corrupt(core, "oplog", OPLOG_BYTES_MAX, reason)
