@@ -74,6 +74,16 @@ impl Data {
         self.part.punch(range)
     }
 
+    /// How many bytes the file has.
+    pub(super) fn len(&self) -> Result<u64, StorageError> {
+        self.part.len()
+    }
+
+    /// Empties it.
+    pub(super) fn clear(&self) -> Result<(), StorageError> {
+        self.part.set_len(0)
+    }
+
     pub(super) fn sync(&self) -> Result<(), StorageError> {
         self.part.sync()
     }

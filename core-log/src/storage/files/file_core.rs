@@ -90,7 +90,7 @@ pub(super) struct Parts {
 }
 
 impl FileCore {
-    /// Creates a core in `files`, which must be empty.
+    /// Creates a core in `files`. They hold none; what else is in them is dropped.
     ///
     /// # Errors
     /// [`StorageError::Io`] if they cannot be written, [`StorageError::HeaderTooLarge`].
@@ -114,9 +114,7 @@ impl FileCore {
     ) -> Result<(OpenedCore, Arc<Self>), StorageError> {
         let core = header.key.discovery_key();
         let parts = Parts::new(&core, files);
-        if parts.bitfield.len()? > 0 {
-            parts.bitfield.set_len(0)?; // of one that a power cut took as it was created
-        }
+        parts.clear()?;
         let mut writer = Writer {
             oplog: Oplog::empty(parts.oplog),
             bitfield: BitfieldFile::empty(parts.bitfield),
@@ -324,7 +322,8 @@ impl FileCore {
         }
         let truncates = writer.truncates(&write);
         if !truncates && write.nodes.len() >= UNJOURNALED_NODES_MIN {
-            // An audit took nodes away, in the journal as well: both would take these away again.
+            // Nodes that an audit took away, in the journal as well: both would take these away again. Or the second
+            // header is to come: by that, and later nodes, it is told when it was lost.
             if self.overlay().hides_some() || writer.oplog.has_one_header() {
                 self.flush_with(writer, durability)?;
             }
@@ -547,6 +546,21 @@ impl Parts {
             data: Data::new(*core, part(files.data, "data")),
             header: part(files.header, "header"),
         }
+    }
+
+    /// Drops what is left of a core that a power cut took as it was created: the nodes of another history must
+    /// not vouch for anything in this one.
+    fn clear(&self) -> Result<(), StorageError> {
+        self.tree.cut(0)?; // for good, before there is a header
+        if self.data.len()? > 0 {
+            self.data.clear()?;
+        }
+        for part in [&self.bitfield, &self.header] {
+            if part.len()? > 0 {
+                part.set_len(0)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn read(&self, core: &DiscoveryKey) -> Result<Option<State>, StorageError> {
