@@ -261,6 +261,9 @@ impl From<RestoreError> for Failure {
             RestoreError::OtherRoot { cores: 0, .. } => {
                 "to put that secret aside, add --yes; or name a new store with --store"
             }
+            RestoreError::NotOfStore { .. } => {
+                "take the words of this store; to give it these all the same, add --yes"
+            }
             _ => "name a new store with --store",
         };
         Self::usage(error).hint(hint)

@@ -20,7 +20,6 @@ use std::sync::Arc;
 
 use ferrocore_primitives::hash;
 use ferrocore_primitives::keys::{DiscoveryKey, Key};
-use ferrocore_primitives::namespace;
 use ferrocore_primitives::sign::KeyPair;
 use zeroize::Zeroizing;
 
@@ -40,7 +39,8 @@ pub use self::keys::{CoreSecret, SecretOrigin};
 pub use self::listing::{CoreInfo, ListedCore};
 pub use self::opened::{OpenedCores, StoreFinding};
 pub use self::options::{CoreOptions, StoreOptions};
-use self::wanted::{Wanted, signs_for};
+use self::wanted::Wanted;
+pub(crate) use self::wanted::signs_for;
 use self::watch::Watchers;
 pub use self::watch::{StoreEvent, StoreEvents};
 
@@ -299,10 +299,7 @@ impl fmt::Debug for Corestore {
 impl Inner {
     /// The key pair of a name.
     fn derive(&self, alias: &Alias) -> KeyPair {
-        let purpose = namespace::nth("corestore", 0);
-        let parts = [purpose.as_bytes(), &alias.namespace, alias.name.as_bytes()];
-        let seed = Zeroizing::new(*hash::keyed(self.root_secret.bytes(), &parts).as_bytes());
-        KeyPair::from_seed(&seed)
+        self.root_secret.key_pair(alias)
     }
 
     /// Makes a core of what storage opened. It signs with `given`, which must fit, or with the

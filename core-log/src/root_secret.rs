@@ -5,11 +5,14 @@
 use std::fmt;
 
 use ferrocore_primitives::hash;
+use ferrocore_primitives::namespace;
+use ferrocore_primitives::sign::KeyPair;
 use subtle::ConstantTimeEq as _;
 #[cfg(feature = "files")]
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::storage::Alias;
 #[cfg(feature = "files")]
 use crate::storage::StorageError;
 
@@ -44,6 +47,15 @@ pub enum RestoreError {
         /// How many cores are there.
         cores: usize,
     },
+    /// The store lost its root secret, and this one is not it: none of the names that its cores tell derives from
+    /// it. Take that of this store.
+    #[error(
+        "this is not the root secret of the store there: of its {cores} named cores it derives none"
+    )]
+    NotOfStore {
+        /// How many cores tell their names.
+        cores: usize,
+    },
     /// The store cannot be read or written.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -56,6 +68,14 @@ impl RootSecret {
         let mut name = hash.to_hex();
         name.truncate(2 * FINGERPRINT_BYTES);
         Fingerprint(name)
+    }
+
+    /// The key pair of a name, as in `corestore/index.js` 6.
+    pub(crate) fn key_pair(&self, alias: &Alias) -> KeyPair {
+        let purpose = namespace::nth("corestore", 0);
+        let parts = [purpose.as_bytes(), &alias.namespace, alias.name.as_bytes()];
+        let seed = Zeroizing::new(*hash::keyed(self.bytes(), &parts).as_bytes());
+        KeyPair::from_seed(&seed)
     }
 
     /// The secret itself, to be kept.

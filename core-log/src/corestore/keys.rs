@@ -60,9 +60,10 @@ impl Corestore {
     /// None of them can be written until a peer has shown how long it is; see [`Core::is_guarded`].
     ///
     /// # Errors
-    /// [`RestoreError::OtherRoot`] if a store is there that has another root secret, unless `replace` says
-    /// to put that aside (into `keys/root-<fingerprint>`) and the store has no cores;
-    /// [`RestoreError::Storage`].
+    /// [`RestoreError::OtherRoot`] if a store is there that has another root secret. That is put aside (into
+    /// `keys/root-<fingerprint>`) if `replace` says so and the store has no cores, or if the names of its cores
+    /// derive from `root` and none from it. [`RestoreError::NotOfStore`] if a store is there that lost its root
+    /// secret, and no name of its cores derives from `root`, unless `replace` is set; [`RestoreError::Storage`].
     #[cfg(feature = "files")]
     pub fn restore(
         directory: impl AsRef<Path>,

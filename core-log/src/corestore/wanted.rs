@@ -110,7 +110,7 @@ impl Wanted {
 }
 
 /// Whether `public_key` is among those that sign for the core.
-pub(super) fn signs_for(public_key: PublicKey, key: &Key, manifest: Option<&Manifest>) -> bool {
+pub(crate) fn signs_for(public_key: PublicKey, key: &Key, manifest: Option<&Manifest>) -> bool {
     match manifest {
         None => public_key.as_bytes() == key.as_bytes(),
         Some(manifest) => manifest

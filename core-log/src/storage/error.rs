@@ -64,6 +64,16 @@ pub enum StorageError {
         /// What does not hold.
         reason: String,
     },
+    /// The store's root secret, which all named cores are signed with, is not there, but its cores are. Put the
+    /// file back from a copy, or restore the secret ([`Corestore::restore`](crate::Corestore::restore)).
+    #[error(
+        "the store's root secret, {}, is missing or cut short, but the store has cores: put that file back, or run `fcore key recover`",
+        path.display()
+    )]
+    RootSecretLost {
+        /// The file it is kept in.
+        path: PathBuf,
+    },
     /// A header does not fit its place; remove user data.
     #[error("the header of core {core} does not fit: {reason}; remove user data")]
     HeaderTooLarge {

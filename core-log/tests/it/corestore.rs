@@ -567,6 +567,7 @@ mod files {
             cores.join("cores"),
         )
         .unwrap();
+        fs::write(cores.join("primary-key"), [9; 32]).unwrap();
         let (one, two) = (open(directory.path()), open(other.path()));
         let held = one.get(&key).unwrap();
         let error = two.get(&key).unwrap_err();

@@ -8,8 +8,8 @@ use ferrocore_log::backup::{Backup, CoreBackup};
 use ferrocore_log::corestore::SecretOrigin;
 use ferrocore_log::root_secret::RestoreError;
 use ferrocore_log::{
-    Core, CoreError, CoreOptions, Corestore, Durability, Manifest, RootSecret, StoreError,
-    StoreOptions,
+    Core, CoreError, CoreOptions, Corestore, Durability, Manifest, RootSecret, StorageError,
+    StoreError, StoreOptions,
 };
 use ferrocore_primitives::sign::KeyPair;
 
@@ -102,6 +102,53 @@ fn no_root_secret_is_lost_to_another() {
         Some(RestoreError::OtherRoot { cores: 1, .. })
     ));
     assert_eq!(*open(directory.path()).root_secret(), other);
+}
+
+/// Goal: a store whose root secret was lost does not get another one, under which nobody could write its cores; it
+/// takes the right one, also where a wrong one has taken its place.
+#[test]
+fn a_lost_root_secret_is_told_and_brought_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let root = store.root_secret().clone();
+    let core = store.get_named("log").unwrap();
+    core.append("one").unwrap();
+    drop((core, store));
+    let path = directory.path().join("corestore/primary-key");
+    let damages: [Option<&[u8]>; 4] = [None, Some(b""), Some(&[7; 31]), Some(&[0; 32])];
+    for damage in damages {
+        match damage {
+            Some(bytes) => std::fs::write(&path, bytes).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        for read_only in [true, false] {
+            let options = StoreOptions {
+                read_only,
+                ..StoreOptions::default()
+            };
+            let refused = Corestore::open(directory.path(), options).err();
+            assert!(
+                matches!(
+                    &refused,
+                    Some(StoreError::Storage(StorageError::RootSecretLost { path: at })) if *at == path
+                ),
+                "{refused:?}"
+            );
+        }
+        let refused = restore(directory.path(), &RootSecret::from([9; 32]), false).err();
+        let is_told = matches!(refused, Some(RestoreError::NotOfStore { cores: 1 }));
+        assert!(is_told, "{refused:?}");
+        let store = restore(directory.path(), &root, false).unwrap();
+        let core = store.get_named("log").unwrap();
+        assert_eq!(core.length(), 1);
+        assert_guarded(&core);
+    }
+    // A wrong one, of which no core is.
+    std::fs::write(&path, [9; 32]).unwrap();
+    drop(restore(directory.path(), &root, false).unwrap());
+    assert_eq!(*open(directory.path()).root_secret(), root);
+    let kept = RootSecret::from([9; 32]).fingerprint();
+    assert!(directory.path().join(format!("keys/root-{kept}")).exists());
 }
 
 #[test]

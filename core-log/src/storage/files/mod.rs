@@ -75,6 +75,7 @@ use self::pool::Pool;
 use self::positional::sync_directory;
 pub use self::read_only::ReadOnlyFiles;
 use self::secrets::Secrets;
+use crate::corestore::signs_for;
 use crate::root_secret::{RestoreError, RootSecret};
 use crate::storage::{
     Alias, CoreHeader, Durability, Garbage, OpenedCore, Storage, StorageError, WriteBatch,
@@ -105,7 +106,8 @@ impl Files {
     /// `durability` is that of creating cores, keys and aliases; commits bring their own.
     ///
     /// # Errors
-    /// [`StorageError::Locked`] if another program has it open, [`StorageError::Io`].
+    /// [`StorageError::Locked`] if another program has it open, [`StorageError::RootSecretLost`],
+    /// [`StorageError::Io`].
     pub fn open(directory: &Path, durability: Durability) -> Result<Self, StorageError> {
         Self::open_with(directory, durability, None)
     }
@@ -122,8 +124,14 @@ impl Files {
     ) -> Result<Self, StorageError> {
         let place = Place::new(directory);
         let (lock, path) = lock_store(directory, &place)?;
-        let root_secret = root_secret::read_or_make(&lock.file);
-        let (root_secret, is_new) = root_secret.map_err(io_error("read", &path))?;
+        let found = root_secret::read(&lock.file).map_err(io_error("read", &path))?;
+        let is_new = found.is_none();
+        let root_secret = match found {
+            Some(secret) => secret,
+            // It is on the device before there is any core.
+            None if !place.list()?.is_empty() => return Err(StorageError::RootSecretLost { path }),
+            None => root_secret::make(&lock.file).map_err(io_error("write", &path))?,
+        };
         // Every name depends on the secret: it must not be lost whatever the durability.
         if is_new || durability == Durability::Sync {
             sync_store(directory, &place.corestore)?;
@@ -158,22 +166,35 @@ impl Files {
     }
 
     /// Gives the store in `directory` this root secret, and guards all its cores. There may be no store
-    /// yet, or one that has the secret already.
+    /// yet, one that has the secret already, or one that lost it.
     ///
     /// # Errors
-    /// [`RestoreError::OtherRoot`] if it has another one, unless `replace` allows to put that aside and
-    /// no core is there; [`RestoreError::Storage`].
+    /// [`RestoreError::OtherRoot`] if it has another one, unless that is put aside: where no core is there and
+    /// `replace` allows it, or where the names that the cores tell derive from this one only.
+    /// [`RestoreError::NotOfStore`] if it has none, and no name derives from this one, unless `replace` allows
+    /// it; [`RestoreError::Storage`].
     pub fn restore(directory: &Path, root: &RootSecret, replace: bool) -> Result<(), RestoreError> {
         let place = Place::new(directory);
         let (lock, path) = lock_store(directory, &place)?;
         let found = root_secret::read(&lock.file).map_err(io_error("read", &path))?;
         let found = found.map(RootSecret::from);
-        if let Some(other) = found.filter(|found| found != root) {
-            let (fingerprint, cores) = (other.fingerprint(), place.list()?.len());
-            if cores > 0 || !replace {
-                return Err(RestoreError::OtherRoot { fingerprint, cores });
+        let named = place.named()?;
+        let derived = |root: &RootSecret| named.iter().filter(|core| derives(root, core)).count();
+        match found {
+            Some(found) if found == *root => {}
+            Some(other) => {
+                let (fingerprint, cores) = (other.fingerprint(), place.list()?.len());
+                let is_strayed = derived(root) > 0 && derived(&other) == 0;
+                if !(is_strayed || cores == 0 && replace) {
+                    return Err(RestoreError::OtherRoot { fingerprint, cores });
+                }
+                secrets::put_aside(&place.secrets, &fingerprint, &other)?;
             }
-            secrets::put_aside(&place.secrets, &fingerprint, &other)?;
+            None if !named.is_empty() && derived(root) == 0 && !replace => {
+                let cores = named.len();
+                return Err(RestoreError::NotOfStore { cores });
+            }
+            None => {}
         }
         // The guard is there before what it guards.
         Guards::load(place.guards.clone())?.guard_all()?;
@@ -360,6 +381,13 @@ impl Storage for Files {
     fn set_alias(&self, alias: Alias, core: &DiscoveryKey) -> Result<(), StorageError> {
         self.with_aliases(|aliases| aliases.set(alias, *core, self.durability))
     }
+}
+
+/// Whether the name that a core tells derives from this secret.
+fn derives(root: &RootSecret, core: &(Alias, CoreHeader)) -> bool {
+    let (alias, header) = core;
+    let signer = root.key_pair(alias).public_key();
+    signs_for(signer, &header.key, header.manifest.as_ref())
 }
 
 /// Makes the entries of the store's directories survive a power cut, and that of the store.

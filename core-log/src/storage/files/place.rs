@@ -102,6 +102,14 @@ impl Place {
 
     /// The names that the cores themselves tell.
     pub(super) fn names(&self) -> Result<Vec<(Alias, DiscoveryKey)>, StorageError> {
+        let named = self.named()?.into_iter();
+        Ok(named
+            .map(|(alias, header)| (alias, header.key.discovery_key()))
+            .collect())
+    }
+
+    /// The cores that tell a name.
+    pub(super) fn named(&self) -> Result<Vec<(Alias, CoreHeader)>, StorageError> {
         let mut found = Vec::new();
         for core in self.list()? {
             // A core that cannot be read has no name for now; opening it says why.
@@ -109,7 +117,7 @@ impl Place {
                 tracing::warn!(%core, %error, "cannot read a core's name");
                 None
             });
-            found.extend(header.and_then(|header| Some((header.alias()?, core))));
+            found.extend(header.and_then(|header| Some((header.alias()?, header))));
         }
         Ok(found)
     }

@@ -41,12 +41,19 @@ impl ReadOnlyFiles {
     /// Opens the store in `directory`, which must be there.
     ///
     /// # Errors
-    /// [`StorageError::Io`] if it is none or cannot be read, [`StorageError::UnknownFormat`].
+    /// [`StorageError::Io`] if it is none or cannot be read, [`StorageError::RootSecretLost`],
+    /// [`StorageError::UnknownFormat`].
     pub fn open(directory: &Path, open_files_max: Option<usize>) -> Result<Self, StorageError> {
         let place = Place::new(directory);
         let path = place.primary_key();
         let secret = whole::read_to(&path, ROOT_SECRET_BYTES as u64);
         let secret = secret.map_err(io_error("read", &path))?;
+        let is_whole = secret.as_ref().is_some_and(|bytes| {
+            bytes.len() >= ROOT_SECRET_BYTES && bytes.iter().any(|byte| *byte != 0)
+        });
+        if !is_whole && !place.list()?.is_empty() {
+            return Err(StorageError::RootSecretLost { path });
+        }
         let not_there = || io_error("read", &path)(io::ErrorKind::NotFound.into());
         let secret = Zeroizing::new(secret.ok_or_else(not_there)?);
         let root_secret = secret.first_chunk().copied().map(Zeroizing::new);

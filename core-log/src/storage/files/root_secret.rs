@@ -12,7 +12,7 @@ pub(super) const ROOT_SECRET_BYTES: usize = 32;
 /// A root secret, gone from memory when dropped.
 pub(super) type Secret = Zeroizing<[u8; ROOT_SECRET_BYTES]>;
 
-/// Reads the root secret, if there is one.
+/// Reads the root secret, if there is one. Too few bytes are none, nor are zeros, which a power cut leaves.
 pub(super) fn read(mut file: &File) -> io::Result<Option<Secret>> {
     if file.metadata()?.len() < ROOT_SECRET_BYTES as u64 {
         return Ok(None);
@@ -20,18 +20,15 @@ pub(super) fn read(mut file: &File) -> io::Result<Option<Secret>> {
     let mut secret = Zeroizing::new([0; ROOT_SECRET_BYTES]);
     file.rewind()?;
     file.read_exact(secret.as_mut_slice())?;
-    Ok(Some(secret))
+    Ok(Some(secret).filter(|secret| **secret != [0; ROOT_SECRET_BYTES]))
 }
 
-/// Reads the root secret, making it first if the file is new, and says whether it is.
-pub(super) fn read_or_make(file: &File) -> io::Result<(Secret, bool)> {
-    if let Some(secret) = read(file)? {
-        return Ok((secret, false));
-    }
+/// Makes the root secret of a new store.
+pub(super) fn make(file: &File) -> io::Result<Secret> {
     let mut secret = Zeroizing::new([0; ROOT_SECRET_BYTES]);
     random::fill(secret.as_mut_slice());
     write(file, &secret)?;
-    Ok((secret, true))
+    Ok(secret)
 }
 
 /// Writes the root secret over what is there. Every name depends on it, so it is on the device when this
