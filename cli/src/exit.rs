@@ -146,6 +146,9 @@ const NOT_WRITABLE_HINT: &str =
 const AUDIT_HINT: &str =
     "`fcore core audit` names all that is damaged; with --repair it can be fetched again";
 
+/// What whoever has a key that does not fit can do.
+const WRONG_KEY_HINT: &str = "give the whole link it was shared with, as in hyper://KEY#ENCRYPTION-KEY, or no # if it is not encrypted";
+
 /// What whoever sees noise can do.
 const ENCRYPTION_HINT: &str =
     "if it is encrypted, give the whole link, as in hyper://KEY#ENCRYPTION-KEY";
@@ -238,6 +241,9 @@ impl From<CoreError> for Failure {
                 return Self::usage(error)
                     .hint("leave --fork out, or name a later one than `fcore core info` shows");
             }
+            CoreError::WrongKey { .. } => {
+                return Self::new(Kind::NotPermitted, error).hint(WRONG_KEY_HINT);
+            }
             CoreError::NotEncrypted { .. } => Kind::NotPermitted,
             CoreError::BlockTooLarge { .. } | CoreError::BatchTooLarge { .. } => Kind::Usage,
             CoreError::CorruptBlock { .. } => {
@@ -305,6 +311,8 @@ mod tests {
         assert_eq!(kind(CoreError::InvalidFork { core, fork }), Kind::Usage);
         assert_eq!(kind(CoreError::Unconfirmed { core }), Kind::NotPermitted);
         assert_eq!(kind(CoreError::Conflict { core }), Kind::Verification);
+        let wrong_key = CoreError::WrongKey { core, index: 7 };
+        assert_eq!(kind(wrong_key), Kind::NotPermitted);
         assert_eq!(
             kind(CoreError::BytePastEnd { core, byte: 9 }),
             Kind::NotFound

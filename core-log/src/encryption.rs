@@ -15,8 +15,9 @@
 //! blinded fork and 8 zeros for the body. The fork is in it so that a block that replaces
 //! another after a truncate has another key stream.
 //!
-//! There is no tag. The tree says that these are the bytes that were signed; that the key fits
-//! them nothing here can tell: with a wrong one, a block decrypts to noise.
+//! There is no tag. The tree says that these are the bytes that were signed; that the key fits them the fork
+//! tells: with a wrong key it is a random number of 64 bits, and forks are small ([`BlockCipher::fork_of`]).
+//! Blocks of compat cores differ in how their key derives, and in nothing else.
 
 use std::fmt;
 
@@ -174,8 +175,20 @@ impl BlockCipher {
         Some(body.freeze())
     }
 
+    /// The fork that the block was appended under, if this is the key of the block and `index` its
+    /// place; else any number, most likely a larger one than a fork is. `None` if it is too short to be an
+    /// encrypted block.
+    pub fn fork_of(&self, index: u64, stored: &[u8]) -> Option<u64> {
+        let blinded_fork = stored.first_chunk::<PADDING>()?;
+        Some(u64::from_le_bytes(self.blinded(index, *blinded_fork)))
+    }
+
     fn blind(&self, index: u64, fork: u64) -> [u8; PADDING] {
-        let mut fork = fork.to_le_bytes();
+        self.blinded(index, fork.to_le_bytes())
+    }
+
+    /// Twice is as if never.
+    fn blinded(&self, index: u64, mut fork: [u8; PADDING]) -> [u8; PADDING] {
         apply(&self.blinding_key, &nonce(index, [0; PADDING]), &mut fork);
         fork
     }

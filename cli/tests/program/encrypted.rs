@@ -137,4 +137,32 @@ fn a_log_is_encrypted_by_name_and_read_by_link() {
     }
     let info = bench.run("s", &["core", "info", "log", "--json"]).expect(0);
     assert!(info.event("core").get("link").is_none());
+
+    // Goal: a wrong key is said to be wrong, and nothing is printed. Both kinds of core are told.
+    let compat = [
+        "core",
+        "create",
+        "old",
+        "--encrypt",
+        "--public-key-is-key",
+        "--json",
+    ];
+    let compat = bench.run("s", &compat).expect(0).event("core");
+    bench
+        .run_with("s", &["core", "append", "old"], b"one")
+        .expect(0);
+    let compat = compat["link"].as_str().unwrap();
+    for link in [link, compat] {
+        let wrong = format!("{}#{WRONG}", link.split_once('#').unwrap().0);
+        let refused = bench
+            .run("s", &["core", "get", &wrong, "0", "--json"])
+            .expect(6);
+        let error = refused.event("error");
+        let [message, hint] = ["message", "hint"].map(|field| error[field].as_str().unwrap());
+        assert!(
+            message.contains("the key does not fit") && hint.contains('#'),
+            "{error}"
+        );
+        bench.run("s", &["core", "get", link, "0"]).expect(0);
+    }
 }

@@ -212,6 +212,20 @@ pub enum CoreError {
         /// The core.
         core: Key,
     },
+    /// The block is not encrypted with the key of this handle: that is another core's, or the block is not
+    /// encrypted at all. Open the core with the right key, or with none. What is here can be kept,
+    /// verified and passed on all the same.
+    ///
+    /// The key fits if the fork at the block's beginning is one that it may have been appended under. A wrong key
+    /// goes unnoticed, and the block is noise, once in 2^32 blocks; once in 2^11 where the manifest
+    /// pins the log's beginning, which may come from a core of any fork.
+    #[error("the key does not fit block {index} of core {core}, if that is encrypted at all")]
+    WrongKey {
+        /// The core.
+        core: Key,
+        /// The block.
+        index: u64,
+    },
     /// The block is no encrypted one; open the core without an encryption key.
     #[error("block {index} of core {core} is not encrypted; open the core without a key")]
     NotEncrypted {

@@ -15,7 +15,7 @@ impl Core {
     /// Block `index` if it is here. It is hashed again: a flipped byte is an error, never data.
     ///
     /// # Errors
-    /// [`CoreError::CorruptBlock`] or [`CoreError::Storage`]; [`CoreError::NotEncrypted`] if this
+    /// [`CoreError::CorruptBlock`] or [`CoreError::Storage`]; [`CoreError::WrongKey`] or [`CoreError::NotEncrypted`] if this
     /// handle decrypts and the block cannot be.
     pub fn get_local(&self, index: u64) -> Result<Option<Bytes>, CoreError> {
         let stored = self.get_raw(index)?;

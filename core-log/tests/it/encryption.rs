@@ -7,7 +7,8 @@ use bytes::Bytes;
 use ferrocore_log::encryption::{BlockCipher, PADDING};
 use ferrocore_log::limits::BLOCK_BYTES_MAX;
 use ferrocore_log::proof::{NodeRequest, ProofRequest, UpgradeRequest};
-use ferrocore_log::{Core, CoreError, CoreOptions, Corestore, EncryptionKey};
+use ferrocore_log::storage::memory::Memory;
+use ferrocore_log::{Core, CoreError, CoreOptions, Corestore, EncryptionKey, StoreOptions};
 use ferrocore_primitives::keys::Key;
 use ferrocore_primitives::sign::KeyPair;
 use proptest::prelude::*;
@@ -120,8 +121,92 @@ fn a_store_without_the_key_passes_on_what_it_cannot_read() {
             assert!(block.is_empty() || seen[PADDING..] != block[..], "{index}");
             assert_eq!(ready(read.get(index)).unwrap(), block);
         }
-        let wrong = read.with_encryption(&EncryptionKey::from([1; 32]));
-        assert_ne!(ready(wrong.get(0)).unwrap(), "one");
+        // Nor does a wrong key keep anybody from passing on.
+        let wrong = blind.with_encryption(&WRONG.into());
+        let last = Corestore::memory().get(&written.key()).unwrap();
+        copy(&wrong, &last.with_encryption(&WRONG.into()));
+        let last = last.with_encryption(&key());
+        assert_eq!(ready(last.get(2)).unwrap(), "three");
+    }
+}
+
+/// A key that encrypts nothing here.
+const WRONG: [u8; 32] = [1; 32];
+
+/// A store of the same cores in every run: so that no run has a wrong key that fits by chance.
+fn fixed() -> Corestore {
+    let memory = Memory::with_root_secret([3; 32]);
+    Corestore::with_storage(memory, StoreOptions::default()).unwrap()
+}
+
+#[track_caller]
+fn assert_wrong<T: std::fmt::Debug>(read: Result<T, CoreError>) {
+    assert!(matches!(read, Err(CoreError::WrongKey { .. })), "{read:?}");
+}
+
+/// Goal: a wrong key is told, however the block is read, and under whichever fork it was written; the right one
+/// reads on. Method: cores of both kinds with blocks of several forks, the last of them larger than forks are.
+#[test]
+fn a_wrong_key_is_told_from_the_right_one() {
+    for compat in [false, true] {
+        let core = encrypted(&Corestore::memory(), compat);
+        let forks = [1, 7, 1 << 31, (1 << 53) - 2];
+        for (length, fork) in (0..).zip(forks) {
+            core.append_batch(vec!["keep".into(), "regret".into()])
+                .unwrap();
+            core.truncate(length + 1, Some(fork)).unwrap();
+        }
+        core.append("last").unwrap();
+        assert_eq!(core.length(), 5);
+        let draft = core.draft("draft").unwrap();
+        draft.append("drafted").unwrap();
+        for index in 0..4 {
+            assert_eq!(core.get_local(index).unwrap().unwrap(), "keep");
+        }
+        assert_eq!(core.get_local(4).unwrap().unwrap(), "last");
+        assert_eq!(core.snapshot().get_local(4).unwrap().unwrap(), "last");
+        assert_eq!(draft.get_local(5).unwrap().unwrap(), "drafted");
+
+        // At a fork as large as this more keys fit, so wrong ones are tried on another core.
+        let early = encrypted(&fixed(), compat);
+        early.append_batch(vec!["one".into(), "".into()]).unwrap();
+        let draft = early.draft("draft").unwrap();
+        draft.append("drafted").unwrap();
+        let of_another = key().of_core(&Key::from([7; 32]), compat);
+        for wrong in [WRONG.into(), EncryptionKey::block_key(WRONG), of_another] {
+            let wrong = early.with_encryption(&wrong);
+            for index in 0..2 {
+                assert_wrong(wrong.get_local(index));
+                assert_wrong(ready(wrong.get(index)));
+                assert_wrong(wrong.snapshot().get_local(index));
+            }
+            assert_wrong(wrong.draft("draft").unwrap().get_local(2));
+            assert_eq!(wrong.get_raw(0).unwrap(), early.get_raw(0).unwrap());
+        }
+    }
+}
+
+/// Goal: a copy of a pinned beginning, which is at fork 0 itself, is read with its source's key, whatever
+/// fork its blocks were written under.
+#[test]
+fn static_copies_know_their_key() {
+    for fork in [None, Some(3), Some(1 << 40)] {
+        let store = fixed();
+        let source = encrypted(&store, false);
+        source.append("regret").unwrap();
+        if let Some(fork) = fork {
+            source.truncate(0, Some(fork)).unwrap();
+            source.append("kept").unwrap();
+        }
+        let copy = store.staticify(&source).unwrap();
+        assert_eq!(copy.fork(), 0);
+        let block_key = key().of_core(&source.key(), false);
+        let read = copy.with_encryption(&block_key).get_local(0);
+        assert_eq!(read.unwrap(), source.get_local(0).unwrap());
+        // The source's key itself is not what its blocks are encrypted with.
+        for wrong in [key(), WRONG.into(), EncryptionKey::block_key(WRONG)] {
+            assert_wrong(copy.with_encryption(&wrong).get_local(0));
+        }
     }
 }
 
@@ -155,13 +240,15 @@ fn padding_counts_towards_the_largest_block() {
 
 #[test]
 fn blocks_that_were_never_encrypted_are_an_error() {
-    let plain = Corestore::memory().get_named("plain").unwrap();
+    let plain = fixed().get_named("plain").unwrap();
     plain.append("short").unwrap();
     let error = plain.with_encryption(&key()).get_local(0);
     assert!(matches!(
         error,
         Err(CoreError::NotEncrypted { index: 0, .. })
     ));
+    plain.append("as long as a blinded fork").unwrap();
+    assert_wrong(plain.with_encryption(&key()).get_local(1));
 }
 
 #[test]
