@@ -325,6 +325,9 @@ impl Inner {
                 shared.mark(run.range);
             }
         });
+        if accepted.length.is_some() {
+            self.head_proven();
+        }
         self.supply.arrived(accepted.blocks.iter().copied());
         let mut events = Vec::new();
         if learnt {

@@ -15,8 +15,9 @@ use crate::few::Few;
 use crate::storage::{StorageError, lock};
 use crate::supply::SupplierId;
 
-/// Claims that came to nothing before those of further suppliers stop nobody any more: or peers that lie
-/// could keep a writer from its own log for ever.
+/// Claims that came to nothing, in sequence, before those of further suppliers stop nobody any more: or peers
+/// that lie could keep a writer from its own log for ever. A longer log that is proven begins the
+/// count anew, and suppliers that left before they could prove anything are not counted.
 pub const BROKEN_CLAIMS_MAX: u32 = 3;
 
 /// Forgets, for good, that a core is guarded.
@@ -137,16 +138,22 @@ impl Inner {
         }
     }
 
-    /// A supplier cannot prove what it said, or has gone.
-    pub(super) fn doubt(&self, id: SupplierId, has_gone: bool) {
+    /// A supplier cannot prove what it said.
+    pub(super) fn doubt(&self, id: SupplierId) {
         let ours = self.head();
-        let mut state = lock(&self.guard.state);
-        state.doubt(id, ours);
-        if has_gone {
-            state.claims.remove(&id);
-        }
-        drop(state);
+        lock(&self.guard.state).doubt(id, ours);
         self.supply.wake_readers();
+    }
+
+    /// A supplier has gone. That is no lie: lines break, and whoever knows more is likely to come back.
+    pub(super) fn forget(&self, id: SupplierId) {
+        lock(&self.guard.state).claims.remove(&id);
+        self.supply.wake_readers();
+    }
+
+    /// Our head has just been brought by a proof: not all suppliers lie.
+    pub(super) fn head_proven(&self) {
+        lock(&self.guard.state).broken = 0;
     }
 
     /// Lets go of a guarded core if the log is as long as some supplier has shown; returns whether.
@@ -225,6 +232,8 @@ impl Claim {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Corestore;
+    use crate::proof::{ProofRequest, UpgradeRequest};
     use crate::supply::SupplyHub;
 
     const OURS: RemoteHead = head(1, 10);
@@ -272,6 +281,71 @@ mod tests {
         }
         state.hear(ids[0], head(9, 9), OURS);
         assert_eq!(state.verdict(OURS), Verdict::Free);
+    }
+
+    #[test]
+    fn suppliers_that_leave_are_not_counted() {
+        let core = Corestore::memory().get_named("log").unwrap();
+        let longer = head(0, 3);
+        for _ in 0..2 * BROKEN_CLAIMS_MAX {
+            let id = core.supply().attach(Arc::new(|| {}));
+            core.supply().hear(id, longer);
+            let refused = core.append("too early");
+            assert!(
+                matches!(refused, Err(CoreError::Behind { .. })),
+                "{refused:?}"
+            );
+            core.supply().detach(id);
+        }
+        assert_eq!(core.length(), 0);
+    }
+
+    /// Goal: whoever proves a longer log makes good for those who lied. Method: one claim less than are heard,
+    /// then a proof, and as many again.
+    #[test]
+    fn a_longer_log_that_is_proven_begins_the_count_anew() {
+        let ahead = Corestore::memory().get_named("log").unwrap();
+        ahead
+            .append_batch(vec!["one".into(), "two".into()])
+            .unwrap();
+        let core = Corestore::memory().get(&ahead.key()).unwrap();
+        let lie = |count| {
+            for _ in 0..count {
+                let id = core.supply().attach(Arc::new(|| {}));
+                core.supply().hear(id, head(9, 9));
+                assert!(matches!(
+                    core.inner.check_guard(),
+                    Err(CoreError::Behind { .. })
+                ));
+                core.supply().doubt(id);
+            }
+        };
+        lie(BROKEN_CLAIMS_MAX - 1);
+        for fork in [0, 1] {
+            if fork == 1 {
+                ahead.truncate(1, None).unwrap();
+                let upgrade = ahead.prove(&whole(&ahead)).unwrap().unwrap();
+                core.adopt(core.reorg(upgrade).unwrap()).unwrap();
+            } else {
+                core.accept(ahead.prove(&whole(&ahead)).unwrap().unwrap())
+                    .unwrap();
+            }
+            assert_eq!((core.fork(), core.tree_hash()), (fork, ahead.tree_hash()));
+            lie(BROKEN_CLAIMS_MAX - 1);
+        }
+    }
+
+    /// Asks for all of a log, from its start.
+    fn whole(core: &Core) -> ProofRequest {
+        ProofRequest {
+            fork: core.fork(),
+            upgrade: Some(UpgradeRequest {
+                start: 0,
+                length: core.length(),
+            }),
+            manifest: true,
+            ..ProofRequest::default()
+        }
     }
 
     #[test]

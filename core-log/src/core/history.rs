@@ -107,6 +107,7 @@ impl Inner {
             roots: tree.roots,
             manifest,
         })?;
+        self.head_proven();
         Ok(())
     }
 

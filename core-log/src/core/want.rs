@@ -240,7 +240,7 @@ impl Supply<'_> {
         self.core.inner.extensions.remove_carrier(id);
         self.core.inner.pushes.remove_carrier(id);
         self.core.inner.supply.detach(id);
-        self.core.inner.doubt(id, true);
+        self.core.inner.forget(id);
     }
 
     /// Says that the supplier carries messages of extensions. It is woken when there is one to send.
@@ -391,7 +391,7 @@ impl Supply<'_> {
 
     /// Says that the supplier cannot, or would not, prove the head that it says to have.
     pub fn doubt(&self, id: SupplierId) {
-        self.core.inner.doubt(id, false);
+        self.core.inner.doubt(id);
     }
 
     /// Says that the supplier can deliver nothing for now. It is woken as before, but what it
