@@ -23,6 +23,8 @@ pub mod events;
 pub mod extension;
 mod few;
 pub mod flat_tree;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod limits;
 pub mod manifest;
 pub mod merkle;

@@ -17,6 +17,7 @@ pub mod corpus;
 pub mod dht;
 pub mod drives;
 mod honest;
+pub mod journal;
 pub mod links;
 mod memory;
 pub mod messages;
@@ -29,6 +30,7 @@ pub mod seeds;
 pub mod session;
 pub mod session_pairs;
 pub mod signatures;
+pub mod store_files;
 pub mod streams;
 pub mod udx;
 pub mod udx_pairs;
@@ -55,6 +57,12 @@ pub const TARGETS: &[Target] = &[
     target("tree_file", core_files::tree),
     target("bitfield_file", core_files::bitfield),
     target("header_file", core_files::header),
+    target("store_journal", journal::run),
+    target("aliases", store_files::aliases),
+    target("guards", store_files::guards),
+    target("conflicts", store_files::conflicts),
+    target("draft_bases", store_files::draft_bases),
+    target("backups", store_files::backups),
     target("mux_frames", mux_frames::run),
     target("mux_pairs", mux_pairs::run),
     target("handshakes", streams::handshakes),

@@ -33,11 +33,13 @@ impl Disk {
         self.with(|files| files.clone())
     }
 
+    pub(crate) fn file(&self, name: &'static str) -> Box<dyn BlockFile> {
+        let disk = self.clone();
+        Box::new(MemoryFile { disk, name })
+    }
+
     pub(crate) fn core_files(&self) -> CoreFiles {
-        let file = |name| {
-            let disk = self.clone();
-            Box::new(MemoryFile { disk, name }) as Box<dyn BlockFile>
-        };
+        let file = |name| self.file(name);
         CoreFiles {
             directory: PathBuf::from("memory"),
             oplog: file("oplog"),

@@ -11,8 +11,8 @@ use ferrocore_replication::messages::{
 };
 
 use crate::{
-    bees, connect, core_files, dht, drives, honest, messages, mux_frames, mux_pairs, session_pairs,
-    streams, udx, udx_pairs,
+    bees, connect, core_files, dht, drives, honest, journal, messages, mux_frames, mux_pairs,
+    session_pairs, store_files, streams, udx, udx_pairs,
 };
 
 /// Target and input.
@@ -33,6 +33,8 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     seeds.push(("messages", [&[11, 1], &[9; 32][..]].concat()));
     seeds.push(("remote_proofs", remote_proof().to_vec()));
     seeds.extend(core_files::seeds());
+    seeds.extend(journal::seeds().into_iter().map(|s| ("store_journal", s)));
+    seeds.extend(store_files::seeds());
     seeds.extend(mux_frames::seeds().into_iter().map(|s| ("mux_frames", s)));
     seeds.extend(mux_pairs::seeds().into_iter().map(|s| ("mux_pairs", s)));
     seeds.extend(

@@ -287,6 +287,22 @@ fn from_text(text: &[u8]) -> Option<Vec<u8>> {
     id::decode_z32(&encoded).ok()
 }
 
+/// See [`crate::fuzzing`].
+pub(crate) mod fuzzing {
+    use super::{Backup, from_text, is_text};
+
+    /// What is behind the seal, decoded and encoded again.
+    pub fn backup(content: &[u8]) -> Option<Vec<u8>> {
+        let decoded = Backup::decode(content).ok()?;
+        Some(decoded.encode().to_vec())
+    }
+
+    /// The sealed bytes that a text form stands for.
+    pub fn backup_text(text: &[u8]) -> Option<Vec<u8>> {
+        is_text(text).then(|| from_text(text))?
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

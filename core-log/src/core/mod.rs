@@ -64,6 +64,7 @@ use self::guard::WriteGuard;
 pub use accept::Accepted;
 pub use append::{Appended, HashedBlocks};
 pub use append_options::AppendOptions;
+pub(crate) use draft::draft_base_again;
 pub use draft::{CommitOptions, Draft, DraftOptions};
 pub use error::{AcceptError, CoreError, ProveError};
 pub(crate) use flusher::Flusher;

@@ -89,6 +89,11 @@ impl Base {
     }
 }
 
+/// What `bytes` say, encoded again; see [`crate::fuzzing`].
+pub(crate) fn draft_base_again(bytes: &[u8]) -> Option<Vec<u8>> {
+    Base::decode(bytes).ok().map(|base| base.encode())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

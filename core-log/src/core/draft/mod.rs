@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use ferrocore_primitives::hash::Hash;
 
+pub(crate) use self::base::draft_base_again;
 use self::base::{BASE_USER_DATA, Base};
 use super::append::check_sizes;
 use super::{AppendOptions, Appended, Core, CoreError, HashedBlocks, Snapshot};

@@ -156,10 +156,7 @@ impl Aliases {
     /// Writes both files anew, each in one step, which a power cut does not halve.
     fn rewrite(&mut self) -> Result<(), StorageError> {
         self.generation += 1;
-        let first = closed_line(format!("generation {}", self.generation));
-        let names = self.cores.iter();
-        let lines = names.map(|(alias, core)| name_line(alias, core));
-        let text: String = std::iter::once(first).chain(lines).collect();
+        let text = whole_text(self.generation, self.cores.iter());
         for path in &self.paths {
             replace(path, &text).map_err(io_error("write", path))?;
         }
@@ -187,6 +184,26 @@ impl Found {
             bytes,
         }
     }
+}
+
+/// The names in an index, and whether every line is as it was written.
+pub(super) fn parse(bytes: &[u8]) -> (Names, bool) {
+    let found = Found::parse(bytes.to_vec());
+    (found.names, found.is_whole)
+}
+
+/// A new index of these names.
+pub(super) fn text_of(names: &[(Alias, DiscoveryKey)]) -> Vec<u8> {
+    whole_text(1, names.iter().map(|(alias, core)| (alias, core))).into_bytes()
+}
+
+fn whole_text<'a>(
+    generation: u64,
+    names: impl Iterator<Item = (&'a Alias, &'a DiscoveryKey)>,
+) -> String {
+    let first = closed_line(format!("generation {generation}"));
+    let lines = names.map(|(alias, core)| name_line(alias, core));
+    std::iter::once(first).chain(lines).collect()
 }
 
 fn append(path: &Path, line: &str, durability: Durability) -> io::Result<()> {

@@ -52,15 +52,7 @@ impl Guards {
     /// Reads the guards at `path`; without a file nothing is guarded.
     pub(super) fn load(path: PathBuf) -> Result<Self, StorageError> {
         let bytes = whole::read(&path, GUARDS_BYTES_MAX, TOO_LONG)?.unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        let whole = text
-            .rfind('\n')
-            .map_or("", |end| text.get(..=end).unwrap_or_default());
-        let mut state = State::default();
-        for line in whole.lines() {
-            state.apply(line).ok_or_else(|| unknown(&path, line))?;
-        }
-        let len = whole.len() as u64;
+        let (state, len) = State::parse(&bytes).map_err(|line| unknown(&path, &line))?;
         Ok(Self { path, len, state })
     }
 
@@ -109,6 +101,19 @@ impl Guards {
 }
 
 impl State {
+    /// What the whole lines of `bytes` say, and how many bytes they have; or the line that is none of ours.
+    fn parse(bytes: &[u8]) -> Result<(Self, u64), String> {
+        let text = String::from_utf8_lossy(bytes);
+        let whole = text
+            .rfind('\n')
+            .map_or("", |end| text.get(..=end).unwrap_or_default());
+        let mut state = Self::default();
+        for line in whole.lines() {
+            state.apply(line).ok_or_else(|| line.to_owned())?;
+        }
+        Ok((state, whole.len() as u64))
+    }
+
     /// Takes in one line; `None` if it is none of ours.
     fn apply(&mut self, line: &str) -> Option<()> {
         if line == RESTORED {
@@ -127,6 +132,12 @@ impl State {
         self.cores.insert(parse_hex(core)?.into(), is_guarded);
         Some(())
     }
+}
+
+/// Whether all cores are guarded, and those of which something else is said.
+pub(super) fn parse(bytes: &[u8]) -> Option<(bool, Vec<(DiscoveryKey, bool)>)> {
+    let (state, _) = State::parse(bytes).ok()?;
+    Some((state.is_restored, state.cores.into_iter().collect()))
 }
 
 fn unknown(path: &Path, line: &str) -> StorageError {

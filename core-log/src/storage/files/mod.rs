@@ -25,6 +25,7 @@ mod directory;
 mod drafts;
 mod entry;
 mod file_core;
+pub(crate) mod fuzzing;
 mod gc;
 mod guards;
 mod header;

@@ -164,9 +164,9 @@ impl Pending {
     fn decode(reader: &mut Reader<'_>, left: &Cell<u64>) -> Result<Self, DecodeError> {
         let pending = Self::read(reader, left)?;
         let set = pending.write.bits.iter().filter(|bits| bits.value);
-        let set = set.map(|bits| bits.range.end.saturating_sub(bits.range.start));
+        let set = set.map(|bits| bits.range.end - bits.range.start);
         // A block comes with its leaf. Without them, few bytes would make us mark any number of blocks.
-        match set.sum::<u64>() <= pending.write.nodes.len() as u64 {
+        match set.fold(0, u64::saturating_add) <= pending.write.nodes.len() as u64 {
             true => Ok(pending),
             false => Err(DecodeError::Invalid("blocks without their nodes")),
         }
@@ -211,15 +211,18 @@ impl Pending {
 
 fn read_head(reader: &mut Reader<'_>) -> Result<HeadWrite, DecodeError> {
     let (fork, ancestors) = (reader.uint()?, reader.uint()?);
-    Ok(HeadWrite {
-        head: Head {
-            fork,
-            length: reader.uint()?,
-            root_hash: Hash::from(reader.fixed32()?),
-            signature: Bytes::copy_from_slice(reader.buffer()?),
-        },
-        ancestors,
-    })
+    let head = Head {
+        fork,
+        length: reader.uint()?,
+        root_hash: Hash::from(reader.fixed32()?),
+        signature: Bytes::copy_from_slice(reader.buffer()?),
+    };
+    match ancestors <= head.length {
+        true => Ok(HeadWrite { head, ancestors }),
+        false => Err(DecodeError::Invalid(
+            "a head that is shorter than what it keeps",
+        )),
+    }
 }
 
 fn put_range(out: &mut Vec<u8>, range: &Range<u64>) {
@@ -228,7 +231,11 @@ fn put_range(out: &mut Vec<u8>, range: &Range<u64>) {
 }
 
 fn read_range(reader: &mut Reader<'_>) -> Result<Range<u64>, DecodeError> {
-    Ok(reader.uint()?..reader.uint()?)
+    let range = reader.uint()?..reader.uint()?;
+    match range.start <= range.end {
+        true => Ok(range),
+        false => Err(DecodeError::Invalid("a range that ends before it begins")),
+    }
 }
 
 fn put_list<T>(out: &mut Vec<u8>, items: &[T], mut item: impl FnMut(&mut Vec<u8>, &T)) {
@@ -350,8 +357,30 @@ mod tests {
         };
         pending[0].write.bits = vec![whole(1..3)];
         assert!(decode(&encode(pending.iter())).is_some());
-        for bits in [0..1 << 52, 1..4] {
-            pending[0].write.bits = vec![whole(bits)];
+        // The last ones together are more than a number holds.
+        for (bits, count) in [(0..1 << 52, 1), (1..4, 1), (0..1 << 52, 1 << 13)] {
+            pending[0].write.bits = vec![whole(bits); count];
+            assert!(decode(&encode(pending.iter())).is_none());
+        }
+    }
+
+    /// Goal: numbers that no batch has make nobody compute with them.
+    #[test]
+    fn ranges_and_heads_that_run_backwards_are_refused() {
+        let backwards = Range { start: 9, end: 4 };
+        let changes: [fn(&mut CoreWrite, Range<u64>); 3] = [
+            |write, range| write.freed = vec![range],
+            |write, range| {
+                write.bits = vec![BitWrite {
+                    range,
+                    value: false,
+                }]
+            },
+            |write, _| write.head.as_mut().unwrap().ancestors = 4,
+        ];
+        for change in changes {
+            let mut pending = pending();
+            change(&mut pending[0].write, backwards.clone());
             assert!(decode(&encode(pending.iter())).is_none());
         }
     }

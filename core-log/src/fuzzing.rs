@@ -1,0 +1,13 @@
+//! Decoders that nobody else is to call, for the fuzz targets. No part of the interface: it may change at any time.
+//!
+//! Not behind a feature, which would compile all that depends on this crate twice.
+
+#[cfg(feature = "backup")]
+pub use crate::backup::fuzzing::{backup, backup_text};
+#[cfg(feature = "files")]
+pub use crate::storage::files::fuzzing::{aliases, aliases_text, guards, journal};
+
+/// What a draft builds on, decoded and encoded again.
+pub fn draft_base(bytes: &[u8]) -> Option<Vec<u8>> {
+    crate::core::draft_base_again(bytes)
+}
