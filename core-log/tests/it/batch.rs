@@ -171,3 +171,31 @@ fn a_batch_larger_than_the_journal_changes_nothing() {
         core.append("goes on").unwrap();
     }
 }
+
+/// Goal: a value of any length that may be kept can be replaced, whatever it replaces, and two such
+/// values are too much.
+#[cfg(feature = "files")]
+#[test]
+fn a_long_value_can_be_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Corestore::open(directory.path(), StoreOptions::default()).unwrap();
+    let core = store.get_named("log").unwrap();
+    let long = |byte| vec![byte; 9 << 20];
+    core.set_user_data("key", Some(&long(1))).unwrap();
+    core.set_user_data("key", Some(&long(2))).unwrap();
+    let error = core.set_user_data("other", Some(&long(3))).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            CoreError::Storage(StorageError::HeaderTooLarge { .. })
+        ),
+        "{error}"
+    );
+    core.set_user_data("key", None).unwrap();
+    core.set_user_data("other", Some(&long(3))).unwrap();
+    drop((core, store));
+    let store = Corestore::open(directory.path(), StoreOptions::default()).unwrap();
+    let core = store.get_named("log").unwrap();
+    assert_eq!(core.user_data("key"), None);
+    assert!(core.user_data("other").unwrap() == long(3));
+}

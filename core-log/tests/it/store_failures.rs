@@ -5,7 +5,7 @@
 #![cfg(feature = "files")]
 
 use crate::rig::faults::{blocks, faults, left_by};
-use crate::rig::store::{JOURNAL, open_cores, open_store};
+use crate::rig::store::{JOURNAL, open_core, open_cores, open_store, oplog_of};
 use crate::rig::workload::Snapshot;
 use crate::rig::{Contents, Disk, Fault, FaultKind, What};
 use ferrocore_log::{Core, CoreError, Corestore, Durability, StorageError, StoreError};
@@ -211,12 +211,16 @@ fn calls_of_first_batch(files: &Contents, durability: Durability) -> (usize, usi
     (before, disk.calls())
 }
 
-/// Goal: a journal with any byte flipped, or cut anywhere, is completed whole or dropped.
-#[test]
-fn a_damaged_journal_halves_no_batch() {
-    let durability = Durability::Sync;
-    let files = start(durability);
-    let disk = Disk::new(files.clone());
+/// A batch whose process was killed as soon as it counted.
+struct Halved {
+    before: State,
+    after: State,
+    at_commit: Contents,
+}
+
+fn halved(durability: Durability) -> Halved {
+    let mut at_commit = start(durability);
+    let disk = Disk::new(at_commit.clone());
     let store = open_store(&disk, durability).unwrap();
     let cores = open_cores(&store).unwrap();
     let (before, from) = (state_of(&cores), disk.now());
@@ -227,13 +231,56 @@ fn a_damaged_journal_halves_no_batch() {
         change.file == JOURNAL && matches!(change.what, What::Write { .. })
     };
     let commit = from + changes[from..].iter().position(is_commit).unwrap();
-    let mut at_commit = Contents::new();
-    let start = Contents::new();
-    drop((cores, store, start));
-    at_commit.clone_from(&files);
     for change in &changes[..=commit] {
         crate::rig::apply(&mut at_commit, change);
     }
+    Halved {
+        before,
+        after,
+        at_commit,
+    }
+}
+
+/// Goal: a core that cannot be read takes the batch from no other: it counts, and whoever opens that core is told.
+#[test]
+fn a_damaged_core_halves_no_batch() {
+    let durability = Durability::Sync;
+    let halved = halved(durability);
+    for damaged in 0..3 {
+        let mut files = halved.at_commit.clone();
+        let oplog = files.get_mut(oplog_of(damaged)).unwrap();
+        oplog.edit(|bytes| bytes.fill(0x55));
+        let disk = Disk::new(files);
+        // Twice, for the journal is empty then.
+        for _ in 0..2 {
+            let store = open_store(&disk, durability).unwrap();
+            for number in 0..3 {
+                let core = open_core(&store, number);
+                if number == damaged {
+                    let error = core.err().unwrap();
+                    assert!(
+                        matches!(error, StoreError::Storage(StorageError::Corrupt { .. })),
+                        "{error}"
+                    );
+                    continue;
+                }
+                let found = Snapshot::of(&core.unwrap().unwrap()).unwrap();
+                assert_ne!(found, halved.before[number]);
+                assert_eq!(found, halved.after[number]);
+            }
+        }
+    }
+}
+
+/// Goal: a journal with any byte flipped, or cut anywhere, is completed whole or dropped.
+#[test]
+fn a_damaged_journal_halves_no_batch() {
+    let durability = Durability::Sync;
+    let Halved {
+        before,
+        after,
+        at_commit,
+    } = halved(durability);
     let len = at_commit[JOURNAL].len();
     assert!(len > 500, "{len}");
     let (mut completed, mut dropped) = (0, 0);

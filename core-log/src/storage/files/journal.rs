@@ -15,6 +15,9 @@
 //! 4 they see some cores before the batch and some after it, each of them whole. If one of them is
 //! changed by such a program then, the batch is not completed. A store opened for reading only sees
 //! the same, and completes nothing.
+//!
+//! A core that is too damaged to be opened, or of a format we do not know, takes no part any more: the batch counts, so the
+//! others are completed. Whoever opens that one is told what is wrong with it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -100,7 +103,8 @@ impl Journal {
         result
     }
 
-    /// Completes the batch that a crash left half made, or drops one that does not count.
+    /// Completes the batch that a crash left half made, in all cores that can be read, or drops one that does not
+    /// count.
     ///
     /// `open` opens a core, or says that it is not there. To be called before anybody else opens
     /// one.
@@ -118,24 +122,26 @@ impl Journal {
         let mut found = Vec::new();
         for pending in &pendings {
             match open(&pending.core) {
-                Ok(core) => found.push(core),
-                Err(StorageError::Corrupt { .. } | StorageError::UnknownFormat { .. }) => {
-                    found.push(None);
+                Ok(core) => {
+                    let stage = stage_of(core.as_ref(), pending);
+                    found.push((core, stage));
+                }
+                Err(
+                    error @ (StorageError::Corrupt { .. } | StorageError::UnknownFormat { .. }),
+                ) => {
+                    tracing::warn!(%error, "a core of an unfinished batch cannot be read; the others get their part");
+                    found.push((None, Stage::Unreadable));
                 }
                 Err(error) => return Err(error),
             }
         }
-        let stages = found.iter().zip(&pendings);
-        let stages: Vec<_> = stages
-            .map(|(core, change)| stage_of(core, change))
-            .collect();
-        if stages.contains(&Stage::Elsewhere) {
+        if found.iter().any(|(_, stage)| *stage == Stage::Elsewhere) {
             // Had it not been completed, no core had been let go on.
             tracing::info!(path = %self.path.display(), "dropping a batch that was over");
             return state.clear(0, true);
         }
-        let cores = found.into_iter().flatten();
-        for ((core, pending), stage) in cores.zip(pendings).zip(stages) {
+        for ((core, stage), pending) in found.into_iter().zip(pendings) {
+            let Some(core) = core else { continue };
             if stage == Stage::Before {
                 core.commit(pending.write, Durability::Sync)?;
             }
@@ -164,12 +170,11 @@ enum Stage {
     Before,
     After,
     Elsewhere,
+    Unreadable,
 }
 
-fn stage_of(core: &Option<Arc<FileCore>>, pending: &Pending) -> Stage {
-    let identity = core
-        .as_ref()
-        .map(|core| Identity::of(&core.writer().header));
+fn stage_of(core: Option<&Arc<FileCore>>, pending: &Pending) -> Stage {
+    let identity = core.map(|core| Identity::of(&core.writer().header));
     match identity {
         Some(identity) if identity == pending.after => Stage::After,
         Some(identity) if identity == pending.before => Stage::Before,

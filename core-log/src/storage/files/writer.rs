@@ -3,6 +3,7 @@
 //! Knows whether a header can be written, and where it goes. Does not know nodes, blocks, nor in which order
 //! the files are written.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use ferrocore_primitives::keys::DiscoveryKey;
@@ -54,9 +55,13 @@ impl Writer {
         let manifest = write.manifest.as_ref().or(self.header.manifest.as_ref());
         let changed = write.user_data.iter();
         let changed = changed.map(|(key, value)| (key, value.as_ref().map_or(0, Vec::len)));
+        // The change alone, which an entry holds; then all that is there once it is made.
+        self.check_header_of(core, manifest, changed.clone())?;
         let kept = self.header.user_data.iter();
-        let kept = kept.map(|(key, value)| (key, value.len()));
-        self.check_header_of(core, manifest, changed.chain(kept))
+        let mut after: BTreeMap<_, _> = kept.map(|(key, value)| (key, value.len())).collect();
+        after.extend(changed);
+        after.retain(|_, len| *len > 0);
+        self.check_header_of(core, manifest, after.iter().map(|(key, len)| (*key, *len)))
     }
 
     /// Refuses a header that could be written, but not read.
