@@ -5,9 +5,15 @@
 
 use crate::rig::faults::{KINDS, blocks, faults, is_io, left_by};
 use crate::rig::workload::{Snapshot, WIDE_LENGTHS, wide};
-use crate::rig::{Contents, Disk, Fault, FaultKind, create, open};
+use crate::rig::{Contents, Disk, Fault, FaultKind, create, header, key_pair, open};
 use bytes::Bytes;
-use ferrocore_log::{CommitOptions, Core, CoreError, Durability, StorageError};
+use ferrocore_log::audit::Mode;
+use ferrocore_log::manifest::Prologue;
+use ferrocore_log::storage::CoreHeader;
+use ferrocore_log::storage::files::FileCore;
+use ferrocore_log::{
+    CommitOptions, Core, CoreError, Corestore, Durability, Manifest, StorageError,
+};
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -17,6 +23,11 @@ enum Step {
     UserData(usize),
     Flush,
     Read(u64),
+    /// So many blocks under a signature that was made elsewhere.
+    AppendSigned(usize),
+    TruncateSigned(u64),
+    /// An audit that mends what it finds.
+    Repair,
 }
 
 const STEPS: &[Step] = &[
@@ -33,9 +44,21 @@ const STEPS: &[Step] = &[
     Step::Flush,
     Step::Truncate(100),
     Step::Append(2),
+    Step::AppendSigned(3),
+    Step::TruncateSigned(98),
     Step::UserData(6_000),
     Step::Flush,
     Step::Read(90),
+];
+
+/// Of a core with damage.
+const REPAIR_STEPS: &[Step] = &[
+    Step::Append(2),
+    Step::Repair,
+    Step::Append(1),
+    Step::Flush,
+    Step::Repair,
+    Step::Truncate(30),
 ];
 
 /// Of a core of [`LONG`] blocks: at its end, at the edge of its last page of bits, and on pages of the tree of
@@ -69,6 +92,17 @@ fn run(core: &Core, step: Step) -> Result<(), CoreError> {
         Step::UserData(size) => core.set_user_data("key", Some(&vec![7; size])),
         Step::Flush => core.flush(),
         Step::Read(index) => core.get_local(index).map(drop),
+        Step::AppendSigned(count) => {
+            let proposal = core.propose(blocks(count))?;
+            let signature = proposal.assemble(&[proposal.sign(&key_pair()).unwrap()]);
+            core.append_signed(proposal, &signature).map(drop)
+        }
+        Step::TruncateSigned(length) => {
+            let proposal = core.propose_truncate(length, None)?;
+            let signature = proposal.assemble(&[proposal.sign(&key_pair()).unwrap()]);
+            core.truncate_signed(proposal, &signature).map(drop)
+        }
+        Step::Repair => core.audit(Mode::Repair, |_| {}).map(drop),
     }
 }
 
@@ -77,6 +111,8 @@ struct History {
     start: Contents,
     steps: &'static [Step],
     durability: Durability,
+    /// How it is looked at.
+    look: fn(&Core) -> Snapshot,
 }
 
 impl History {
@@ -91,10 +127,10 @@ impl History {
     /// The states between the steps, and how many calls all of them take.
     fn rehearse(&self) -> (Vec<Snapshot>, usize) {
         let twin = self.begin(&Disk::new(self.start.clone())).unwrap();
-        let mut states = vec![Snapshot::of(&twin).unwrap()];
+        let mut states = vec![(self.look)(&twin)];
         for step in self.steps {
             run(&twin, *step).unwrap();
-            states.push(Snapshot::of(&twin).unwrap());
+            states.push((self.look)(&twin));
         }
         let disk = Disk::new(self.start.clone());
         let core = self.begin(&disk).unwrap();
@@ -108,25 +144,55 @@ impl History {
 
 #[test]
 fn every_call_may_fail() {
-    sweep(Contents::new(), STEPS);
+    sweep(Contents::new(), STEPS, whole);
+}
+
+fn whole(core: &Core) -> Snapshot {
+    Snapshot::of(core).unwrap()
 }
 
 /// As [`every_call_may_fail`], of a core longer than what the cache of its tree has room for.
 #[test]
 fn every_call_of_a_long_core_may_fail() {
-    sweep(wide(LONG), LONG_STEPS);
+    sweep(wide(LONG), LONG_STEPS, whole);
 }
 
-fn sweep(start: Contents, steps: &'static [Step]) {
+/// As [`every_call_may_fail`], of a core of which a block and a node are damaged: a call that fails makes nobody
+/// take what is sound for damaged, nor think that all is mended.
+#[test]
+fn every_call_of_a_repair_may_fail() {
+    let disk = Disk::new(Contents::new());
+    let core = create(&disk, Durability::Buffered).unwrap();
+    run(&core, Step::Append(40)).unwrap();
+    core.flush().unwrap();
+    let mut files = disk.contents();
+    let mut flip = |name, at: usize| files.get_mut(name).unwrap().edit(|bytes| bytes[at] ^= 1);
+    flip("data", 3); // in block 2
+    flip("tree", 40 * 13 + 10); // above blocks 6 and 7
+    let disk = Disk::new(files.clone());
+    let core = open(&disk, Durability::Buffered).unwrap().unwrap();
+    let before = Snapshot::lossy(&core);
+    run(&core, Step::Repair).unwrap();
+    assert_ne!(
+        Snapshot::lossy(&core),
+        before,
+        "there is something to repair"
+    );
+    drop(core);
+    sweep(files, REPAIR_STEPS, Snapshot::lossy);
+}
+
+fn sweep(start: Contents, steps: &'static [Step], look: fn(&Core) -> Snapshot) {
     for durability in [Durability::Sync, Durability::Buffered] {
         let start = start.clone();
         let history = History {
             start,
             steps,
             durability,
+            look,
         };
         let (states, calls) = history.rehearse();
-        assert!(calls > 100, "{calls} calls");
+        assert!(calls > 50, "{calls} calls");
         for fault in faults(0..calls) {
             fail(fault, &history, &states);
         }
@@ -135,10 +201,9 @@ fn sweep(start: Contents, steps: &'static [Step]) {
 }
 
 fn fail(fault: Fault, history: &History, states: &[Snapshot]) {
-    let (start, durability) = (&history.start, history.durability);
-    let disk = Disk::with_fault(start.clone(), Some(fault));
+    let disk = Disk::with_fault(history.start.clone(), Some(fault));
     let Ok(core) = history.begin(&disk) else {
-        return check_reopens(&disk, start, durability, &states[..1]);
+        return check_reopens(&disk, history, &states[..1]);
     };
     let failed = history
         .steps
@@ -154,7 +219,7 @@ fn fail(fault: Fault, history: &History, states: &[Snapshot]) {
     let Some(failed) = failed else {
         // It was none of a step: closing tells nobody, and loses nothing.
         drop(core);
-        return check_reopens(&disk, start, durability, &states[history.steps.len()..]);
+        return check_reopens(&disk, history, &states[history.steps.len()..]);
     };
     match core.append("refused") {
         Err(CoreError::Storage(StorageError::Poisoned { .. })) => {
@@ -173,7 +238,7 @@ fn fail(fault: Fault, history: &History, states: &[Snapshot]) {
     assert!(core.append("refused").is_err() && core.flush().is_err());
     drop(core);
     assert_eq!(disk.now(), changes, "{fault:?}: a poisoned core writes");
-    check_reopens(&disk, start, durability, &states[failed..failed + 2]);
+    check_reopens(&disk, history, &states[failed..failed + 2]);
 }
 
 /// Whether writing works all the same.
@@ -185,7 +250,8 @@ fn failed_io(error: &CoreError) -> bool {
     matches!(error, CoreError::Storage(error) if is_io(error))
 }
 
-fn check_reopens(disk: &Disk, start: &Contents, durability: Durability, states: &[Snapshot]) {
+fn check_reopens(disk: &Disk, history: &History, states: &[Snapshot]) {
+    let (start, durability) = (&history.start, history.durability);
     let is_new = |states: &[Snapshot]| start.is_empty() && states[0].length == 0;
     for files in left_by(disk, start, durability) {
         let disk = Disk::new(files);
@@ -194,7 +260,7 @@ fn check_reopens(disk: &Disk, start: &Contents, durability: Durability, states: 
             None if is_new(states) => create(&disk, durability).unwrap(),
             None => panic!("the core is gone"),
         };
-        let state = Snapshot::of(&core).unwrap();
+        let state = (history.look)(&core);
         assert!(states.contains(&state), "{state:?} is none of {states:?}");
         core.append("goes on").unwrap();
     }
@@ -379,4 +445,71 @@ fn check_lists(files: &Contents, durability: Durability, possible: &[Lists]) {
     draft.append("goes on").unwrap();
     let committed = draft.commit(CommitOptions::default()).unwrap();
     assert_eq!(committed.length, of_core.len() as u64 + 1);
+}
+
+/// Goal: a copy of a pinned beginning that a failing call cut off claims no block it does not have, and goes on.
+#[test]
+fn every_call_of_a_static_copy_may_fail() {
+    let source = Corestore::memory().get_named("source").unwrap();
+    source.append_batch(blocks(40)).unwrap();
+    for durability in [Durability::Sync, Durability::Buffered] {
+        let disk = Disk::new(Contents::new());
+        let copy = open_static(&disk, &source, durability).unwrap();
+        copy.copy_prologue(&source).unwrap();
+        drop(copy);
+        let calls = disk.calls();
+        let mut failures = 0;
+        for fault in faults(0..calls) {
+            let disk = Disk::with_fault(Contents::new(), Some(fault));
+            let opened = open_static(&disk, &source, durability).map_err(CoreError::Storage);
+            let copied = opened.and_then(|copy| copy.copy_prologue(&source));
+            if let Err(error) = &copied {
+                failures += 1;
+                assert!(failed_io(error), "{fault:?}: {error}");
+            }
+            for files in left_by(&disk, &Contents::new(), durability) {
+                let copy = open_static(&Disk::new(files), &source, durability).unwrap();
+                let here = copy.contiguous_length();
+                assert!(here == 40 || copied.is_err(), "{fault:?}: {here} blocks");
+                (0..here).for_each(|index| assert_same_block(&copy, &source, index));
+                copy.copy_prologue(&source).unwrap();
+                (0..40).for_each(|index| assert_same_block(&copy, &source, index));
+                assert_eq!(copy.audit(Mode::DryRun, |_| {}).unwrap().bad, 0);
+            }
+        }
+        println!("{failures} failures of {calls} calls");
+        assert!(failures > calls && calls > 10, "{failures} of {calls}");
+    }
+}
+
+/// The core that pins all of `source`, made if it is not there.
+fn open_static(disk: &Disk, source: &Core, durability: Durability) -> Result<Core, StorageError> {
+    let prologue = Prologue {
+        hash: source.tree_hash(),
+        length: source.length(),
+    };
+    let manifest = Manifest::builder().prologue(prologue).build().unwrap();
+    let key = manifest.key();
+    let found = FileCore::open(&key.discovery_key(), disk.core_files(), durability)?;
+    let opened = match found {
+        Some(opened) => opened,
+        None => {
+            let header = CoreHeader {
+                key,
+                manifest: Some(manifest),
+                ..header()
+            };
+            FileCore::create(disk.core_files(), header, durability)?
+        }
+    };
+    match Core::open(opened, None, durability) {
+        Err(CoreError::Storage(error)) => Err(error),
+        result => Ok(result.unwrap()),
+    }
+}
+
+#[track_caller]
+fn assert_same_block(copy: &Core, source: &Core, index: u64) {
+    let [ours, theirs] = [copy, source].map(|core| core.get_local(index).unwrap());
+    assert_eq!(ours, theirs, "block {index}");
 }
