@@ -276,6 +276,70 @@ fn an_exported_log_is_written_elsewhere() {
     with_passphrase(&bench, "reader", &["key", "export", &log]).expect(6);
 }
 
+/// Goal: a store that lost its root secret says so instead of making another, under which its logs are read only, and
+/// takes its words, also where another one has taken its place.
+#[test]
+fn a_lost_root_secret_is_told_and_recovered_in_place() {
+    let bench = Bench::new();
+    bench.run("s", &["core", "create", "log"]).expect(0);
+    append(&bench, "s", "log", b"one\n", &[]).expect(0);
+    bench.run("other", &["core", "create", "log"]).expect(0);
+    let (words, others) = (phrase(&bench, "s"), phrase(&bench, "other"));
+    let path = bench.path("s/corestore/primary-key");
+    let recover = ["key", "recover", "--json"];
+    std::fs::write(&path, b"").unwrap();
+    for command in [&["list", "--json"][..], &["core", "info", "log", "--json"]] {
+        let refused = bench.run("s", command).expect(7).event("error");
+        assert_eq!(refused["kind"], "storage");
+        let message = refused["message"].as_str().unwrap();
+        assert!(message.contains("primary-key") && message.contains("fcore key recover"));
+    }
+    let wrong = bench.run_with("s", &recover, others.as_bytes());
+    assert_eq!(wrong.expect(2).event("error")["kind"], "usage");
+    for other in [
+        &b""[..],
+        &std::fs::read(bench.path("other/corestore/primary-key")).unwrap(),
+    ] {
+        std::fs::write(&path, other).unwrap();
+        bench.run_with("s", &recover, words.as_bytes()).expect(0);
+        let back = info(&bench, "s", "log");
+        let told = [&back["length"], &back["writable"], &back["guarded"]];
+        assert_eq!(told, [&json!(1), &json!(true), &json!(true)]);
+    }
+}
+
+/// Goal: a log that lost its oplog is named, and nothing is written in its place.
+#[test]
+fn a_log_without_its_oplog_is_not_begun_anew() {
+    let bench = Bench::new();
+    bench.run("s", &["core", "create", "log"]).expect(0);
+    append(&bench, "s", "log", b"one\n", &[]).expect(0);
+    let log = key(&bench, "s", "log");
+    let cores = files(&bench.path("s/corestore/cores"));
+    let mut paths = cores.iter().map(|(path, _)| path);
+    let oplog = paths.find(|path| path.ends_with("oplog")).unwrap();
+    let oplog = bench.path("s/corestore/cores").join(oplog);
+    let lose: [fn(&Path) -> std::io::Result<()>; 2] = [
+        |oplog| std::fs::write(oplog, b""),
+        |oplog| std::fs::remove_file(oplog),
+    ];
+    for lose in lose {
+        lose(&oplog).unwrap();
+        let before = files(&bench.path("s/corestore"));
+        assert_eq!(
+            bench
+                .run("s", &["list", "--json"])
+                .expect(8)
+                .event("unreadable")["key"],
+            log
+        );
+        bench.run("s", &["core", "info", "log"]).expect(7);
+        append(&bench, "s", "log", b"two\n", &[]).expect(7);
+        assert_eq!(files(&bench.path("s/corestore")), before);
+    }
+    bench.run("s", &["purge", "log", "--yes"]).expect(0);
+}
+
 /// Goal: nothing that commands say or leave behind shows a secret, but for the words themselves.
 #[test]
 fn secrets_stay_where_they_are() {
