@@ -22,8 +22,8 @@ pub(crate) use doctor::Check;
 pub(crate) use files::{Entry, EntryKind};
 pub(crate) use get::{Fetched, Progress, Resolved, Synced};
 pub(crate) use logs::{
-    Appended, Audit, CoreState, CoreSynced, Damaged, Listed, Manifest, Signer, Sought, Truncated,
-    Unreadable,
+    Appended, Audit, CoreState, CoreSynced, Damaged, Listed, Manifest, Prologue, Signer, Sought,
+    Truncated, Unreadable,
 };
 pub(crate) use peer::{Banned, CorePeer, Misbehaviour, Peer, PeerStatus};
 pub(crate) use program::{Demonstrated, Program};

@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::{Buf as _, Bytes, BytesMut};
 use ferrocore::log::limits::BLOCK_BYTES_MAX;
 use ferrocore::log::{CoreError, CoreOptions, Manifest};
-use ferrocore::{Core, EncryptionKey};
+use ferrocore::{Core, EncryptionKey, Key};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 
@@ -330,11 +330,27 @@ fn describe(manifest: &Manifest, compat: bool) -> events::Manifest {
         allow_patch: manifest.allow_patch,
         quorum: manifest.quorum,
         signers: signers.collect(),
+        prologue: manifest.prologue.map(|prologue| events::Prologue {
+            hash: prologue.hash.to_hex(),
+            length: prologue.length,
+        }),
+        linked: manifest
+            .linked
+            .as_ref()
+            .map(|keys| keys.iter().map(Key::to_string).collect()),
+        user_data: manifest.user_data.as_deref().map(hex),
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use ferrocore::log::manifest::Prologue;
+    use ferrocore::primitives::hash::Hash;
+
     use super::*;
     use crate::exit::Kind;
 
@@ -377,5 +393,39 @@ mod tests {
     fn a_whole_stdin_is_one_block_even_if_empty() {
         assert_eq!(cut(Cut::Whole, b"").unwrap(), [b""]);
         assert_eq!(cut(Cut::Whole, b"a\nb").unwrap(), [b"a\nb"]);
+    }
+
+    /// Goal: all that a manifest says is told, not only who signs.
+    #[test]
+    fn a_manifest_is_told_whole() {
+        let other = Key::from([3; 32]);
+        let manifest = Manifest {
+            version: 2,
+            allow_patch: false,
+            quorum: 0,
+            signers: Vec::new(),
+            prologue: Some(Prologue {
+                hash: Hash::from([0xab; 32]),
+                length: 7,
+            }),
+            linked: Some(vec![other]),
+            user_data: Some(vec![1, 0xff]),
+        };
+        let told = serde_json::to_value(describe(&manifest, false)).unwrap();
+        assert_eq!(told["version"], 2);
+        assert_eq!(told["prologue"]["length"], 7);
+        assert_eq!(told["prologue"]["hash"], "ab".repeat(32));
+        assert_eq!(told["linked"][0], other.to_string());
+        assert_eq!(told["user_data"], "01ff");
+        let plain = Manifest {
+            prologue: None,
+            linked: None,
+            user_data: None,
+            ..manifest
+        };
+        let told = serde_json::to_value(describe(&plain, false)).unwrap();
+        for field in ["prologue", "linked", "user_data"] {
+            assert!(told.get(field).unwrap().is_null(), "{field}");
+        }
     }
 }

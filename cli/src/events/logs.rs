@@ -4,6 +4,9 @@ use serde::Serialize;
 
 use crate::output::{Event, count, human_bytes};
 
+/// Longest user data that is shown to people, in bytes.
+const USER_DATA_SHOWN_MAX: usize = 64;
+
 /// The state of a core.
 #[derive(Debug, Serialize)]
 pub(crate) struct CoreState {
@@ -33,6 +36,19 @@ pub(crate) struct Manifest {
     pub(crate) allow_patch: bool,
     pub(crate) quorum: u64,
     pub(crate) signers: Vec<Signer>,
+    /// The beginning that the key itself names.
+    pub(crate) prologue: Option<Prologue>,
+    /// Keys of cores that belong to this one; `None` if the manifest says nothing of any.
+    pub(crate) linked: Option<Vec<String>>,
+    /// The application's bytes, hexadecimal.
+    pub(crate) user_data: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Prologue {
+    /// Tree hash of the first `length` blocks.
+    pub(crate) hash: String,
+    pub(crate) length: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,9 +86,30 @@ impl Event for CoreState {
         let conflict = "its author signed two histories: nothing more is taken".to_owned();
         let conflict = self.conflict.then_some(("conflict", conflict));
         let link = self.link.clone().map(|link| ("link", link));
-        let lines = rows.into_iter().chain(conflict).chain(link);
+        let manifest = self.manifest.iter().flat_map(Manifest::rows);
+        let lines = rows.into_iter().chain(conflict).chain(manifest).chain(link);
         let lines = lines.map(|(label, value)| format!("{label:14}{value}"));
         Some(lines.collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl Manifest {
+    /// What is there beyond signers.
+    fn rows(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let prologue = self.prologue.as_ref().map(|prologue| {
+            let blocks = count(prologue.length, "block");
+            ("prologue", format!("{blocks}, tree hash {}", prologue.hash))
+        });
+        let linked = self.linked.iter().flatten();
+        let linked = linked.map(|key| ("linked", key.clone()));
+        let user_data = self.user_data.as_deref().map(|hex| {
+            let told = match hex.len() / 2 {
+                bytes if bytes <= USER_DATA_SHOWN_MAX => hex.to_owned(),
+                bytes => format!("{bytes} bytes; `--json` shows them"),
+            };
+            ("user data", told)
+        });
+        prologue.into_iter().chain(linked).chain(user_data)
     }
 }
 
