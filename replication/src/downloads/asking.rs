@@ -35,6 +35,8 @@ impl Downloads {
         now: Time,
         stats: &mut Stats,
     ) {
+        // Who cannot be asked waits for nobody: only what is left to others below is waited for again.
+        let patient_until = self.patient_until.take();
         let Some(id) = self.supplier.as_ref().map(|supplier| supplier.id) else {
             return;
         };
@@ -54,6 +56,7 @@ impl Downloads {
             self.request_upgrade(core, peer, wire, now);
         }
         if can_ask_for_blocks(core, peer) {
+            self.patient_until = patient_until;
             self.request_blocks(core, peer, id, wire, budget, now);
         }
         stats.requests_sent += (self.requests.len() - before) as u64;

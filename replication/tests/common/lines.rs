@@ -84,7 +84,10 @@ impl Lines {
             self.work();
             let next = self.lines.iter().filter_map(Line::next_event).min();
             match next.filter(|next| *next <= end) {
-                Some(next) => self.now = next,
+                Some(next) => {
+                    assert!(next > self.now, "time passes");
+                    self.now = next;
+                }
                 None => break,
             }
         }

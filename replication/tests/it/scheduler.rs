@@ -102,6 +102,29 @@ fn a_read_does_not_wait_long_for_a_near_peer_that_takes_no_part() {
     drop(silent);
 }
 
+/// Goal: who leaves a read to a nearer peer, and then cannot be asked any more, does not wait for a moment that is over.
+#[test]
+fn who_has_left_a_read_to_another_and_has_nothing_any_more_is_at_rest() {
+    let (here, writer, there, reader) = writer_and_reader(&blocks(1000));
+    let near = holder_of(&here, &writer, 0..1000);
+    let mut lines = Lines::new();
+    lines.add(&here, &there, &reader, ms(100), 10 * MB);
+    lines.add(&near, &there, &reader, ms(5), 10 * MB);
+    let known = reader.download(0..400);
+    lines.run_until(|| reader.has_range(0..400));
+    drop(known);
+    lines.run_for(ms(1000));
+    let silent = lines.lines.pop().unwrap();
+    writer.truncate(0, None).unwrap();
+    lines.run_for(ms(95));
+    let mut read: Pin<Box<dyn Future<Output = _>>> = Box::pin(reader.get(700));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(read.as_mut().poll(&mut context).is_pending());
+    lines.run_for(ms(2000)); // asserts that time passes
+    assert!(read.as_mut().poll(&mut context).is_pending());
+    drop(silent);
+}
+
 /// Goal: peers share a download as they are fast, so that it takes as long as all of them together need,
 /// and what a slow one holds is little. Method: three rates, one of them over a long line.
 #[test]
