@@ -61,8 +61,10 @@ struct Scattered {
     pages: BTreeMap<u64, usize>,
     /// What is taken for them, from the first on.
     share: Option<Share>,
-    /// Blocks that it announced but would not give.
+    /// Blocks that it announced but would not give, and has not taken back since.
     denied: BTreeSet<u64>,
+    /// How often it would not give one.
+    denials: usize,
 }
 
 impl RemoteBlocks {
@@ -101,9 +103,9 @@ impl RemoteBlocks {
 
     /// It would not give a block that it has. False once that happened too often.
     pub(crate) fn deny(&mut self, index: u64) -> bool {
-        let denied = &mut self.others.need().denied;
-        denied.insert(index);
-        denied.len() < DENIALS_MAX
+        let others = self.others.need();
+        others.denials += usize::from(others.denied.insert(index));
+        others.denials < DENIALS_MAX
     }
 
     /// It has, or has no more, a run of blocks.
@@ -214,6 +216,8 @@ impl Scattered {
     /// Clears `blocks`. A page that would take more memory then than there is, is cleared as a whole: what is
     /// not known of the peer is not asked of it.
     fn clear(&mut self, blocks: Range<u64>) {
+        // JavaScript refuses what it clears before it takes it back; should it fetch that again, it will give it.
+        self.denied.retain(|index| !blocks.contains(index));
         let Some(share) = &mut self.share else {
             return; // nothing was set
         };
@@ -387,5 +391,23 @@ mod tests {
         assert_eq!(blocks.next(3..5), Some(4));
         let denials = (0..).take_while(|index| blocks.deny(*index)).count();
         assert!(denials <= DENIALS_MAX);
+    }
+
+    /// Goal: what was denied, taken back and announced again is asked for again, but not without end.
+    #[test]
+    fn what_is_announced_again_is_had_again() {
+        let mut blocks = RemoteBlocks::default();
+        let taken_back = drop(3, 1);
+        let mut rounds = 0;
+        blocks.handle_range(have(0, 100), &memory());
+        while blocks.deny(3) {
+            assert_eq!(blocks.next(3..4), None);
+            blocks.handle_range(taken_back, &memory());
+            assert_eq!(blocks.next(3..4), None);
+            blocks.handle_range(have(3, 1), &memory());
+            assert_eq!(blocks.next(3..4), Some(3));
+            rounds += 1;
+        }
+        assert_eq!(rounds + 1, DENIALS_MAX);
     }
 }
