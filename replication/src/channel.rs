@@ -96,7 +96,8 @@ impl CoreChannel {
             }
             Message::Cancel(cancel) => self.uploads.cancel(cancel.request),
             Message::Data(data) => {
-                let is_pushed = !self.downloads.is_asked(data.request);
+                // A late answer to what was taken back is no push, and its author not to blame for it.
+                let is_pushed = data.request == 0 && !self.downloads.is_asked(0);
                 if !is_pushed
                     || !self
                         .pushes
