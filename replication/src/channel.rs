@@ -13,6 +13,7 @@ use crate::alarm::Alarm;
 use crate::announcer::Announcer;
 use crate::downloads::Downloads;
 use crate::extensions::Extensions;
+use crate::kept::KeptMemory;
 use crate::limits::{ANNOUNCE_BUFFER_TARGET, INVALID_REQUESTS_MAX, UPLOADS_TOGETHER};
 use crate::messages::{Data, Message, NoData, Reason, Request, Sync};
 use crate::misbehaviour::PeerMisbehaved;
@@ -45,7 +46,7 @@ pub(crate) struct CoreChannel {
 }
 
 impl CoreChannel {
-    pub(crate) fn new(core: Core) -> Self {
+    pub(crate) fn new(core: Core, kept: &KeptMemory) -> Self {
         Self {
             events: core.events(),
             finding: Some(Box::new(core.finding())),
@@ -53,10 +54,10 @@ impl CoreChannel {
             peer: Peer::default(),
             announcer: Announcer::default(),
             is_silent: false,
-            downloads: Downloads::new(),
+            downloads: Downloads::new(kept.kept()),
             uploads: Uploads::default(),
             extensions: Extensions::default(),
-            pushes: Pushes::default(),
+            pushes: Pushes::new(kept.kept()),
             reminder: Reminder::default(),
             alarm: None,
             invalid_requests: 0,

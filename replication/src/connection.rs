@@ -27,6 +27,7 @@ use crate::alarm::Bell;
 use crate::buffers::Bounds;
 use crate::channel::CoreChannel;
 use crate::heard::Heard;
+use crate::kept::KeptMemory;
 use crate::limits::{CHANNELS_MAX, OFFERED_MAX};
 use crate::memory::PeersMemory;
 use crate::misbehaviour::PeerMisbehaved;
@@ -68,6 +69,8 @@ pub struct Connection {
     /// Channels with questions of the peer, in the order they are served.
     asked: VecDeque<ChannelId>,
     heard: Heard,
+    /// For answers that cannot be stored yet.
+    kept: KeptMemory,
     /// Channels that are committing.
     commits: usize,
     long_answers: LongAnswers,
@@ -95,6 +98,8 @@ pub struct Backlog {
     /// Cores of which something that came is on its way to the device. [`Connection::new`]'s `wake` is called
     /// when it is there.
     pub commits: usize,
+    /// Bytes of answers that wait for those they rest on, or for the device.
+    pub kept_bytes: usize,
 }
 
 /// What a connection asks of its owner.
@@ -129,6 +134,7 @@ impl Connection {
             touched: Vec::new(),
             asked: VecDeque::new(),
             heard: Heard::default(),
+            kept: KeptMemory::default(),
             commits: 0,
             long_answers: LongAnswers::default(),
             bounds: Bounds::LONG,
@@ -313,6 +319,7 @@ impl Connection {
             questions: self.heard.questions(),
             bytes: self.mux.buffered_bytes(),
             commits: self.commits,
+            kept_bytes: self.kept.bytes(),
         }
     }
 

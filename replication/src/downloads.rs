@@ -23,6 +23,7 @@ mod supplier;
 use std::task::Waker;
 
 use ferrocore_log::Core;
+use ferrocore_log::proof::Proof;
 use ferrocore_log::supply::{SupplierId, Wake};
 use ferrocore_primitives::time::Time;
 
@@ -30,12 +31,13 @@ use self::commit::{Arrived, Committing, check_conflict};
 use self::inquiries::Inquiries;
 use self::supplier::Supplier;
 use crate::following::Following;
+use crate::kept::Kept;
 use crate::messages::{Data, NoData};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::pace::Pace;
 use crate::peer::Peer;
 use crate::promises::Promises;
-use crate::requests::{Asked, Requests};
+use crate::requests::{Asked, Pending, Requests};
 use crate::seldom::Seldom;
 use crate::stats::Stats;
 use crate::suspicion::{Shown, Suspicion};
@@ -58,6 +60,8 @@ pub(crate) struct Downloads {
     arrived: Seldom<Vec<Arrived>>,
     /// Those that are on their way to the device. Until they are there, the next wait.
     committing: Option<Box<Committing>>,
+    /// What answers take that wait.
+    kept: Kept,
     /// Told when they are.
     waker: Waker,
     /// Until then, blocks that somebody waits for are left to faster peers.
@@ -70,7 +74,7 @@ pub(crate) struct Downloads {
 }
 
 impl Downloads {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(kept: Kept) -> Self {
         Self {
             supplier: None,
             is_stopped: false,
@@ -81,6 +85,7 @@ impl Downloads {
             promises: Promises::default(),
             arrived: Seldom::default(),
             committing: None,
+            kept,
             waker: Waker::noop().clone(),
             patient_until: None,
             is_short: false,
@@ -217,15 +222,34 @@ impl Downloads {
             let followed = self.following.handle(core, proof, &self.waker);
             return self.check_followed(core, followed, stats);
         }
-        let arrived = Arrived { pending, proof };
-        match pending.path() {
-            Some(path) if self.promises.is_early(path) => {
+        self.take_in(core, pending, proof, stats);
+        Ok(())
+    }
+
+    /// Takes in an answer to be verified, unless there is no room for one that would have to wait.
+    fn take_in(&mut self, core: &Core, pending: Pending, mut proof: Proof, stats: &mut Stats) {
+        let early = pending.path().filter(|path| self.promises.is_early(*path));
+        let must_wait = early.is_some() || self.committing.is_some();
+        let kept_bytes = match must_wait {
+            true => self.kept.keep(&mut proof),
+            false => Some(0), // it is verified with the burst it came in
+        };
+        let Some(kept_bytes) = kept_bytes else {
+            stats.answers_dropped += 1;
+            return self.drop_answer(core, &pending);
+        };
+        let arrived = Arrived {
+            pending,
+            proof,
+            kept_bytes,
+        };
+        match early {
+            Some(path) => {
                 stats.proofs_parked += 1;
                 self.promises.park(path, arrived);
             }
-            _ => self.arrive(arrived),
+            None => self.arrive(arrived),
         }
-        Ok(())
     }
 
     /// An answer will not come.

@@ -18,7 +18,7 @@
 //! | `peer`, `holdings`, `remote_wants` | what the other side has and wants |
 //! | `announcer` | what it is told unasked |
 //! | `uploads` | what it asked |
-//! | `downloads`, `requests`, `promises` | what it is asked |
+//! | `downloads`, `requests`, `promises`, `kept` | what it is asked |
 //! | `pace` | how fast it answers, and how much it is asked at a time |
 //! | `pushes` | blocks that are sent unasked |
 //! | `extensions` | messages of applications |
@@ -39,6 +39,7 @@ mod following;
 pub mod fully_remote;
 mod heard;
 mod holdings;
+mod kept;
 pub mod limits;
 mod memory;
 pub mod messages;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ferrocore_mux::limits::{BATCH_LEN_TARGET, LONG_FRAME_LEN, REMOTE_CHANNELS_MAX};
 use ferrocore_secret_stream::budget::{FRAME_BUDGET, FREE_FRAME_LEN};
-use ferrocore_secret_stream::{READ_LEN_MAX, SEND_BUFFER_LEN};
+use ferrocore_secret_stream::{FRAME_LEN_MAX, READ_LEN_MAX, SEND_BUFFER_LEN};
 
 /// A request is given up when the peer has answered nothing for this long since it was sent.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,10 +38,26 @@ pub const WINDOW_MAX: usize = 4096;
 /// block; at least [`WINDOW_MIN`] requests are sent whatever their size.
 pub const WINDOW_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Bytes of blocks that may have come on one channel and wait for the device, before no more is asked for.
+/// Bytes of answers that may be kept on one channel, for those they rest on or for the device, before no more is
+/// asked for.
 pub const UNSTORED_BYTES_MAX: u64 = WINDOW_BYTES;
 
-/// Pushed blocks on one channel that may wait for those before them to be stored; more are dropped.
+/// Bytes of answers, asked for or pushed, that are kept on all channels of a connection: as many as before nothing
+/// more is asked for on one, and then the longest answers that may be in flight. More are dropped, and what
+/// they were to is asked for again. All but [`KEPT_BYTES_OWN`] are taken from [`KEPT_BYTES_ALL_MAX`].
+pub const KEPT_BYTES_MAX: usize = WINDOW_BYTES as usize + WINDOW_MIN * FRAME_LEN_MAX;
+
+/// Bytes of answers kept on a connection before no more is asked for on any of its channels.
+pub const KEPT_BYTES_ASKING: usize = KEPT_BYTES_MAX / 2;
+
+/// Bytes of answers that a connection may keep even when others have used up [`KEPT_BYTES_ALL_MAX`].
+pub const KEPT_BYTES_OWN: usize = 1024 * 1024;
+
+/// Bytes of answers that all connections of a process keep, beyond what each has of its own.
+pub const KEPT_BYTES_ALL_MAX: usize = 256 * 1024 * 1024;
+
+/// Pushed blocks on one channel that may wait for those before them to be stored; more are dropped, and so is what
+/// takes more than [`KEPT_BYTES_MAX`] with what was asked for.
 pub const PUSHED_WAITING_MAX: usize = 64;
 
 /// A peer's queue of our requests is kept to what it answers in this time, beyond its round trip.
@@ -277,6 +293,7 @@ const _: () = assert!(SHORT_FRAME_LEN <= FREE_FRAME_LEN && BATCH_LEN_TARGET <= S
 const _: () = assert!(LATE_AFTER_MAX.as_secs() < REQUEST_TIMEOUT.as_secs());
 const _: () = assert!(WINDOW_MIN <= WINDOW_START && WINDOW_START <= WINDOW_MAX);
 const _: () = assert!(WINDOW_MAX <= IN_FLIGHT_MAX);
+const _: () = assert!(KEPT_BYTES_MAX <= KEPT_BYTES_ALL_MAX);
 const _: () = assert!(
     ASIDE_BYTES_MIN < BURST_BYTES_MAX,
     "a burst can be worth it without a long frame"

@@ -119,6 +119,16 @@ impl Memory {
             bytes: 0,
         }
     }
+
+    /// Bytes that all shares hold.
+    pub(crate) fn used(&self) -> usize {
+        *self.budget.used()
+    }
+
+    /// Whether nothing is left of what is taken of the others'.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.budget.peers.is_used_up()
+    }
 }
 
 impl Budget {
@@ -164,6 +174,16 @@ pub(crate) struct Share {
 }
 
 impl Share {
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What it is a share of.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
     /// Takes `bytes` more; false, and nothing is taken, if they are not there.
     pub(crate) fn take(&mut self, bytes: usize) -> bool {
         let is_taken = self.memory.budget.take(bytes);

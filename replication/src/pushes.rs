@@ -17,6 +17,7 @@ use ferrocore_log::flat_tree;
 use ferrocore_log::proof::{NodeRequest, Proof, ProofRequest, UpgradeRequest};
 use ferrocore_log::supply::SupplierId;
 
+use crate::kept::{Kept, bytes_of};
 use crate::limits::{BAD_PUSHES_MAX, PUSHED_WAITING_MAX};
 use crate::messages::{Data, Message, Request};
 use crate::misbehaviour::PeerMisbehaved;
@@ -27,7 +28,7 @@ use crate::uploads::{self, LongAnswers};
 use crate::wire::Wire;
 
 /// One channel's pushes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pushes {
     /// How long the log is that the peer was sent proof of, in blocks: it may not have told yet.
     proven: u64,
@@ -38,10 +39,31 @@ pub(crate) struct Pushes {
     /// A pushed block of the peer's on its way to the device.
     storing: Option<Box<AcceptTicket>>,
     /// Those that came behind it, which may rest on it.
-    behind: Seldom<VecDeque<Proof>>,
+    behind: Seldom<VecDeque<Waiting>>,
+    /// What both take.
+    kept: Kept,
+}
+
+/// A pushed block, and what it takes of the room for answers that wait.
+#[derive(Debug)]
+struct Waiting {
+    proof: Proof,
+    kept_bytes: usize,
 }
 
 impl Pushes {
+    /// None in either direction.
+    pub(crate) fn new(kept: Kept) -> Self {
+        Self {
+            proven: 0,
+            is_waiting: false,
+            refused: 0,
+            storing: None,
+            behind: Seldom::default(),
+            kept,
+        }
+    }
+
     /// Looks whether there are blocks to push.
     pub(crate) fn look(&mut self, core: &Core, to: Option<SupplierId>) {
         self.is_waiting = to.is_some_and(|to| core.supply().has_push(to));
@@ -130,14 +152,25 @@ impl Pushes {
             return Ok(false);
         }
         if self.storing.is_some() {
-            let behind = self.behind.need();
-            if behind.len() < PUSHED_WAITING_MAX {
-                behind.push_back(proof.clone());
-            }
+            self.keep(proof.clone());
             return Ok(true);
         }
         self.storing = Some(Box::new(core.accept_async(proof.clone())));
-        self.look_at_storing(core, waker)
+        let is_of_use = self.look_at_storing(core, waker);
+        if self.storing.is_some() {
+            self.kept.hold(bytes_of(proof));
+        }
+        is_of_use
+    }
+
+    /// Keeps a block behind the one that is being stored, or drops it if there is no room.
+    fn keep(&mut self, mut proof: Proof) {
+        let behind = self.behind.need();
+        if behind.len() < PUSHED_WAITING_MAX
+            && let Some(kept_bytes) = self.kept.keep(&mut proof)
+        {
+            behind.push_back(Waiting { proof, kept_bytes });
+        }
     }
 
     /// Whether a pushed block is on its way to the device.
@@ -157,10 +190,11 @@ impl Pushes {
         self.look_at_storing(core, waker)?;
         while self.storing.is_none() {
             let next = self.behind.get_mut().and_then(VecDeque::pop_front);
-            let Some(proof) = next else {
+            let Some(Waiting { proof, kept_bytes }) = next else {
                 self.behind.clear();
                 break;
             };
+            self.kept.give_back(kept_bytes);
             if !self.handle(core, &proof, waker)? {
                 return Ok(Some(proof));
             }
@@ -178,6 +212,8 @@ impl Pushes {
             self.storing = Some(ticket);
             return Ok(true);
         };
+        let behind = self.behind.get().into_iter().flatten();
+        self.kept.retain(behind.map(|b| b.kept_bytes).sum());
         match result {
             Ok(_) => Ok(true),
             Err(AcceptError::Verify(error)) if !error.is_blameless() => self.refuse(error),

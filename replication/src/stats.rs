@@ -38,6 +38,8 @@ pub struct Stats {
     pub proofs_refused: u64,
     /// Proofs that had to wait for another that they rest on.
     pub proofs_parked: u64,
+    /// Answers for which there was no room while they would have had to wait. What they were to is asked for again.
+    pub answers_dropped: u64,
 }
 
 impl AddAssign for Stats {
@@ -55,6 +57,7 @@ impl AddAssign for Stats {
         self.answers_ignored += other.answers_ignored;
         self.proofs_refused += other.proofs_refused;
         self.proofs_parked += other.proofs_parked;
+        self.answers_dropped += other.answers_dropped;
     }
 }
 
@@ -77,6 +80,7 @@ impl Sub for Stats {
             answers_ignored: self.answers_ignored - earlier.answers_ignored,
             proofs_refused: self.proofs_refused - earlier.proofs_refused,
             proofs_parked: self.proofs_parked - earlier.proofs_parked,
+            answers_dropped: self.answers_dropped - earlier.answers_dropped,
         }
     }
 }

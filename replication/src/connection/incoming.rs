@@ -102,8 +102,8 @@ impl Connection {
 
     pub(super) fn insert(&mut self, id: ChannelId, core: &Core) {
         self.by_core.insert(core.discovery_key(), id);
-        self.channels
-            .insert(id, Box::new(CoreChannel::new(core.clone())));
+        let channel = CoreChannel::new(core.clone(), &self.kept);
+        self.channels.insert(id, Box::new(channel));
     }
 
     pub(super) fn remove(&mut self, id: ChannelId) {

@@ -15,7 +15,6 @@ use ferrocore_primitives::time::Time;
 use super::Downloads;
 use super::available::Available;
 use super::commit::Arrived;
-use crate::limits::UNSTORED_BYTES_MAX;
 use crate::messages::{Message, Request};
 use crate::peer::Peer;
 use crate::promises::Path;
@@ -52,14 +51,23 @@ impl Downloads {
             // It follows nobody any more, but blocks of what is here are welcome.
         } else if self.following.is_possible(core, peer) {
             self.request_fork(core, peer, wire, now);
-        } else if peer.sync.fork == core.fork() {
+        } else if peer.sync.fork == core.fork() && self.kept.has_room() {
             self.request_upgrade(core, peer, wire, now);
         }
-        if can_ask_for_blocks(core, peer) {
+        if !self.kept.has_room() {
+            self.wait_for_room(core, id);
+        } else if can_ask_for_blocks(core, peer) {
             self.patient_until = patient_until;
             self.request_blocks(core, peer, id, wire, budget, now);
         }
         stats.requests_sent += (self.requests.len() - before) as u64;
+    }
+
+    /// What came can neither be stored nor judged yet: nothing more is asked for, and nobody waits for this peer.
+    fn wait_for_room(&mut self, core: &Core, id: SupplierId) {
+        core.supply().expect(id, None);
+        // Where others use it up, nothing that happens here tells that there is room again.
+        self.is_short = self.kept.is_crowded();
     }
 
     /// Asks for what is wanted and the peer has, and says how soon it would answer more.
@@ -73,11 +81,7 @@ impl Downloads {
         now: Time,
     ) {
         let mean_block = core.byte_length() / core.length().max(1);
-        // What the device is too slow for is not asked for.
-        let wanted = match self.unstored_bytes() < UNSTORED_BYTES_MAX {
-            true => self.requests.room(mean_block),
-            false => 0,
-        };
+        let wanted = self.requests.room(mean_block);
         let room = wanted.min(budget);
         let available = Available::new(peer);
         self.request_seeks(core, id, &available, wire, now);

@@ -28,6 +28,8 @@ use crate::wire::Wire;
 pub(super) struct Arrived {
     pub(super) pending: Pending,
     pub(super) proof: Proof,
+    /// What it takes of the room for answers that wait.
+    pub(super) kept_bytes: usize,
 }
 
 impl Arrived {
@@ -44,6 +46,8 @@ pub(super) struct Committing {
     /// What it answers.
     verified: Vec<Pending>,
     bytes: usize,
+    /// What it takes of the room for answers that wait.
+    kept_bytes: usize,
 }
 
 impl Committing {
@@ -56,6 +60,10 @@ impl Committing {
         self.verified
             .iter()
             .any(|pending| pending.asked == Asked::Upgrade)
+    }
+
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.kept_bytes
     }
 
     /// Leaves what it answers to others: it was of another history.
@@ -87,8 +95,11 @@ impl Downloads {
         if must_wait || self.arrived.get().is_none() {
             return Ok(());
         }
-        let arrived = self.arrived.take().into_iter();
+        let arrived = self.arrived.take();
+        self.kept
+            .give_back(arrived.iter().map(|a| a.kept_bytes).sum());
         let (requests, proofs) = arrived
+            .into_iter()
             .map(|arrived| (arrived.pending, arrived.proof))
             .unzip();
         let mut changeset = core.changeset();
@@ -99,6 +110,7 @@ impl Downloads {
             ticket: core.commit_async(changeset),
             verified,
             bytes,
+            kept_bytes: 0,
         }));
         if self.is_still_committing(core, stats) {
             self.hold_committing();
@@ -121,8 +133,12 @@ impl Downloads {
         };
         self.promises.stored();
         let Committing {
-            verified, bytes, ..
+            verified,
+            bytes,
+            kept_bytes,
+            ..
         } = *committing;
+        self.kept.give_back(kept_bytes);
         match result {
             Ok(accepted) => {
                 stats.blocks_downloaded += accepted.blocks.len() as u64;
@@ -137,20 +153,15 @@ impl Downloads {
         false
     }
 
-    /// Paths that are asked for may rest on what is being committed.
+    /// Paths that are asked for may rest on what is being committed, and its blocks are in memory.
     fn hold_committing(&mut self) {
+        if let Some(committing) = &mut self.committing {
+            committing.kept_bytes = committing.bytes;
+            self.kept.hold(committing.bytes);
+        }
         let verified = self.committing.iter().flat_map(|c| &c.verified);
         let paths = verified.filter_map(Pending::path);
         paths.for_each(|path| self.promises.hold(path));
-    }
-
-    /// Bytes of blocks that have come and are not stored.
-    pub(super) fn unstored_bytes(&self) -> u64 {
-        let committing = self.committing.as_ref().map_or(0, |c| c.bytes);
-        let arrived = self.arrived.get().into_iter().flatten();
-        let arrived = arrived.filter_map(|a| a.proof.block.as_ref());
-        let arrived: usize = arrived.map(|block| block.value.len()).sum();
-        (committing + arrived) as u64
     }
 
     /// Asks a peer whose proof does not hold for all it has, if that may show another history.

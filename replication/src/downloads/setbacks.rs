@@ -97,6 +97,14 @@ impl Downloads {
         }
     }
 
+    /// There was no room for an answer. Whoever has room is asked again.
+    pub(super) fn drop_answer(&mut self, core: &Core, pending: &Pending) {
+        match pending.asked {
+            Asked::Seek(seek, _) => core.supply().seek_answered(seek), // not refused: who asked looks again
+            _ => self.give_up(core, pending),
+        }
+    }
+
     /// A request without a usable answer: others may have its block, and answers that rest on its own
     /// are tried without it.
     pub(super) fn give_up(&mut self, core: &Core, pending: &Pending) {

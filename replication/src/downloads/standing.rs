@@ -74,6 +74,8 @@ impl Downloads {
         self.promises = Promises::default();
         self.arrived.clear();
         self.committing.iter_mut().for_each(|c| c.forget());
+        let committing = self.committing.as_ref();
+        self.kept.retain(committing.map_or(0, |c| c.kept_bytes()));
         self.inquiries.start_over();
         self.following = Following::default();
         self.suspicion.conclude();

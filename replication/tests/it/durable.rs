@@ -8,14 +8,19 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, ThreadId};
 
+use crate::common::script::{Script, range, sync_of};
 use crate::common::{Pair, assert_complete_copy, blocks, writer_and_reader};
+use bytes::Bytes;
 use ferrocore_log::events::Event;
+use ferrocore_log::proof::{BlockProof, NodeRequest, Proof, ProofRequest};
 use ferrocore_log::push::PushMode;
 use ferrocore_log::storage::files::block_file::BlockFile;
 use ferrocore_log::storage::files::{CoreFiles, FileCore};
 use ferrocore_log::storage::{CoreHeader, Head};
-use ferrocore_log::{Core, Durability};
+use ferrocore_log::{Core, Corestore, Durability};
 use ferrocore_primitives::keys::Key;
+use ferrocore_replication::limits::KEPT_BYTES_MAX;
+use ferrocore_replication::messages::{Data, Message, Request};
 
 #[derive(Clone, Default)]
 struct Gate(Arc<(Mutex<Syncs>, Condvar)>);
@@ -255,4 +260,111 @@ fn a_device_that_fails_ends_the_download() {
     drive_all(&mut pair);
     assert_eq!(reader.length(), 0, "nobody sees what may be lost");
     assert_eq!(reader.supply().suppliers(), 0, "nothing more is asked for");
+}
+
+/// A script before a durable reader that knows the length, wants all, and waits for the device since it was given one
+/// block; its requests for others, and the honest store.
+fn waiting(count: usize) -> (Script, Vec<Request>, Corestore, Core, Core, Gate) {
+    let (here, writer, there, _) = writer_and_reader(&blocks(count));
+    let (reader, gate) = reader(&writer.key());
+    let mut pair = Pair::new(&here, &there);
+    pair.b.connection.attach(&reader);
+    drive_all(&mut pair);
+    let mut honest = Script::open(&here, &writer);
+    honest.deliver().unwrap();
+    let mut script = Script::open(&there, &reader);
+    script.victim.connection.attach(&reader);
+    script.deliver().unwrap();
+    script.say(&sync_of(count as u64));
+    script.say(&range(false, 0, count as u64));
+    let _all = reader.download_all();
+    let asked = script.deliver().unwrap().into_iter();
+    let requests = asked.filter_map(|message| match message {
+        Message::Request(request) if request.proof.block.is_some() => Some(request),
+        _ => None,
+    });
+    let mut requests: Vec<Request> = requests.collect();
+    honest.say(&Message::Request(requests.remove(0)));
+    gate.close();
+    script.say(&honest.deliver().unwrap()[0]);
+    script.deliver().unwrap();
+    gate.await_sync();
+    assert_eq!(script.victim.connection.backlog().commits, 1);
+    (script, requests, here, writer, reader, gate)
+}
+
+/// A long block that does not hold, as an answer to `request`.
+fn garbage(request: u64, index: u64) -> Message {
+    let block = BlockProof {
+        index,
+        value: Bytes::from(vec![7; 4 * 1024 * 1024]),
+        nodes: Vec::new(),
+    };
+    let proof = Proof {
+        block: Some(block),
+        ..Proof::default()
+    };
+    Message::Data(Data { request, proof })
+}
+
+/// The script says long garbage, more than may be kept, and then the gate opens.
+fn assert_bounded(script: &mut Script, garbage: Vec<Message>, gate: &Gate) {
+    let kept = |script: &Script| script.victim.connection.backlog().kept_bytes;
+    assert!(garbage.len() * (4 << 20) > KEPT_BYTES_MAX + (8 << 20));
+    for message in garbage {
+        script.say(&message);
+        script.deliver().unwrap();
+        assert!(kept(script) <= KEPT_BYTES_MAX);
+    }
+    assert!(
+        kept(script) > KEPT_BYTES_MAX - (8 << 20),
+        "{}",
+        kept(script)
+    );
+    gate.open();
+    while script.victim.connection.backlog().commits > 0 {
+        script.deliver().unwrap();
+        thread::yield_now();
+    }
+    assert_eq!(kept(script), 0);
+}
+
+#[test]
+fn garbage_that_waits_for_the_device_is_bounded() {
+    let (mut script, asked, here, writer, reader, gate) = waiting(40);
+    let answers = asked
+        .iter()
+        .map(|asked| garbage(asked.id, asked.proof.block.unwrap().index));
+    assert_bounded(&mut script, answers.collect(), &gate);
+    assert!(script.victim.stats().answers_dropped > 0);
+    let mut pair = Pair::new(&here, &script.victim.store);
+    pair.b.connection.attach(&reader);
+    let _all = reader.download_all();
+    drive_all(&mut pair);
+    assert_complete_copy(&writer, &reader);
+}
+
+#[test]
+fn long_pushes_that_wait_for_the_device_are_bounded() {
+    let (writer, reader, gate, mut pair) = connected(40, PushMode::Allow);
+    drive_all(&mut pair);
+    drop(pair);
+    let mut script = Script::open(&Corestore::memory(), &reader);
+    script.victim.connection.attach(&reader);
+    script.deliver().unwrap();
+    script.say(&sync_of(40));
+    script.deliver().unwrap();
+    let request = ProofRequest {
+        block: Some(NodeRequest { index: 0, nodes: 5 }),
+        ..ProofRequest::default()
+    };
+    let proof = writer.prove(&request).unwrap().unwrap();
+    gate.close();
+    script.say(&Message::Data(Data { request: 0, proof }));
+    script.deliver().unwrap();
+    gate.await_sync();
+    let pushes = (1..26).map(|index| garbage(0, index));
+    assert_bounded(&mut script, pushes.collect(), &gate);
+    assert_eq!(reader.count(0..40), 1);
+    assert!(script.is_open(&reader));
 }

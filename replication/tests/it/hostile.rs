@@ -2,11 +2,13 @@
 
 mod answers;
 mod forks;
+mod kept;
 mod messages;
 mod questions;
 
 use crate::common::script::{Script, request, sync_of};
 use crate::common::{blocks, writer_and_reader};
+use bytes::Bytes;
 use ferrocore_log::Core;
 use ferrocore_log::proof::{ProofRequest, UpgradeRequest};
 use ferrocore_replication::messages::{Message, Request};
@@ -20,7 +22,13 @@ fn upgrade(start: u64, length: u64) -> ProofRequest {
 
 /// A script that has brought the victim to the length of the core, and the honest end it asks.
 fn upgraded(count: usize) -> (Script, Script, Core, Core) {
-    let (here, writer, there, reader) = writer_and_reader(&blocks(count));
+    upgraded_to(&blocks(count))
+}
+
+/// The same, of a core with these blocks.
+fn upgraded_to(blocks: &[Bytes]) -> (Script, Script, Core, Core) {
+    let count = blocks.len();
+    let (here, writer, there, reader) = writer_and_reader(blocks);
     let mut honest = Script::open(&here, &writer);
     honest.deliver().unwrap();
     let mut script = Script::open(&there, &reader);

@@ -1,0 +1,188 @@
+//! Answers that are kept: until what they rest on has come, or the device has taken what came before them.
+//!
+//! Knows what they take in memory, and that it is bounded: on a connection and in a process. Does not know what
+//! they wait for.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use ferrocore_log::manifest::Manifest;
+use ferrocore_log::merkle::Node;
+use ferrocore_log::proof::{Proof, UpgradeProof};
+
+use crate::limits::{
+    KEPT_BYTES_ALL_MAX, KEPT_BYTES_ASKING, KEPT_BYTES_MAX, KEPT_BYTES_OWN, UNSTORED_BYTES_MAX,
+};
+use crate::memory::{Memory, PeersMemory, Share};
+
+/// What the answers on one connection may take, on all its channels.
+#[derive(Debug)]
+pub(crate) struct KeptMemory(Memory);
+
+impl Default for KeptMemory {
+    /// Of a connection that shares with all of the process.
+    fn default() -> Self {
+        static PROCESS: OnceLock<PeersMemory> = OnceLock::new();
+        let process = PROCESS.get_or_init(|| PeersMemory::new(KEPT_BYTES_ALL_MAX));
+        Self::new(process)
+    }
+}
+
+impl KeptMemory {
+    /// Nothing yet, beside others that share `all`.
+    fn new(all: &PeersMemory) -> Self {
+        Self(Memory::new(KEPT_BYTES_OWN, KEPT_BYTES_MAX, all))
+    }
+
+    /// For one more that keeps answers.
+    pub(crate) fn kept(&self) -> Kept {
+        Kept(self.0.share())
+    }
+
+    /// Bytes that are kept.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.used()
+    }
+}
+
+/// What one side of a channel keeps. Given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Kept(Share);
+
+impl Kept {
+    /// Bytes that are kept here.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
+    /// Notes that `proof` is kept, and sees to it that no longer frame is kept with it. Returns its bytes, or nothing
+    /// if there is no room for it.
+    pub(crate) fn keep(&mut self, proof: &mut Proof) -> Option<usize> {
+        let bytes = bytes_of(proof);
+        if !self.0.take(bytes) {
+            return None;
+        }
+        if let Some(block) = &mut proof.block {
+            block.value = Bytes::copy_from_slice(&block.value);
+        }
+        if let Some(signature) = proof.upgrade.as_mut().and_then(|u| u.signature.as_mut()) {
+            *signature = Bytes::copy_from_slice(signature);
+        }
+        Some(bytes)
+    }
+
+    /// Notes that so many bytes more are here, whether there is room for them or not: they are on their way to the
+    /// device already.
+    pub(crate) fn hold(&mut self, bytes: usize) {
+        self.0.hold(self.0.bytes() + bytes);
+    }
+
+    /// Gives `bytes` back.
+    pub(crate) fn give_back(&mut self, bytes: usize) {
+        self.0.give_back(bytes);
+    }
+
+    /// Gives back all but `bytes`.
+    pub(crate) fn retain(&mut self, bytes: usize) {
+        self.0.give_back(self.0.bytes().saturating_sub(bytes));
+    }
+
+    /// Whether answers to more requests may have to be kept here.
+    pub(crate) fn has_room(&self) -> bool {
+        (self.bytes() as u64) < UNSTORED_BYTES_MAX && !self.is_crowded()
+    }
+
+    /// Whether all channels of the connection together, or all connections, keep too much.
+    pub(crate) fn is_crowded(&self) -> bool {
+        let used = self.0.memory().used();
+        used > KEPT_BYTES_ASKING || (used > KEPT_BYTES_OWN && self.0.memory().is_used_up())
+    }
+}
+
+/// What a proof takes in memory.
+pub(crate) fn bytes_of(proof: &Proof) -> usize {
+    let Proof {
+        fork: _,
+        block,
+        hash,
+        seek,
+        upgrade,
+        manifest,
+    } = proof;
+    let parts = [
+        block.as_ref().map(|b| b.value.len() + nodes(&b.nodes)),
+        hash.as_ref().map(|h| nodes(&h.nodes)),
+        seek.as_ref().map(|s| nodes(&s.nodes)),
+        upgrade.as_ref().map(upgrade_bytes),
+        manifest.as_ref().map(manifest_bytes),
+    ];
+    size_of::<Proof>() + parts.into_iter().flatten().sum::<usize>()
+}
+
+fn nodes(nodes: &[Node]) -> usize {
+    size_of_val(nodes)
+}
+
+fn upgrade_bytes(upgrade: &UpgradeProof) -> usize {
+    let signature = upgrade.signature.as_ref().map_or(0, Bytes::len);
+    nodes(&upgrade.nodes) + nodes(&upgrade.additional) + signature
+}
+
+fn manifest_bytes(manifest: &Manifest) -> usize {
+    let linked = manifest.linked.as_deref().map_or(0, size_of_val);
+    let user_data = manifest.user_data.as_ref().map_or(0, Vec::len);
+    size_of_val(manifest.signers.as_slice()) + linked + user_data
+}
+
+#[cfg(test)]
+mod tests {
+    use ferrocore_log::proof::BlockProof;
+
+    use super::*;
+
+    fn proof_of(len: usize) -> Proof {
+        let value = Bytes::from(vec![7; 2 * len]).slice(len..);
+        Proof {
+            block: Some(BlockProof {
+                index: 0,
+                value,
+                nodes: Vec::new(),
+            }),
+            ..Proof::default()
+        }
+    }
+
+    #[test]
+    fn no_frame_is_kept_with_an_answer() {
+        let memory = KeptMemory::new(&PeersMemory::new(0));
+        let mut kept = memory.kept();
+        let mut proof = proof_of(1000);
+        let bytes = kept.keep(&mut proof).unwrap();
+        assert!((1000..2000).contains(&bytes));
+        assert!(proof.block.unwrap().value.is_unique());
+        assert_eq!((kept.bytes(), memory.bytes()), (bytes, bytes));
+        kept.give_back(bytes);
+        assert_eq!(memory.bytes(), 0);
+    }
+
+    #[test]
+    fn who_keeps_too_much_asks_for_nothing() {
+        let all = PeersMemory::new(KEPT_BYTES_MAX);
+        let (memory, other) = (KeptMemory::new(&all), KeptMemory::new(&all));
+        let (mut one, mut two) = (memory.kept(), memory.kept());
+        one.hold(UNSTORED_BYTES_MAX as usize);
+        assert!(!one.has_room() && !one.is_crowded() && two.has_room());
+        one.hold(KEPT_BYTES_ASKING);
+        assert!(two.is_crowded() && !two.has_room());
+        assert!(other.kept().has_room());
+        one.hold(KEPT_BYTES_MAX);
+        let mut third = other.kept();
+        assert!(third.has_room() && third.keep(&mut proof_of(1000)).is_some());
+        assert!(third.keep(&mut proof_of(KEPT_BYTES_OWN)).is_none());
+        third.hold(KEPT_BYTES_OWN);
+        assert!(third.is_crowded(), "others have used up what is shared");
+        two.hold(1);
+        drop((one, two));
+        assert!(!third.is_crowded() && memory.bytes() == 0);
+    }
+}

@@ -1,0 +1,113 @@
+//! Goal: answers that have to wait for another take a bounded memory, and none of what was dropped is lost.
+//! Method: a script holds back the answer that the others rest on.
+
+use std::time::Duration;
+
+use super::{block_requests, upgraded, upgraded_to};
+use crate::common::script::{Script, range};
+use crate::common::{Pair, assert_complete_copy};
+use bytes::Bytes;
+use ferrocore_log::proof::{BlockProof, Proof};
+use ferrocore_replication::limits::{KEPT_BYTES_MAX, UNSTORED_BYTES_MAX, WINDOW_START};
+use ferrocore_replication::messages::{Data, Message, Request};
+
+const LONG: usize = 4 * 1024 * 1024;
+
+/// A long answer that does not hold.
+fn garbage(asked: &Request) -> Message {
+    let block = BlockProof {
+        index: asked.proof.block.unwrap().index,
+        value: Bytes::from(vec![7; LONG]),
+        nodes: Vec::new(),
+    };
+    let proof = Proof {
+        fork: asked.proof.fork,
+        block: Some(block),
+        ..Proof::default()
+    };
+    let request = asked.id;
+    Message::Data(Data { request, proof })
+}
+
+fn kept(script: &Script) -> usize {
+    script.victim.connection.backlog().kept_bytes
+}
+
+#[test]
+fn garbage_that_waits_for_a_block_is_bounded_and_an_honest_peer_completes() {
+    let (mut script, honest, writer, reader) = upgraded(400);
+    let _all = reader.download_all();
+    script.say(&range(false, 0, 400));
+    let mut asked = block_requests(&script.deliver().unwrap());
+    assert_eq!(asked.len(), WINDOW_START);
+    let mut asked_in_all = asked.len();
+    asked.remove(0); // never answered
+    while let Some(request) = asked.pop() {
+        script.say(&garbage(&request));
+        let more = block_requests(&script.deliver().unwrap());
+        assert!(kept(&script) <= KEPT_BYTES_MAX);
+        let is_full = kept(&script) as u64 >= UNSTORED_BYTES_MAX;
+        assert!(!is_full || more.is_empty(), "more is asked for");
+        asked_in_all += more.len();
+        asked.extend(more);
+    }
+    assert!(
+        kept(&script) > KEPT_BYTES_MAX - 2 * LONG,
+        "it does its worst"
+    );
+    assert!(asked_in_all * LONG > 2 * KEPT_BYTES_MAX);
+    assert!(script.victim.stats().answers_dropped > 0);
+    assert!(script.is_open(&reader));
+
+    let mut pair = Pair::new(&honest.victim.store, &script.victim.store);
+    pair.b.connection.attach(&reader);
+    for _ in 0..20 {
+        pair.pass(Duration::from_millis(500));
+        script.now = pair.now;
+        script.deliver().unwrap();
+    }
+    assert_complete_copy(&writer, &reader);
+    assert_eq!(kept(&script), 0, "what waited was judged");
+    assert_eq!(script.victim.stats().proofs_refused, 1);
+}
+
+#[test]
+fn what_was_dropped_is_asked_for_again() {
+    // By their mean many of these may be in flight: most are short.
+    let blocks = (0..1000_u32).map(|index| {
+        let len = if index < 24 { LONG } else { 4 };
+        Bytes::from(index.to_le_bytes().repeat(len / 4))
+    });
+    let (mut script, mut honest, writer, reader) = upgraded_to(&blocks.collect::<Vec<_>>());
+    let _all = reader.download_all();
+    script.say(&range(false, 0, 1000));
+    let mut asked = block_requests(&script.deliver().unwrap());
+    let first = asked.remove(0);
+    let (mut dropped, mut rounds) = (0, 0);
+    loop {
+        for request in asked.drain(..) {
+            honest.say(&Message::Request(request));
+            for answer in honest.deliver().unwrap() {
+                script.say(&answer);
+            }
+        }
+        if rounds == 1 {
+            dropped = script.victim.stats().answers_dropped;
+            honest.say(&Message::Request(first.clone()));
+            script.say(&honest.deliver().unwrap()[0]);
+        }
+        asked = block_requests(&script.deliver().unwrap());
+        assert!(kept(&script) <= KEPT_BYTES_MAX);
+        if asked.is_empty() && rounds > 1 {
+            break;
+        }
+        rounds += 1;
+    }
+    assert!(dropped > 0, "{:?}", script.victim.stats());
+    assert_complete_copy(&writer, &reader);
+    assert_eq!(
+        (kept(&script), script.victim.stats().proofs_refused),
+        (0, 0)
+    );
+    assert_eq!(script.victim.connection.backlog().requests, 0);
+}
