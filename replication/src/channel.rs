@@ -57,7 +57,7 @@ impl CoreChannel {
             downloads: Downloads::new(kept.kept()),
             uploads: Uploads::default(),
             extensions: Extensions::default(),
-            pushes: Pushes::new(kept.kept()),
+            pushes: Pushes::default(),
             reminder: Reminder::default(),
             alarm: None,
             invalid_requests: 0,
@@ -99,11 +99,8 @@ impl CoreChannel {
             Message::Data(data) => {
                 // A late answer to what was taken back is no push, and its author not to blame for it.
                 let is_pushed = data.request == 0 && !self.downloads.is_asked(0);
-                if !is_pushed
-                    || !self
-                        .pushes
-                        .handle(&self.core, &data.proof, self.downloads.waker())?
-                {
+                let (waker, kept) = (self.downloads.waker(), self.downloads.kept_beside());
+                if !is_pushed || !self.pushes.handle(&self.core, &data.proof, waker, kept)? {
                     let (core, peer, stats) = (&self.core, &mut self.peer, &mut self.stats);
                     self.downloads.handle_data(core, peer, data, now, stats)?;
                 }

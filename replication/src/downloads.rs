@@ -116,6 +116,11 @@ impl Downloads {
         &self.waker
     }
 
+    /// What takes of the same room for answers that wait.
+    pub(crate) fn kept_beside(&self) -> Kept {
+        self.kept.beside()
+    }
+
     /// The peer as a supplier, once it has opened its half of the channel.
     pub(crate) fn supplier(&self) -> Option<SupplierId> {
         self.supplier.as_ref().map(|supplier| supplier.id)

@@ -50,6 +50,11 @@ impl KeptMemory {
 pub(crate) struct Kept(Share);
 
 impl Kept {
+    /// For another side of the same connection.
+    pub(crate) fn beside(&self) -> Self {
+        Self(self.0.memory().share())
+    }
+
     /// Bytes that are kept here.
     pub(crate) fn bytes(&self) -> usize {
         self.0.bytes()

@@ -22,13 +22,12 @@ use crate::limits::{BAD_PUSHES_MAX, PUSHED_WAITING_MAX};
 use crate::messages::{Data, Message, Request};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::peer::Peer;
-use crate::seldom::Seldom;
 use crate::stats::Stats;
 use crate::uploads::{self, LongAnswers};
 use crate::wire::Wire;
 
 /// One channel's pushes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Pushes {
     /// How long the log is that the peer was sent proof of, in blocks: it may not have told yet.
     proven: u64,
@@ -36,10 +35,17 @@ pub(crate) struct Pushes {
     is_waiting: bool,
     /// Pushed blocks of the peer that did not hold.
     refused: u32,
-    /// A pushed block of the peer's on its way to the device.
-    storing: Option<Box<AcceptTicket>>,
+    /// Pushed blocks of the peer, while there are any.
+    receiving: Option<Box<Receiving>>,
+}
+
+/// Pushed blocks that came.
+#[derive(Debug)]
+struct Receiving {
+    /// One on its way to the device.
+    storing: Option<AcceptTicket>,
     /// Those that came behind it, which may rest on it.
-    behind: Seldom<VecDeque<Waiting>>,
+    behind: VecDeque<Waiting>,
     /// What both take.
     kept: Kept,
 }
@@ -52,18 +58,6 @@ struct Waiting {
 }
 
 impl Pushes {
-    /// None in either direction.
-    pub(crate) fn new(kept: Kept) -> Self {
-        Self {
-            proven: 0,
-            is_waiting: false,
-            refused: 0,
-            storing: None,
-            behind: Seldom::default(),
-            kept,
-        }
-    }
-
     /// Looks whether there are blocks to push.
     pub(crate) fn look(&mut self, core: &Core, to: Option<SupplierId>) {
         self.is_waiting = to.is_some_and(|to| core.supply().has_push(to));
@@ -145,37 +139,32 @@ impl Pushes {
         core: &Core,
         proof: &Proof,
         waker: &Waker,
+        kept: Kept,
     ) -> Result<bool, PeerMisbehaved> {
         let is_of_use =
             proof.fork == core.fork() && (proof.block.is_some() || proof.upgrade.is_some());
         if !core.push_mode().is_allowed() || !is_of_use {
             return Ok(false);
         }
-        if self.storing.is_some() {
-            self.keep(proof.clone());
+        let receiving = self.receiving.get_or_insert_with(|| Receiving::new(kept));
+        if receiving.storing.is_some() {
+            receiving.keep(proof.clone());
             return Ok(true);
         }
-        self.storing = Some(Box::new(core.accept_async(proof.clone())));
+        receiving.storing = Some(core.accept_async(proof.clone()));
         let is_of_use = self.look_at_storing(core, waker);
-        if self.storing.is_some() {
-            self.kept.hold(bytes_of(proof));
+        match &mut self.receiving {
+            Some(receiving) if receiving.storing.is_some() => receiving.kept.hold(bytes_of(proof)),
+            Some(receiving) if receiving.behind.is_empty() => self.receiving = None,
+            _ => {}
         }
         is_of_use
     }
 
-    /// Keeps a block behind the one that is being stored, or drops it if there is no room.
-    fn keep(&mut self, mut proof: Proof) {
-        let behind = self.behind.need();
-        if behind.len() < PUSHED_WAITING_MAX
-            && let Some(kept_bytes) = self.kept.keep(&mut proof)
-        {
-            behind.push_back(Waiting { proof, kept_bytes });
-        }
-    }
-
     /// Whether a pushed block is on its way to the device.
     pub(crate) fn is_storing(&self) -> bool {
-        self.storing.is_some()
+        let receiving = self.receiving.as_ref();
+        receiving.is_some_and(|receiving| receiving.storing.is_some())
     }
 
     /// Goes on with what has come behind a block that is stored now. Returns the next that is of no use.
@@ -188,14 +177,14 @@ impl Pushes {
         waker: &Waker,
     ) -> Result<Option<Proof>, PeerMisbehaved> {
         self.look_at_storing(core, waker)?;
-        while self.storing.is_none() {
-            let next = self.behind.get_mut().and_then(VecDeque::pop_front);
-            let Some(Waiting { proof, kept_bytes }) = next else {
-                self.behind.clear();
+        while let Some(receiving) = self.receiving.as_mut().filter(|r| r.storing.is_none()) {
+            let Some(Waiting { proof, kept_bytes }) = receiving.behind.pop_front() else {
+                self.receiving = None;
                 break;
             };
-            self.kept.give_back(kept_bytes);
-            if !self.handle(core, &proof, waker)? {
+            receiving.kept.give_back(kept_bytes);
+            let kept = receiving.kept.beside();
+            if !self.handle(core, &proof, waker, kept)? {
                 return Ok(Some(proof));
             }
         }
@@ -204,16 +193,19 @@ impl Pushes {
 
     /// Looks whether the block that is being stored is, and judges it if it was not.
     fn look_at_storing(&mut self, core: &Core, waker: &Waker) -> Result<bool, PeerMisbehaved> {
-        let Some(mut ticket) = self.storing.take() else {
+        let receiving = self.receiving.as_mut();
+        let Some((receiving, mut ticket)) =
+            receiving.and_then(|r| r.storing.take().map(|t| (r, t)))
+        else {
             return Ok(true);
         };
         let Poll::Ready(result) = Pin::new(&mut ticket).poll(&mut Context::from_waker(waker))
         else {
-            self.storing = Some(ticket);
+            receiving.storing = Some(ticket);
             return Ok(true);
         };
-        let behind = self.behind.get().into_iter().flatten();
-        self.kept.retain(behind.map(|b| b.kept_bytes).sum());
+        let behind = receiving.behind.iter();
+        receiving.kept.retain(behind.map(|b| b.kept_bytes).sum());
         match result {
             Ok(_) => Ok(true),
             Err(AcceptError::Verify(error)) if !error.is_blameless() => self.refuse(error),
@@ -271,6 +263,25 @@ impl Pushes {
             if let Message::Data(data) = &message {
                 self.note_sent(&data.proof);
             }
+        }
+    }
+}
+
+impl Receiving {
+    fn new(kept: Kept) -> Box<Self> {
+        Box::new(Self {
+            storing: None,
+            behind: VecDeque::new(),
+            kept,
+        })
+    }
+
+    /// Keeps a block behind the one that is being stored, or drops it if there is no room.
+    fn keep(&mut self, mut proof: Proof) {
+        if self.behind.len() < PUSHED_WAITING_MAX
+            && let Some(kept_bytes) = self.kept.keep(&mut proof)
+        {
+            self.behind.push_back(Waiting { proof, kept_bytes });
         }
     }
 }
