@@ -34,7 +34,7 @@ pub use self::ranges::Purpose;
 pub(crate) use self::ranges::RangeId;
 pub(crate) use self::seeks::SeekOutlook;
 pub use self::seeks::{SeekClaim, SeekId};
-pub use self::supplier::{All, Availability, SharedAvailability};
+pub use self::supplier::{All, Availability, SharedAvailability, Tardiness};
 
 /// Wakes a supplier: there is something new to claim or to announce. Must not block and must
 /// not call back into the core.
@@ -58,6 +58,8 @@ struct State {
     next_id: u64,
     /// How many are looking for suppliers just now.
     finders: usize,
+    /// How many wait for a newer length.
+    updates: usize,
     blocks: BlockWants,
     ranges: RangeWants,
     /// Who is getting which block.
@@ -70,9 +72,9 @@ struct State {
 /// What the hub answers about a newer length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Settled {
-    /// Some supplier has not spoken yet, or has more than we do.
+    /// Some supplier that is waited for has not spoken yet, or has more than we do.
     Pending,
-    /// All suppliers have spoken, and none has more.
+    /// All of those have spoken, and none has more.
     Done,
 }
 
@@ -88,6 +90,7 @@ impl SupplyHub {
         let supplier = Supplier {
             wake,
             standing: Standing::Silent,
+            tardiness: Tardiness::None,
             outlook: None,
             has: None,
         };
@@ -198,6 +201,16 @@ impl SupplyHub {
         self.set_standing(id, Standing::Reaches(remote_length));
     }
 
+    /// How long a supplier has owed what it is waited for. Whatever else it says does not change that.
+    pub(crate) fn set_tardiness(&self, id: SupplierId, tardiness: Tardiness) {
+        let mut state = self.lock();
+        if let Some(supplier) = state.suppliers.get_mut(&id) {
+            supplier.tardiness = tardiness;
+        }
+        drop(state);
+        self.progress.notify(usize::MAX);
+    }
+
     fn set_standing(&self, id: SupplierId, standing: Standing) {
         let mut state = self.lock();
         let supplier = state.suppliers.get_mut(&id);
@@ -213,14 +226,23 @@ impl SupplyHub {
 
     pub(crate) fn settled(&self, length: u64) -> Settled {
         let state = self.lock();
-        let silent_or_ahead = |s: &Supplier| s.remote_length().is_none_or(|l| l > length);
-        let unheard = state.active() == 0 && state.finders > 0;
-        let mut active = state.suppliers.values().filter(|s| s.is_active());
-        if unheard || active.any(silent_or_ahead) {
+        let counted_on = || state.suppliers.values().filter(|s| s.is_counted_on());
+        let unheard = counted_on().next().is_none() && state.finders > 0;
+        // Who knows nothing of a log yet is no reason to do without one.
+        let is_shown = length > 0 && counted_on().any(|s| !s.owes(length));
+        let is_waited_for = |s: &Supplier| !is_shown || s.tardiness == Tardiness::None;
+        if unheard || counted_on().any(|s| s.owes(length) && is_waited_for(s)) {
             Settled::Pending
         } else {
             Settled::Done
         }
+    }
+
+    /// Whether no supplier that is waited for, and nobody who looks for one, may show a log.
+    pub(crate) fn is_without_log(&self) -> bool {
+        let state = self.lock();
+        let mut suppliers = state.suppliers.values();
+        state.finders == 0 && !suppliers.any(Supplier::is_counted_on)
     }
 
     pub(crate) fn remote_length(&self) -> Option<u64> {
@@ -244,6 +266,21 @@ impl SupplyHub {
     pub(crate) fn is_wanting(&self) -> bool {
         let state = self.lock();
         !state.blocks.is_empty() || !state.ranges.is_empty()
+    }
+
+    /// Somebody waits for a newer length until [`remove_update`](Self::remove_update).
+    pub(crate) fn add_update(&self) {
+        let mut state = self.lock();
+        state.updates += 1;
+        state.wake_all();
+    }
+
+    pub(crate) fn remove_update(&self) {
+        self.lock().updates -= 1;
+    }
+
+    pub(crate) fn is_updating(&self) -> bool {
+        self.lock().updates > 0
     }
 
     pub(crate) fn add_finder(&self) {

@@ -155,6 +155,7 @@ impl CoreChannel {
         self.downloads.cancel_overtaken(core, wire, &mut self.stats);
         self.downloads
             .schedule(core, peer, wire, budget, now, &mut self.stats);
+        self.downloads.look_how_late(core, peer, now);
         let is_waiting = self.downloads.waits_for_sync(core, peer)
             || is_left_behind(core, peer)
             || is_misunderstood(core, peer);
@@ -294,10 +295,11 @@ impl CoreChannel {
             self.pushes.start_over();
         }
         self.peer.sync = sync;
-        if !std::mem::replace(&mut self.peer.is_synced, true) {
+        let is_first = !std::mem::replace(&mut self.peer.is_synced, true);
+        if is_first {
             show_conflict(&self.core, &self.peer, wire);
         }
-        self.downloads.handle_sync(&self.core, &self.peer);
+        self.downloads.handle_sync(&self.core, &self.peer, is_first);
         if sync.fork == self.core.fork() && sync.length < self.core.length() {
             self.announcer.sync(&self.core, &self.peer, wire);
         }

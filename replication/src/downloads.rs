@@ -35,6 +35,7 @@ use crate::kept::Kept;
 use crate::messages::{Data, NoData};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::pace::Pace;
+use crate::patience::Patience;
 use crate::peer::Peer;
 use crate::promises::Promises;
 use crate::requests::{Asked, Pending, Requests};
@@ -71,6 +72,8 @@ pub(crate) struct Downloads {
     inquiries: Inquiries,
     suspicion: Suspicion,
     shown: Shown,
+    /// With what those have who wait for a longer log.
+    patience: Seldom<Patience>,
 }
 
 impl Downloads {
@@ -92,6 +95,7 @@ impl Downloads {
             inquiries: Inquiries::default(),
             suspicion: Suspicion::default(),
             shown: Shown::default(),
+            patience: Seldom::default(),
         }
     }
 
@@ -155,13 +159,14 @@ impl Downloads {
         self.requests.len()
     }
 
-    /// When the next request may be overdue, what was left to others is open to us, or the peer has nothing
-    /// to tell of what it was asked about.
+    /// When the next request may be overdue, what was left to others is open to us, the peer has nothing
+    /// to tell of what it was asked about, or is waited for no longer.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         let deadlines = [
             self.requests.next_deadline(),
             self.patient_until,
             self.inquiries.next_deadline(),
+            self.patience.get().and_then(Patience::next_deadline),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -181,8 +186,14 @@ impl Downloads {
         self.requests.pace()
     }
 
-    /// The peer told its state anew.
-    pub(crate) fn handle_sync(&mut self, core: &Core, peer: &Peer) {
+    /// The peer told its state anew, or for the first time.
+    pub(crate) fn handle_sync(&mut self, core: &Core, peer: &Peer, is_first: bool) {
+        if is_first {
+            self.patience
+                .get_mut()
+                .into_iter()
+                .for_each(Patience::start_over);
+        }
         self.following.reconsider();
         self.judge(core, peer);
     }

@@ -45,6 +45,7 @@ mod memory;
 pub mod messages;
 pub mod misbehaviour;
 mod pace;
+mod patience;
 mod peer;
 mod promises;
 mod pushes;

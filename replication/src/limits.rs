@@ -19,6 +19,17 @@ pub const LATE_AFTER_MIN: Duration = Duration::from_millis(500);
 /// ... and not later than this.
 pub const LATE_AFTER_MAX: Duration = Duration::from_secs(3);
 
+/// While others have shown a log, a peer that owes its length since it opened a core, or the longer log that it says to
+/// have, is waited for this long: `Core::update` goes on without it. It may say its length later: then it is waited
+/// for once more. Each second in which it owes nothing is worth one in which it does.
+pub const HEAD_PATIENCE: Duration = Duration::from_secs(3);
+
+/// ... and this long while nobody has shown a log.
+pub const HEAD_PATIENCE_ALONE: Duration = REQUEST_TIMEOUT;
+
+/// So `Core::update` waits this long for one peer, at the latest, whatever it says, once another has shown the log.
+pub const UPDATE_TIME_MAX: Duration = Duration::from_secs(2 * HEAD_PATIENCE.as_secs());
+
 /// A peer that seems not to know our state, or not to have told its own, hears ours again after this long...
 pub const REMINDER_AFTER: Duration = Duration::from_secs(1);
 
@@ -290,6 +301,11 @@ const _: () = assert!(
     "a block that is no long answer travels in no long frame"
 );
 const _: () = assert!(SHORT_FRAME_LEN <= FREE_FRAME_LEN && BATCH_LEN_TARGET <= SHORT_FRAME_LEN);
+const _: () = assert!(
+    REMINDER_AFTER.as_secs() < HEAD_PATIENCE.as_secs()
+        && HEAD_PATIENCE.as_secs() < HEAD_PATIENCE_ALONE.as_secs(),
+    "who needs a reminder is waited for"
+);
 const _: () = assert!(LATE_AFTER_MAX.as_secs() < REQUEST_TIMEOUT.as_secs());
 const _: () = assert!(WINDOW_MIN <= WINDOW_START && WINDOW_START <= WINDOW_MAX);
 const _: () = assert!(WINDOW_MAX <= IN_FLIGHT_MAX);

@@ -133,7 +133,8 @@ impl Core {
     /// Waits until the log has block `index` or all suppliers have said that theirs does not.
     async fn reach(&self, index: u64) -> Result<(), CoreError> {
         self.update().await?;
-        if self.length() == 0 && !self.inner.is_written_here() && self.inner.supply.is_hopeless() {
+        if self.length() == 0 && !self.inner.is_written_here() && self.inner.supply.is_without_log()
+        {
             let core = self.key();
             return Err(CoreError::NoPeers { core, index });
         }
@@ -154,7 +155,8 @@ impl Core {
     }
 
     /// Waits until every supplier has said its length and no newer log is on its way; returns
-    /// whether the log grew or came to another fork meanwhile. Returns at once when there are no
+    /// whether the log grew or came to another fork meanwhile. A supplier that owes one of both for
+    /// [too long](crate::supply::Tardiness) is not waited for. Returns at once when there are no
     /// suppliers and none are being looked for, and for a core that is written here, unless it is
     /// guarded: nobody else makes it longer. Nor does anybody one that is frozen
     /// ([`conflict`](Self::conflict)).
@@ -166,6 +168,7 @@ impl Core {
         if self.inner.is_written_here() && !self.is_guarded() {
             return Ok(false);
         }
+        let mut updating = None;
         loop {
             let progress = self.inner.supply.listen();
             let length = self.length();
@@ -173,6 +176,7 @@ impl Core {
             if is_frozen || self.inner.supply.settled(length) == crate::supply::Settled::Done {
                 return Ok((self.fork(), length) > before);
             }
+            updating.get_or_insert_with(|| Updating::new(self));
             progress.await;
         }
     }
@@ -204,6 +208,22 @@ impl Core {
 /// Blocks that lie one behind the other are read together while they come to no more bytes than this. They
 /// share their memory then; longer ones are better off alone.
 const RUN_BYTES_MAX: u64 = 64 * 1024;
+
+/// Somebody waits for a newer length, while this lives.
+struct Updating<'a>(&'a Core);
+
+impl<'a> Updating<'a> {
+    fn new(core: &'a Core) -> Self {
+        core.inner.supply.add_update();
+        Self(core)
+    }
+}
+
+impl Drop for Updating<'_> {
+    fn drop(&mut self) {
+        self.0.inner.supply.remove_update();
+    }
+}
 
 /// What became of looking for one block of several.
 enum Found {

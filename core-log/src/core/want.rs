@@ -9,7 +9,7 @@ use super::{Core, CoreError, RemoteHead};
 use crate::extension::ExtensionMessage;
 use crate::supply::{
     Availability, Claim, Claims, Outlook, Purpose, RangeId, SeekClaim, SeekId, SeekOutlook,
-    SharedAvailability, SupplierId, Wake,
+    SharedAvailability, SupplierId, Tardiness, Wake,
 };
 
 impl Core {
@@ -380,6 +380,17 @@ impl Supply<'_> {
     /// Says how long the supplier's log is (of this fork); lets [`Core::update`] end.
     pub fn settle(&self, id: SupplierId, remote_length: u64) {
         self.core.inner.supply.settle(id, remote_length);
+    }
+
+    /// Whether somebody waits in [`Core::update`]: suppliers are woken when that begins.
+    pub fn is_updating(&self) -> bool {
+        self.core.inner.supply.is_updating()
+    }
+
+    /// Says how long the supplier has owed its length, or what it says to have; until something else is said.
+    /// Bounds how long [`Core::update`] waits for it.
+    pub fn set_tardiness(&self, id: SupplierId, tardiness: Tardiness) {
+        self.core.inner.supply.set_tardiness(id, tardiness);
     }
 
     /// Says which head the supplier says to have, whenever it does. What is more than ours must be

@@ -39,6 +39,7 @@ impl Availability for All {
 pub(super) struct Supplier {
     pub(super) wake: Wake,
     pub(super) standing: Standing,
+    pub(super) tardiness: Tardiness,
     pub(super) outlook: Option<Outlook>,
     pub(super) has: Option<SharedAvailability>,
 }
@@ -54,9 +55,31 @@ pub(super) enum Standing {
     Paused,
 }
 
+/// How long a supplier has owed its length, or the log that it says to have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Tardiness {
+    /// Not long: [`Core::update`](crate::Core::update) waits for it.
+    #[default]
+    None,
+    /// So long that it is waited for only while nobody else has shown a log.
+    Late,
+    /// So long that it is not waited for.
+    Hopeless,
+}
+
 impl Supplier {
     pub(super) fn is_active(&self) -> bool {
         self.standing != Standing::Paused
+    }
+
+    /// Whether it may yet bring the log to more than `length`, or say that it cannot.
+    pub(super) fn owes(&self, length: u64) -> bool {
+        self.is_active() && self.remote_length().is_none_or(|l| l > length)
+    }
+
+    /// Whether anybody waits for what it owes.
+    pub(super) fn is_counted_on(&self) -> bool {
+        self.is_active() && self.tardiness != Tardiness::Hopeless
     }
 
     /// The length it has said to have, once it has said one.

@@ -182,6 +182,29 @@ fn lengths_settle_once_everybody_has_spoken() {
     assert_eq!(hub.settled(7), Settled::Done);
 }
 
+/// Goal: who is late is waited for while nobody else has shown a log, who is hopeless is not, whatever they say.
+#[test]
+fn lengths_settle_without_those_who_are_late() {
+    let (hub, ids) = hub_with_suppliers(2);
+    hub.set_tardiness(ids[0], Tardiness::Late);
+    assert_eq!(hub.settled(4), Settled::Pending, "the other is silent, too");
+    hub.settle(ids[1], 0);
+    assert_eq!(hub.settled(0), Settled::Pending, "that is no log");
+    hub.settle(ids[1], 4);
+    assert_eq!(hub.settled(4), Settled::Done);
+    hub.settle(ids[0], 7);
+    assert_eq!(hub.settled(4), Settled::Done, "saying more changes nothing");
+    hub.detach(ids[1]);
+    assert_eq!(hub.settled(4), Settled::Pending, "now it is alone");
+    hub.set_tardiness(ids[0], Tardiness::Hopeless);
+    assert_eq!(hub.settled(4), Settled::Done);
+    assert!(hub.is_without_log() && !hub.is_hopeless());
+    hub.add_finder();
+    assert_eq!(hub.settled(4), Settled::Pending, "others may come");
+    hub.set_tardiness(ids[0], Tardiness::None);
+    assert_eq!(hub.settled(7), Settled::Done);
+}
+
 fn outlook(millis: u64, room: usize) -> Option<Outlook> {
     let answer_in = Duration::from_millis(millis);
     Some(Outlook { answer_in, room })

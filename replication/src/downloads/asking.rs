@@ -168,10 +168,14 @@ impl Downloads {
 
     /// Whether a longer log was asked for, or came and is not committed yet.
     fn is_upgrade_coming(&self) -> bool {
+        self.requests.is_upgrading() || self.is_upgrade_here()
+    }
+
+    /// Whether a longer log came and is not committed yet.
+    pub(super) fn is_upgrade_here(&self) -> bool {
         let is_committing = self.committing.as_ref().is_some_and(|c| c.is_upgrade());
         let mut arrived = self.arrived.get().into_iter().flatten();
-        let has_arrived = arrived.any(Arrived::is_upgrade);
-        self.requests.is_upgrading() || is_committing || has_arrived
+        is_committing || arrived.any(Arrived::is_upgrade)
     }
 
     /// Asks where bytes are, by way of leaves that the peer has.

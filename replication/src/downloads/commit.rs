@@ -16,6 +16,7 @@ use ferrocore_primitives::time::Time;
 use super::Downloads;
 use crate::messages::{Message, Request};
 use crate::misbehaviour::PeerMisbehaved;
+use crate::patience::Patience;
 use crate::peer::Peer;
 use crate::promises::Path;
 use crate::requests::{Asked, Pending};
@@ -141,6 +142,12 @@ impl Downloads {
         self.kept.give_back(kept_bytes);
         match result {
             Ok(accepted) => {
+                if accepted.length.is_some() {
+                    self.patience
+                        .get_mut()
+                        .into_iter()
+                        .for_each(Patience::start_over);
+                }
                 stats.blocks_downloaded += accepted.blocks.len() as u64;
                 stats.bytes_downloaded += bytes as u64;
                 if accepted.blocks.len() < verified.len() {

@@ -6,9 +6,11 @@ use std::cmp::Ordering;
 
 use ferrocore_log::Core;
 use ferrocore_log::core::RemoteHead;
+use ferrocore_primitives::time::Time;
 
 use super::Downloads;
 use crate::following::Following;
+use crate::patience::Patience;
 use crate::peer::Peer;
 use crate::promises::Promises;
 
@@ -30,15 +32,34 @@ impl Downloads {
         if peer.sync.fork != core.fork() || !peer.sync.uploading {
             return self.pause();
         }
-        let length = core.length();
-        // Until it acknowledges our length, what it says of upgrades is about an older one.
-        let may_upgrade = peer.sync.can_upgrade || peer.sync.remote_length != length;
-        let reachable = if may_upgrade {
-            peer.sync.length
-        } else {
-            length
-        };
-        core.supply().settle(supplier.id, reachable);
+        core.supply().settle(supplier.id, reachable(core, peer));
+    }
+
+    /// Says to the core how long the peer has owed its length, or the longer log that it says to have.
+    pub(crate) fn look_how_late(&mut self, core: &Core, peer: &Peer, now: Time) {
+        let is_updating = core.supply().is_updating();
+        if !is_updating && self.patience.get().is_none() {
+            return; // most cores, most of the time
+        }
+        let is_owing = self.is_owing(core, peer);
+        let news = self.patience.need().look(is_owing, is_updating, now);
+        if let (Some(tardiness), Some(supplier)) = (news, &self.supplier) {
+            core.supply().set_tardiness(supplier.id, tardiness);
+        }
+    }
+
+    /// Whether it is the peer that those wait for who wait for a longer log, and not our own device.
+    fn is_owing(&self, core: &Core, peer: &Peer) -> bool {
+        let is_asked = self.supplier.is_some() && self.is_of_use() && !self.suspicion.is_any();
+        if !is_asked || self.is_upgrade_here() || self.following.is_adopting() {
+            return false;
+        }
+        if !peer.is_synced {
+            return true;
+        }
+        let is_on_our_fork = peer.sync.fork == core.fork();
+        let is_ahead = is_on_our_fork && reachable(core, peer) > core.length();
+        peer.sync.uploading && (is_ahead || self.following.is_possible(core, peer))
     }
 
     /// Says to the core which head the peer says to have: whoever writes the core must know. What the
@@ -67,8 +88,16 @@ impl Downloads {
     /// Drops what was asked for and what came while we or the peer were on another fork. It is
     /// nobody's fault that it has become useless.
     fn leave_forks(&mut self, forks: (u64, u64)) {
-        if std::mem::replace(&mut self.forks, forks) == forks {
+        let before = std::mem::replace(&mut self.forks, forks);
+        if before == forks {
             return;
+        }
+        if before.0 != forks.0 {
+            // A fork is the author's, whoever brought it.
+            self.patience
+                .get_mut()
+                .into_iter()
+                .for_each(Patience::start_over);
         }
         self.requests.forget();
         self.promises = Promises::default();
@@ -82,5 +111,16 @@ impl Downloads {
         // What it would not give may have been of the history that it was about to leave.
         self.is_withholding = false;
         self.pause();
+    }
+}
+
+/// The length to which a peer on our fork may bring the log.
+fn reachable(core: &Core, peer: &Peer) -> u64 {
+    let length = core.length();
+    // Until it acknowledges our length, what it says of upgrades is about an older one.
+    let may_upgrade = peer.sync.can_upgrade || peer.sync.remote_length != length;
+    match may_upgrade {
+        true => peer.sync.length,
+        false => length,
     }
 }

@@ -1,5 +1,7 @@
 //! What a scripted peer can do, as data.
 
+use std::time::Duration;
+
 use ferrocore_replication::messages::Message;
 
 use crate::lies::Lie;
@@ -31,6 +33,8 @@ pub(crate) enum Act {
     AnswerAll,
     /// Says its last answer again.
     Again,
+    /// Does nothing for so long.
+    Pass(Duration),
     /// Reads nothing of what it is told from now on.
     StopReading,
     /// Closes its channel.

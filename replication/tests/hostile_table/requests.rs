@@ -1,5 +1,7 @@
 //! Rows about what the peer says of itself, and what it asks.
 
+use std::time::Duration;
+
 use ferrocore_log::proof::{NodeRequest, ProofRequest, SeekRequest, UpgradeRequest};
 use ferrocore_replication::messages::{Cancel, Message, Request, Sync};
 
@@ -17,6 +19,46 @@ pub(crate) fn states() -> Vec<Row> {
             From::Block,
             vec![far(0, MAX)],
             IGNORE,
+            IGNORE,
+        ),
+        both(
+            "opens and says nothing, and time passes",
+            From::Open,
+            vec![Act::Pass(Duration::from_secs(60))],
+            IGNORE.answers(0),
+        ),
+        both(
+            "opens and says nothing",
+            From::Open,
+            vec![],
+            IGNORE.answers(0),
+        ),
+        row(
+            "says a length and answers nothing",
+            From::Open,
+            vec![far(0, MAX)],
+            IGNORE,
+            IGNORE,
+        ),
+        row(
+            "says a length and answers nothing, and time passes",
+            From::Open,
+            vec![far(0, MAX), Act::Pass(Duration::from_secs(100))],
+            IGNORE.answers(10),
+            IGNORE.answers(10),
+        ),
+        both(
+            "acknowledges a length that is not ours, and time passes",
+            From::Open,
+            vec![
+                Act::Say(Message::Sync(Sync {
+                    length: MAX,
+                    remote_length: 7,
+                    uploading: true,
+                    ..Sync::default()
+                })),
+                Act::Pass(Duration::from_secs(10)),
+            ],
             IGNORE,
         ),
         row(

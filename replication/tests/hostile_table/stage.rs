@@ -2,6 +2,9 @@
 //! truth.
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +17,7 @@ use ferrocore_primitives::time::Time;
 use ferrocore_replication::PeerMisbehaved;
 use ferrocore_replication::capability::capability;
 use ferrocore_replication::connection::PROTOCOL;
+use ferrocore_replication::limits::UPDATE_TIME_MAX;
 use ferrocore_replication::messages::{Data, Handshake, Message, NoData, Reason, Request, Sync};
 
 use crate::act::{Act, Opening};
@@ -164,9 +168,19 @@ impl Stage {
                 again.iter().for_each(|message| self.say(message));
             }
             Act::StopReading => self.is_reading = false,
+            Act::Pass(time) => self.pass(*time),
             Act::Close => self.mux.close(self.channel.unwrap()),
         }
         self.deliver();
+    }
+
+    /// Lets clocks go on, a second at a time.
+    fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.now < until {
+            self.now = until.min(self.now + Duration::from_secs(1));
+            self.deliver();
+        }
     }
 
     /// What became of the peer, and why.
@@ -211,7 +225,8 @@ impl Stage {
         self.victim.arriving.iter().map(Bytes::len).sum()
     }
 
-    /// Lets an honest peer do what it came for, beside the other one and not faster than clocks go.
+    /// Lets an honest peer do what it came for, beside the other one and not faster than clocks go: who reads knows the
+    /// newest length, has caught up and gets a block in [`UPDATE_TIME_MAX`].
     pub(crate) fn serves_an_honest_peer(&mut self) -> bool {
         let third = Corestore::memory();
         let (mut pair, reader) = match self.role {
@@ -221,9 +236,15 @@ impl Stage {
                 third.get(&self.writer.key()).unwrap(),
             ),
         };
-        let _all = reader.download_all();
+        let all = reader.download_all();
         pair.b.connection.attach(&reader);
-        for _ in 0..40 {
+        let mut reads = pin!(async {
+            reader.update().await.unwrap();
+            all.caught_up().await.unwrap();
+            reader.get(LENGTH - 1).await.unwrap();
+        });
+        let (begin, mut took) = (self.now, None);
+        for _ in 0..80 {
             pair.now = self.now;
             pair.drive();
             if self.error.is_some() {
@@ -232,8 +253,13 @@ impl Stage {
             } else {
                 self.error = self.victim.step(self.now).err();
             }
-            self.now += Duration::from_secs(2);
+            let context = &mut Context::from_waker(Waker::noop());
+            if took.is_none() && reads.as_mut().poll(context).is_ready() {
+                took = Some(self.now.saturating_since(begin));
+            }
+            self.now += Duration::from_secs(1);
         }
+        assert!(took.is_some_and(|took| took <= UPDATE_TIME_MAX), "{took:?}");
         reader.length() == LENGTH && reader.count(0..LENGTH) == LENGTH
     }
 

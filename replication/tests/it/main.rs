@@ -23,5 +23,6 @@ mod seeks;
 mod session;
 mod to_javascript;
 mod transcripts;
+mod updates;
 mod vectors;
 mod version_10;
