@@ -5,7 +5,7 @@ use bytes::Bytes;
 use ferrocore_bee::{
     Bee, BeeError, Change, Header, HistoryOptions, Malformed, Options, RangeOptions,
 };
-use ferrocore_log::{Corestore, EncryptionKey};
+use ferrocore_log::{Core, CoreError, Corestore, EncryptionKey};
 use pollster::block_on;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -138,13 +138,15 @@ fn a_bee_is_read_with_its_encryption_key_only() {
     block_on(bee.put("k", "v")).unwrap();
     assert!(block_on(bee.get("k")).unwrap().is_some());
     let wrong = core.with_encryption(&EncryptionKey::from([2; 32]));
-    for core in [core, wrong] {
+    let is_no_bee = |error: BeeError| matches!(error, BeeError::NotABee);
+    let is_wrong_key =
+        |error: BeeError| matches!(error, BeeError::Core(CoreError::WrongKey { .. }));
+    let cases: [(Core, fn(BeeError) -> bool); 2] = [(core, is_no_bee), (wrong, is_wrong_key)];
+    for (core, is_it) in cases {
         let bee = Bee::new(core, Options::default());
-        assert!(matches!(block_on(bee.get("k")), Err(BeeError::NotABee)));
-        let range = read_all(&bee, RangeOptions::default());
-        assert!(matches!(range, Err(BeeError::NotABee)));
-        let put = block_on(bee.put("k", "w"));
-        assert!(matches!(put, Err(BeeError::NotABee)));
+        assert!(is_it(block_on(bee.get("k")).unwrap_err()));
+        assert!(is_it(read_all(&bee, RangeOptions::default()).unwrap_err()));
+        assert!(is_it(block_on(bee.put("k", "w")).unwrap_err()));
     }
 }
 
