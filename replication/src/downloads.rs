@@ -65,14 +65,12 @@ pub(crate) struct Downloads {
     kept: Kept,
     /// Told when they are.
     waker: Waker,
-    /// Until then, blocks that somebody waits for are left to faster peers.
-    patient_until: Option<Time>,
     /// Whether the last request was not the last there was to send.
     is_short: bool,
     inquiries: Inquiries,
     suspicion: Suspicion,
     shown: Shown,
-    /// With what those have who wait for a longer log.
+    /// With the peer, and with faster ones.
     patience: Seldom<Patience>,
 }
 
@@ -90,7 +88,6 @@ impl Downloads {
             committing: None,
             kept,
             waker: Waker::noop().clone(),
-            patient_until: None,
             is_short: false,
             inquiries: Inquiries::default(),
             suspicion: Suspicion::default(),
@@ -164,7 +161,7 @@ impl Downloads {
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         let deadlines = [
             self.requests.next_deadline(),
-            self.patient_until,
+            self.left_until(),
             self.inquiries.next_deadline(),
             self.patience.get().and_then(Patience::next_deadline),
         ];

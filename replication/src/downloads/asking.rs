@@ -35,7 +35,8 @@ impl Downloads {
         stats: &mut Stats,
     ) {
         // Who cannot be asked waits for nobody: only what is left to others below is waited for again.
-        let patient_until = self.patient_until.take();
+        let left_until = self.left_until();
+        self.leave_until(None);
         let Some(id) = self.supplier.as_ref().map(|supplier| supplier.id) else {
             return;
         };
@@ -57,7 +58,7 @@ impl Downloads {
         if !self.kept.has_room() {
             self.wait_for_room(core, id);
         } else if can_ask_for_blocks(core, peer) {
-            self.patient_until = patient_until;
+            self.leave_until(left_until);
             self.request_blocks(core, peer, id, wire, budget, now);
         }
         stats.requests_sent += (self.requests.len() - before) as u64;
@@ -108,15 +109,27 @@ impl Downloads {
         room: usize,
         now: Time,
     ) -> Vec<Claim> {
-        if self.patient_until.is_some_and(|until| until <= now) {
-            self.patient_until = None;
+        let left_until = self.left_until();
+        if left_until.is_some_and(|until| until <= now) {
+            self.leave_until(None);
             return core.supply().claim(id, available, room);
         }
         let claims = core.supply().claim_patiently(id, available, room);
         let until = claims.left_for.map(|time| now + time);
         // What was left first is not left for longer.
-        self.patient_until = until.map(|until| self.patient_until.unwrap_or(until).min(until));
+        self.leave_until(until.map(|until| left_until.unwrap_or(until).min(until)));
         claims.taken
+    }
+
+    /// Until when blocks that somebody waits for are left to faster peers.
+    pub(super) fn left_until(&self) -> Option<Time> {
+        self.patience.get()?.left_until
+    }
+
+    fn leave_until(&mut self, until: Option<Time>) {
+        if until.is_some() || self.patience.get().is_some() {
+            self.patience.need().left_until = until;
+        }
     }
 
     /// Asks for the next step to the peer's fork.
