@@ -9,7 +9,7 @@ use ferrocore_log::supply::{Availability, SharedAvailability};
 
 use crate::memory::Memory;
 use crate::messages::{self, BitfieldWords};
-use crate::peer::RemoteBlocks;
+use crate::remote_blocks::RemoteBlocks;
 
 /// The blocks of one peer. Only its own channel changes them; whoever shares them may look.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@
 //! | [`capability`] | proof that a peer knows a core's key |
 //! | [`connection`], `shares`, `heard` | all channels of one stream |
 //! | `channel` | one core on one stream: the parts below, composed |
-//! | `peer`, `holdings`, `remote_wants` | what the other side has and wants |
+//! | `peer`, `remote_blocks`, `holdings`, `remote_wants` | what the other side has and wants |
 //! | `announcer` | what it is told unasked |
 //! | `uploads` | what it asked |
 //! | `downloads`, `requests`, `promises`, `kept` | what it is asked |
@@ -50,6 +50,7 @@ mod peer;
 mod promises;
 mod pushes;
 mod reminder;
+mod remote_blocks;
 mod remote_wants;
 mod requests;
 mod seldom;

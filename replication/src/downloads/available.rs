@@ -8,7 +8,8 @@ use std::sync::RwLockReadGuard;
 use ferrocore_log::supply::Availability;
 
 use crate::limits::{WANT_BLOCKS, WANTS_MAX};
-use crate::peer::{Peer, RemoteBlocks};
+use crate::peer::Peer;
+use crate::remote_blocks::RemoteBlocks;
 
 /// The blocks that a peer is known to have.
 pub(super) struct Available<'a> {
