@@ -116,11 +116,14 @@ impl CoreChannel {
             }
             Message::Unwant(want) => self.peer.wants.remove(want),
             Message::Bitfield(bitfield) => {
-                self.peer.blocks.handle_bitfield(&bitfield, wire.memory());
+                let blocks = &self.peer.blocks;
+                let forgotten = blocks.handle_bitfield(&bitfield, wire.memory());
+                self.downloads.note_forgotten(forgotten);
                 self.downloads.handle_available(&self.core, bitfield.start);
             }
             Message::Range(range) => {
-                self.peer.blocks.handle_range(range, wire.memory());
+                let forgotten = self.peer.blocks.handle_range(range, wire.memory());
+                self.downloads.note_forgotten(forgotten);
                 self.downloads.handle_available(&self.core, range.start);
             }
             Message::Extension(extension) => {
@@ -206,8 +209,8 @@ impl CoreChannel {
 
     /// Gives up requests that are overdue, and reminds a peer of what it does not seem to know.
     pub(crate) fn handle_timeout(&mut self, wire: &mut Wire<'_>, now: Time) {
-        let (core, stats) = (&self.core, &mut self.stats);
-        self.downloads.handle_timeout(core, wire, now, stats);
+        let (core, peer, stats) = (&self.core, &self.peer, &mut self.stats);
+        self.downloads.handle_timeout(core, peer, wire, now, stats);
         if self.reminder.is_due(now) {
             self.announcer.sync(&self.core, &self.peer, wire);
         }

@@ -38,6 +38,7 @@ use crate::pace::Pace;
 use crate::patience::Patience;
 use crate::peer::Peer;
 use crate::promises::Promises;
+use crate::remote_blocks::Forgotten;
 use crate::requests::{Asked, Pending, Requests};
 use crate::seldom::Seldom;
 use crate::stats::Stats;
@@ -193,6 +194,13 @@ impl Downloads {
         }
         self.following.reconsider();
         self.judge(core, peer);
+    }
+
+    /// Of these blocks it is not known any more which the peer has.
+    pub(crate) fn note_forgotten(&mut self, forgotten: Forgotten) {
+        if let Some(blocks) = forgotten {
+            self.inquiries.forget(&blocks);
+        }
     }
 
     /// The peer has blocks at or past `from` that it had not before.

@@ -9,7 +9,7 @@ use ferrocore_log::supply::{Availability, SharedAvailability};
 
 use crate::memory::Memory;
 use crate::messages::{self, BitfieldWords};
-use crate::remote_blocks::RemoteBlocks;
+use crate::remote_blocks::{Forgotten, RemoteBlocks};
 
 /// The blocks of one peer. Only its own channel changes them; whoever shares them may look.
 #[derive(Debug, Default)]
@@ -30,13 +30,18 @@ impl Holdings {
     }
 
     /// As [`RemoteBlocks::handle_range`].
-    pub(crate) fn handle_range(&self, range: messages::Range, memory: &Memory) {
-        self.write().handle_range(range, memory);
+    pub(crate) fn handle_range(&self, range: messages::Range, memory: &Memory) -> Forgotten {
+        self.write().handle_range(range, memory)
     }
 
     /// As [`RemoteBlocks::handle_bitfield`].
-    pub(crate) fn handle_bitfield(&self, bitfield: &BitfieldWords, memory: &Memory) {
-        self.write().handle_bitfield(bitfield, memory);
+    pub(crate) fn handle_bitfield(&self, bitfield: &BitfieldWords, memory: &Memory) -> Forgotten {
+        self.write().handle_bitfield(bitfield, memory)
+    }
+
+    /// As [`RemoteBlocks::forget_scattered`].
+    pub(crate) fn forget_scattered(&self) -> Forgotten {
+        self.write().forget_scattered()
     }
 
     /// As [`RemoteBlocks::deny`].

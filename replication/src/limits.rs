@@ -157,6 +157,9 @@ pub const WANT_BLOCKS: u64 = 1 << 21;
 /// Batches of [`WANT_BLOCKS`] that we ask one peer about.
 pub const WANTS_MAX: usize = 512;
 
+/// What a peer said of its blocks and could not be remembered is asked of it again after this long, if there is room.
+pub const INQUIRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 /// Ranges of which we ask one peer for any block at a time: a JavaScript peer that is asked for more takes
 /// us to want everything (`hypercore/lib/wants.js` 11.37.1, `MAX_ANY`).
 pub const ANY_WANTS_MAX: usize = 16;

@@ -47,7 +47,12 @@ impl PeersMemory {
 
     /// Whether nothing is left.
     pub(crate) fn is_used_up(&self) -> bool {
-        self.shared.free.load(Ordering::Acquire) <= 0
+        self.free() == 0
+    }
+
+    /// Bytes that are left.
+    fn free(&self) -> usize {
+        usize::try_from(self.shared.free.load(Ordering::Acquire)).unwrap_or(0)
     }
 
     /// False, and nothing is taken, if `bytes` are not there.
@@ -123,6 +128,14 @@ impl Memory {
     /// Bytes that all shares hold.
     pub(crate) fn used(&self) -> usize {
         *self.budget.used()
+    }
+
+    /// Bytes that could be taken now.
+    pub(crate) fn free(&self) -> usize {
+        let Budget { own, max, .. } = *self.budget;
+        let used = self.used();
+        let with_others = own.saturating_sub(used) + self.budget.peers.free();
+        max.saturating_sub(used).min(with_others)
     }
 
     /// Whether nothing is left of what is taken of the others'.
@@ -226,6 +239,7 @@ mod tests {
         let memory = Memory::new(0, 10, &PeersMemory::new(100));
         let (mut one, mut other) = (memory.share(), memory.share());
         assert!(one.take(6) && !other.take(5) && other.take(4));
+        assert_eq!(memory.free(), 0);
         one.give_back(1);
         assert!(other.take(1) && !other.take(1));
         drop(one);
@@ -237,8 +251,10 @@ mod tests {
         let peers = PeersMemory::new(10);
         let (one, other) = (Memory::new(4, 100, &peers), Memory::new(4, 100, &peers));
         let (mut one, mut other) = (one.share(), other.share());
+        assert_eq!(other.memory().free(), 14);
         assert!(one.take(4) && one.take(9) && !one.take(2));
         assert_eq!(peers.held(), 9);
+        assert_eq!((one.memory().free(), other.memory().free()), (1, 5));
         assert!(other.take(5) && !other.take(1), "four of its own and one");
         assert!(peers.is_used_up());
         other.hold(7);

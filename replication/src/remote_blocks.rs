@@ -16,6 +16,9 @@ use crate::seldom::Seldom;
 /// Words of a batch that can be asked for.
 const WANT_WORDS: usize = (WANT_BLOCKS / 32) as usize;
 
+/// Blocks of which the peer spoke and no more is known than before, for want of memory: all of them lie in this range.
+pub(crate) type Forgotten = Option<Range<u64>>;
+
 /// The blocks that a peer has.
 #[derive(Debug, Default)]
 pub(crate) struct RemoteBlocks {
@@ -33,6 +36,8 @@ struct Scattered {
     pages: BTreeMap<u64, usize>,
     /// What is taken for them, from the first on.
     share: Option<Share>,
+    /// What it said of blocks from here on was the first to find no memory the last time.
+    cut_at: u64,
     /// Blocks that it announced but would not give, and has not taken back since.
     denied: BTreeSet<u64>,
     /// How often it would not give one.
@@ -80,87 +85,122 @@ impl RemoteBlocks {
         others.denials < DENIALS_MAX
     }
 
-    /// It has, or has no more, a run of blocks.
-    pub(crate) fn handle_range(&mut self, range: messages::Range, memory: &Memory) {
+    /// How many pages more may be remembered, as far as others leave memory for them.
+    pub(crate) fn pages_free(&self, memory: &Memory) -> usize {
+        let pages = self.others.get().map_or(0, |others| others.pages.len());
+        (BITFIELD_PAGES_MAX - pages).min(memory.free() / PAGE_MEMORY_MAX)
+    }
+
+    /// Forgets what it has beside the blocks without a gap.
+    pub(crate) fn forget_scattered(&mut self) -> Forgotten {
+        self.others.get_mut().and_then(Scattered::forget)
+    }
+
+    /// It has, or has no more, a run of blocks. Returns those of which there was no memory to know that.
+    pub(crate) fn handle_range(&mut self, range: messages::Range, memory: &Memory) -> Forgotten {
         let blocks = range.start..range.start.saturating_add(range.length);
-        if blocks.is_empty() {
-            return;
-        }
         match range.drop {
+            _ if blocks.is_empty() => None,
             false => self.set(blocks, memory),
             true => self.clear(blocks, memory),
         }
     }
 
     /// It has exactly these of a run of blocks. What is misaligned is ignored, as JavaScript does, and
-    /// so is what goes beyond a batch that can be asked for.
-    pub(crate) fn handle_bitfield(&mut self, bitfield: &BitfieldWords, memory: &Memory) {
+    /// so is what goes beyond a batch that can be asked for. Returns as [`handle_range`](Self::handle_range).
+    pub(crate) fn handle_bitfield(
+        &mut self,
+        bitfield: &BitfieldWords,
+        memory: &Memory,
+    ) -> Forgotten {
         let words = bitfield.words.get(..WANT_WORDS).unwrap_or(&bitfield.words);
         if words.is_empty() || !bitfield.start.is_multiple_of(32) {
-            return;
+            return None;
         }
         let end = bitfield.start.saturating_add(words.len() as u64 * 32);
-        self.clear(bitfield.start..end, memory);
-        let (mut start, mut rest) = (bitfield.start, words);
-        while !rest.is_empty() {
-            let left_of_page = (PAGE_BITS - start % PAGE_BITS) / 32;
-            let (words, behind) = rest.split_at(rest.len().min(left_of_page as usize));
-            self.set_in_page(start, words, memory);
-            start += left_of_page * 32;
-            rest = behind;
+        let mut forgotten = self.clear(bitfield.start..end, memory);
+        let pages = by_page(bitfield.start, words);
+        // What found no memory the last time goes first, so that everything has its turn.
+        let cut_at = self.others.get().map_or(0, |others| others.cut_at);
+        let (known, cut) = pages.split_at(pages.partition_point(|(start, _)| *start < cut_at));
+        let mut first_cut = None;
+        for (start, words) in cut.iter().chain(known) {
+            let cut = self.set_in_page(*start, words, memory);
+            first_cut = first_cut.or(cut.as_ref().map(|_| *start));
+            forgotten = hull(forgotten, cut);
         }
+        if let Some(others) = self.others.get_mut() {
+            others.cut_at = first_cut.unwrap_or(0);
+        }
+        forgotten
     }
 
     /// It has these of a run of blocks, all of them in one page. Their memory is asked for once: there may be as many gaps
     /// as every other block.
-    fn set_in_page(&mut self, start: u64, words: &[u32], memory: &Memory) {
+    fn set_in_page(&mut self, start: u64, words: &[u32], memory: &Memory) -> Forgotten {
         let runs = runs(words).map(|run| start + run.start..start + run.end);
         let mut runs = runs.peekable();
-        while let Some(run) = runs.next_if(|run| run.start <= self.contiguous) {
-            self.contiguous = self.contiguous.max(run.end);
+        let mut contiguous = self.contiguous;
+        while let Some(run) = runs.next_if(|run| run.start <= contiguous) {
+            contiguous = contiguous.max(run.end);
         }
-        if runs.peek().is_some() {
-            let others = self.others.need();
-            others.set_in_page(start / PAGE_BITS, runs, memory);
-        }
+        self.advance(contiguous);
+        runs.peek()?;
+        let is_set = self
+            .others
+            .need()
+            .set_in_page(start / PAGE_BITS, runs, memory);
+        (!is_set).then(|| start..start + words.len() as u64 * 32)
     }
 
     /// Cost and memory are bounded by cutting what a peer says of blocks far from its contiguous ones.
-    fn set(&mut self, blocks: Range<u64>, memory: &Memory) {
+    fn set(&mut self, blocks: Range<u64>, memory: &Memory) -> Forgotten {
         if blocks.start <= self.contiguous {
-            self.contiguous = self.contiguous.max(blocks.end);
-        } else {
-            let end = blocks.end.min(blocks.start.saturating_add(WANT_BLOCKS));
-            self.others.need().set(blocks.start..end, memory);
+            self.advance(blocks.end);
+            return None;
+        }
+        let end = blocks.end.min(blocks.start.saturating_add(WANT_BLOCKS));
+        let set_to = self.others.need().set(blocks.start..end, memory);
+        (set_to < blocks.end).then_some(set_to..blocks.end)
+    }
+
+    /// It has every block before `end`: which of them it had before is of no use any more.
+    fn advance(&mut self, end: u64) {
+        if end > self.contiguous {
+            self.contiguous = end;
+            if let Some(others) = self.others.get_mut() {
+                others.clear_pages_before(end);
+            }
         }
     }
 
-    fn clear(&mut self, blocks: Range<u64>, memory: &Memory) {
+    fn clear(&mut self, blocks: Range<u64>, memory: &Memory) -> Forgotten {
+        let mut forgotten = None;
         if blocks.start < self.contiguous {
             let behind = blocks.end.min(self.contiguous)..self.contiguous;
             self.contiguous = blocks.start;
             if !behind.is_empty() {
-                self.set(behind, memory);
+                forgotten = self.set(behind, memory);
             }
         }
-        if let Some(others) = self.others.get_mut() {
-            others.clear(blocks);
-        }
+        let others = self.others.get_mut();
+        hull(forgotten, others.and_then(|others| others.clear(blocks)))
     }
 }
 
 impl Scattered {
-    /// Sets as much of `blocks`, from its start, as there is memory for.
-    fn set(&mut self, blocks: Range<u64>, memory: &Memory) {
+    /// Sets as much of `blocks`, from its start, as there is memory for. Returns where that ends.
+    fn set(&mut self, blocks: Range<u64>, memory: &Memory) -> u64 {
         let mut start = blocks.start;
         while start < blocks.end {
             let page = start / PAGE_BITS;
             let end = blocks.end.min((page + 1) * PAGE_BITS);
             if !self.set_in_page(page, iter::once(start..end), memory) {
-                return;
+                break;
             }
             start = end;
         }
+        start
     }
 
     /// Sets `runs`, all of them in `page`; false, and none is set, if there is no memory for it.
@@ -187,12 +227,12 @@ impl Scattered {
 
     /// Clears `blocks`. A page that would take more memory then than there is, is cleared as a whole: what is
     /// not known of the peer is not asked of it.
-    fn clear(&mut self, blocks: Range<u64>) {
+    fn clear(&mut self, blocks: Range<u64>) -> Forgotten {
         // JavaScript refuses what it clears before it takes it back; should it fetch that again, it will give it.
         self.denied.retain(|index| !blocks.contains(index));
-        let Some(share) = &mut self.share else {
-            return; // nothing was set
-        };
+        let share = self.share.as_mut()?; // else nothing was set
+        let mut forgotten = None;
+        let mut is_empty = false;
         // Only pages that are in memory hold set bits: the span of `blocks` is the peer's say-so.
         for (page, taken) in self.pages.range_mut(blocks.start / PAGE_BITS..) {
             let whole = page * PAGE_BITS..(page + 1) * PAGE_BITS;
@@ -206,12 +246,65 @@ impl Scattered {
             } else {
                 *taken
             };
-            let cleared = if is_affordable { part } else { whole };
+            let cleared = if is_affordable { part } else { whole.clone() };
             self.bits.set_range(cleared, false);
             *taken = self.bits.page_memory(*page).min(held);
             share.give_back(held - *taken);
+            is_empty |= *taken == 0;
+            forgotten = hull(forgotten, (!is_affordable).then_some(whole));
+        }
+        if is_empty {
+            self.pages.retain(|_, taken| *taken > 0);
+        }
+        forgotten
+    }
+
+    /// Clears the pages that lie before `end` as a whole.
+    fn clear_pages_before(&mut self, end: u64) {
+        let kept = self.pages.split_off(&(end / PAGE_BITS));
+        let cleared = std::mem::replace(&mut self.pages, kept);
+        self.give_up(cleared);
+    }
+
+    /// Clears everything, but knows what the peer would not give.
+    fn forget(&mut self) -> Forgotten {
+        let cleared = std::mem::take(&mut self.pages);
+        let (first, last) = (cleared.first_key_value()?, cleared.last_key_value()?);
+        let forgotten = first.0 * PAGE_BITS..(last.0 + 1) * PAGE_BITS;
+        self.give_up(cleared);
+        Some(forgotten)
+    }
+
+    fn give_up(&mut self, pages: BTreeMap<u64, usize>) {
+        for (page, taken) in pages {
+            let whole = page * PAGE_BITS..(page + 1) * PAGE_BITS;
+            self.bits.set_range(whole, false);
+            if let Some(share) = &mut self.share {
+                share.give_back(taken);
+            }
         }
     }
+}
+
+/// What holds both.
+fn hull(one: Forgotten, other: Forgotten) -> Forgotten {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.start.min(other.start)..one.end.max(other.end)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// The parts of `words`, which begin at block `start`, that lie in one page each, and where they begin.
+fn by_page(start: u64, words: &[u32]) -> Vec<(u64, &[u32])> {
+    let (mut pages, mut start, mut rest) = (Vec::new(), start, words);
+    while !rest.is_empty() {
+        let left_of_page = (PAGE_BITS - start % PAGE_BITS) / 32;
+        let (words, behind) = rest.split_at(rest.len().min(left_of_page as usize));
+        pages.push((start, words));
+        start += left_of_page * 32;
+        rest = behind;
+    }
+    pages
 }
 
 /// The runs of ones in `words`, in order. A run may come in parts.
@@ -323,6 +416,39 @@ mod tests {
     }
 
     #[test]
+    fn pages_that_are_of_no_use_any_more_are_given_back() {
+        let memory = memory();
+        let mut blocks = RemoteBlocks::default();
+        let scattered = |page| BitfieldWords {
+            start: page * PAGE_BITS,
+            words: vec![0x5555_5554; PAGE_BITS as usize / 32],
+        };
+        (0..4).for_each(|page| {
+            assert_eq!(blocks.handle_bitfield(&scattered(page), &memory), None);
+        });
+        let free = blocks.pages_free(&memory);
+        // What follows without a gap takes nothing, and is as true as before.
+        blocks.handle_range(have(0, 2 * PAGE_BITS + 1), &memory);
+        assert_eq!(blocks.pages_free(&memory), free + 2);
+        assert_eq!(
+            blocks.next(2 * PAGE_BITS + 1..u64::MAX),
+            Some(2 * PAGE_BITS + 2)
+        );
+        blocks.handle_range(drop(3 * PAGE_BITS, PAGE_BITS), &memory);
+        assert_eq!(blocks.pages_free(&memory), free + 3);
+        assert_eq!(
+            blocks.forget_scattered(),
+            Some(2 * PAGE_BITS..3 * PAGE_BITS)
+        );
+        assert_eq!(blocks.contiguous(), 2 * PAGE_BITS + 1);
+        assert_eq!(blocks.next(2 * PAGE_BITS + 1..u64::MAX), None);
+        assert_eq!(
+            (blocks.pages_free(&memory), memory.used()),
+            (BITFIELD_PAGES_MAX, 0)
+        );
+    }
+
+    #[test]
     fn words_of_several_pages_are_taken_page_by_page_as_far_as_memory_goes() {
         let start = PAGE_BITS - 64;
         let words = vec![0x5555_5555; PAGE_BITS as usize / 32 + 4];
@@ -341,9 +467,16 @@ mod tests {
         // One page: of the next ones nothing is known.
         let little = Memory::new(0, PAGE_MEMORY_MAX, &PeersMemory::new(1 << 30));
         let mut blocks = RemoteBlocks::default();
-        blocks.handle_bitfield(&said, &little);
+        let forgotten = blocks.handle_bitfield(&said, &little);
+        assert_eq!(forgotten, Some(PAGE_BITS..last + 2));
         assert_eq!(blocks.next(0..end), Some(start));
         assert_eq!(blocks.next(PAGE_BITS - 1..end), None);
+        // Said again, it begins with what was cut.
+        for known in [PAGE_BITS, 2 * PAGE_BITS, start] {
+            blocks.forget_scattered();
+            assert!(blocks.handle_bitfield(&said, &little).is_some());
+            assert_eq!(blocks.next(0..end), Some(known));
+        }
         // None: but for what follows without a gap.
         let none = Memory::new(0, 0, &PeersMemory::new(1 << 30));
         let mut blocks = RemoteBlocks::default();

@@ -90,7 +90,7 @@ impl Downloads {
             self.request_block(core, claim, wire, now);
         }
         let unknown = available.into_unknown();
-        for message in self.inquiries.ask(&unknown) {
+        for message in self.inquiries.ask(&unknown, now) {
             wire.send(&message);
         }
         let pace = self.requests.pace();

@@ -9,12 +9,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use ferrocore_log::bitfield::PAGE_BITS;
 use ferrocore_log::supply::SeekId;
 use ferrocore_primitives::time::Time;
 
-use crate::limits::{ANY_WANT_TIMEOUT, ANY_WANTS_MAX, WANT_BLOCKS, WANTS_MAX};
+use crate::limits::{ANY_WANT_TIMEOUT, ANY_WANTS_MAX, INQUIRY_AGAIN_AFTER, WANT_BLOCKS, WANTS_MAX};
 use crate::messages::{Message, Want};
 use crate::seldom::Seldom;
+
+/// Pages of what is remembered of a peer that one batch is.
+const PAGES_OF_BATCH: usize = (WANT_BLOCKS / PAGE_BITS) as usize;
 
 /// What the peer was asked to tell us of. One that was asked nothing takes no memory.
 #[derive(Debug, Default)]
@@ -22,10 +26,24 @@ pub(super) struct Inquiries(Seldom<Open>);
 
 #[derive(Debug, Default)]
 struct Open {
-    /// By number, and whether it was asked since one of us came to another fork: what the peer said before
-    /// that was of another history.
-    batches: BTreeMap<u64, bool>,
+    /// By number.
+    batches: BTreeMap<u64, Answer>,
+    /// How many of which the answer was forgotten may be asked again by the next [`ask`](Inquiries::ask).
+    again: usize,
+    /// When more of those that are wanted may be.
+    again_at: Option<Time>,
     ranges: Vec<AnyBlock>,
+}
+
+/// What became of what the peer says of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// It is remembered.
+    Known,
+    /// There was no memory for all of it.
+    Forgotten,
+    /// One of us has come to another fork: it was of another history.
+    Void,
 }
 
 /// A range of which one block, any, is enough: a proof of it shows where the byte is.
@@ -42,19 +60,44 @@ struct AnyBlock {
 impl Inquiries {
     /// Asks which blocks of these batches the peer has, unless it was asked. Where that are too many, another
     /// batch is taken back for each.
-    pub(super) fn ask(&mut self, batches: &BTreeSet<u64>) -> Vec<Message> {
+    pub(super) fn ask(&mut self, batches: &BTreeSet<u64>, now: Time) -> Vec<Message> {
         let mut messages = Vec::new();
         for batch in batches {
             let open = self.0.need();
-            if open.batches.get(batch) == Some(&true)
-                || !open.make_room(*batch, batches, &mut messages)
-            {
+            if !open.may_ask(*batch, now) || !open.make_room(*batch, batches, &mut messages) {
                 continue;
             }
-            open.batches.insert(*batch, true);
+            open.batches.insert(*batch, Answer::Known);
             messages.push(Message::Want(whole(*batch)));
         }
+        if let Some(open) = self.0.get_mut() {
+            open.again = 0;
+        }
         messages
+    }
+
+    /// What the peer said of `blocks` could not be remembered.
+    pub(super) fn forget(&mut self, blocks: &Range<u64>) {
+        let touched = blocks.start / WANT_BLOCKS..blocks.end.div_ceil(WANT_BLOCKS);
+        let batches = self.0.get_mut().into_iter();
+        for (_, answer) in batches.flat_map(|open| open.batches.range_mut(touched.clone())) {
+            if *answer == Answer::Known {
+                *answer = Answer::Forgotten;
+            }
+        }
+    }
+
+    /// Whether it is time to see if there is room for what was forgotten.
+    pub(super) fn is_due_again(&mut self, now: Time) -> bool {
+        let open = self.0.get_mut();
+        open.is_some_and(|open| open.again_at.take_if(|at| *at <= now).is_some())
+    }
+
+    /// Lets the next [`ask`](Self::ask) ask again for what was forgotten, if `pages` can be remembered.
+    pub(super) fn allow_again(&mut self, pages: usize) {
+        if let Some(open) = self.0.get_mut() {
+            open.again = pages.div_ceil(PAGES_OF_BATCH);
+        }
     }
 
     /// Asks whether the peer has any block of `range`, in which a byte is sought. Nothing if it was asked, or
@@ -119,22 +162,40 @@ impl Inquiries {
     /// The peer or we came to another fork: what it said is void, and so is what it was asked.
     pub(super) fn start_over(&mut self) {
         if let Some(open) = self.0.get_mut() {
-            open.batches
-                .values_mut()
-                .for_each(|is_current| *is_current = false);
+            let answers = open.batches.values_mut();
+            answers.for_each(|answer| *answer = Answer::Void);
+            open.again_at = None;
             open.ranges
                 .iter_mut()
                 .for_each(|asked| asked.until = Time::ZERO);
         }
     }
 
-    /// When the next range is taken back.
+    /// When the next range is taken back, or it may be asked again for what was forgotten.
     pub(super) fn next_deadline(&self) -> Option<Time> {
-        self.0.get()?.ranges.iter().map(|asked| asked.until).min()
+        let open = self.0.get()?;
+        let ranges = open.ranges.iter().map(|asked| asked.until);
+        ranges.chain(open.again_at).min()
     }
 }
 
 impl Open {
+    /// Whether the peer may be asked of a wanted batch. What was forgotten waits until there is room.
+    fn may_ask(&mut self, batch: u64, now: Time) -> bool {
+        match self.batches.get(&batch) {
+            Some(Answer::Known) => false,
+            Some(Answer::Forgotten) if self.again == 0 => {
+                self.again_at.get_or_insert(now + INQUIRY_AGAIN_AFTER);
+                false
+            }
+            Some(Answer::Forgotten) => {
+                self.again -= 1;
+                true
+            }
+            Some(Answer::Void) | None => true,
+        }
+    }
+
     /// Takes back what was asked of `batch` about another history, or a batch that is not among those `wanted` to
     /// have room for it. False if there is none.
     fn make_room(
@@ -186,26 +247,48 @@ mod tests {
     fn a_batch_is_asked_once_until_its_place_is_needed() {
         let mut inquiries = Inquiries::default();
         let max = WANTS_MAX as u64;
-        assert_eq!(inquiries.ask(&set(0..max)).len(), WANTS_MAX);
-        assert_eq!(inquiries.ask(&set(0..max)), []);
-        let next = inquiries.ask(&set(1..max + 1));
+        let mut ask = |batches| inquiries.ask(&set(batches), Time::ZERO);
+        assert_eq!(ask(0..max).len(), WANTS_MAX);
+        assert_eq!(ask(0..max), []);
+        let next = ask(1..max + 1);
         assert_eq!(next, [Message::Unwant(whole(0)), Message::Want(whole(max))]);
-        assert_eq!(
-            inquiries.ask(&set(1..max + 2)),
-            [],
-            "all of them are of use"
-        );
-        let again = inquiries.ask(&set(0..1));
+        assert_eq!(ask(1..max + 2), [], "all of them are of use");
+        let again = ask(0..1);
         assert_eq!(again, [Message::Unwant(whole(1)), Message::Want(whole(0))]);
     }
 
     #[test]
     fn on_another_fork_a_batch_is_asked_anew_and_counts_once() {
         let mut inquiries = Inquiries::default();
-        assert_eq!(inquiries.ask(&set(3..4)), [Message::Want(whole(3))]);
+        let ask = |inquiries: &mut Inquiries| inquiries.ask(&set(3..4), Time::ZERO);
+        assert_eq!(ask(&mut inquiries), [Message::Want(whole(3))]);
         inquiries.start_over();
         let anew = [Message::Unwant(whole(3)), Message::Want(whole(3))];
-        assert_eq!(inquiries.ask(&set(3..4)), anew);
-        assert_eq!(inquiries.ask(&set(3..4)), []);
+        assert_eq!(ask(&mut inquiries), anew);
+        assert_eq!(ask(&mut inquiries), []);
+    }
+
+    /// Goal: what was forgotten is asked again while it is wanted, no sooner and no more than there is room for.
+    #[test]
+    fn what_was_forgotten_is_asked_again_as_far_as_there_is_room() {
+        let mut inquiries = Inquiries::default();
+        let (mut now, wanted) = (Time::ZERO, set(0..4));
+        assert_eq!(inquiries.ask(&wanted, now).len(), 4);
+        inquiries.forget(&(WANT_BLOCKS - 1..3 * WANT_BLOCKS));
+        assert_eq!(inquiries.next_deadline(), None, "until it is wanted");
+        assert_eq!(inquiries.ask(&wanted, now), []);
+        for pages in [0, 1, PAGES_OF_BATCH + 1] {
+            assert!(!inquiries.is_due_again(now));
+            now = inquiries.next_deadline().unwrap();
+            assert!(inquiries.is_due_again(now));
+            inquiries.allow_again(pages);
+            let wants = |asked: &Message| matches!(asked, Message::Want(_));
+            let again = inquiries.ask(&wanted, now).into_iter().filter(wants);
+            let batches = pages.div_ceil(PAGES_OF_BATCH);
+            let expected = (0..batches as u64).map(|batch| Message::Want(whole(batch)));
+            assert!(again.eq(expected), "{pages} pages");
+            inquiries.forget(&(0..u64::MAX));
+            assert_eq!(inquiries.ask(&wanted, now), []);
+        }
     }
 }

@@ -45,6 +45,16 @@ impl End {
 
     /// Takes in what there is and returns what is to be sent.
     pub(crate) fn step(&mut self, now: Time) -> Result<Vec<Bytes>, PeerMisbehaved> {
+        self.take_in(now)?;
+        let mut sent = Vec::new();
+        while let Some(frame) = self.connection.poll_transmit()? {
+            sent.push(frame.to_bytes());
+        }
+        Ok(sent)
+    }
+
+    /// Takes in what there is.
+    pub(crate) fn take_in(&mut self, now: Time) -> Result<(), PeerMisbehaved> {
         if self.is_woken.swap(false, Ordering::SeqCst) {
             self.connection.handle_wake();
         }
@@ -72,11 +82,7 @@ impl End {
                 None => self.connection.reject(offer),
             }
         }
-        let mut sent = Vec::new();
-        while let Some(frame) = self.connection.poll_transmit()? {
-            sent.push(frame.to_bytes());
-        }
-        Ok(sent)
+        Ok(())
     }
 
     /// Whether there is nothing left to do before something new happens.

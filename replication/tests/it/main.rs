@@ -18,6 +18,7 @@ mod pair;
 mod props;
 mod pushes;
 mod restored;
+mod scattered;
 mod scheduler;
 mod seeks;
 mod session;
