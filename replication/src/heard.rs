@@ -61,10 +61,14 @@ impl Heard {
         }
     }
 
-    /// Whether no more questions are to be heard. It ends when some were answered: whoever takes of the others'
-    /// memory has some to answer.
-    pub(crate) fn is_too_much(&self) -> bool {
-        let is_greedy = self.question_bytes > QUESTION_BYTES_OWN && self.peers.is_used_up();
+    /// Whether no more questions are to be heard, of a peer that we have asked so many. It ends when some were answered:
+    /// whoever takes of the others' memory has some to answer.
+    ///
+    /// When nothing is left of that, only a peer is not heard that asks more than it is asked: of two that do not hear
+    /// each other, both would.
+    pub(crate) fn is_too_much(&self, asked: usize) -> bool {
+        let takes_of_others = self.question_bytes > QUESTION_BYTES_OWN && self.peers.is_used_up();
+        let is_greedy = takes_of_others && self.questions > asked;
         let is_many = self.questions >= UPLOADS_MAX || self.question_bytes >= QUESTION_BYTES_MAX;
         is_greedy || is_many
     }
@@ -73,21 +77,24 @@ impl Heard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::IN_FLIGHT_MAX;
 
     #[test]
     fn who_asks_little_is_heard_however_much_others_ask() {
         let peers = PeersMemory::new(1024);
         let (mut greedy, mut modest) = (Heard::new(&peers), Heard::new(&peers));
         greedy.moved((0, 0), (10, QUESTION_BYTES_OWN + 1023));
-        assert!(!greedy.is_too_much());
+        assert!(!greedy.is_too_much(0));
         greedy.moved((0, 0), (1, 1));
-        assert!(greedy.is_too_much(), "nothing is left");
+        assert!(greedy.is_too_much(0), "nothing is left");
+        assert!(greedy.is_too_much(10), "it asks more than it is asked");
+        assert!(!greedy.is_too_much(11));
         modest.moved((0, 0), (10, QUESTION_BYTES_OWN));
-        assert!(!modest.is_too_much());
+        assert!(!modest.is_too_much(0));
         modest.moved((0, 0), (1, 1));
-        assert!(modest.is_too_much());
+        assert!(modest.is_too_much(0));
         drop(greedy);
-        assert!(!modest.is_too_much(), "others gave theirs back");
+        assert!(!modest.is_too_much(0), "others gave theirs back");
         modest.moved((11, QUESTION_BYTES_OWN + 1), (0, 0));
         assert_eq!((modest.questions(), peers.held()), (0, 0));
     }
@@ -96,10 +103,10 @@ mod tests {
     fn one_connection_has_its_bounds() {
         let mut heard = Heard::default();
         heard.moved((0, 0), (1, QUESTION_BYTES_MAX));
-        assert!(heard.is_too_much());
+        assert!(heard.is_too_much(IN_FLIGHT_MAX));
         heard.moved((1, QUESTION_BYTES_MAX), (UPLOADS_MAX, 1));
-        assert!(heard.is_too_much());
+        assert!(heard.is_too_much(IN_FLIGHT_MAX));
         heard.moved((UPLOADS_MAX, 1), (UPLOADS_MAX - 1, 1));
-        assert!(!heard.is_too_much());
+        assert!(!heard.is_too_much(0));
     }
 }

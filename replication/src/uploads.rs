@@ -17,6 +17,12 @@ use crate::seldom::Seldom;
 /// What is reserved for a proof beside its block, in bytes: a path of 53 nodes, and more.
 const ANSWER_OVERHEAD: usize = 16 * 1024;
 
+/// Fewer questions that were taken back are not thrown out before their turn.
+const DEAD_MIN: usize = 64;
+
+/// Memory for so many questions is not given back before the last is answered.
+const SHRINK_MIN: usize = 64;
+
 /// Whether an answer with a long block may be made. It takes memory from a budget that others share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum LongAnswers {
@@ -60,6 +66,8 @@ struct Waiting {
     queue: VecDeque<Ticket>,
     /// The ticket that counts for each request id; others were cancelled or overwritten.
     live: HashMap<u64, u64>,
+    /// How many those are.
+    dead: usize,
     next_ticket: u64,
 }
 
@@ -104,8 +112,10 @@ impl Uploads {
 
     /// Takes a request back.
     pub(crate) fn cancel(&mut self, id: u64) {
-        if let Some(waiting) = self.0.get_mut() {
-            waiting.live.remove(&id);
+        if let Some(waiting) = self.0.get_mut()
+            && waiting.live.remove(&id).is_some()
+        {
+            waiting.bury();
         }
     }
 
@@ -144,7 +154,9 @@ impl Waiting {
         self.next_ticket += 1;
         let mut is_urgent = false;
         if let Question::Request(request) = &question {
-            self.live.insert(request.id, number);
+            if self.live.insert(request.id, number).is_some() {
+                self.bury();
+            }
             is_urgent = request.priority > 0;
         }
         let queue = if is_urgent {
@@ -158,7 +170,42 @@ impl Waiting {
         queue.push_back(Ticket { number, question });
     }
 
+    /// A ticket does not count any more. They are thrown out when there are many.
+    fn bury(&mut self) {
+        self.dead += 1;
+        if self.dead < DEAD_MIN || 8 * self.dead < self.len() {
+            return;
+        }
+        let live = &self.live;
+        let counts = |ticket: &Ticket| match &ticket.question {
+            Question::Request(request) => live.get(&request.id) == Some(&ticket.number),
+            Question::Want(_) => true,
+        };
+        self.urgent.retain(counts);
+        self.queue.retain(counts);
+        self.dead = 0;
+        self.shrink();
+    }
+
+    /// Gives memory back of which most is free.
+    fn shrink(&mut self) {
+        for queue in [&mut self.urgent, &mut self.queue] {
+            if queue.capacity() > SHRINK_MIN && 4 * queue.len() < queue.capacity() {
+                queue.shrink_to(2 * queue.len());
+            }
+        }
+        if self.live.capacity() > SHRINK_MIN && 4 * self.live.len() < self.live.capacity() {
+            self.live.shrink_to(2 * self.live.len());
+        }
+    }
+
     fn pop(&mut self, max: usize) -> Option<Turn> {
+        let turn = self.pop_front(max);
+        self.shrink();
+        turn
+    }
+
+    fn pop_front(&mut self, max: usize) -> Option<Turn> {
         let mut requests = Vec::new();
         while requests.len() < max {
             match self.front() {
@@ -175,7 +222,7 @@ impl Waiting {
                     self.live.remove(&request.id);
                     requests.push(request);
                 }
-                Question::Request(_) => {} // taken back
+                Question::Request(_) => self.dead -= 1, // taken back
             }
         }
         (!requests.is_empty()).then_some(Turn::Requests(requests))
@@ -184,7 +231,7 @@ impl Waiting {
     fn put_back(&mut self, request: Request) {
         let number = self.next_ticket;
         self.next_ticket += 1;
-        self.live.insert(request.id, number);
+        self.dead += usize::from(self.live.insert(request.id, number).is_some());
         let queue = match request.priority {
             0 => &mut self.queue,
             _ => &mut self.urgent,
@@ -391,6 +438,33 @@ mod tests {
         assert_eq!(uploads.len(), 4, "what was cancelled still takes memory");
         assert_eq!(ids(&mut uploads), [3, 1, 77]);
         assert_eq!(uploads.len(), 0);
+        assert!(uploads.0.get().is_none());
+    }
+
+    /// Goal: what is taken back, and what was answered, does not take memory for long.
+    #[test]
+    fn memory_follows_what_waits() {
+        let mut uploads = Uploads::default();
+        let one = {
+            uploads.push(request(0, 0));
+            uploads.memory()
+        };
+        (1..10_000).for_each(|id| uploads.push(request(id, id % 2)));
+        let all = uploads.memory();
+        (0..5_000).for_each(|id| uploads.cancel(id));
+        assert!(uploads.len() < 6_000, "{} wait", uploads.len());
+        (8_000..9_000).for_each(|id| uploads.push(request(id, 0)));
+        assert!(uploads.len() < 6_000, "{} wait", uploads.len());
+        let mut answered = Vec::new();
+        let mut least = all;
+        while uploads.len() > 0 {
+            assert!(uploads.memory() <= one + 6 * (all / 10_000) * uploads.len().max(SHRINK_MIN));
+            least = least.min(uploads.memory());
+            answered.extend(uploads.pop(16).map(ids_of).into_iter().flatten());
+        }
+        assert!(least < all / 20, "{least} of {all}");
+        answered.sort_unstable();
+        assert!(answered.into_iter().eq(5_000..10_000));
         assert!(uploads.0.get().is_none());
     }
 

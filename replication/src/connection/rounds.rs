@@ -126,6 +126,6 @@ impl Connection {
         // What we offered of our own accord is not the peer's doing, and long answers have room of their own.
         let output_max = output_max + self.channels.len() * OFFER_LEN_MAX;
         let output = self.mux.buffered_bytes() - self.mux.buffered_long_bytes();
-        output >= output_max || self.heard.is_too_much()
+        output >= output_max || self.heard.is_too_much(self.shares.in_flight())
     }
 }

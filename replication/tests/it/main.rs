@@ -3,6 +3,7 @@
 
 mod announcements;
 mod aside;
+mod both_ways;
 mod buffers;
 #[path = "../common/mod.rs"]
 mod common;
