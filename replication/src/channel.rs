@@ -155,7 +155,8 @@ impl CoreChannel {
         self.pushes.look(&self.core, self.downloads.supplier());
         pushed.and(committed)?;
         let (core, peer) = (&self.core, &self.peer);
-        self.downloads.cancel_overtaken(core, wire, &mut self.stats);
+        self.downloads
+            .cancel_overtaken(core, wire, now, &mut self.stats);
         self.downloads
             .schedule(core, peer, wire, budget, now, &mut self.stats);
         self.downloads.look_how_late(core, peer, now);

@@ -71,6 +71,12 @@ pub const KEPT_BYTES_ALL_MAX: usize = 256 * 1024 * 1024;
 /// takes more than [`KEPT_BYTES_MAX`] with what was asked for.
 pub const PUSHED_WAITING_MAX: usize = 64;
 
+/// A peer that lets a request go unanswered, or is overtaken, is not expected to answer soon for this long, ...
+pub const DOUBT_MIN: Duration = Duration::from_secs(1);
+
+/// ... each time in a row for twice as long, up to this.
+pub const DOUBT_MAX: Duration = Duration::from_secs(60);
+
 /// A peer's queue of our requests is kept to what it answers in this time, beyond its round trip.
 pub const QUEUE_TIME: Duration = Duration::from_millis(100);
 

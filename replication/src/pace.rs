@@ -13,8 +13,8 @@ use ferrocore_log::supply::Outlook;
 use ferrocore_primitives::time::Time;
 
 use crate::limits::{
-    LATE_AFTER_MAX, LATE_AFTER_MIN, QUEUE_TIME, RATE_TIME, WINDOW_BYTES, WINDOW_MAX, WINDOW_MIN,
-    WINDOW_START,
+    DOUBT_MAX, DOUBT_MIN, LATE_AFTER_MAX, LATE_AFTER_MIN, QUEUE_TIME, RATE_TIME, WINDOW_BYTES,
+    WINDOW_MAX, WINDOW_MIN, WINDOW_START,
 };
 
 /// The pace of one peer.
@@ -31,6 +31,9 @@ pub(crate) struct Pace {
     rates: (f32, f32),
     span_start: Time,
     answers: u64,
+    /// How often in a row nothing came of a request, and until when nothing is expected for that.
+    misses: u8,
+    doubted_until: Time,
 }
 
 /// What is known of the pace when a request is sent, to be held against what is when its answer comes.
@@ -63,6 +66,8 @@ impl Pace {
             rates: (0.0, 0.0),
             span_start: Time::ZERO,
             answers: 0,
+            misses: 0,
+            doubted_until: Time::ZERO,
         }
     }
 
@@ -90,9 +95,13 @@ impl Pace {
         }
     }
 
-    /// The peer was too slow: it is asked for less.
-    pub(crate) fn slow_down(&mut self) {
+    /// The peer was too slow: it is asked for less, and how soon it answers is unknown for a while, each time for twice as
+    /// long, or until it has answered. It may have fallen silent, and who goes by what it did before waits in vain.
+    pub(crate) fn slow_down(&mut self, now: Time) {
         self.set_window(self.window() / 2);
+        let doubt = (DOUBT_MIN * (1 << self.misses)).min(DOUBT_MAX);
+        self.doubted_until = now + doubt;
+        self.misses = (self.misses + 1).min(DOUBLED_MAX);
     }
 
     /// How many requests may be in flight.
@@ -108,7 +117,10 @@ impl Pace {
     }
 
     /// When one more answer would be here, if enough is known.
-    pub(crate) fn outlook(&self, in_flight: usize, mean_block: u64) -> Option<Outlook> {
+    pub(crate) fn outlook(&self, in_flight: usize, mean_block: u64, now: Time) -> Option<Outlook> {
+        if now < self.doubted_until {
+            return None;
+        }
         let queue = Duration::try_from_secs_f32(in_flight as f32 / self.rate()?).ok()?;
         Some(Outlook {
             answer_in: self.shortest? + queue,
@@ -128,6 +140,7 @@ impl Pace {
     }
 
     fn learn(&mut self, mark: Mark, now: Time) {
+        (self.misses, self.doubted_until) = (0, Time::ZERO);
         let took = now.saturating_since(mark.at);
         self.shortest = Some(self.shortest.map_or(took, |shortest| shortest.min(took)));
         self.usual = Some(self.usual.map_or(took, |usual| (7 * usual + took) / 8));
@@ -160,7 +173,11 @@ impl Pace {
     }
 }
 
+/// How often the time of doubt is doubled.
+const DOUBLED_MAX: u8 = 6;
+
 const _: () = assert!(WINDOW_MAX <= u16::MAX as usize);
+const _: () = assert!(DOUBT_MIN.as_secs() << DOUBLED_MAX >= DOUBT_MAX.as_secs());
 
 #[cfg(test)]
 mod tests {
@@ -230,10 +247,36 @@ mod tests {
         let (mut near, mut far) = (Pace::default(), Pace::default());
         Simulated::new(5, 1_000).run(&mut near, Time::ZERO, seconds(2));
         Simulated::new(80, 1_000).run(&mut far, Time::ZERO, seconds(2));
-        let answer_in = |pace: &Pace, queue| pace.outlook(queue, 1).unwrap().answer_in;
+        let answer_in = |pace: &Pace, queue| pace.outlook(queue, 1, seconds(2)).unwrap().answer_in;
         assert!(answer_in(&near, 0) < answer_in(&far, 0));
         assert!(answer_in(&near, 200) > answer_in(&far, 0));
-        assert_eq!(Pace::default().outlook(0, 1), None);
+        assert_eq!(Pace::default().outlook(0, 1, seconds(2)), None);
+    }
+
+    #[test]
+    fn who_lets_requests_go_unanswered_is_doubted_for_longer_each_time() {
+        let (mut pace, mut peer) = (Pace::default(), Simulated::new(5, 1_000));
+        peer.run(&mut pace, Time::ZERO, seconds(2));
+        let mut now = seconds(2);
+        let is_expected = |pace: &Pace, now| pace.outlook(0, 1, now).is_some();
+        let mut doubts = Vec::new();
+        for _ in 0..8 {
+            assert!(is_expected(&pace, now));
+            pace.slow_down(now);
+            let doubted =
+                (1..).find(|second| is_expected(&pace, now + Duration::from_secs(*second)));
+            doubts.push(doubted.unwrap());
+            now += Duration::from_secs(doubted.unwrap());
+        }
+        assert_eq!(doubts, [1, 2, 4, 8, 16, 32, 60, 60]);
+        pace.slow_down(now);
+        let mark = pace.sent(1, now);
+        pace.answered(mark, false, now);
+        assert!(!is_expected(&pace, now), "that was no block");
+        pace.answered(mark, true, now + Duration::from_millis(5));
+        assert!(is_expected(&pace, now));
+        pace.slow_down(now);
+        assert!(is_expected(&pace, now + DOUBT_MIN));
     }
 
     #[test]

@@ -158,10 +158,14 @@ impl Requests {
     }
 
     /// Takes out the contested requests whose blocks `is_here`. The window shrinks: a peer that is
-    /// overtaken is asked for less.
-    pub(crate) fn overtaken(&mut self, is_here: impl Fn(u64) -> bool) -> Vec<(u64, Pending)> {
+    /// overtaken is asked for less, and not expected to be soon.
+    pub(crate) fn overtaken(
+        &mut self,
+        is_here: impl Fn(u64) -> bool,
+        now: Time,
+    ) -> Vec<(u64, Pending)> {
         let ledger = self.0.get_mut();
-        ledger.map_or_else(Vec::new, |ledger| ledger.overtaken(is_here))
+        ledger.map_or_else(Vec::new, |ledger| ledger.overtaken(is_here, now))
     }
 
     /// Takes out the requests that are overdue, with their ids, and halves the window if any is.
@@ -229,7 +233,7 @@ impl Ledger {
         }
     }
 
-    fn overtaken(&mut self, is_here: impl Fn(u64) -> bool) -> Vec<(u64, Pending)> {
+    fn overtaken(&mut self, is_here: impl Fn(u64) -> bool, now: Time) -> Vec<(u64, Pending)> {
         let is_overtaken = |id: &&u64| {
             let path = self.pending.get(id).and_then(Pending::path);
             path.is_some_and(|path| is_here(path.block))
@@ -241,7 +245,7 @@ impl Ledger {
             .copied()
             .collect();
         if !ids.is_empty() {
-            self.pace.slow_down();
+            self.pace.slow_down(now);
         }
         ids.into_iter()
             .filter_map(|id| Some((id, self.remove(id)?)))
@@ -257,7 +261,7 @@ impl Ledger {
             .map(|(id, _)| *id)
             .collect();
         if !ids.is_empty() {
-            self.pace.slow_down();
+            self.pace.slow_down(now);
         }
         ids.into_iter()
             .filter_map(|id| Some((id, self.remove(id)?)))

@@ -94,7 +94,7 @@ impl Downloads {
             wire.send(&message);
         }
         let pace = self.requests.pace();
-        let outlook = pace.outlook(self.requests.len(), mean_block);
+        let outlook = pace.outlook(self.requests.len(), mean_block, now);
         core.supply().expect(id, outlook);
         let is_cut = room < wanted && self.requests.room(mean_block) == wanted - room;
         self.is_short = is_cut && core.supply().is_wanting();

@@ -53,8 +53,14 @@ impl Downloads {
     }
 
     /// Takes back requests for blocks that have come from other peers.
-    pub(crate) fn cancel_overtaken(&mut self, core: &Core, wire: &mut Wire<'_>, stats: &mut Stats) {
-        for (request, pending) in self.requests.overtaken(|block| core.has(block)) {
+    pub(crate) fn cancel_overtaken(
+        &mut self,
+        core: &Core,
+        wire: &mut Wire<'_>,
+        now: Time,
+        stats: &mut Stats,
+    ) {
+        for (request, pending) in self.requests.overtaken(|block| core.has(block), now) {
             stats.requests_overtaken += 1;
             wire.send(&Message::Cancel(Cancel { request }));
             self.give_up(core, &pending);

@@ -14,6 +14,8 @@ pub(crate) struct Line {
     pub(crate) seeder: End,
     /// The reader's end of the connection.
     pub(crate) reader: End,
+    /// Whether nothing comes from the seeder any more.
+    pub(crate) is_mute: bool,
     delay: Duration,
     /// What goes to the reader, in bytes a second.
     rate: u64,
@@ -48,6 +50,7 @@ impl Lines {
         let mut line = Line {
             seeder: End::new(true, here),
             reader: End::new(false, there),
+            is_mute: false,
             delay,
             rate,
             free_at: self.now,
@@ -115,7 +118,7 @@ impl Line {
         let at = now + self.delay;
         self.to_seeder
             .extend(asked.into_iter().map(|frame| (at, frame)));
-        for frame in answered {
+        for frame in answered.into_iter().filter(|_| !self.is_mute) {
             let takes = Duration::from_secs_f64(frame.len() as f64 / self.rate as f64);
             self.free_at = self.free_at.max(now) + takes;
             self.to_reader.push_back((self.free_at + self.delay, frame));

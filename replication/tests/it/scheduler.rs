@@ -102,6 +102,37 @@ fn a_read_does_not_wait_long_for_a_near_peer_that_takes_no_part() {
     drop(silent);
 }
 
+/// Goal: a near peer that takes what is asked of it and answers nothing any more holds up few reads, and once it answers again
+/// it is read from as before. Method: a read every half a second for more than half a minute.
+#[test]
+fn a_near_peer_that_fell_mute_holds_up_few_reads() {
+    let (here, _, there, reader) = writer_and_reader(&blocks(1000));
+    let mut lines = Lines::new();
+    lines.add(&here, &there, &reader, ms(100), 10 * MB);
+    lines.add(&here, &there, &reader, ms(5), 10 * MB);
+    let known = reader.download(0..400);
+    lines.run_until(|| reader.has_range(0..400));
+    drop(known);
+    lines.run_for(ms(1000));
+    lines.lines[1].is_mute = true;
+    let mut held_up = 0;
+    for index in 400..460 {
+        let took = read(&mut lines, &reader, index);
+        assert!(took < ms(1000), "block {index} took {took:?}");
+        held_up += usize::from(took > ms(250));
+        lines.run_for(ms(500));
+    }
+    assert!(held_up <= 7, "{held_up} reads waited for it");
+    lines.lines[1].is_mute = false;
+    lines.run_for(ms(60_000));
+    let far = lines.lines[0].reader.stats().blocks_downloaded;
+    let took: Vec<Duration> = (600..610)
+        .map(|index| read(&mut lines, &reader, index))
+        .collect();
+    assert!(took[2..].iter().all(|took| *took < ms(20)), "{took:?}");
+    assert!(lines.lines[0].reader.stats().blocks_downloaded <= far + 2);
+}
+
 /// Goal: who leaves a read to a nearer peer, and then cannot be asked any more, does not wait for a moment that is over.
 #[test]
 fn who_has_left_a_read_to_another_and_has_nothing_any_more_is_at_rest() {
