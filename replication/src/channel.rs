@@ -154,9 +154,11 @@ impl CoreChannel {
         self.extensions.look(&self.core, self.downloads.supplier());
         self.pushes.look(&self.core, self.downloads.supplier());
         pushed.and(committed)?;
-        let (core, peer) = (&self.core, &self.peer);
-        self.downloads
-            .cancel_overtaken(core, wire, now, &mut self.stats);
+        let (core, peer, stats) = (&self.core, &self.peer, &mut self.stats);
+        if self.downloads.cancel_overtaken(core, wire, now, stats) {
+            // Answers may have waited for what came from elsewhere.
+            self.downloads.commit(core, peer, wire, now, stats)?;
+        }
         self.downloads
             .schedule(core, peer, wire, budget, now, &mut self.stats);
         self.downloads.look_how_late(core, peer, now);

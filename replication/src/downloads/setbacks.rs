@@ -52,19 +52,22 @@ impl Downloads {
         self.handle_available(core, 0); // whoever looked for blocks there, looks again
     }
 
-    /// Takes back requests for blocks that have come from other peers.
+    /// Takes back requests for blocks that have come from other peers. Whether there were any.
     pub(crate) fn cancel_overtaken(
         &mut self,
         core: &Core,
         wire: &mut Wire<'_>,
         now: Time,
         stats: &mut Stats,
-    ) {
-        for (request, pending) in self.requests.overtaken(|block| core.has(block), now) {
+    ) -> bool {
+        let overtaken = self.requests.overtaken(|block| core.has(block), now);
+        let is_any = !overtaken.is_empty();
+        for (request, pending) in overtaken {
             stats.requests_overtaken += 1;
             wire.send(&Message::Cancel(Cancel { request }));
             self.give_up(core, &pending);
         }
+        is_any
     }
 
     /// Looks at how a step to the peer's fork went.

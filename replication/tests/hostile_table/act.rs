@@ -25,6 +25,8 @@ pub(crate) enum Act {
     /// Answers the oldest question that waits, or one that nobody asked, with a proof that is true but for
     /// this.
     Answer(Lie),
+    /// Forgets the oldest question that waits.
+    Withhold,
     /// Says that it has no answer to the oldest question that waits.
     Refuse,
     /// Refuses whatever is asked, until nothing is.

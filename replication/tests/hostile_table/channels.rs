@@ -141,8 +141,26 @@ pub(crate) fn frames() -> Vec<Row> {
             closes("Mux(Malformed)"),
         ),
         frame(
+            "garbage instead of the log's proof",
+            From::Length,
+            &[0xff; 40],
+            closes("Mux(Malformed)"),
+        ),
+        frame(
+            "garbage instead of a block",
+            From::Block,
+            &[0xff; 40],
+            closes("Mux(Malformed)"),
+        ),
+        frame(
             "garbage instead of an answer",
             From::All,
+            &[0xff; 40],
+            closes("Mux(Malformed)"),
+        ),
+        frame(
+            "garbage instead of a fork's proof",
+            From::Fork,
             &[0xff; 40],
             closes("Mux(Malformed)"),
         ),
@@ -187,6 +205,10 @@ pub(crate) fn frames() -> Vec<Row> {
 }
 
 pub(crate) fn malformed() -> Vec<Row> {
+    let garbage = |name, from| {
+        let acts = vec![Act::Raw(3, vec![0xff; 40])];
+        both(name, from, acts, closes("Malformed"))
+    };
     let raw = |name, kind, bytes: &[u8]| {
         both(
             name,
@@ -196,6 +218,11 @@ pub(crate) fn malformed() -> Vec<Row> {
         )
     };
     vec![
+        garbage("Data of garbage before any is asked for", From::Open),
+        garbage("Data of garbage for the log's proof", From::Length),
+        garbage("Data of garbage for a block", From::Block),
+        garbage("Data of garbage for all blocks", From::All),
+        garbage("Data of garbage for a fork's proof", From::Fork),
         raw("a Sync cut short", 0, &[7]),
         raw("a Request cut short", 1, &[1, 1, 0, 4]),
         raw("a number above 2^53", 2, &[0xff; 9]),

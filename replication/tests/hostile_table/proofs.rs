@@ -1,5 +1,7 @@
 //! Rows about what the peer answers.
 
+use std::time::Duration;
+
 use ferrocore_replication::messages::{Message, NoData, Reason};
 
 use crate::act::{Act, Opening};
@@ -61,7 +63,39 @@ pub(crate) fn answers() -> Vec<Row> {
             IGNORE,
         ),
         row(
-            "proofs of a conflict that is none, again and again",
+            "answers once, and then never again",
+            From::All,
+            vec![Act::Answer(Lie::None)],
+            IGNORE.changes(),
+            IGNORE,
+        ),
+        row(
+            "answers once, and then never again, and time passes",
+            From::All,
+            vec![Act::Answer(Lie::None), Act::Pass(Duration::from_secs(100))],
+            IGNORE.answers(130).changes(),
+            IGNORE,
+        ),
+        row(
+            "answers the others and never the first",
+            From::All,
+            vec![Act::Withhold, Act::AnswerAll],
+            IGNORE.kib(64).changes(),
+            IGNORE,
+        ),
+        row(
+            "answers the others and never the first, and time passes",
+            From::All,
+            vec![
+                Act::Withhold,
+                Act::AnswerAll,
+                Act::Pass(Duration::from_secs(100)),
+            ],
+            IGNORE.answers(100).changes(),
+            IGNORE,
+        ),
+        row(
+            "proofs of a conflict, again and again",
             From::Block,
             vec![Act::RawTimes(1000, 3, vec![8, 0, 0, 0, 20, 0, 0, 0])],
             IGNORE,

@@ -99,6 +99,20 @@ pub(crate) fn states() -> Vec<Row> {
             IGNORE.answers(1100),
             IGNORE,
         ),
+        row(
+            "uploading taken back while it is asked, and time passes",
+            From::All,
+            vec![
+                Act::Say(Message::Sync(Sync {
+                    length: LENGTH,
+                    downloading: true,
+                    ..Sync::default()
+                })),
+                Act::Pass(Duration::from_secs(100)),
+            ],
+            IGNORE.answers(60),
+            IGNORE,
+        ),
         both(
             "neither uploading nor downloading",
             From::Open,
