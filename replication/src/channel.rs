@@ -98,7 +98,7 @@ impl CoreChannel {
             Message::Cancel(cancel) => self.uploads.cancel(cancel.request),
             Message::Data(data) => {
                 // A late answer to what was taken back is no push, and its author not to blame for it.
-                let is_pushed = data.request == 0 && !self.downloads.is_asked(0);
+                let is_pushed = data.request == 0; // ours begin at 1
                 let (waker, kept) = (self.downloads.waker(), self.downloads.kept_beside());
                 if !is_pushed || !self.pushes.handle(&self.core, &data.proof, waker, kept)? {
                     let (core, peer, stats) = (&self.core, &mut self.peer, &mut self.stats);

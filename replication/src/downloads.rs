@@ -147,11 +147,6 @@ impl Downloads {
         !self.is_stopped && !self.is_withholding
     }
 
-    /// Whether a request of this id is in flight.
-    pub(crate) fn is_asked(&self, id: u64) -> bool {
-        self.requests.has(id)
-    }
-
     /// How many requests are in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.requests.len()

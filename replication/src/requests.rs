@@ -98,12 +98,6 @@ struct Ledger {
 }
 
 impl Requests {
-    /// Whether one of this id is in flight.
-    pub(crate) fn has(&self, id: u64) -> bool {
-        self.ledger()
-            .is_some_and(|ledger| ledger.pending.contains_key(&id))
-    }
-
     /// How many are in flight.
     pub(crate) fn len(&self) -> usize {
         self.ledger().map_or(0, |ledger| ledger.pending.len())
