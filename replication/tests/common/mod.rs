@@ -1,6 +1,7 @@
 //! Two connections joined by a loop over virtual time.
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
+pub(crate) mod gate;
 pub(crate) mod lines;
 pub(crate) mod script;
 
@@ -58,11 +59,7 @@ impl End {
         if self.is_woken.swap(false, Ordering::SeqCst) {
             self.connection.handle_wake();
         }
-        if self
-            .connection
-            .next_timeout()
-            .is_some_and(|time| time <= now)
-        {
+        if self.is_due(now) {
             self.connection.handle_timeout(now);
         }
         if self.connection.wants_frame()
@@ -71,6 +68,23 @@ impl End {
             self.received_bytes += frame.len();
             self.connection.handle_frame(frame);
         }
+        self.poll(now)?;
+        if self.is_due(now) {
+            // What came may have made something late that was not yet. Whatever is done about it is done once.
+            self.connection.handle_timeout(now);
+            self.poll(now)?;
+            assert!(!self.is_due(now), "it waits for a time that is over");
+        }
+        Ok(())
+    }
+
+    /// Whether the time has come that is waited for.
+    fn is_due(&self, now: Time) -> bool {
+        let timeout = self.connection.next_timeout();
+        timeout.is_some_and(|time| time <= now)
+    }
+
+    fn poll(&mut self, now: Time) -> Result<(), PeerMisbehaved> {
         while let Some(Event::CoreWanted {
             offer,
             discovery_key,

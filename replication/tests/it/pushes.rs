@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::common::{Pair, assert_complete_copy, blocks, writer_and_reader};
 use ferrocore_log::Core;
 use ferrocore_log::push::PushMode;
+use ferrocore_replication::limits::{BAD_PUSHES_MAX, REQUEST_TIMEOUT};
 
 fn connected(mode: PushMode, count: usize) -> (Core, Core, Pair) {
     let (here, writer, there, reader) = writer_and_reader(&blocks(count));
@@ -44,6 +45,36 @@ fn what_is_pushed_arrives_without_a_request() {
     assert_complete_copy(&writer, &reader);
     assert_eq!(pair.b.stats().requests_sent, 0);
     assert_eq!(pair.b.stats().proofs_refused, 0);
+}
+
+/// Goal: answers that come after their requests were taken back are no bad pushes, where pushes are welcome. Method: a slow
+/// peer's answers to more requests than bad pushes are borne come when all of them are overdue.
+#[test]
+fn late_answers_are_no_bad_pushes() {
+    let (here, writer, there, reader) = writer_and_reader(&blocks(200));
+    reader.set_push_mode(PushMode::Allow);
+    let mut pair = Pair::new(&here, &there);
+    pair.b.connection.attach(&reader);
+    pair.drive();
+    let _all = reader.download_all();
+    while pair.b.stats().requests_sent < 2 {
+        pair.step();
+    }
+    let late = pair.a.step(pair.now).unwrap();
+    pair.now += REQUEST_TIMEOUT;
+    let taken_back = pair.b.step(pair.now).unwrap();
+    pair.a.arriving.extend(taken_back);
+    let taken_back = pair.b.stats().requests_timed_out;
+    assert!(taken_back > u64::from(BAD_PUSHES_MAX));
+    pair.b.arriving.extend(late);
+    pair.drive();
+    assert!(pair.b.connection.has(&reader.discovery_key()));
+    let stats = pair.b.stats();
+    assert_eq!(
+        (stats.answers_ignored, stats.proofs_refused),
+        (taken_back, 0)
+    );
+    assert_complete_copy(&writer, &reader);
 }
 
 #[test]
