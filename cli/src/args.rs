@@ -89,13 +89,13 @@ pub(crate) struct Globals {
     #[arg(long, global = true, conflicts_with_all = ["no_dht", "lan_only"], value_name = "HOST:PORT")]
     pub(crate) bootstrap: Vec<BootstrapNode>,
     /// The address of this machine for the DHT [default: all]
-    #[arg(long, global = true, value_name = "IP")]
+    #[arg(long, global = true, conflicts_with_all = ["no_dht", "lan_only"], value_name = "IP")]
     pub(crate) host: Option<Ipv4Addr>,
     /// The UDP port for the DHT [default: 49737 or one near it]
-    #[arg(long, global = true, value_name = "PORT")]
+    #[arg(long, global = true, conflicts_with_all = ["no_dht", "lan_only"], value_name = "PORT")]
     pub(crate) port: Option<u16>,
     /// Meet peers that cannot be reached otherwise at this blind relay
-    #[arg(long, global = true, value_parser = parse_public_key, value_name = "KEY", hide_short_help = true)]
+    #[arg(long, global = true, conflicts_with_all = ["no_dht", "lan_only"], value_parser = parse_public_key, value_name = "KEY", hide_short_help = true)]
     pub(crate) relay: Option<PublicKey>,
     /// Send at most so many bytes a second, such as 500k or 5M
     #[arg(long, global = true, value_parser = parse_rate, value_name = "RATE")]
@@ -293,6 +293,26 @@ mod tests {
         assert!(check(&["purge", "log", "--dry-run"]).is_ok());
         assert!(check(&["--dry-run", "core", "truncate", "log", "3"]).is_ok());
         assert!(check(&["share", ".", "--dry-run"]).is_err());
+    }
+
+    /// Goal: what cannot have its effect is refused, not ignored.
+    #[test]
+    fn options_of_the_dht_are_refused_without_it() {
+        let key = "y".repeat(52);
+        for without in ["--no-dht", "--lan-only"] {
+            for option in [
+                ["--bootstrap", "127.0.0.1:1"],
+                ["--host", "127.0.0.1"],
+                ["--port", "0"],
+                ["--relay", &key],
+            ] {
+                let [name, value] = option;
+                assert!(parse(&["share", ".", name, value]).is_ok(), "{name}");
+                let refused = parse(&["share", ".", without, name, value]);
+                let kind = refused.map(|_| ()).unwrap_err().kind();
+                assert_eq!(kind, ErrorKind::ArgumentConflict, "{without} {name}");
+            }
+        }
     }
 
     #[test]

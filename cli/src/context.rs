@@ -198,6 +198,15 @@ impl Context {
         dht.local_address().map(SocketAddr::V4)
     }
 
+    /// Reports where cores are served.
+    pub(crate) async fn report_ready(&self) -> Result<()> {
+        let ready = events::Listens {
+            listen: self.listen_address().await,
+            udp: self.udp_address(),
+        };
+        self.output().report(&ready).await
+    }
+
     /// Whether others find us by key alone, as far as we know, and no address was given for them to use instead.
     pub(crate) fn is_found(&self) -> bool {
         self.globals.listen.is_none() && self.store.node.swarm().is_some()

@@ -74,6 +74,16 @@ impl Network {
         moved.expect("a host's address can be changed");
     }
 
+    /// Takes all addresses of the network from a host.
+    ///
+    /// # Panics
+    /// If `ip` fails.
+    pub fn take_addresses(&self, host: u8) {
+        let name = self.host(host).name;
+        let taken = ip(["-n", &name, "addr", "flush", "dev", "eth0"]);
+        taken.expect("a host's addresses can be taken");
+    }
+
     fn add(&self, host: u8) -> Result<(), String> {
         let (switch, name, port) = (self.switch(), self.host(host).name, format!("port{host}"));
         let address = format!("{}/24", self.address(host));
@@ -126,6 +136,18 @@ impl Host {
         for stray in STRAYS {
             self.nft(&format!("add rule inet strays out {stray} counter"))?;
         }
+        Ok(())
+    }
+
+    /// Lets no multicast in, as a firewall might.
+    ///
+    /// # Errors
+    /// What `nft` said: then the test is to be skipped, with that message.
+    pub fn refuse_multicast(&self) -> Result<(), String> {
+        self.nft("add table inet quiet")?;
+        self.nft("add chain inet quiet in { type filter hook input priority 0; }")?;
+        self.nft("add rule inet quiet in ip daddr 224.0.0.0/4 drop")?;
+        self.nft("add rule inet quiet in ip6 daddr ff00::/8 drop")?;
         Ok(())
     }
 

@@ -8,6 +8,7 @@ mod serving;
 use std::path::Path;
 
 use ferrocore::Key;
+use ferrocore_swarm::lan::{Include, Networks};
 
 use crate::args::{Doctor, Globals};
 use crate::events::Check;
@@ -53,16 +54,15 @@ impl Round<'_> {
         self.tell(machine::clock()).await?;
         self.tell(machine::disk(dir)).await?;
         if !self.globals.no_lan {
-            self.tell(machine::interfaces()).await?;
-            self.tell(machine::multicast().await).await?;
+            let networks = Networks::new(Include::default());
+            self.tell(machine::interfaces(&networks)).await?;
+            if !networks.is_empty() {
+                self.tell(machine::multicast(&networks).await).await?;
+            }
         }
         if !self.globals.no_dht && !self.globals.lan_only {
             self.tell(machine::udp(self.globals).await).await?;
             self.check_dht().await?;
-        } else if self.globals.relay.is_some() {
-            let hint = "leave out --no-dht and --lan-only, or --relay";
-            let check = Check::bad("relay", "a relay is reached over the DHT alone", hint);
-            self.tell(check).await?;
         }
         if let Some(key) = target {
             self.tell(serving::check(self.globals, &key).await?).await?;

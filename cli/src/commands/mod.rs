@@ -1,5 +1,6 @@
 //! The commands. Each takes a [`Context`] and its arguments, and reports what it does.
 
+mod announced;
 mod audit;
 mod core;
 mod demo;

@@ -8,9 +8,10 @@ use ferrocore::replication::session::SessionOptions;
 use ferrocore::secret_stream::{Options, Role, SecretStream};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+use super::announced::report_announced;
 use crate::args::CoreReplicate;
 use crate::context::Context;
-use crate::events::{CoreSynced, Listens};
+use crate::events::CoreSynced;
 use crate::exit::{Failure, Kind, Result};
 use crate::input::{CHUNK_BYTES_MAX, Input};
 use crate::output::{Sink, Stream};
@@ -39,13 +40,14 @@ async fn over_tcp(context: &Context, cores: &[Core]) -> Result<()> {
     if context.globals.is_search_asked_for() {
         context.discover().await?;
     }
-    let listen = context.listen_address().await;
-    context.output().report(&Listens { listen }).await?;
+    context.report_ready().await?;
+    let announcing = report_announced(context, cores.iter().map(Core::discovery_key));
     let wanted = wanted(cores);
     let following = follow_all(context, &wanted);
     tokio::select! {
         biased;
         failed = following => failed,
+        failed = announcing => failed,
         () = context.stop().asked() => complete(&wanted, Failure::interrupted()),
     }
 }

@@ -4,9 +4,10 @@ use ferrocore::Core;
 use ferrocore::drive::Drive;
 use ferrocore::log::events::Event;
 
+use super::announced::report_announced;
 use crate::args::Seed;
 use crate::context::Context;
-use crate::events::{CoreSynced, Listens};
+use crate::events::CoreSynced;
 use crate::exit::Result;
 use crate::names::CoreKind;
 use crate::target::Place;
@@ -18,6 +19,16 @@ enum Served {
     Drive(Drive),
 }
 
+impl Served {
+    /// The core that its key is of.
+    fn core(&self) -> &Core {
+        match self {
+            Self::Core(core) => core,
+            Self::Drive(drive) => drive.index(),
+        }
+    }
+}
+
 /// Downloads and serves until Ctrl-C. Peers may come and go: nothing times out.
 pub(crate) async fn seed(context: &Context, seed: Seed) -> Result<()> {
     let mut served = Vec::new();
@@ -25,8 +36,9 @@ pub(crate) async fn seed(context: &Context, seed: Seed) -> Result<()> {
         served.push(open(context, place).await?);
     }
     context.discover().await?;
-    let listen = context.listen_address().await;
-    context.output().report(&Listens { listen }).await?;
+    context.report_ready().await?;
+    let cores = served.iter().map(|each| each.core().discovery_key());
+    let announcing = report_announced(context, cores);
     let mut following: Vec<_> = served
         .iter()
         .map(|each| Box::pin(keep(context, each)))
@@ -39,6 +51,7 @@ pub(crate) async fn seed(context: &Context, seed: Seed) -> Result<()> {
     tokio::select! {
         biased;
         failed = following => failed,
+        failed = announcing => failed,
         () = context.stop().asked() => Ok(()),
     }
 }

@@ -1,23 +1,22 @@
 //! `share`: keep a drive equal to a folder, and serve it.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferrocore::EncryptionKey;
 use ferrocore::drive::mirror::{ImportCache, ImportOptions, MirrorEvent, import};
 use ferrocore::drive::{Cancel, Drive};
-use ferrocore::swarm::SearchState;
+use ferrocore::{Core, EncryptionKey};
 
+use super::announced::report_announced;
 use super::link;
 use super::mirror::{self, Tally};
 use super::watch::Watch;
 use crate::args::Share;
 use crate::caches::Cache;
 use crate::context::Context;
-use crate::events::{Announced, Progress, Ready, Upload, Version};
+use crate::events::{Progress, Ready, Upload, Version};
 use crate::exit::{Failure, Kind, Result};
 use crate::names::CoreKind;
 use crate::progress::with_bar;
@@ -55,6 +54,7 @@ pub(crate) async fn share(context: &Context, share: Share) -> Result<()> {
         ready.command = format!("fcore get {}", ready.link);
     }
     context.output().report(&ready).await?;
+    let cores = [drive.index(), drive.blobs().await?.core()].map(Core::discovery_key);
     let following = async {
         match watch {
             Some(watch) => follow(context, &drive, &folder, &watch, &mut tally).await,
@@ -65,7 +65,7 @@ pub(crate) async fn share(context: &Context, share: Share) -> Result<()> {
         biased;
         () = context.stop().asked() => {}
         failed = report_uploads(context) => failed?,
-        failed = report_announced(context) => failed?,
+        failed = report_announced(context, cores) => failed?,
         failed = following => failed?,
     }
     tally.check()
@@ -214,20 +214,6 @@ fn outward_ip() -> Option<IpAddr> {
 
 /// An address that is routed like any other and belongs to nobody (RFC 5737).
 const DOCUMENTATION_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-
-/// Tells once whether others can find us; ends only with a failure.
-async fn report_announced(context: &Context) -> Result<()> {
-    if let Some(swarm) = context.store.node.swarm() {
-        swarm.flush().await;
-        let status = swarm.status();
-        let searches = status.topics.iter().flat_map(|topic| &topic.searches);
-        let done = searches.filter(|(_, state)| *state == SearchState::Done);
-        let by: BTreeSet<&'static str> = done.map(|(name, _)| *name).collect();
-        let by = by.into_iter().collect();
-        context.output().report(&Announced { by }).await?;
-    }
-    std::future::pending().await
-}
 
 /// Tells what peers took, whenever they took more; ends only with a failure.
 async fn report_uploads(context: &Context) -> Result<()> {

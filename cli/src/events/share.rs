@@ -36,7 +36,7 @@ impl Event for Ready {
     }
 }
 
-/// Others can find what is served, by its key alone.
+/// Others can find what is served, by its key alone; told again when more discoveries tell them.
 #[derive(Debug, Serialize)]
 pub(crate) struct Announced {
     /// Which discoveries tell them.
@@ -58,6 +58,8 @@ impl Event for Announced {
 #[derive(Debug, Serialize)]
 pub(crate) struct Listens {
     pub(crate) listen: Option<SocketAddr>,
+    /// Where the DHT reaches us on this machine.
+    pub(crate) udp: Option<SocketAddr>,
 }
 
 impl Event for Listens {

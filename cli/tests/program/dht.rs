@@ -100,11 +100,10 @@ fn what_cannot_be_is_said() {
         failed.stderr
     );
     let large = "x".repeat(1001);
-    bench
-        .run_with(
-            "s",
-            &["dht", "put", "-", "--host", "127.0.0.1"],
-            large.as_bytes(),
-        )
-        .expect(2);
+    let put = ["dht", "put", "-", "--bootstrap", "127.0.0.1:9"];
+    let refused = bench.run_with("s", &put, large.as_bytes()).expect(2);
+    assert!(refused.stderr.contains("too large"), "{}", refused.stderr);
+    // The bench gives it --no-dht, too.
+    let contradiction = bench.run("s", &["list", "--relay", &key]).expect(2);
+    assert!(contradiction.stderr.contains("--no-dht"));
 }

@@ -2,10 +2,11 @@
 //! Method: `fcore` runs the network and the relay; two peers in this process may go no other way.
 #![cfg(unix)]
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use crate::common::{Bench, Finished, PATIENCE, Running};
+use crate::common::{Bench, Finished, PATIENCE, Running, files};
 use ferrocore::primitives::id::{encode_z32, parse_key};
 use ferrocore::primitives::sign::{KeyPair, PublicKey};
 use ferrocore_swarm::connect::{ConnectOptions, ListenOptions, Peers, Route};
@@ -46,7 +47,11 @@ impl Network {
     }
 
     fn run(&self, arguments: &[&str]) -> Finished {
-        self.bench.run("s", &on(&self.bootstrap, arguments))
+        self.run_in("s", arguments)
+    }
+
+    fn run_in(&self, store: &str, arguments: &[&str]) -> Finished {
+        self.bench.run(store, &on(&self.bootstrap, arguments))
     }
 
     async fn peers(&self) -> Peers {
@@ -179,6 +184,59 @@ fn a_doctor_says_who_serves_a_drive() {
     share.interrupt().expect(0);
     let gone = network.run(&["doctor", key, "--json", "--timeout", "8s"]);
     assert_eq!(checks(&gone.expect(4)), all(&names, "target"));
+}
+
+/// Goal: who seeds finds a drive by its key alone, and is found by it when the writer is gone; who replicates a log, too.
+#[test]
+fn seeders_find_and_are_found_by_key_alone() {
+    let network = Network::start();
+    let bench = &network.bench;
+    let start = |store, command: &[&str]| bench.start(store, &on(&network.bootstrap, command));
+    bench.write("photos/a.txt", "hello");
+    let mut share = start("sharer", &["share", "photos"]);
+    let key = share.wait("ready")["key"].as_str().unwrap().to_owned();
+    let mut seed = start("seeder", &["seed", &key]);
+    serves(&mut seed);
+    // The index, and the bytes.
+    let mut synced = BTreeSet::new();
+    while synced.len() < 2 {
+        synced.insert(seed.wait("synced")["key"].to_string());
+    }
+    share.interrupt().expect(0);
+    network.run_in("getter", &["get", &key, "out"]).expect(0);
+    assert_eq!(files(&bench.path("photos")), files(&bench.path("out")));
+    seed.interrupt().expect(0);
+
+    bench.run("writer", &["core", "create", "log"]).expect(0);
+    let log = bench.run("writer", &["core", "info", "log", "--json"]);
+    let log = log.expect(0).event("core")["key"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    bench
+        .run_with("writer", &["core", "append", "log"], b"block")
+        .expect(0);
+    let mut writing = start("writer", &["core", "replicate", "log"]);
+    serves(&mut writing);
+    let mut reading = start("reader", &["core", "replicate", &log]);
+    serves(&mut reading);
+    reading.wait("synced");
+    writing.interrupt().expect(0);
+    let read = network.run_in("getter", &["core", "get", &log, "0"]);
+    assert_eq!(read.expect(0).text(), "block");
+    reading.interrupt().expect(0);
+}
+
+/// Says where the DHT reaches it, and then that it is found there.
+fn serves(running: &mut Running) {
+    let ready = running.wait("ready");
+    assert!(
+        ready["udp"]
+            .as_str()
+            .is_some_and(|udp| udp.starts_with("127.0.0.1:")),
+        "{ready}"
+    );
+    assert_eq!(running.wait("announced")["by"], serde_json::json!(["dht"]));
 }
 
 #[test]

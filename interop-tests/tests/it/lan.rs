@@ -56,6 +56,65 @@ fn a_folder_is_fetched_by_key_alone() {
     sharing.interrupt().expect_code(0);
 }
 
+/// Goal: a network without a way out needs no option: who shares is found as soon as the local network knows, however long the
+/// DHT is waited for in vain.
+#[test]
+fn a_search_that_leads_nowhere_holds_up_no_other() {
+    let Some(network) = Network::if_permitted(2) else {
+        return;
+    };
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    std::fs::create_dir(at("shared")).unwrap();
+    std::fs::write(at("shared/a.txt"), "hello").unwrap();
+    let sharing = Fcore::new(at("s1")).in_dht_on(&network, 0);
+    let mut sharing = sharing.start(["share".as_ref(), at("shared").as_os_str()]);
+    let ready = sharing.wait_event("ready");
+    let started = Instant::now();
+    assert_eq!(sharing.wait_event("announced")["by"], json!(["lan"]));
+    let took = started.elapsed();
+    assert!(took < SOON, "it was told after {took:?}");
+
+    let getting = Fcore::new(at("s2")).in_dht_on(&network, 1);
+    let link = ready["link"].as_str().unwrap().as_ref();
+    let started = Instant::now();
+    let got = getting.run(["get".as_ref(), link, at("fetched").as_os_str()]);
+    let took = started.elapsed();
+    assert_eq!(got.expect_code(0).event("peer")["via"], "lan");
+    assert!(took < SOON, "it took {took:?}");
+    sharing.interrupt().expect_code(0);
+}
+
+/// Goal: a doctor says whether peers can meet on the local network. Method: three hosts on one without a way out: as it should be,
+/// behind a firewall that drops multicast, and without an address.
+#[test]
+fn a_doctor_says_whether_the_local_network_works() {
+    let Some(network) = Network::if_permitted(3) else {
+        return;
+    };
+    if let Err(reason) = network.host(1).refuse_multicast() {
+        return eprintln!("skipped: there is no firewall here: {reason}");
+    }
+    network.take_addresses(2);
+    let scratch = tempfile::tempdir().unwrap();
+    let checks = |host: u8, code: i32| {
+        let fcore = Fcore::new(scratch.path().join("store")).lan_only(&network, host);
+        let said = fcore.run(["doctor"]).expect_code(code);
+        let checks = said.events.iter().filter(|event| event["event"] == "check");
+        let of_lan = checks.filter(|check| check["name"] == "lan" || check["name"] == "mdns");
+        let verdicts = of_lan.map(|check| {
+            let is_good = check["ok"].as_bool().unwrap();
+            assert_eq!(is_good, check["hint"].is_null(), "{check}");
+            (check["name"].as_str().unwrap().to_owned(), is_good)
+        });
+        verdicts.collect::<Vec<_>>()
+    };
+    let verdict = |name: &str, is_good: bool| (name.to_owned(), is_good);
+    assert_eq!(checks(0, 0), [verdict("lan", true), verdict("mdns", true)]);
+    assert_eq!(checks(1, 1), [verdict("lan", true), verdict("mdns", false)]);
+    assert_eq!(checks(2, 1), [verdict("lan", false)]);
+}
+
 #[test]
 fn node_fetches_from_fcore() {
     let Some(network) = Network::if_permitted(2) else {

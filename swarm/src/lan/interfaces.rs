@@ -82,16 +82,25 @@ impl Networks {
         self.subnets().is_empty()
     }
 
+    /// The addresses that this machine has in them, each with the number of its interface where the system tells.
+    pub fn own_addresses(&self) -> Vec<(IpAddr, Option<u32>)> {
+        let interfaces = self.interfaces().into_iter();
+        interfaces.map(|each| (each.ip(), each.index)).collect()
+    }
+
     pub(super) fn include(&self) -> Include {
         self.include
     }
 
     fn subnets(&self) -> Vec<IfAddr> {
-        let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-        let admitted = interfaces
-            .into_iter()
-            .filter(|each| self.include.admits(each));
-        admitted.map(|interface| interface.addr).collect()
+        let interfaces = self.interfaces().into_iter();
+        interfaces.map(|interface| interface.addr).collect()
+    }
+
+    fn interfaces(&self) -> Vec<Interface> {
+        let mut interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+        interfaces.retain(|each| self.include.admits(each));
+        interfaces
     }
 }
 

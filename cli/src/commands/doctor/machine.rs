@@ -1,12 +1,14 @@
 //! What can be checked without anybody else: the clock, the disk, sockets of this machine.
 
 use std::io::{self, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use ferrocore_swarm::lan::{Include, Networks};
+use ferrocore_swarm::lan::Networks;
+use socket2::SockRef;
 use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
 
 use crate::args::Globals;
 use crate::events::Check;
@@ -19,7 +21,8 @@ const ECHO_PATIENCE: Duration = Duration::from_secs(2);
 const ECHO: &[u8] = b"fcore doctor";
 
 /// Where mDNS is spoken.
-const MDNS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
+const MDNS_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
+const MDNS_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
 
 /// No clock that is right shows less: 2026-01-01, in seconds since 1970.
 const CLOCK_MIN: u64 = 1_767_225_600;
@@ -93,12 +96,12 @@ fn free(_: &Path) -> Option<u64> {
 /// Whether a UDP socket can be opened where the options say, and takes datagrams.
 pub(super) async fn udp(globals: &Globals) -> Check {
     let host = globals.host.unwrap_or(Ipv4Addr::UNSPECIFIED);
-    let place = SocketAddrV4::new(host, globals.port.unwrap_or(0));
+    let place = SocketAddr::from((host, globals.port.unwrap_or(0)));
     let at_home = match host.is_unspecified() {
         true => Ipv4Addr::LOCALHOST,
         false => host,
     };
-    match echo(place, at_home, |_| Ok(())).await {
+    match echo(place, at_home.into(), |_| Ok(())).await {
         Ok(()) => Check::good("udp", format!("a socket on {host} sends and receives")),
         Err(error) => Check::bad(
             "udp",
@@ -109,8 +112,8 @@ pub(super) async fn udp(globals: &Globals) -> Check {
 }
 
 /// Whether this machine is in a local network.
-pub(super) fn interfaces() -> Check {
-    match Networks::new(Include::default()).is_empty() {
+pub(super) fn interfaces(networks: &Networks) -> Check {
+    match networks.is_empty() {
         false => Check::good("lan", "this machine is in a local network"),
         true => Check::bad(
             "lan",
@@ -120,34 +123,75 @@ pub(super) fn interfaces() -> Check {
     }
 }
 
-/// Whether multicast comes back to this machine. It leaves it not: what the network does with it, only another machine
-/// can tell.
-pub(super) async fn multicast() -> Check {
-    let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-    let join = |socket: &UdpSocket| {
-        socket.join_multicast_v4(MDNS, Ipv4Addr::UNSPECIFIED)?;
-        socket.set_multicast_loop_v4(true)?;
-        socket.set_multicast_ttl_v4(0)
-    };
-    match echo(any, MDNS, join).await {
-        Ok(()) => Check::good("mdns", "multicast works, as far as this machine can tell"),
-        Err(error) => Check::bad(
+/// Whether multicast comes back to this machine by an interface of these networks: one is enough to be found in. It leaves
+/// the machine not: what a network does with it, only another machine can tell.
+pub(super) async fn multicast(networks: &Networks) -> Check {
+    let mut trying = JoinSet::new();
+    for (address, index) in networks.own_addresses() {
+        trying.spawn(async move { (address, comes_back(address, index).await) });
+    }
+    let (mut works, mut fails) = (Vec::new(), Vec::new());
+    for (address, tried) in trying.join_all().await {
+        match tried {
+            Ok(()) => works.push(address.to_string()),
+            Err(error) => fails.push(format!("{address}: {error}")),
+        }
+    }
+    works.sort();
+    fails.sort();
+    let (here, not) = (works.join(", "), fails.join("; "));
+    match (works.as_slice(), fails.as_slice()) {
+        ([], _) => Check::bad(
             "mdns",
-            format!("multicast does not work: {error}"),
+            format!("multicast does not work at {not}"),
             "let the firewall pass UDP to 224.0.0.251, port 5353; or leave it out with --no-lan",
         ),
+        (_, []) => {
+            let detail = format!("multicast works at {here}, as far as this machine can tell");
+            Check::good("mdns", detail)
+        }
+        _ => Check::good(
+            "mdns",
+            format!("multicast works at {here}, but not at {not}"),
+        ),
+    }
+}
+
+/// Has a datagram go to where mDNS is spoken, and come back, by the interface with this address and number: a machine
+/// without a default route has no other way to such an address.
+async fn comes_back(address: IpAddr, index: Option<u32>) -> io::Result<()> {
+    match address {
+        IpAddr::V4(address) => {
+            let join = |socket: &UdpSocket| {
+                socket.join_multicast_v4(MDNS_V4, address)?;
+                SockRef::from(socket).set_multicast_if_v4(&address)?;
+                socket.set_multicast_loop_v4(true)?;
+                socket.set_multicast_ttl_v4(0)
+            };
+            echo((Ipv4Addr::UNSPECIFIED, 0).into(), MDNS_V4.into(), join).await
+        }
+        IpAddr::V6(_) => {
+            let index = index.unwrap_or(0);
+            let join = |socket: &UdpSocket| {
+                socket.join_multicast_v6(&MDNS_V6, index)?;
+                SockRef::from(socket).set_multicast_if_v6(index)?;
+                socket.set_multicast_loop_v6(true)?;
+                SockRef::from(socket).set_multicast_hops_v6(0)
+            };
+            echo((Ipv6Addr::UNSPECIFIED, 0).into(), MDNS_V6.into(), join).await
+        }
     }
 }
 
 /// Sends a datagram from a socket at `place` to its own port at `host`, and waits for it.
 async fn echo(
-    place: SocketAddrV4,
-    host: Ipv4Addr,
+    place: SocketAddr,
+    host: IpAddr,
     prepare: impl FnOnce(&UdpSocket) -> io::Result<()>,
 ) -> io::Result<()> {
     let socket = UdpSocket::bind(place).await?;
     prepare(&socket)?;
-    let to = SocketAddr::from((host, socket.local_addr()?.port()));
+    let to = SocketAddr::new(host, socket.local_addr()?.port());
     socket.send_to(ECHO, to).await?;
     let mut buffer = [0; ECHO.len()];
     let heard = async {
