@@ -10,6 +10,7 @@ const createTestnet = load('hyperdht/testnet')
 
 let port = 0
 const swarms = []
+let crossings = 0
 
 serve({
   /** Starts a network of its own, and answers with its bootstrap port. */
@@ -17,6 +18,11 @@ serve({
     const testnet = await createTestnet(size)
     port = testnet.bootstrap[0].port
     return { port }
+  },
+
+  /** Joins the network of another process. */
+  attend (network) {
+    port = network.port
   },
 
   /** Opens swarms that share a node, and answers with their keys. They accept peers at once. */
@@ -48,6 +54,15 @@ serve({
     return { hashes: [...swarms[swarm].connections].map((stream) => stream.handshakeHash.toString('hex')) }
   },
 
+  /** How often a peer was accepted whom the swarm dialled, or had dialled, at that moment. */
+  crossings: () => ({ count: crossings }),
+
+  /** How it stands with all swarms: how many have dialled, and how many connections are open. */
+  crowd () {
+    const dialled = swarms.filter((swarm) => swarm.stats.connects.client.attempted > 0).length
+    return { dialled, open: swarms.reduce((sum, swarm) => sum + swarm.connections.size, 0) }
+  },
+
   hangUp () {
     for (const stream of swarms[0].connections) stream.destroy()
   },
@@ -71,6 +86,10 @@ serve({
 
 function attend (swarm) {
   const number = swarms.push(swarm) - 1
+  // Before the swarm's own listener, which ends one of the two.
+  swarm.server.prependListener('connection', (stream) => {
+    if (swarm._allConnections.has(stream.remotePublicKey)) crossings++
+  })
   swarm.on('connection', (stream) => {
     stream.on('error', () => {})
     stream.on('close', () => tell({ event: 'disconnected', swarm: number }))
