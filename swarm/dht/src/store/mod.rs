@@ -49,9 +49,12 @@ const RECORD_AGE: Duration = Duration::from_secs(20 * 60);
 /// How long mutable and immutable records live, on average.
 const VALUE_AGE: Duration = Duration::from_secs(48 * 60 * 60);
 
+/// Values of what belongs to an announcement: no longer than a key with [`STORED_RELAYS_MAX`] addresses.
+const SMALL_LEN_MAX: usize = 64;
+
 const SMALL: Bounds = Bounds {
     entries: RECORDS_MAX,
-    bytes: usize::MAX,
+    bytes: RECORDS_MAX * SMALL_LEN_MAX,
     age: RECORD_AGE,
 };
 

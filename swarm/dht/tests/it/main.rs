@@ -9,6 +9,7 @@ mod payload_props;
 mod payload_vectors;
 mod props;
 mod punching;
+mod queries;
 mod rpc;
 mod simulation;
 mod store;
