@@ -64,12 +64,7 @@ impl KnownNodes {
         let mut text = String::new();
         let file = fs::File::open(&self.path)?;
         file.take(LEN_MAX).read_to_string(&mut text)?;
-        let mut lines = text.lines();
-        if lines.next() != Some(self.network.as_str()) {
-            return Ok(Vec::new());
-        }
-        let nodes = lines.map_while(|line| line.parse().ok());
-        Ok(nodes.take(NODES_MAX).collect())
+        Ok(parse(&self.network, &text))
     }
 
     /// Saves the nodes from time to time, for programs that are ended without a word.
@@ -99,14 +94,30 @@ impl KnownNodes {
 
     /// By a file that takes the place of the old one. Not synced: after a power cut it may be empty, and then nobody is remembered.
     fn write(&self, nodes: &[SocketAddrV4]) -> io::Result<()> {
-        let mut text = format!("{}\n", self.network);
-        for node in nodes {
-            text.push_str(&format!("{node}\n"));
-        }
+        let text = format(&self.network, nodes);
         let new = self.path.with_extension(format!("new-{}", process::id()));
         fs::write(&new, text)?;
         fs::rename(&new, &self.path)
     }
+}
+
+/// The nodes in a file, if it is of this network: those before the first line that is none.
+pub(crate) fn parse(network: &str, text: &str) -> Vec<SocketAddrV4> {
+    let mut lines = text.lines();
+    if lines.next() != Some(network) {
+        return Vec::new();
+    }
+    let nodes = lines.map_while(|line| line.parse().ok());
+    nodes.take(NODES_MAX).collect()
+}
+
+/// What [`parse`] reads.
+pub(crate) fn format(network: &str, nodes: &[SocketAddrV4]) -> String {
+    let mut text = format!("{network}\n");
+    for node in nodes {
+        text.push_str(&format!("{node}\n"));
+    }
+    text
 }
 
 #[cfg(test)]

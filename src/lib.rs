@@ -32,6 +32,8 @@
 
 mod address;
 mod bans;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guests;
 mod known_nodes;
 pub mod limits;

@@ -15,6 +15,7 @@ pub mod connect;
 pub mod core_files;
 pub mod corpus;
 pub mod dht;
+pub mod discovery;
 pub mod drives;
 mod honest;
 pub mod journal;
@@ -82,6 +83,8 @@ pub const TARGETS: &[Target] = &[
     target("dht_messages", dht::messages),
     target("noise_payloads", dht::noise_payloads),
     target("dht_nodes", dht::nodes),
+    target("lan_announcements", discovery::announcements),
+    target("known_nodes", discovery::known_nodes),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8])) -> Target {

@@ -11,8 +11,8 @@ use ferrocore_replication::messages::{
 };
 
 use crate::{
-    bees, connect, core_files, dht, drives, honest, journal, messages, mux_frames, mux_pairs,
-    session_pairs, store_files, streams, udx, udx_pairs,
+    bees, connect, core_files, dht, discovery, drives, honest, journal, messages, mux_frames,
+    mux_pairs, session_pairs, store_files, streams, udx, udx_pairs,
 };
 
 /// Target and input.
@@ -50,6 +50,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     seeds.extend(udx_pairs::seeds().into_iter().map(|s| ("udx_pairs", s)));
     seeds.extend(connect::seeds());
     seeds.extend(dht::seeds());
+    seeds.extend(discovery::seeds());
     seeds.extend(plays().map(|input| ("sessions", input)));
     seeds.extend(plays().map(|input| ("proofs", input)));
     seeds
