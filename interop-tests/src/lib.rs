@@ -5,6 +5,7 @@
 //! - [`fcore`] builds and runs the command line;
 //! - [`lossy`] is a UDP forwarder that loses, delays, reorders, doubles, garbles and slows down;
 //! - [`network`] makes networks of network namespaces;
+//! - [`rng`] is chance that a seed repeats;
 //! - [`tap`] is a TCP forwarder that can hold or cut a transfer at an exact byte;
 //! - [`folder`] makes folders worth transferring and compares them.
 //!
@@ -20,6 +21,7 @@ pub mod network;
 pub mod node;
 pub mod peer;
 mod process;
+pub mod rng;
 pub mod tap;
 
 use std::path::{Path, PathBuf};

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::rng::Rng;
+
 /// What happens to datagrams, in both directions.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Damage {
@@ -77,7 +79,7 @@ impl LossyLink {
             counts: Arc::clone(&counts),
             free_at: [Instant::now(); 2],
             damage,
-            random: seed,
+            random: Rng::new(seed),
             waiting: BinaryHeap::new(),
             count: 0,
         };
@@ -137,7 +139,7 @@ struct Forwarder {
     /// When each side's queue will be empty.
     free_at: [Instant; 2],
     damage: Damage,
-    random: u64,
+    random: Rng,
     waiting: BinaryHeap<Reverse<Waiting>>,
     count: u64,
 }
@@ -162,7 +164,7 @@ impl Forwarder {
         };
         let copies = 1 + usize::from(self.happens(self.damage.duplicate_permille));
         for _ in 0..copies {
-            let share = self.next() as f64 / u64::MAX as f64;
+            let share = self.random.next() as f64 / u64::MAX as f64;
             let mut at = at + self.damage.delay + self.damage.jitter.mul_f64(share);
             if self.happens(self.damage.late_permille) {
                 at += self.damage.late_by;
@@ -170,7 +172,7 @@ impl Forwarder {
             let mut data = parcel.data.clone();
             if self.happens(self.damage.corrupt_permille) {
                 self.counts.lost.fetch_add(1, Ordering::Relaxed);
-                data.fill_with(|| self.next() as u8 & 0x7f); // UDX begins with 0xff
+                data.fill_with(|| self.random.next() as u8 & 0x7f); // UDX begins with 0xff
             }
             self.count += 1;
             let entry = (at, self.count, 1 - parcel.side, data);
@@ -214,15 +216,7 @@ impl Forwarder {
     }
 
     fn happens(&mut self, permille: u64) -> bool {
-        self.next() % 1000 < permille
-    }
-
-    /// SplitMix64.
-    fn next(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.random.below(1000) < permille
     }
 }
 

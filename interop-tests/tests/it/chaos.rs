@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ferrocore_interop_tests::node::Tree;
+use ferrocore_interop_tests::rng::Rng;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -60,7 +61,7 @@ struct Chaos {
     ports: Vec<u16>,
     keys: Vec<String>,
     heads: Vec<Head>,
-    random: Random,
+    random: Rng,
     _scratch: tempfile::TempDir,
 }
 
@@ -105,7 +106,7 @@ impl Chaos {
             ports: vec![0; PEERS],
             keys: vec![String::new(); 2],
             heads: Vec::new(),
-            random: Random(seed),
+            random: Rng::new(seed),
             _scratch: scratch,
         };
         for index in 0..PEERS {
@@ -173,17 +174,14 @@ impl Chaos {
 
     /// Does something at random, and tells what.
     async fn step(&mut self) -> String {
-        let (slot, peer) = (
-            self.random.below(2) as usize,
-            self.random.below(PEERS as u64) as usize,
-        );
+        let (slot, peer) = (self.random.index(2), self.random.index(PEERS));
         match self.random.below(10) {
             0..=3 => self.append(slot).await,
             4 if self.heads[slot].length > 1 => self.truncate(slot).await,
             4 | 5 => self.disconnect(peer),
             6 | 7 => self.restart(peer).await,
             _ => {
-                let other = self.random.below(PEERS as u64) as usize;
+                let other = self.random.index(PEERS);
                 match peer.min(other) < RUST {
                     true => self.connect(peer, other),
                     false => self.connect(peer, other - RUST),
@@ -194,7 +192,7 @@ impl Chaos {
 
     async fn append(&mut self, slot: usize) -> String {
         let count = 1 + self.random.below(60);
-        let size: usize = [0, 1, 100, 3_000, 70_000][self.random.below(5) as usize];
+        let size: usize = *self.random.pick(&[0, 1, 100, 3_000, 70_000]);
         let fill = self.random.below(256);
         self.heads[slot] = match &mut self.members[WRITERS[slot]] {
             Member::Here(here) => here.running().append(slot, count, size, fill),
@@ -392,24 +390,5 @@ impl Head {
             length: info["length"].as_u64().unwrap(),
             tree_hash: info["treeHash"].clone(),
         }
-    }
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn shuffle(&mut self, items: &mut [usize]) {
-        for last in (1..items.len()).rev() {
-            items.swap(last, self.below(last as u64 + 1) as usize);
-        }
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % end
     }
 }

@@ -10,7 +10,7 @@
 
 mod model;
 mod ours;
-mod rng;
+mod rounds;
 mod theirs;
 
 use std::path::Path;
@@ -18,9 +18,10 @@ use std::path::Path;
 use crate::exceptions::Exceptions;
 use ferrocore_interop_tests::node::Tree;
 use ferrocore_interop_tests::peer::{Peer, Role};
+use ferrocore_interop_tests::rng::Rng;
 use model::{Kind, Model, Step};
 use ours::Ours;
-use rng::{Rng, rounds};
+use rounds::rounds;
 use theirs::Theirs;
 
 /// Histories of each kind of test.
@@ -44,7 +45,7 @@ fn node_and_ferrocore_take_turns() {
         let mut is_ours = rng.one_in(2);
         let key = create(directory.path(), kind, is_ours, &mut node);
         for _ in 0..TURNS {
-            let steps: Vec<_> = (0..=rng.below(STEPS_MAX))
+            let steps: Vec<_> = (0..=rng.index(STEPS_MAX))
                 .map(|_| model.step(&mut rng))
                 .collect();
             let by_key = rng.one_in(2).then_some(key.as_str());
@@ -82,7 +83,7 @@ fn both_write_the_same_bytes() {
         assert_eq!(ours_key, theirs_key, "names derive the same keys");
         let mut model = Model::default();
         for _ in 0..TURNS {
-            let steps: Vec<_> = (0..=rng.below(STEPS_MAX))
+            let steps: Vec<_> = (0..=rng.index(STEPS_MAX))
                 .map(|_| model.step(&mut rng))
                 .collect();
             ours_takes_a_turn(here.path(), kind, None, &steps, &model);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ferrocore_log::flat_tree;
 
-use crate::histories::rng::Rng;
+use ferrocore_interop_tests::rng::Rng;
 
 /// Which core it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,18 +45,18 @@ impl Model {
     /// Chooses a step and takes it.
     pub(crate) fn step(&mut self, rng: &mut Rng) -> Step {
         let length = self.blocks.len();
-        match rng.below(10) {
+        match rng.index(10) {
             0..5 => self.append(rng),
             5 | 6 if length > 0 => {
                 let to = match rng.one_in(2) {
-                    true => length - 1 - rng.below(length.min(4)),
-                    false => rng.below(length),
+                    true => length - 1 - rng.index(length.min(4)),
+                    false => rng.index(length),
                 };
                 self.truncate(to)
             }
             7 | 8 if length > 0 => {
-                let start = rng.below(length);
-                let end = length.min(start + 1 + rng.below(9));
+                let start = rng.index(length);
+                let end = length.min(start + 1 + rng.index(9));
                 if self.sizes[start..end].iter().all(|size| *size == 0) {
                     return self.append(rng); // what Node makes of it: see `calls` in exceptions.json
                 }
@@ -77,15 +77,15 @@ impl Model {
     }
 
     fn append(&mut self, rng: &mut Rng) -> Step {
-        let count = match rng.below(20) {
-            0 => 100 + rng.below(60),
-            _ => 1 + rng.below(6),
+        let count = match rng.index(20) {
+            0 => 100 + rng.index(60),
+            _ => 1 + rng.index(6),
         };
         let block = |rng: &mut Rng| {
-            let len = match rng.below(16) {
-                0 => 4_000 + rng.below(9_000),
+            let len = match rng.index(16) {
+                0 => 4_000 + rng.index(9_000),
                 1 => 0,
-                _ => rng.below(60),
+                _ => rng.index(60),
             };
             rng.bytes(len)
         };
