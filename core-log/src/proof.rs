@@ -202,7 +202,7 @@ impl Plan {
             },
             path_done: false,
         };
-        planner.check(from, to, upgrade.is_some())?;
+        planner.check(from, to, upgrade.is_some(), request.seek.is_some())?;
         if let Some(target) = planner.old_target(from, upgrade.is_some()) {
             let top = climb(target.index, target.levels, to)?;
             planner.emit_path(top);
@@ -369,7 +369,7 @@ struct Planner {
 }
 
 impl Planner {
-    fn check(&self, from: u64, to: u64, upgrading: bool) -> Result<(), PlanError> {
+    fn check(&self, from: u64, to: u64, upgrading: bool, seeking: bool) -> Result<(), PlanError> {
         let Some(target) = self.target else {
             return Ok(());
         };
@@ -380,7 +380,7 @@ impl Planner {
         match upgrading {
             // Half in the asker's tree and half in its growth, it is below no node of either.
             true if !is_new && target.last_block() >= from => Err(PlanError::InvalidNode),
-            true if is_new && self.seek_root.is_some() => Err(PlanError::SeekWithNewBlock),
+            true if is_new && seeking => Err(PlanError::SeekWithNewBlock),
             _ => Ok(()),
         }
     }

@@ -13,6 +13,7 @@ mod lan;
 mod live;
 mod node_peers;
 mod pipes;
+mod proofs;
 mod restored;
 mod scenarios;
 mod seeks;
