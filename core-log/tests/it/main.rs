@@ -19,6 +19,7 @@ mod races;
 mod reader_failures;
 mod reorg;
 mod rig;
+mod sparse;
 mod static_cores;
 mod storage_crash;
 mod storage_damage;

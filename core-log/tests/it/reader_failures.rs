@@ -7,6 +7,8 @@
 use crate::rig::faults::{blocks, faults, is_io, left_by};
 use crate::rig::workload::Snapshot;
 use crate::rig::{Contents, Disk, Fault, create, create_from, header, open};
+use std::ops::Range;
+
 use bytes::Bytes;
 use ferrocore_log::changeset::VerifyError;
 use ferrocore_log::core::AcceptError;
@@ -174,7 +176,7 @@ fn rehearse(sources: &[Core], durability: Durability) -> usize {
 fn fail(fault: Fault, durability: Durability, sources: &[Core], states: &[Snapshot]) {
     let disk = Disk::with_fault(Contents::new(), Some(fault));
     let Ok(core) = reader(&disk, durability) else {
-        return; // of creation, as any core's
+        return check_reopens(&disk, durability, fault, sources, states, 0..1);
     };
     let failed = STEPS.iter().position(|step| {
         let error = run(&core, sources, *step).err();
@@ -184,9 +186,17 @@ fn fail(fault: Fault, durability: Durability, sources: &[Core], states: &[Snapsh
         );
         error.is_some()
     });
-    if let Some(failed) = failed
-        && core.flush().is_err()
-    {
+    let must_refuse = disk.has_lost_change();
+    let refused = core.flush().err();
+    let is_poisoned =
+        |error: &CoreError| matches!(error, CoreError::Storage(StorageError::Poisoned { .. }));
+    if failed.is_some() && must_refuse {
+        assert!(
+            refused.as_ref().is_some_and(is_poisoned),
+            "{fault:?}: {refused:?}"
+        );
+    }
+    if let (Some(failed), Some(_)) = (failed, refused) {
         let changes = disk.now();
         let again = run(&core, sources, STEPS[failed]);
         assert!(again.is_err(), "{fault:?}");
@@ -198,12 +208,28 @@ fn fail(fault: Fault, durability: Durability, sources: &[Core], states: &[Snapsh
     }
     let failed = failed.unwrap_or(STEPS.len());
     let possible = failed..states.len().min(failed + 2);
-    for files in left_by(&disk, &Contents::new(), durability) {
-        let core = open(&Disk::new(files), durability).unwrap();
-        let core = core.unwrap_or_else(|| panic!("{fault:?}: the core is gone"));
+    check_reopens(&disk, durability, fault, sources, states, possible);
+}
+
+/// Whoever opens the files finds one of the `possible` states, and gets to the end from there.
+fn check_reopens(
+    disk: &Disk,
+    durability: Durability,
+    fault: Fault,
+    sources: &[Core],
+    states: &[Snapshot],
+    possible: Range<usize>,
+) {
+    for files in left_by(disk, &Contents::new(), durability) {
+        let disk = Disk::new(files);
+        let core = match open(&disk, durability).unwrap() {
+            Some(core) => core,
+            None if possible.start == 0 => reader(&disk, durability).unwrap(),
+            None => panic!("{fault:?}: the core is gone"),
+        };
         let state = Snapshot::of(&core).unwrap();
         let at = possible.clone().find(|at| states[*at] == state);
-        let at = at.unwrap_or_else(|| panic!("{fault:?}, after {failed}: {state:?}"));
+        let at = at.unwrap_or_else(|| panic!("{fault:?}, {possible:?}: {state:?}"));
         for step in &STEPS[at..] {
             run(&core, sources, *step).unwrap();
         }

@@ -221,17 +221,26 @@ fn fail(fault: Fault, history: &History, states: &[Snapshot]) {
         drop(core);
         return check_reopens(&disk, history, &states[history.steps.len()..]);
     };
-    match core.append("refused") {
-        Err(CoreError::Storage(StorageError::Poisoned { .. })) => {
+    let must_refuse = disk.has_lost_change();
+    let refused = core.append("refused");
+    match refused {
+        _ if is_poisoned(&refused) => {
             assert!(core.get_local(0).is_err() || !core.has(0), "{fault:?}");
         }
-        // A read failed, before anything was written; or it fails again.
-        Err(error) => assert!(fault.lasts && failed_io(&error), "{fault:?}: {error}"),
+        // A read failed, before anything was written; and it fails again.
+        Err(error) => {
+            assert!(
+                !must_refuse && fault.lasts && failed_io(&error),
+                "{fault:?}: {error}"
+            );
+        }
         Ok(_) => {
+            assert!(
+                !must_refuse,
+                "{fault:?}: a core goes on after a failed write"
+            );
             assert!(!fault.lasts || is_short_read(fault), "{fault:?}");
-            let truncated = core.truncate(core.length() - 1, None);
-            assert!(truncated.is_ok() || fault.lasts, "{fault:?}");
-            return;
+            return check_went_on(&disk, core, fault, history);
         }
     }
     let changes = disk.now();
@@ -241,9 +250,37 @@ fn fail(fault: Fault, history: &History, states: &[Snapshot]) {
     check_reopens(&disk, history, &states[failed..failed + 2]);
 }
 
+/// Of a core that only failed to read: what it goes on to write is found again.
+fn check_went_on(disk: &Disk, core: Core, fault: Fault, history: &History) {
+    let truncated = core.truncate(core.length() - 1, None);
+    if truncated.is_err() {
+        return assert!(fault.lasts, "{fault:?}");
+    }
+    let head = (core.fork(), core.length(), core.byte_length());
+    let state = (!fault.lasts).then(|| (history.look)(&core));
+    drop(core);
+    for files in left_by(disk, &history.start, history.durability) {
+        let found = open(&Disk::new(files), history.durability)
+            .unwrap()
+            .unwrap();
+        let head_found = (found.fork(), found.length(), found.byte_length());
+        assert_eq!(head_found, head, "{fault:?}");
+        if let Some(state) = &state {
+            assert_eq!(&(history.look)(&found), state, "{fault:?}");
+        }
+    }
+}
+
 /// Whether writing works all the same.
 fn is_short_read(fault: Fault) -> bool {
     matches!(fault.kind, FaultKind::ShortRead)
+}
+
+fn is_poisoned<T>(result: &Result<T, CoreError>) -> bool {
+    matches!(
+        result,
+        Err(CoreError::Storage(StorageError::Poisoned { .. }))
+    )
 }
 
 fn failed_io(error: &CoreError) -> bool {
@@ -420,6 +457,13 @@ fn fail_draft(fault: Fault, files: &Contents, durability: Durability, states: &[
             true
         }
     });
+    // A draft that nobody holds is opened anew for each step; the core beside it stays open.
+    if let Some(DraftStep::Beside(_)) = failed.map(|failed| DRAFT_STEPS[failed])
+        && disk.has_lost_change()
+    {
+        let refused = core.append("refused");
+        assert!(is_poisoned(&refused), "{fault:?}: {refused:?}");
+    }
     drop(core);
     let possible = match failed {
         Some(failed) => &states[failed..failed + 2],

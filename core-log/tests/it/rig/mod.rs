@@ -38,6 +38,8 @@ struct State {
     /// How often the files were asked for anything.
     calls: usize,
     fault: Option<Fault>,
+    /// Whether a call that would have changed a file failed.
+    has_lost_change: bool,
     /// Whether syncs wait, and how many do.
     is_held: bool,
     held: usize,
@@ -97,6 +99,7 @@ impl Disk {
             changes: Vec::new(),
             calls: 0,
             fault,
+            has_lost_change: false,
             is_held: false,
             held: 0,
         };
@@ -142,6 +145,11 @@ impl Disk {
     /// How often the files were asked for anything.
     pub(crate) fn calls(&self) -> usize {
         self.lock().calls
+    }
+
+    /// Whether a write, a sync or another change failed: memory and files may differ since.
+    pub(crate) fn has_lost_change(&self) -> bool {
+        self.lock().has_lost_change
     }
 
     pub(crate) fn len_of(&self, name: &str) -> u64 {
@@ -207,6 +215,7 @@ impl MemFile {
             state.change(Change { file, what });
             return Ok(());
         };
+        state.has_lost_change = true;
         if let (FaultKind::Short, What::Write { offset, bytes }) = (fault, what) {
             let bytes = bytes[..bytes.len() / 2].into();
             let what = What::Write { offset, bytes };
