@@ -142,6 +142,14 @@ const UNCONFIRMED_HINT: &str =
 const NOT_WRITABLE_HINT: &str =
     "do it where it was created, or bring its secret here with `fcore key export` and `import`";
 
+/// What whoever cuts too much off can do.
+const PROLOGUE_HINT: &str =
+    "its first blocks are pinned by its key; `fcore core info` tells how many";
+
+/// What whoever appends too much at once can do.
+pub(crate) const BLOCK_HINT: &str =
+    "cut the input into shorter blocks: --lines, --frames, or split(1)";
+
 /// What whoever meets damage can do.
 const AUDIT_HINT: &str =
     "`fcore core audit` names all that is damaged; with --repair it can be fetched again";
@@ -245,7 +253,11 @@ impl From<CoreError> for Failure {
                 return Self::new(Kind::NotPermitted, error).hint(WRONG_KEY_HINT);
             }
             CoreError::NotEncrypted { .. } => Kind::NotPermitted,
-            CoreError::BlockTooLarge { .. } | CoreError::BatchTooLarge { .. } => Kind::Usage,
+            CoreError::BlockTooLarge { .. } => return Self::usage(error).hint(BLOCK_HINT),
+            CoreError::BatchTooLarge { .. } => Kind::Usage,
+            CoreError::Prologue { .. } => {
+                return Self::usage(error).hint(PROLOGUE_HINT);
+            }
             CoreError::CorruptBlock { .. } => {
                 return Self::new(Kind::Storage, error).hint(AUDIT_HINT);
             }
@@ -321,6 +333,7 @@ mod tests {
             kind(CoreError::BlockTooLarge { size: 2, max: 1 }),
             Kind::Usage
         );
+        assert_eq!(kind(CoreError::Prologue { core }), Kind::Usage);
         let corrupt = Failure::from(CoreError::CorruptBlock { core, index: 7 });
         assert!(corrupt.message.contains("block 7") && corrupt.message.contains(&core.to_string()));
     }

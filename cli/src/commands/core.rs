@@ -14,7 +14,7 @@ use super::{audit, is_unknown, link, tail, trim, unknown};
 use crate::args::{CoreAppend, CoreCommand, CoreCreate, CoreGet, CoreInfo, CoreSeek};
 use crate::context::Context;
 use crate::events::{self, Appended, CoreState, Sought};
-use crate::exit::{Failure, Result};
+use crate::exit::{BLOCK_HINT, Failure, Result};
 use crate::input::Input;
 use crate::names::{CoreKind, Named};
 
@@ -239,8 +239,7 @@ fn check_size(block: Bytes) -> Result<Bytes> {
 }
 
 fn too_large() -> Failure {
-    Failure::usage(format!("a block may have at most {BLOCK_BYTES_MAX} bytes"))
-        .hint("cut the input: --lines, --frames, or split(1)")
+    Failure::usage(format!("a block may have at most {BLOCK_BYTES_MAX} bytes")).hint(BLOCK_HINT)
 }
 
 async fn get(context: &Context, get: CoreGet) -> Result<()> {
