@@ -103,7 +103,7 @@ pub(crate) struct Globals {
     /// Receive at most so many bytes a second
     #[arg(long, global = true, value_parser = parse_rate, value_name = "RATE")]
     pub(crate) down: Option<u64>,
-    /// Write to restored logs although no peer has shown how long they are
+    /// Write to restored logs although no peer has proven how long they are
     ///
     /// Only if nobody can have more of them: a second history of a log is refused by its readers.
     #[arg(long, global = true, hide_short_help = true)]

@@ -181,12 +181,13 @@ impl SignedTree {
         (is_whole && same).then_some(roots).ok_or(tree)
     }
 
+    /// The roots of the tree that is signed: `roots`, grown to the length that the signature is over.
     pub(crate) fn check_signature(
         &self,
         fork: u64,
         roots: &Roots,
         verifier: &Verifier,
-    ) -> Result<(), ConflictError> {
+    ) -> Result<Roots, ConflictError> {
         let length = roots.length();
         let mut grown = roots.clone();
         for node in &self.additional {
@@ -196,7 +197,7 @@ impl SignedTree {
                 .ok_or(ConflictError::Tree { length })?;
         }
         match verifier.verify(fork, &grown, self.signature.as_deref()) {
-            true => Ok(()),
+            true => Ok(grown),
             false => Err(ConflictError::Signature),
         }
     }

@@ -231,6 +231,7 @@ impl Downloads {
         let proof = data.proof;
         if pending.asked == Asked::Whole {
             check_conflict(core, &proof);
+            self.show_head(core, &proof);
             self.suspicion.conclude();
             return Ok(());
         }

@@ -28,7 +28,7 @@ pub(crate) enum Asked {
     Fork,
     /// A node of such a log, by tree index.
     Node(u64),
-    /// The log of our fork, from its start: whether it is the one that is here.
+    /// The log of our fork, from its start: whether it is the one that is here, and signed.
     Whole,
 }
 

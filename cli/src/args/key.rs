@@ -37,7 +37,7 @@ pub(crate) struct KeyBackup {
 
 /// Bring secrets back into a new store: from 24 words on stdin, or from a file
 ///
-/// Nothing can be appended to a log of it until a peer has shown how long that is, unless --offline says
+/// Nothing can be appended to a log of it until a peer has proven how long that is, unless --offline says
 /// that nobody has more.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Example:\n  fcore --store ./new key recover --core journal --drive photos")]
@@ -71,7 +71,7 @@ pub(crate) struct KeyExport {
 
 /// Take in what `key export` wrote, so that the log or drive can be written here
 ///
-/// Nothing can be appended until a peer has shown how long the log is, unless --offline says that nobody
+/// Nothing can be appended until a peer has proven how long the log is, unless --offline says that nobody
 /// has more. Two stores must not write to one log at the same time.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Example:\n  fcore key import journal.fcore")]

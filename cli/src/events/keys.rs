@@ -28,7 +28,7 @@ pub(crate) struct Secret {
     pub(crate) signs: Option<&'static str>,
     /// Whether an encryption key is kept.
     pub(crate) encryption: bool,
-    /// Whether it must not be written until a peer has shown how long it is.
+    /// Whether it must not be written until a peer has proven how long it is.
     pub(crate) guarded: bool,
 }
 
@@ -119,7 +119,7 @@ impl Event for Recovered {
 
     fn words(&self) -> Option<String> {
         Some(format!(
-            "Recovered root secret {}, {}.\nNothing can be appended until a peer has shown how long a log is; \
+            "Recovered root secret {}, {}.\nNothing can be appended until a peer has proven how long a log is; \
              if nobody has more of it, add --offline",
             self.fingerprint,
             self.tally.words()
@@ -170,7 +170,7 @@ impl Event for Imported {
     fn words(&self) -> Option<String> {
         let name = self.name.as_ref().map(|name| format!(" as `{name}`"));
         let guarded = match self.guarded {
-            true => "; nothing can be appended until a peer has shown how long it is",
+            true => "; nothing can be appended until a peer has proven how long it is",
             false => "",
         };
         Some(format!(

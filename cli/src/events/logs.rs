@@ -19,7 +19,7 @@ pub(crate) struct CoreState {
     pub(crate) contiguous_length: u64,
     pub(crate) tree_hash: String,
     pub(crate) writable: bool,
-    /// Whether it must not be written until a peer has shown how long it is.
+    /// Whether it must not be written until a peer has proven how long it is.
     pub(crate) guarded: bool,
     /// Whether its author signed two histories, so that it takes nothing more.
     pub(crate) conflict: bool,
@@ -76,7 +76,7 @@ impl Event for CoreState {
             (
                 "writable",
                 match (self.writable, self.guarded) {
-                    (true, true) => "once a peer has shown how long it is",
+                    (true, true) => "once a peer has proven how long it is",
                     (true, false) => "yes",
                     _ => "no",
                 }

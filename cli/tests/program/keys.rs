@@ -1,5 +1,5 @@
 //! Goal: the secrets of a store survive it, are shown to nobody, and bring back logs that are not written
-//! before somebody has shown how long they are.
+//! before somebody has proven how long they are.
 #![cfg(unix)]
 
 use std::os::unix::fs::PermissionsExt as _;

@@ -10,7 +10,7 @@ use crate::changeset::VerifyError;
 use crate::conflict::{Conflict, ConflictError, SignedTree};
 use crate::events::Event;
 use crate::flat_tree;
-use crate::merkle::Node;
+use crate::merkle::{Node, Roots};
 use crate::proof::{self, Proof};
 use crate::storage::{ConflictKeeper, StorageError};
 use crate::verifier::Verifier;
@@ -178,13 +178,13 @@ pub(super) fn load(
     Ok(Some(Arc::new(conflict)))
 }
 
-/// Whether what was shown is signed.
-fn check_shown(
+/// The roots of the tree that is signed, if what was shown of `length` blocks grows to one.
+pub(super) fn check_shown(
     shown: &SignedTree,
     length: u64,
     fork: u64,
     verifier: &Verifier,
-) -> Result<(), VerifyError> {
+) -> Result<Roots, VerifyError> {
     let checked = shown
         .roots(length)
         .and_then(|roots| shown.check_signature(fork, &roots, verifier));

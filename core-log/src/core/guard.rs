@@ -2,16 +2,22 @@
 //!
 //! Whoever holds a secret key but not all that was signed with it would sign other blocks at places that
 //! are taken. Two things stop it: the *guard* on a core whose secret was brought back or imported, until
-//! somebody shows how long the log is; and every *claim* of a supplier to have a longer log, guarded or
+//! somebody proves how long the log is; and every *claim* of a supplier to have a longer log, guarded or
 //! not, until the log is here or the claim turns out to be wrong.
 //!
-//! Knows what suppliers say of their heads, and when that is believed. Does not know where the guard is
+//! What a supplier says frees nobody: its signed tree does, which is either brought here or compared with ours.
+//!
+//! Knows what suppliers say of their heads, and when that is proven. Does not know where the guard is
 //! kept (the store passes a [`Release`]) nor how heads travel.
 
 use std::sync::{Arc, Mutex};
 
+use super::freeze::check_shown;
 use super::{Core, CoreError, Inner};
+use crate::changeset::VerifyError;
+use crate::conflict::SignedTree;
 use crate::few::Few;
+use crate::proof::Proof;
 use crate::storage::{StorageError, lock};
 use crate::supply::SupplierId;
 
@@ -44,6 +50,8 @@ struct State {
     release: Option<Release>,
     claims: Few<SupplierId, Claim>,
     broken: u32,
+    /// Whether our head was brought by a proof since the core is guarded.
+    is_proven: bool,
 }
 
 /// What is known of one supplier's head.
@@ -54,6 +62,10 @@ struct Claim {
     is_witness: bool,
     /// It has claimed more than it could prove.
     is_broken: bool,
+    /// The head is signed, and its tree is the beginning of ours.
+    is_proven: bool,
+    /// What we had when it was to be asked to prove its head.
+    asked_at: Option<RemoteHead>,
 }
 
 /// Whether the core may be written.
@@ -68,10 +80,10 @@ impl Core {
     /// Whether the core's secret was brought back or imported, and nobody has shown since how long the
     /// log is. Nothing can be appended until then, or until the guard is [lifted](Self::lift_guard).
     pub fn is_guarded(&self) -> bool {
-        lock(&self.inner.guard.state).release.is_some()
+        lock(&self.inner.guard.state).is_guarded()
     }
 
-    /// Lets the core be written although nobody has shown how long it is.
+    /// Lets the core be written although nobody has proven how long it is.
     ///
     /// If there is more of it elsewhere, what is appended here becomes a second history, and readers of
     /// one will refuse the other.
@@ -89,7 +101,7 @@ impl Core {
         Ok(())
     }
 
-    /// Waits until the core may be written: until one supplier has shown how long the log is, if that is
+    /// Waits until the core may be written: until one supplier has proven how long the log is, if that is
     /// not known, and until what any claims to have beyond ours is here. Ready at once for a core without
     /// a guard that nobody has more of.
     ///
@@ -110,7 +122,12 @@ impl Core {
 
     /// Guards the core until `release` is called.
     pub(crate) fn guard(&self, release: Release) {
-        lock(&self.inner.guard.state).release = Some(release);
+        let mut state = lock(&self.inner.guard.state);
+        state.release = Some(release);
+        state.is_proven = false;
+        state.claims.values_mut().for_each(Claim::forget_proof);
+        drop(state);
+        self.inner.supply.wake_suppliers();
     }
 }
 
@@ -151,12 +168,73 @@ impl Inner {
         self.supply.wake_readers();
     }
 
-    /// Our head has just been brought by a proof: not all suppliers lie.
+    /// Our head has just been brought by a proof: not all suppliers lie, and what this one has is here.
     pub(super) fn head_proven(&self) {
-        lock(&self.guard.state).broken = 0;
+        // What a manifest pins is signed by nobody: it does not tell how long the log became.
+        let is_signed = !self.read().signature.is_empty();
+        let mut state = lock(&self.guard.state);
+        state.broken = 0;
+        state.is_proven |= is_signed;
+        drop(state);
+        if self.end_guard() {
+            self.supply.wake_suppliers();
+        }
     }
 
-    /// Lets go of a guarded core if the log is as long as some supplier has shown; returns whether.
+    /// The length for which a supplier is to be asked for its signed tree, which is to be
+    /// [shown](Self::show_head) then: once for each head that it says to have.
+    pub(super) fn unproven_head(&self, id: SupplierId) -> Option<u64> {
+        if !lock(&self.guard.state).is_guarded() {
+            return None; // most cores
+        }
+        let ours = self.head();
+        lock(&self.guard.state).take_unproven(id, ours)
+    }
+
+    /// A supplier has shown its signed tree; returns whether that is the head it says to have, and the beginning
+    /// of ours.
+    pub(super) fn show_head(&self, id: SupplierId, proof: &Proof) -> Result<bool, VerifyError> {
+        let Some(shown) = self.signed_beginning(proof)? else {
+            return Ok(false);
+        };
+        let is_proven = lock(&self.guard.state).prove(id, shown);
+        if is_proven && self.end_guard() {
+            self.supply.wake_suppliers();
+        }
+        Ok(is_proven)
+    }
+
+    /// The head whose signature `proof` shows, if ours begins with all of its tree. That may be longer than the
+    /// upgrade that was asked for, as where a manifest pins a prologue, whose length JavaScript answers with.
+    fn signed_beginning(&self, proof: &Proof) -> Result<Option<RemoteHead>, VerifyError> {
+        let (ours, verifier) = (self.head(), self.read().verifier.clone());
+        let (Some(upgrade), Some(verifier)) = (&proof.upgrade, verifier) else {
+            return Ok(None);
+        };
+        let is_signed = upgrade.signature.as_ref().is_some_and(|s| !s.is_empty());
+        if !is_signed || proof.fork != ours.fork || upgrade.start != 0 {
+            return Ok(None);
+        }
+        let tree = SignedTree::of(upgrade);
+        let signed = check_shown(&tree, upgrade.length, proof.fork, &verifier)?;
+        let (fork, length) = (proof.fork, signed.length());
+        if length > ours.length {
+            return Ok(None); // to be brought here first
+        }
+        match self.roots_at(length) {
+            Ok((at, roots)) => {
+                let is_ours = at == fork && roots.hash() == signed.hash();
+                Ok(is_ours.then_some(RemoteHead { fork, length }))
+            }
+            Err(CoreError::Storage(error)) => Err(error.into()),
+            Err(error) => {
+                tracing::debug!(core = %self.key, %error, "cannot compare with what a peer has");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Lets go of a guarded core if the log is as long as some supplier has proven; returns whether.
     pub(super) fn end_guard(&self) -> bool {
         let ours = self.head();
         let release = lock(&self.guard.state).confirmed(ours);
@@ -184,7 +262,7 @@ impl State {
         let longer = self.claims.values().filter(|claim| claim.is_open(ours));
         match longer.map(|claim| claim.head).max() {
             Some(head) if self.broken < BROKEN_CLAIMS_MAX => Verdict::Behind(head),
-            _ if self.release.is_some() => Verdict::Unconfirmed,
+            _ if self.is_guarded() => Verdict::Unconfirmed,
             _ => Verdict::Free,
         }
     }
@@ -195,7 +273,15 @@ impl State {
             // A supplier that begins with nothing may have from us all that it has later.
             is_witness: head.length > 0,
             is_broken: false,
+            is_proven: false,
+            asked_at: None,
         });
+        if claim.head != head && !claim.is_proven {
+            // What comes to have more of ours may have it from us.
+            claim.is_witness &= head < claim.head || head > ours;
+            claim.asked_at = None;
+        }
+        claim.is_proven &= claim.head <= head && claim.head.fork == head.fork;
         let takes_back = claim.head > ours && head <= ours;
         claim.is_witness = !takes_back && (claim.is_witness || head > ours);
         claim.head = head;
@@ -210,15 +296,37 @@ impl State {
         }
     }
 
-    /// Ends the guard if a witness's log is all here.
+    fn is_guarded(&self) -> bool {
+        self.release.is_some()
+    }
+
+    fn take_unproven(&mut self, id: SupplierId, ours: RemoteHead) -> Option<u64> {
+        self.release.as_ref()?;
+        let claim = self.claims.get_mut(&id)?;
+        let is_asked = claim.is_proven || claim.asked_at == Some(ours);
+        if is_asked || !claim.is_witness_within(ours) {
+            return None;
+        }
+        claim.asked_at = Some(ours);
+        Some(claim.head.length)
+    }
+
+    /// The supplier has shown a signed tree with which ours begins; returns whether it is what it says to have. What
+    /// is longer it may have from us meanwhile; what is shorter is another's head.
+    fn prove(&mut self, id: SupplierId, shown: RemoteHead) -> bool {
+        let claim = self
+            .claims
+            .get_mut(&id)
+            .filter(|claim| claim.is_witness && claim.head == shown);
+        claim.map(|claim| claim.is_proven = true).is_some()
+    }
+
+    /// Ends the guard if what a witness has proven is all here, and nobody has more.
     fn confirmed(&mut self, ours: RemoteHead) -> Option<Release> {
-        let is_shown = |claim: &Claim| {
-            let is_same_history = claim.head.fork == ours.fork;
-            claim.is_witness && is_same_history && (1..=ours.length).contains(&claim.head.length)
-        };
+        let is_shown = |claim: &Claim| claim.is_proven && claim.is_witness_within(ours);
         let is_free = !self.claims.values().any(|claim| claim.is_open(ours));
-        let is_confirmed = is_free && self.claims.values().any(is_shown);
-        self.release.take_if(|_| is_confirmed)
+        let is_proven = self.is_proven || self.claims.values().any(is_shown);
+        self.release.take_if(|_| is_free && is_proven)
     }
 }
 
@@ -227,14 +335,25 @@ impl Claim {
     fn is_open(&self, ours: RemoteHead) -> bool {
         self.head > ours && !self.is_broken
     }
+
+    /// Whether it says, of its own knowledge, to have a part of our log, or all of it.
+    fn is_witness_within(&self, ours: RemoteHead) -> bool {
+        let is_same_history = self.head.fork == ours.fork;
+        self.is_witness && is_same_history && (1..=ours.length).contains(&self.head.length)
+    }
+
+    fn forget_proof(&mut self) {
+        (self.is_proven, self.asked_at) = (false, None);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Corestore;
     use crate::proof::{ProofRequest, UpgradeRequest};
     use crate::supply::SupplyHub;
+    use crate::{CoreOptions, Corestore};
+    use ferrocore_primitives::sign::KeyPair;
 
     const OURS: RemoteHead = head(1, 10);
 
@@ -349,15 +468,84 @@ mod tests {
     }
 
     #[test]
-    fn a_supplier_that_had_its_log_before_us_confirms() {
+    fn a_supplier_that_had_its_log_before_us_is_asked_to_prove_it_and_then_confirms() {
         for shown in [head(1, 1), head(1, 10)] {
             let [id] = suppliers();
             let mut state = guarded();
-            assert_eq!(state.verdict(OURS), Verdict::Unconfirmed);
+            assert_eq!(state.take_unproven(id, OURS), None);
             state.hear(id, shown, OURS);
+            assert!(state.confirmed(OURS).is_none());
+            assert_eq!(state.verdict(OURS), Verdict::Unconfirmed);
+            assert_eq!(state.take_unproven(id, OURS), Some(shown.length));
+            assert_eq!(state.take_unproven(id, OURS), None, "asked once");
+            assert!(!state.prove(id, head(1, 2)), "another head than it says");
+            assert!(state.confirmed(OURS).is_none());
+            assert!(state.prove(id, shown));
             assert!(state.confirmed(OURS).is_some());
             assert_eq!(state.verdict(OURS), Verdict::Free);
+            assert_eq!(state.take_unproven(id, OURS), None);
         }
+    }
+
+    /// Goal: a bare number frees nobody, and neither does a proof of less than it. Method: a core that has half
+    /// of what was signed is guarded, and hears of heads that are shown in various ways, of which one is right.
+    #[test]
+    fn what_is_not_proven_frees_nobody() {
+        let options = || CoreOptions {
+            key_pair: Some(KeyPair::from_seed(&[1; 32])),
+            ..CoreOptions::default()
+        };
+        let author = || Corestore::memory().get_with(options()).unwrap();
+        let [all, forged] = [author(), author()];
+        all.append_batch(vec!["0".into(), "1".into(), "2".into()])
+            .unwrap();
+        let core = Corestore::memory().get_with(options()).unwrap();
+        core.append_batch(vec!["0".into(), "1".into(), "2".into()])
+            .unwrap();
+        all.append("3").unwrap();
+        forged.append_batch(vec!["0".into(), "x".into()]).unwrap();
+        let [shorter, same] = [author(), author()];
+        same.append_batch(vec!["0".into(), "1".into(), "2".into()])
+            .unwrap();
+        shorter.append_batch(vec!["0".into(), "1".into()]).unwrap();
+        core.guard(Arc::new(|| Ok(())));
+
+        let id = core.supply().attach(Arc::new(|| {}));
+        core.supply().hear(id, head(0, 2));
+        assert!(core.is_guarded());
+        assert_eq!(core.supply().unproven_head(id), Some(2));
+        let show = |proof: &Proof| core.supply().show_head(id, proof);
+        let of = |shown: &Core, length| {
+            let mut request = whole(shown);
+            request.upgrade = Some(UpgradeRequest { start: 0, length });
+            shown.prove(&request).unwrap().unwrap()
+        };
+        // Another history, logs that were signed at a greater length, at more than is here and at what is; no
+        // signature, a wrong one, of another fork, of no tree.
+        assert!(!show(&of(&forged, 2)).unwrap());
+        assert!(!show(&of(&all, 2)).unwrap());
+        assert!(!show(&of(&same, 2)).unwrap(), "it may have that from us");
+        let right = of(&shorter, 2);
+        let mut unsigned = right.clone();
+        unsigned.upgrade.as_mut().unwrap().signature = None;
+        assert!(!show(&unsigned).unwrap());
+        let mut wrong = right.clone();
+        wrong.upgrade.as_mut().unwrap().signature = of(&all, 4).upgrade.unwrap().signature;
+        assert!(matches!(
+            show(&wrong),
+            Err(VerifyError::Signature { length: 2 })
+        ));
+        let mut of_fork = right.clone();
+        of_fork.fork = 1;
+        assert!(!show(&of_fork).unwrap());
+        let mut treeless = right.clone();
+        treeless.upgrade.as_mut().unwrap().nodes.clear();
+        show(&treeless).unwrap_err();
+        assert!(core.is_guarded() && core.append("too early").is_err());
+
+        assert!(show(&right).unwrap());
+        assert!(!core.is_guarded());
+        core.append("goes on").unwrap();
     }
 
     /// Goal: neither an empty peer, nor one that has it from us, nor another history, nor a claim that is
@@ -375,8 +563,14 @@ mod tests {
         state.hear(liar, head(1, 10), OURS);
         assert!(state.confirmed(OURS).is_none());
         assert_eq!(state.verdict(OURS), Verdict::Unconfirmed);
+        for id in [empty, old, liar] {
+            assert_eq!(state.take_unproven(id, OURS), None);
+        }
         // One of them meets somebody who knows more.
         state.hear(empty, head(1, 11), OURS);
+        assert!(state.confirmed(OURS).is_none());
+        assert!(state.confirmed(head(1, 11)).is_none(), "nobody proved it");
+        state.is_proven = true;
         assert!(state.confirmed(OURS).is_none());
         assert!(state.confirmed(head(1, 11)).is_some());
     }
@@ -387,6 +581,7 @@ mod tests {
         let mut state = guarded();
         state.hear(long, head(1, 11), OURS);
         state.hear(short, head(1, 5), OURS);
+        assert!(state.prove(short, head(1, 5)));
         assert!(state.confirmed(OURS).is_none());
         assert!(state.confirmed(head(1, 11)).is_some());
     }

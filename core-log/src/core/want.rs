@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Core, CoreError, RemoteHead};
+use crate::changeset::VerifyError;
 use crate::extension::ExtensionMessage;
+use crate::proof::Proof;
 use crate::supply::{
     Availability, Claim, Claims, Outlook, Purpose, RangeId, SeekClaim, SeekId, SeekOutlook,
     SharedAvailability, SupplierId, Tardiness, Wake,
@@ -403,6 +405,23 @@ impl Supply<'_> {
     /// Says that the supplier cannot, or would not, prove the head that it says to have.
     pub fn doubt(&self, id: SupplierId) {
         self.core.inner.doubt(id);
+    }
+
+    /// How many blocks the supplier is to be asked to prove from the start, if the core is guarded and
+    /// the supplier says to have no more than we do: what it answers is to be
+    /// [shown](Self::show_head). Told once for each head that it says to have.
+    pub fn unproven_head(&self, id: SupplierId) -> Option<u64> {
+        self.core.inner.unproven_head(id)
+    }
+
+    /// Hands in the proof of an upgrade from nothing. If its signed tree is the beginning of ours, or all of it, and as
+    /// long as the supplier says to be, its head is proven, and a guarded core may be written; returns whether it is.
+    /// Nothing is stored.
+    ///
+    /// # Errors
+    /// [`VerifyError`] if it holds no signed tree; [`VerifyError::Storage`] if ours could not be read.
+    pub fn show_head(&self, id: SupplierId, proof: &Proof) -> Result<bool, VerifyError> {
+        self.core.inner.show_head(id, proof)
     }
 
     /// Says that the supplier can deliver nothing for now. It is woken as before, but what it

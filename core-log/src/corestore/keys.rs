@@ -57,7 +57,7 @@ impl Corestore {
     /// Opens the store in `directory` with this root secret, creating it if there is none: all named cores
     /// are those of the store that the secret is from, without their blocks.
     ///
-    /// None of them can be written until a peer has shown how long it is; see [`Core::is_guarded`].
+    /// None of them can be written until a peer has proven how long it is; see [`Core::is_guarded`].
     ///
     /// # Errors
     /// [`RestoreError::OtherRoot`] if a store is there that has another root secret. That is put aside (into
@@ -110,7 +110,7 @@ impl Corestore {
         }
     }
 
-    /// Takes in the secret of a core, which is written here from now on: once a peer has shown how long it
+    /// Takes in the secret of a core, which is written here from now on: once a peer has proven how long it
     /// is (see [`Core::is_guarded`]). With the `manifest`, if its key is not the signer's own.
     ///
     /// # Errors

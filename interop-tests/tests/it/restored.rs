@@ -49,6 +49,34 @@ fn a_recovered_writer_goes_on_behind_what_node_has() {
     }
 }
 
+/// Goal: a writer that has all that Node has is freed by Node's signed tree. Method: the words are brought into the
+/// store once more, which guards the log anew.
+#[test]
+fn node_proves_to_a_writer_that_lacks_nothing() {
+    for tree in Tree::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let (fcore, mut node) = lost_and_recovered(tree, false, &scratch);
+        let mut run = connect(&fcore, &mut node);
+        run.wait_for("the recovered length", |event| {
+            event["event"] == "synced" && event["length"].as_u64() == Some(LENGTH)
+        });
+        run.terminate();
+        let words = fcore.run(["key", "backup"]).expect_code(0).stdout;
+        let recover = ["key", "recover", "--core", "log"];
+        fcore.run_with(recover, words).expect_code(0);
+        assert_eq!(append(&fcore, "too early"), Some(6));
+        let info = fcore.run(["core", "info", "log"]).expect_code(0);
+        assert_eq!(info.event("core")["length"].as_u64(), Some(LENGTH));
+
+        let address = format!("127.0.0.1:{}", node.listen());
+        let append = ["core", "append", "log", "--peer", &address];
+        fcore.run_with(append, "goes on").expect_code(0);
+        let info = fcore.run(["core", "info", "log"]).expect_code(0);
+        assert_eq!(info.event("core")["guarded"], false);
+        assert_eq!(info.event("core")["length"].as_u64(), Some(LENGTH + 1));
+    }
+}
+
 /// A log that Node has whole, and its writer's store after it was lost and recovered.
 #[track_caller]
 fn lost_and_recovered(tree: Tree, cut: bool, scratch: &TempDir) -> (Fcore, Peer) {

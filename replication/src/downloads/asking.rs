@@ -54,6 +54,7 @@ impl Downloads {
             self.request_fork(core, peer, wire, now);
         } else if peer.sync.fork == core.fork() && self.kept.has_room() {
             self.request_upgrade(core, peer, wire, now);
+            self.request_head(core, id, wire, now);
         }
         if !self.kept.has_room() {
             self.wait_for_room(core, id);
@@ -163,6 +164,37 @@ impl Downloads {
             ..ProofRequest::default()
         };
         let id = self.requests.insert(proof.fork, Asked::Upgrade, now);
+        wire.send(&Message::Request(Request {
+            id,
+            proof,
+            priority: 0,
+        }));
+    }
+
+    /// Of a peer that has no more than we do, if the core has to know that it really has that: its signed tree.
+    fn request_head(&mut self, core: &Core, id: SupplierId, wire: &mut Wire<'_>, now: Time) {
+        if self.is_upgrade_coming() {
+            return;
+        }
+        if let Some(length) = core.supply().unproven_head(id) {
+            self.request_whole(core, length, wire, now);
+        }
+    }
+
+    /// Asks for the signed tree of `length` blocks, or for a longer one that grows through it.
+    pub(super) fn request_whole(
+        &mut self,
+        core: &Core,
+        length: u64,
+        wire: &mut Wire<'_>,
+        now: Time,
+    ) {
+        let proof = ProofRequest {
+            fork: core.fork(),
+            upgrade: Some(UpgradeRequest { start: 0, length }),
+            ..ProofRequest::default()
+        };
+        let id = self.requests.insert(proof.fork, Asked::Whole, now);
         wire.send(&Message::Request(Request {
             id,
             proof,

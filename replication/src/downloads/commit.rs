@@ -10,11 +10,10 @@ use std::task::{Context, Poll, Waker};
 use ferrocore_log::Core;
 use ferrocore_log::changeset::VerifyError;
 use ferrocore_log::core::{AcceptError, AcceptTicket, Accepted};
-use ferrocore_log::proof::{Proof, ProofRequest, UpgradeRequest};
+use ferrocore_log::proof::Proof;
 use ferrocore_primitives::time::Time;
 
 use super::Downloads;
-use crate::messages::{Message, Request};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::patience::Patience;
 use crate::peer::Peer;
@@ -186,17 +185,7 @@ impl Downloads {
         if !may_tell || self.suspicion.is_any() {
             return Err(PeerMisbehaved::BadProof(error));
         }
-        let proof = ProofRequest {
-            fork: core.fork(),
-            upgrade: Some(UpgradeRequest { start: 0, length }),
-            ..ProofRequest::default()
-        };
-        let id = self.requests.insert(proof.fork, Asked::Whole, now);
-        wire.send(&Message::Request(Request {
-            id,
-            proof,
-            priority: 0,
-        }));
+        self.request_whole(core, length, wire, now);
         self.suspicion = Suspicion::Asked(Box::new(error));
         self.pause(); // others may have what it was to give
         Ok(())

@@ -3,6 +3,7 @@
 //! Knows what is given back, and to whom. Does not know requests.
 
 use ferrocore_log::Core;
+use ferrocore_log::proof::Proof;
 use ferrocore_log::supply::{SeekId, SupplierId, Wake};
 
 use super::Downloads;
@@ -40,6 +41,16 @@ impl Downloads {
     pub(super) fn doubt(&self) {
         if let Some(supplier) = &self.supplier {
             supplier.core.supply().doubt(supplier.id);
+        }
+    }
+
+    /// The peer has shown its signed tree.
+    pub(super) fn show_head(&self, core: &Core, proof: &Proof) {
+        let Some(supplier) = &self.supplier else {
+            return;
+        };
+        if let Err(error) = core.supply().show_head(supplier.id, proof) {
+            tracing::debug!(core = %core.key(), %error, "a peer does not prove what it has");
         }
     }
 

@@ -134,6 +134,53 @@ fn an_echo_confirms_nothing() {
     assert_eq!(core.length(), 10);
 }
 
+/// Goal: whoever has imported a secret is freed by a peer that proves to have as much, or less, and not by one that
+/// only says so. Method: proofs are lost on the way, or not.
+#[test]
+fn what_a_peer_says_frees_nobody_what_it_proves_does() {
+    for (length, is_lost) in [(9, true), (9, false), (5, true), (5, false), (1, false)] {
+        let (here, writer, there, reader) = writer_and_reader(&blocks(length));
+        drop(connect(&there, &reader, &here));
+        writer
+            .append_batch(vec!["more".into(); 9 - length])
+            .unwrap();
+        let (key, manifest) = (writer.key(), writer.manifest());
+        let secret = here.core_secret(&key.discovery_key()).unwrap().unwrap();
+        let store = Corestore::memory();
+        let before = store.get(&key).unwrap();
+        let all = before.download_all();
+        drop(connect(&store, &before, &here));
+        drop((all, before));
+        let core = store
+            .import_secret(&key, manifest, &secret.key_pair)
+            .unwrap();
+        assert_eq!(core.length(), 9);
+        assert_unconfirmed(&core);
+
+        let mut pair = Pair::new(&store, &there);
+        pair.a.connection.attach(&core);
+        while pair.a.stats().requests_sent == 0 {
+            assert!(pair.step());
+            assert_unconfirmed(&core);
+        }
+        if is_lost {
+            (0..8).for_each(|_| {
+                pair.a.arriving.clear();
+                pair.step();
+            });
+            pair.a.arriving.clear();
+            assert_eq!(reader.length(), length as u64);
+            pair.now += LONG;
+            pair.a.step(pair.now).unwrap();
+            assert_unconfirmed(&core);
+            continue;
+        }
+        pair.drive();
+        assert!(!core.is_guarded(), "{length}");
+        core.append("goes on").unwrap();
+    }
+}
+
 /// Goal: of two copies of a store, the one that is behind stops as soon as it hears of it, and goes on
 /// behind what the other has signed.
 #[test]

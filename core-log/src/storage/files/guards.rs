@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `restored` | the root secret was brought back: every core is guarded, whatever was said before |
 //! | `guarded <discovery key>` | the core's secret was imported |
-//! | `confirmed <discovery key>` | somebody has shown how long the core is, or was not to be asked |
+//! | `confirmed <discovery key>` | somebody has proven how long the core is, or was not to be asked |
 //!
 //! Each line is on the device before what it allows or forbids. One that a crash cut is no line: of the
 //! two that forbid, the secret had not come yet.
