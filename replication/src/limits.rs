@@ -62,7 +62,7 @@ pub const KEPT_BYTES_MAX: usize = WINDOW_BYTES as usize + WINDOW_MIN * FRAME_LEN
 pub const KEPT_BYTES_ASKING: usize = KEPT_BYTES_MAX / 2;
 
 /// Bytes of answers that a connection may keep even when others have used up [`KEPT_BYTES_ALL_MAX`].
-pub const KEPT_BYTES_OWN: usize = 1024 * 1024;
+pub const KEPT_BYTES_OWN: usize = 128 * 1024;
 
 /// Bytes of answers that all connections of a process keep, beyond what each has of its own.
 pub const KEPT_BYTES_ALL_MAX: usize = 256 * 1024 * 1024;

@@ -1,8 +1,10 @@
 //! Goal: what hostile connections cost in memory is bounded, one by one and a thousand together.
 //! Method: each attacker speaks raw bytes or frames to a real session over a pipe, on virtual time; an
 //! allocator counts. Each scene has a process of its own. `FERROCORE_HOSTILE` says how many do all they can at
-//! once; the other scenes of many have a thousand.
+//! once, or answer us; the other scenes of many have a thousand.
 
+#[path = "hostile_memory/answers.rs"]
+mod answers;
 mod common;
 
 use std::alloc::System;
@@ -17,17 +19,18 @@ use std::time::Duration;
 use cap::Cap;
 use common::script::{block, request};
 use common::{assert_complete_copy, blocks};
+use ferrocore_log::core::Download;
 use ferrocore_log::{Core, Corestore, StoreOptions};
 use ferrocore_mux::limits::REMOTE_CHANNELS_MAX;
-use ferrocore_mux::{ChannelId, Mux};
+use ferrocore_mux::{ChannelId, Event, Mux};
 use ferrocore_primitives::encoding::Encode;
 use ferrocore_primitives::sign::KeyPair;
 use ferrocore_replication::Session;
 use ferrocore_replication::capability::capability;
 use ferrocore_replication::connection::PROTOCOL;
 use ferrocore_replication::limits::{
-    CONNECTION_OWN_MAX, LONG_BUFFERS_MAX, PEERS_MEMORY_MAX, SHORT_CONNECTION_OWN_MAX,
-    THOUSAND_CONNECTIONS_MAX, UNPROVEN_FRAME_LEN_MAX,
+    CONNECTION_OWN_MAX, KEPT_BYTES_ALL_MAX, KEPT_BYTES_MAX, KEPT_BYTES_OWN, LONG_BUFFERS_MAX,
+    PEERS_MEMORY_MAX, SHORT_CONNECTION_OWN_MAX, THOUSAND_CONNECTIONS_MAX, UNPROVEN_FRAME_LEN_MAX,
 };
 use ferrocore_replication::messages::{BitfieldWords, Handshake, Message};
 use ferrocore_replication::session::{LongBuffers, PeersMemory, SessionOptions};
@@ -177,8 +180,29 @@ impl Attacker {
             .open(PROTOCOL, Some(id.as_bytes()), &handshake.to_vec());
         let frame = self.mux.poll_transmit().unwrap().to_bytes();
         self.send(&frame).await;
-        self.receiver.recv().await.unwrap().expect("an answer");
+        let answer = self.receiver.recv().await.unwrap();
+        self.mux.handle_frame(answer.expect("an answer"));
         opened.unwrap()
+    }
+
+    /// What it is told next; nothing once that takes long.
+    async fn hear(&mut self) -> Vec<Message> {
+        let mut heard = Vec::new();
+        while heard.is_empty() {
+            while let Some(event) = self.mux.poll_event().unwrap() {
+                if let Event::Message { kind, payload, .. } = event {
+                    heard.extend(Message::decode(kind, &payload).unwrap());
+                }
+            }
+            if heard.is_empty() {
+                let frame = timeout(Duration::from_secs(1), self.receiver.recv()).await;
+                let Ok(Ok(Some(frame))) = frame else {
+                    break;
+                };
+                self.mux.handle_frame(frame);
+            }
+        }
+        heard
     }
 
     /// All that one can do who knows a key and reads nothing: says to have blocks all over the place, asks long
@@ -316,6 +340,24 @@ enum Scene {
     ThousandProven,
     /// So many do all they can once they have shown that they know a key of blocks of this length.
     Proven(usize, usize),
+    /// We read, and so many hold back what the others of their answers, garbage of this length, rest on.
+    Parked(usize, usize),
+    /// We read from so many for a device that takes nothing, and they answer with garbage of this length.
+    Undurable(usize, usize),
+    /// The same, but it is pushed.
+    Pushed(usize, usize),
+}
+
+impl Scene {
+    /// How much of answers may be kept, in bytes, on so many connections.
+    fn kept_max(self) -> usize {
+        match self {
+            Self::Parked(count, _) | Self::Undurable(count, _) | Self::Pushed(count, _) => {
+                (count * KEPT_BYTES_MAX).min(KEPT_BYTES_ALL_MAX + count * KEPT_BYTES_OWN)
+            }
+            _ => 0,
+        }
+    }
 }
 
 fn scenes() -> Vec<Scene> {
@@ -327,7 +369,18 @@ fn scenes() -> Vec<Scene> {
     scenes.push(Scene::Proven(8, LONG_BLOCK));
     scenes.push(Scene::Proven(1000, SHORT_BLOCK));
     scenes.push(Scene::Proven(1000, LONG_BLOCK));
+    let many = many().unwrap_or(16);
+    let (long, short) = (4 << 20, 16 << 10); // either comes to more than may be kept
+    scenes.extend([Scene::Parked(1, long), Scene::Parked(many, short)]);
+    scenes.extend([Scene::Undurable(1, long), Scene::Undurable(many, short)]);
+    scenes.extend([Scene::Pushed(1, long), Scene::Pushed(many, short)]);
     scenes
+}
+
+/// How many of those that do all they can, or answer us, there are at once.
+fn many() -> Option<usize> {
+    let count = std::env::var("FERROCORE_HOSTILE").ok()?;
+    Some(count.parse().unwrap())
 }
 
 /// Names the scene that a process is to play.
@@ -344,7 +397,11 @@ fn hostile_connections_cost_little() {
             .start_paused(true)
             .build()
             .unwrap();
-        return runtime.block_on(play(scene.unwrap()));
+        let scene = scene.unwrap();
+        return match scene {
+            Scene::Undurable(..) | Scene::Pushed(..) => answers::play(scene),
+            _ => runtime.block_on(play(scene)),
+        };
     }
     for scene in scenes() {
         let played = Command::new(std::env::current_exe().unwrap())
@@ -401,6 +458,10 @@ async fn play(scene: Scene) {
     };
     let core = store.get_named("core").unwrap();
     core.append_batch(blocks(10)).unwrap();
+    let read = match scene {
+        Scene::Parked(count, _) => Some(answers::Read::new(&store, count)),
+        _ => None,
+    };
     let long = store.get_named("long").unwrap();
     if let Scene::Proven(_, len) = scene {
         let block = vec![7; len];
@@ -416,8 +477,12 @@ async fn play(scene: Scene) {
     drop(Attacker::connect(&store, &budget).await); // makes what is made once
     settle().await;
     let before = ALLOCATOR.allocated();
-    let many = std::env::var("FERROCORE_HOSTILE").map_or(50, |count| count.parse().unwrap());
+    let many = many().unwrap_or(50);
     let (count, max) = match scene {
+        Scene::Parked(count, _) | Scene::Undurable(count, _) | Scene::Pushed(count, _) => {
+            let own = count * CONNECTION_OWN_MAX;
+            (count, own + scene.kept_max())
+        }
         Scene::One(_) => (1, UNPROVEN_MAX),
         Scene::Proven(count, _) => {
             let long = count.min(LONG_BUFFERS_MAX);
@@ -435,6 +500,7 @@ async fn play(scene: Scene) {
     for _ in 0..count {
         let (store, core, budget) = (store.clone(), core.clone(), budget.clone());
         let long = long.clone();
+        let writer = read.as_ref().map(|read| read.writer.clone());
         attacks.spawn(async move {
             let mut attacker = Attacker::connect(&store, &budget).await;
             let own = match scene {
@@ -448,6 +514,11 @@ async fn play(scene: Scene) {
                     attacker.attack_proven(&long, pages).await;
                     0
                 }
+                Scene::Parked(_, len) => {
+                    attacker.attack_reader(&writer.unwrap(), len).await;
+                    3 * len // to say it once
+                }
+                Scene::Undurable(..) | Scene::Pushed(..) => unreachable!("they have no sessions"),
             };
             (attacker, own)
         });
@@ -465,11 +536,12 @@ async fn play(scene: Scene) {
     );
     assert_eq!(connected, count);
     let shared = match scene {
-        Scene::Proven(..) => held + words.min(PEERS_MEMORY_MAX),
+        Scene::Proven(..) | Scene::Parked(..) => held + words.min(PEERS_MEMORY_MAX),
         _ => 0, // there is room for it below
     };
     assert!(cost.saturating_sub(own + shared) <= max);
-    assert!(count > 1000 || cost.saturating_sub(own) <= THOUSAND_CONNECTIONS_MAX);
+    let all_max = THOUSAND_CONNECTIONS_MAX + scene.kept_max();
+    assert!(count > 1000 || cost.saturating_sub(own) <= all_max);
     assert!(held <= FRAME_BUDGET);
     if scene == Scene::Proven(1, LONG_BLOCK) {
         assert_eq!(budget.places.free(), LONG_BUFFERS_MAX - 1);
@@ -477,6 +549,12 @@ async fn play(scene: Scene) {
             held >= FRAME_LEN_MAX && words >= 1 << 20,
             "it does its worst"
         );
+    }
+    if let (Some(read), Scene::Parked(_, len)) = (read, scene) {
+        let kept = cost.saturating_sub(own);
+        let worst = scene.kept_max().min(count * answers::ANSWERS * len);
+        assert!(2 * kept > worst, "they do their worst");
+        read.completes(&store, &budget).await;
     }
     // Beside them an honest peer gets all it wants: its blocks need no room.
     honest_peer_completes(&store, &core, &budget).await;
@@ -487,6 +565,15 @@ async fn play(scene: Scene) {
 }
 
 async fn honest_peer_completes(store: &Corestore, core: &Core, budgets: &Budgets) {
+    let there = Corestore::memory();
+    let reader = there.get(&core.key()).unwrap();
+    let all = reader.download_all();
+    completes(store, &there, &all, budgets).await;
+    assert_complete_copy(core, &reader);
+}
+
+/// Two honest ones are connected until `all` has caught up.
+async fn completes(store: &Corestore, there: &Corestore, all: &Download, budgets: &Budgets) {
     let (ours, theirs) = duplex(PIPE);
     let (ours_keys, theirs_keys) = (KeyPair::generate(), KeyPair::generate());
     let (ours, theirs) = tokio::try_join!(
@@ -494,9 +581,6 @@ async fn honest_peer_completes(store: &Corestore, core: &Core, budgets: &Budgets
         SecretStream::handshake(theirs, Role::Initiator, &theirs_keys, Options::default()),
     )
     .unwrap();
-    let there = Corestore::memory();
-    let reader = there.get(&core.key()).unwrap();
-    let all = reader.download_all();
     let options = SessionOptions {
         frame_budgets: budgets.frames.clone(),
         peers_memory: budgets.words.clone(),
@@ -508,7 +592,6 @@ async fn honest_peer_completes(store: &Corestore, core: &Core, budgets: &Budgets
         Session::spawn(theirs, there.clone(), options),
     );
     all.caught_up().await.unwrap();
-    assert_complete_copy(core, &reader);
 }
 
 /// Lets tasks end whose connections are gone.
