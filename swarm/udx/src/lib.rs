@@ -37,7 +37,7 @@
 //! |---|---|---|
 //! | one ack for all packets that one read of the socket returned; where packets get lost one each, up to eight | one per packet | fewer packets and system calls; RACK and BBR count what an ack covers, not acks |
 //! | the retransmission timer backs off up to 8 s, and 40 s without an ack end the stream | 13 s | a laptop's lid, a stopped process |
-//! | whoever ends last sends END alone, after everything else is acked | with the last data | no data hangs on an ack that libudx, gone by then, does not repeat |
+//! | END goes alone, after everything else is acked | with the last data | no data hangs on an ack that libudx, gone by then, does not repeat |
 //! | a stream that ended answers its peer for 5 s more | forgotten at once | a lost last ack made the peer run into its timeout |
 //! | the window begins with 512 KiB and grows to 4 MiB with what the application reads | always 4 MiB | a stranger costs less |
 //! | the window is announced when reading has opened it | waits for the peer's probe | no stall |

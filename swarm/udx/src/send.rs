@@ -26,8 +26,6 @@ pub(crate) struct Sender {
     una: u64,
     queue: BytesMut,
     end: End,
-    /// END waits until everything before it is acked.
-    ends_alone: bool,
     flight: Option<Box<Flight>>,
 }
 
@@ -37,7 +35,6 @@ impl Sender {
             una: seq::first(first_seq),
             queue: BytesMut::new(),
             end: End::Open,
-            ends_alone: false,
             flight: None,
         }
     }
@@ -50,20 +47,16 @@ impl Sender {
         taken.len()
     }
 
-    /// Queues END behind what was written.
+    /// Queues END behind what was written. It goes alone, after everything else is acked: libudx forgets a stream once both ENDs
+    /// are here, and if its last ack is lost, whatever went with ours looks as if it had not arrived.
     pub(crate) fn finish(&mut self) {
         if self.end == End::Open {
             self.end = End::Queued;
         }
     }
 
-    /// The peer has ended, and libudx forgets a stream once both ENDs are here: if its last ack is lost, whatever
-    /// went with our END looks as if it had not arrived. So END goes alone, after everything else is acked.
-    pub(crate) fn end_alone(&mut self) {
-        self.ends_alone = true;
-    }
-
-    /// Makes the next new packet of at most `payload_max` bytes; send it with [`Sender::transmit`].
+    /// Makes the next new packet of at most `payload_max` bytes, of which [`Sender::next_new_size`] says that there is one; send it
+    /// with [`Sender::transmit`].
     pub(crate) fn packetise(&mut self, payload_max: usize, padding: u8, path: u32) -> u64 {
         let payload = match self.queue.len() <= payload_max.min(SMALL) {
             true => Bytes::copy_from_slice(&std::mem::take(&mut self.queue)),
@@ -72,17 +65,13 @@ impl Sender {
                 .split_to(payload_max.min(self.queue.len()))
                 .freeze(),
         };
-        let mut kinds = if payload.is_empty() {
-            Kinds::ACK
+        let seq = self.next();
+        let kinds = if payload.is_empty() {
+            self.end = End::Sent(seq);
+            Kinds::END
         } else {
             Kinds::DATA
         };
-        let seq = self.next();
-        let may_end = payload.is_empty() || !self.ends_alone;
-        if self.end == End::Queued && self.queue.is_empty() && may_end {
-            kinds = kinds | Kinds::END;
-            self.end = End::Sent(seq);
-        }
         let una = self.una;
         let flight = self
             .flight
@@ -154,8 +143,8 @@ impl Sender {
 
     /// Size of the next new packet without padding, if there is anything to send.
     pub(crate) fn next_new_size(&self, payload_max: usize) -> Option<usize> {
-        let may_end = !self.ends_alone || !self.has_unacked();
-        let is_wanted = !self.queue.is_empty() || (self.end == End::Queued && may_end);
+        let may_end = self.end == End::Queued && !self.has_unacked();
+        let is_wanted = !self.queue.is_empty() || may_end;
         is_wanted.then(|| HEADER_LEN + payload_max.min(self.queue.len()))
     }
 
@@ -199,9 +188,10 @@ impl Sender {
         self.flight.as_ref()?.bare_end_transmits()
     }
 
-    /// True if END and at most a few packets before it are all that is unacked.
+    /// True if END and at most a few packets before it are all that is left.
     pub(crate) fn is_ending(&self) -> bool {
-        matches!(self.end, End::Sent(_)) && self.unacked_packets() <= ENDING_PACKETS_MAX
+        let is_last = self.is_finishing() && self.queue.is_empty();
+        is_last && self.unacked_packets() <= ENDING_PACKETS_MAX
     }
 
     /// Bytes sent, neither acked nor lost.

@@ -106,9 +106,6 @@ impl Stream {
                 }
                 Received::Refused => self.counters.mishaps.make().refused += 1,
             }
-            if self.receiver.is_complete() {
-                self.sender.end_alone();
-            }
         }
         if kinds.has(Kinds::MESSAGE) {
             self.handle_message(packet.payload);

@@ -558,7 +558,7 @@ fn a_stream_let_go_after_both_ends_still_answers_what_is_repeated() {
     assert!(stream.poll_transmit(now, 1, &mut out).is_some());
     assert_eq!(
         Header::parse(&out).unwrap().ack,
-        3,
+        4,
         "everything, END included"
     );
 }
@@ -600,4 +600,28 @@ fn the_last_to_end_does_so_in_a_packet_of_its_own_after_all_else_is_acked() {
     stream.handle_packet(now, &Packet::parse(&ack.to_bytes()).unwrap());
     assert!(stream.poll_transmit(now, 16, &mut out).is_some());
     assert_eq!(kinds(&out), Kinds::END);
+}
+
+/// Goal: who has ended forgets the stream, as libudx does, as soon as it has heard the other's end, and nobody who has said
+/// everything fails for it. Method: this end's last packets are on their way before it hears that the other has ended; the
+/// other's acks of them get lost, it hears all, and is gone.
+#[test]
+fn nothing_hangs_on_the_last_ack_of_a_peer_that_is_gone() {
+    let acks_lost = Network {
+        outage: Some((Time::from_nanos(5_000_000), Time::from_nanos(25_000_000))),
+        ..Network::default()
+    };
+    let mut pair = Pair::new(1, [config(), config()], [Network::default(), acks_lost]);
+    let said = pattern(1, 3_000);
+    pair.peers[0].to_write = said.clone();
+    assert!(pair.run(Duration::from_secs(5), |pair| {
+        pair.peers[1].stream.is_closed()
+    }));
+    assert_eq!(pair.peers[1].heard, said);
+    pair.cut();
+    pair.peers[1].stream = Stream::new(pair.now, 1, config());
+    assert!(pair.run(Duration::from_secs(100), |pair| {
+        pair.peers[0].stream.is_closed()
+    }));
+    assert_eq!(pair.peers[0].stream.close_reason(), None);
 }
