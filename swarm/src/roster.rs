@@ -499,6 +499,8 @@ impl Roster {
                 dialled: dialled.cloned(),
             };
             self.open.insert(candidate.id, open);
+            // Only the connection before it was silent, if any.
+            self.silent.remove(&candidate.remote_key);
         }
         verdict
     }
@@ -581,3 +583,6 @@ impl Peer {
         !self.info.explicit && self.info.topics().is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;
