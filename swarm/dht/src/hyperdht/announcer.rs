@@ -209,16 +209,17 @@ impl Announcer {
     }
 
     /// Takes all announcements back, and rests until [`resume`](Self::resume). It is done when
-    /// [`is_quiet`](Self::is_quiet).
+    /// [`is_quiet`](Self::is_quiet). Whatever else is under way is to be given up, removals, too: they are asked for anew.
     pub fn suspend(&mut self) {
         if self.state == State::Suspended {
             return;
         }
+        let mut standing = std::mem::take(&mut self.removing);
+        standing.extend(self.announced_at());
         self.state = State::Suspended;
         self.pending.clear();
         self.actions.clear();
-        let current = self.generations.front().cloned().unwrap_or_default();
-        self.remove(current.into_keys());
+        self.remove(standing);
     }
 
     /// Announces again.
@@ -277,6 +278,15 @@ impl Announcer {
 
     fn signed(&self, action: Signed, place: &Place) -> Vec<u8> {
         Announce::signed(action, place, Vec::new(), None, &self.key_pair).to_vec()
+    }
+
+    /// Where we may be announced now. While a cycle announces, also where the last one did, and whoever is asked may have taken it.
+    fn announced_at(&self) -> BTreeSet<SocketAddrV4> {
+        let is_announcing = self.state == State::Announcing;
+        let generations = self.generations.iter().take(1 + usize::from(is_announcing));
+        let asked = self.pending.keys().filter(|_| is_announcing);
+        let taken = generations.flat_map(BTreeMap::keys);
+        taken.chain(asked).copied().collect()
     }
 
     fn begin(&mut self) {
@@ -483,5 +493,54 @@ mod tests {
         announcer.resume();
         settle(&mut announcer, Time::ZERO, &[1, 2], |_| true);
         assert_eq!(ports(&announcer), [1, 2]);
+    }
+
+    fn removals(announcer: &mut Announcer) -> Vec<u16> {
+        let actions = std::iter::from_fn(|| announcer.poll_action());
+        let removals = actions.filter_map(|action| match action {
+            Action::Remove(from) => Some(from.port()),
+            _ => None,
+        });
+        removals.collect()
+    }
+
+    /// Goal: no node goes on naming a server that sleeps. Method: it falls asleep when one of three nodes has taken the new
+    /// announcement, while the others, and those of the one before, may have one, too.
+    #[test]
+    fn suspending_amid_an_announcement_takes_back_all_that_may_stand() {
+        let mut announcer = Announcer::new(KeyPair::generate());
+        settle(&mut announcer, Time::ZERO, &[1, 2, 3], |_| true);
+        announcer.refresh();
+        let now = announcer.poll_timeout().unwrap();
+        announcer.handle_timeout(now);
+        assert!(matches!(announcer.poll_action(), Some(Action::Find(_))));
+        announcer.handle_found(now, &found([1, 4, 5]));
+        while announcer.poll_action().is_some() {}
+        announcer.handle_announced(now, node(4), true);
+        announcer.suspend();
+        assert_eq!(removals(&mut announcer), [1, 2, 3, 4, 5]);
+    }
+
+    /// Goal: a removal that falling asleep cuts short is made nevertheless, now and the next time. Method: a relay falls out, and
+    /// the server falls asleep before it has been told so; later it is a relay again.
+    #[test]
+    fn suspending_amid_a_removal_does_not_forget_it() {
+        let mut announcer = Announcer::new(KeyPair::generate());
+        settle(&mut announcer, Time::ZERO, &[1, 2, 3], |_| true);
+        announcer.refresh();
+        let now = announcer.poll_timeout().unwrap();
+        announcer.handle_timeout(now);
+        announcer.poll_action();
+        announcer.handle_found(now, &found([1, 3, 4]));
+        for port in [1, 3, 4] {
+            announcer.handle_announced(now, node(port), true);
+        }
+        assert_eq!(removals(&mut announcer), [2]);
+        announcer.suspend();
+        assert_eq!(removals(&mut announcer), [1, 2, 3, 4]);
+        announcer.resume();
+        settle(&mut announcer, now, &[1, 2, 3], |_| true);
+        announcer.suspend();
+        assert_eq!(removals(&mut announcer), [1, 2, 3, 4]);
     }
 }
