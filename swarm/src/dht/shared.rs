@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+use ferrocore_dht::health::Network;
 use ferrocore_dht::node::Node;
 use ferrocore_dht::rpc::{
     Config, Event, Outcome, Outgoing, Plan, QueryId, RequestError, RequestId, Response, Socket,
@@ -62,6 +63,7 @@ pub(super) struct Inner {
     requests: HashMap<RequestId, oneshot::Sender<Result<Response, RequestError>>>,
     queries: HashMap<QueryId, mpsc::UnboundedSender<Found>>,
     arrivals: Option<mpsc::Sender<Arrival>>,
+    is_offline: bool,
     pub(super) disruptions: u64,
 }
 
@@ -95,6 +97,7 @@ impl Shared {
             requests: HashMap::new(),
             queries: HashMap::new(),
             arrivals: None,
+            is_offline: false,
             disruptions: 0,
         };
         let status = inner.status();
@@ -375,6 +378,12 @@ impl Inner {
             Event::Alone => self.is_alone = true,
             Event::Bootstrapped => self.is_alone |= self.node.rpc().table().is_empty(),
             Event::WokeUp => self.disruptions += 1,
+            // What was announced may be forgotten by now, and nobody was found meanwhile.
+            Event::Network(network) => {
+                let is_offline = network == Network::Offline;
+                let was_offline = std::mem::replace(&mut self.is_offline, is_offline);
+                self.disruptions += u64::from(was_offline && !is_offline);
+            }
             event => tracing::debug!(?event, "the node changed"),
         }
     }
@@ -425,5 +434,35 @@ pub(super) fn own_ip() -> Option<Ipv4Addr> {
     match socket.local_addr().ok()? {
         SocketAddr::V4(address) if !address.ip().is_unspecified() => Some(*address.ip()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Dht;
+    use super::*;
+
+    /// Goal: who comes back into the network announces and looks up everything anew, though the machine's addresses are what they
+    /// were, as when a router loses its line. Method: a node is told what its health says.
+    #[tokio::test]
+    async fn a_network_that_comes_back_is_a_disruption() {
+        let dht = Dht::builder().bootstrap([]).host(Ipv4Addr::LOCALHOST);
+        let dht = dht.port(0).bind().unwrap();
+        let health = [
+            (Network::Degraded, 0),
+            (Network::Online, 0),
+            (Network::Offline, 0),
+            (Network::Offline, 0),
+            (Network::Online, 1),
+            (Network::Offline, 1),
+            (Network::Degraded, 2),
+            (Network::Online, 2),
+        ];
+        let mut disruptions = dht.disruptions();
+        for (network, expected) in health {
+            let tell = |inner: &mut Inner, _| inner.tell(Event::Network(network));
+            dht.shared().with(tell);
+            assert_eq!(*disruptions.borrow_and_update(), expected, "{network:?}");
+        }
     }
 }
