@@ -17,12 +17,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::blind::{Meeting, meet};
 use super::dial::show_path;
-use super::error::{RelayError, Route};
+use super::error::{ConnectError, RelayError, Route};
 use super::net::v4;
 use super::peers::Peers;
 use super::punching::{RoundIn, ServerPunching};
 use super::roam::{answers, follow};
-use super::stream::{Connection, encrypt};
+use super::stream::{Connection, encrypt, proven};
 
 /// An answered handshake.
 pub(super) struct Accepting {
@@ -90,18 +90,22 @@ pub(super) async fn accept(mut accepting: Accepting) {
 }
 
 impl Accepting {
-    /// The client is open, or has asked us itself.
+    /// The client is open, or has asked us itself; or somebody says so, in one datagram of an invented sender.
     async fn connect_to(self, to: SocketAddrV4) {
         let Some(socket) = self.peers.net().socket(self.socket) else {
             return;
         };
-        if self
-            .stream
-            .connect(&socket, self.remote_id, to.into())
-            .is_ok()
-        {
-            follow(self.peers.dht(), self.stream.handle(), None, None);
-            hand_out(self.stream, self.keys, Route::Direct, &self.connections).await;
+        let connected = self.stream.connect(&socket, self.remote_id, to.into());
+        if connected.is_err() {
+            return;
+        }
+        match met(self.stream, self.keys, Route::Direct).await {
+            Ok(connection) => {
+                self.came.send(task::id()).await.ok();
+                follow(self.peers.dht(), connection.handle(), None, None);
+                self.connections.send(connection).await.ok();
+            }
+            Err(error) => tracing::debug!(%error, %to, "accept"),
         }
     }
 
@@ -147,16 +151,14 @@ impl Accepting {
     async fn hand_out_relayed(mut self, handle: StreamHandle, meeting: Meeting) {
         let connected = handle.connect(&meeting.socket, meeting.stream_id, meeting.address);
         if connected.is_err() {
-            return; // the client came directly in this very moment, and is gone again
+            // The client came directly in this very moment.
+            return self.hand_out_direct(&handle).await;
         }
         if let Some(punching) = &mut self.punching {
             punching.handle_relayed();
         }
         let (keys, connections) = (self.keys.clone(), self.connections.clone());
-        let stream = self.stream;
-        if !hand_out(stream, keys, Route::Relayed, &connections).await {
-            return;
-        }
+        let handing_out = hand_out(self.stream, keys, Route::Relayed, &connections);
         let mut upgrade = Upgrade {
             peers: self.peers,
             handle,
@@ -167,7 +169,8 @@ impl Accepting {
             linger: self.relay_linger,
             pings: JoinSet::new(),
         };
-        upgrade.run().await;
+        // Without a connection the stream is over, and so is this.
+        tokio::join!(handing_out, upgrade.run());
     }
 
     fn handle_round(&mut self, round: RoundIn) {
@@ -275,12 +278,21 @@ async fn hand_out(
     keys: HandshakeResult,
     route: Route,
     connections: &mpsc::Sender<Connection>,
-) -> bool {
-    match encrypt(stream, keys, route, None).await {
-        Ok(connection) => connections.send(connection).await.is_ok(),
-        Err(error) => {
-            tracing::debug!(%error, "accept");
-            false
-        }
+) {
+    match met(stream, keys, route).await {
+        Ok(connection) => drop(connections.send(connection).await),
+        Err(error) => tracing::debug!(%error, "accept"),
     }
+}
+
+/// The connection, once its client has acked something: who only shakes hands takes no connection's place.
+async fn met(
+    stream: UdxStream,
+    keys: HandshakeResult,
+    route: Route,
+) -> Result<Connection, ConnectError> {
+    let connection = encrypt(stream, keys, route, None).await?;
+    let address = connection.remote_address().and_then(v4);
+    proven(&connection, address.ok_or(ConnectError::NoAnswer)?).await?;
+    Ok(connection)
 }

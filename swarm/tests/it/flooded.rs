@@ -1,6 +1,6 @@
 //! What strangers can make a listening peer and a blind relay spend.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -34,42 +34,64 @@ const SOCKETS_MAX: usize = 64 + 16;
 
 /// The datagram of a handshake of a fresh client, as somebody claims to pass it on, for a relay that is not there.
 fn handshake(server: PublicKey, to: SocketAddrV4, number: u16) -> Vec<u8> {
-    let payload = NoisePayload {
-        error: Refusal::NONE,
-        firewall: Firewall::UNKNOWN,
-        holepunch: None,
-        addresses4: Vec::new(),
-        addresses6: Vec::new(),
-        udx: Some(UdxInfo {
-            reusable_socket: false,
-            id: number.into(),
-            seq: 0,
-        }),
-        secret_stream: true,
-        relay_through: Some(RelayThrough {
-            public_key: KeyPair::generate().public_key(),
-            token: [7; 32].into(),
-        }),
-        relay_addresses: None,
-    };
-    let dialling = ClientHandshake::new(&KeyPair::generate(), server, &payload).unwrap();
     let [high, low] = number.to_be_bytes();
-    let message = Handshake {
+    let client = SocketAddrV4::new(Ipv4Addr::new(7, 7, high, low), 777);
+    let relay = RelayThrough {
+        public_key: KeyPair::generate().public_key(),
+        token: [7; 32].into(),
+    };
+    let passed_on = Said {
+        firewall: Firewall::UNKNOWN,
+        relay_through: Some(relay),
         mode: Mode::FROM_RELAY,
-        noise: dialling.request().to_vec(),
-        peer_address: Some(SocketAddrV4::new(Ipv4Addr::new(7, 7, high, low), 777)),
-        relay_address: None,
+        client: Some(client),
     };
-    let request = Request {
-        tid: number,
-        to,
-        id: None,
-        token: None,
-        command: PEER_HANDSHAKE,
-        target: Some(Id::of_public_key(&server)),
-        value: Some(message.to_vec()),
-    };
-    request.to_vec()
+    passed_on.datagram(server, to, number)
+}
+
+/// What a fresh client, or who claims to pass its handshake on, says.
+struct Said {
+    firewall: Firewall,
+    relay_through: Option<RelayThrough>,
+    mode: Mode,
+    client: Option<SocketAddrV4>,
+}
+
+impl Said {
+    fn datagram(self, server: PublicKey, to: SocketAddrV4, number: u16) -> Vec<u8> {
+        let payload = NoisePayload {
+            error: Refusal::NONE,
+            firewall: self.firewall,
+            holepunch: None,
+            addresses4: Vec::new(),
+            addresses6: Vec::new(),
+            udx: Some(UdxInfo {
+                reusable_socket: false,
+                id: number.into(),
+                seq: 0,
+            }),
+            secret_stream: true,
+            relay_through: self.relay_through,
+            relay_addresses: None,
+        };
+        let dialling = ClientHandshake::new(&KeyPair::generate(), server, &payload).unwrap();
+        let message = Handshake {
+            mode: self.mode,
+            noise: dialling.request().to_vec(),
+            peer_address: self.client,
+            relay_address: None,
+        };
+        let request = Request {
+            tid: number,
+            to,
+            id: None,
+            token: None,
+            command: PEER_HANDSHAKE,
+            target: Some(Id::of_public_key(&server)),
+            value: Some(message.to_vec()),
+        };
+        request.to_vec()
+    }
 }
 
 /// Goal: handshakes that nobody follows up cost few sockets and queries, and who means it is let in. Method: hundreds from one
@@ -117,6 +139,55 @@ async fn a_flood_of_handshakes_leaves_descriptors_and_queries() {
     options.lan = false;
     let (ours, theirs) = connect(&b, &mut server, options).await;
     assert_eq!(ours.route, Route::Punched);
+    talk(ours, theirs).await;
+}
+
+/// Goal: a handshake is no connection before its client is there: it costs one datagram of an invented sender. Method: strangers
+/// shake hands by themselves, and as clients that anybody can reach, and say nothing more; who is handed out is the peer that
+/// connects afterwards.
+#[tokio::test]
+async fn who_only_shakes_hands_is_no_connection() {
+    let network = Network::start(4).await;
+    let (a, b) = (network.peers().await, network.peers().await);
+    let met = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&met);
+    let options = ListenOptions::default().admit(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        true
+    });
+    let mut server = listening(&a, options).await;
+    let to = a.dht().local_address().unwrap();
+    let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let nobody = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let SocketAddr::V4(client) = nobody.local_addr().unwrap() else {
+        panic!("it was bound to an IPv4 address");
+    };
+    for number in 0..8 {
+        let said = match number % 2 {
+            0 => Said {
+                firewall: Firewall::UNKNOWN,
+                relay_through: None,
+                mode: Mode::FROM_CLIENT,
+                client: None,
+            },
+            _ => Said {
+                firewall: Firewall::OPEN,
+                relay_through: None,
+                mode: Mode::FROM_RELAY,
+                client: Some(client),
+            },
+        };
+        let datagram = said.datagram(server.public_key(), to, number);
+        let shaking = async {
+            while met.load(Ordering::Relaxed) <= usize::from(number) {
+                stranger.send_to(&datagram, to).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        within(shaking).await;
+    }
+    let (ours, theirs) = connect(&b, &mut server, ConnectOptions::default()).await;
+    assert_eq!(theirs.remote_public_key(), b.key_pair().public_key());
     talk(ours, theirs).await;
 }
 
