@@ -185,6 +185,7 @@ impl<'a> Dial<'a> {
         let ours = Ours {
             firewall: self.firewall,
             interfaces: &interfaces,
+            port: self.net.server_port(),
             lan: self.options.lan,
             punch: self.options.punch,
             relay_through: self.relay_through,

@@ -176,14 +176,18 @@ impl Net {
         self.randoms.clone()
     }
 
+    /// The port of our server socket; 0 while the node sleeps.
+    pub(super) fn server_port(&self) -> u16 {
+        let socket = self.server_socket();
+        socket.map_or(0, |socket| socket.local_addr().port())
+    }
+
     /// Our server socket on each network we are on.
     pub(super) fn lan_addresses(&self) -> Vec<SocketAddrV4> {
-        let Some(port) = self
-            .server_socket()
-            .map(|socket| socket.local_addr().port())
-        else {
+        let port = self.server_port();
+        if port == 0 {
             return Vec::new();
-        };
+        }
         let interfaces = self.interfaces().into_iter();
         interfaces.map(|ip| SocketAddrV4::new(ip, port)).collect()
     }

@@ -520,6 +520,7 @@ impl Task {
                 false => Firewall::UNKNOWN,
             },
             interfaces: &interfaces,
+            port: self.net.server_port(),
             lan: self.options.lan,
             punch: self.options.punch,
             relay_through: None,

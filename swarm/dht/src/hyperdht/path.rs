@@ -59,6 +59,8 @@ pub struct Ours<'a> {
     pub firewall: Firewall,
     /// Addresses of our interfaces.
     pub interfaces: &'a [Ipv4Addr],
+    /// The port of our server socket.
+    pub port: u16,
     /// Whether the other peer may be looked for on local networks.
     pub lan: bool,
     /// Whether we may punch.
@@ -122,7 +124,12 @@ fn lan_way(answered: &Answered<'_>, ours: &Ours<'_>) -> Option<SocketAddrV4> {
     if !ours.lan || !is_same_host {
         return None;
     }
+    // The same address may be ours here and theirs elsewhere: it would be us who answer.
+    let is_ours = |address: &SocketAddrV4| {
+        address.port() == ours.port && ours.interfaces.contains(address.ip())
+    };
     let addresses = answered.payload.addresses4.iter().copied();
+    let addresses = addresses.filter(|address| !is_ours(address));
     let theirs: Vec<_> = addresses
         .filter(|address| !is_reserved(*address.ip()) && address.port() != 0)
         .collect();

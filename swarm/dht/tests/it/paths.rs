@@ -68,6 +68,7 @@ fn ours() -> Ours<'static> {
     Ours {
         firewall: Firewall::UNKNOWN,
         interfaces: &INTERFACES,
+        port: 10,
         lan: true,
         punch: true,
         relay_through: None,
@@ -111,6 +112,24 @@ fn an_open_client_waits() {
         ..ours()
     };
     assert_eq!(client_ways(&answered(&payload()), &open), [Way::Await]);
+}
+
+/// Goal: nobody takes itself for the other peer. Method: both are behind one public address, and have the same one on different
+/// networks, as containers do.
+#[test]
+fn our_own_address_is_not_knocked_at() {
+    let mut payload = payload();
+    let same = address("192.168.1.20:9");
+    payload.addresses4 = vec![same];
+    let beside = Answered {
+        client_address: address("77.1.1.1:3"),
+        ..answered(&payload)
+    };
+    let elsewhere = Ours { port: 10, ..ours() };
+    let ways = client_ways(&beside, &elsewhere);
+    assert_eq!(ways, [Way::Lan(same), Way::Punch(relay_info())]);
+    let ours = Ours { port: 9, ..ours() };
+    assert_eq!(client_ways(&beside, &ours), [Way::Punch(relay_info())]);
 }
 
 #[test]
