@@ -144,7 +144,9 @@ impl<'a> Dial<'a> {
         let key_pair = key_pair.unwrap_or_else(|| peers.key_pair());
         let payload = dial.payload(&stream);
         let handshake = ClientHandshake::new(&key_pair, server, &payload)?;
+        let own = net.server_of(&dial.target).into_iter();
         let known = peers.known_relays(&server, &dial.options.relay_addresses);
+        let known: Vec<_> = own.chain(known).collect();
         let watcher = &dial.options.watcher;
         let answer = search(net, dial.target, &handshake, &known, watcher).await?;
         let connection = dial.take_ways(stream, &answer).await?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ferrocore_dht::hyperdht::punch::PUNCH;
 use ferrocore_dht::hyperdht::punch::puncher::RandomPunches;
+use ferrocore_dht::id::Id;
 use ferrocore_dht::rpc::{Answer, Incoming, Outgoing, Plan, Response, Socket};
 use ferrocore_primitives::sign::PublicKey;
 use ferrocore_primitives::time::Time;
@@ -98,6 +99,11 @@ impl Net {
 
     pub(super) fn serve(&self, key: PublicKey) -> bool {
         self.dht.serve(key)
+    }
+
+    /// Where the server of `target` is, if we pass handshakes on to it: nobody else need know it.
+    pub(super) fn server_of(&self, target: &Id) -> Option<SocketAddrV4> {
+        self.dht.server_of(target)
     }
 
     pub(super) fn unserve(&self, key: &PublicKey) {

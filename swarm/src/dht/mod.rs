@@ -226,6 +226,14 @@ impl Dht {
         self.rpc(|node, _| node.store_mut().unserve(key));
     }
 
+    /// Where a server is that has announced itself to this node, which passes handshakes on to it.
+    pub(crate) fn server_of(&self, target: &Id) -> Option<SocketAddrV4> {
+        self.shared().with(|inner, now| {
+            let forward = inner.node.store_mut().forward(now, target)?;
+            Some(forward.relay)
+        })
+    }
+
     /// What arrives for whoever makes connections. Only one can have it; what is not taken in time is dropped.
     pub fn arrivals(&self) -> Option<mpsc::Receiver<Arrival>> {
         self.shared().with(|inner, _| inner.take_arrivals())

@@ -107,6 +107,18 @@ async fn a_punch_connects_by_the_socket_that_was_heard() {
     }
 }
 
+/// Goal: a node that passes handshakes on to a server reaches it itself, though nobody else knows it. Method: a network of one
+/// node that stays, which dials.
+#[tokio::test]
+async fn the_node_that_relays_for_a_server_finds_it() {
+    let network = Network::start(1).await;
+    let a = network.peers().await;
+    let mut server = listening(&a, ListenOptions::default()).await;
+    let first = network.first();
+    let (ours, theirs) = connect(&first, &mut server, ConnectOptions::default()).await;
+    talk(ours, theirs).await;
+}
+
 #[tokio::test]
 async fn nobody_is_found_under_an_unknown_key() {
     let network = Network::start(3).await;

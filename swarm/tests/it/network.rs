@@ -15,7 +15,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// A network of nodes that stay, and whoever joins it.
 pub(crate) struct Network {
     bootstrap: BootstrapNode,
-    _nodes: Vec<Dht>,
+    nodes: Vec<Dht>,
 }
 
 impl Network {
@@ -32,10 +32,15 @@ impl Network {
             node.until(|status| status.id.is_some()).await.unwrap();
             nodes.push(node);
         }
-        Self {
-            bootstrap,
-            _nodes: nodes,
-        }
+        Self { bootstrap, nodes }
+    }
+
+    /// The node that everybody asks, as a peer.
+    pub(crate) fn first(&self) -> Peers {
+        let [first, ..] = self.nodes.as_slice() else {
+            panic!("a network has a node");
+        };
+        Peers::new(first.clone(), KeyPair::generate())
     }
 
     /// A node that does not stay and takes itself to be behind a firewall.
