@@ -53,7 +53,7 @@ pub enum ListenError {
     /// Drop another server first.
     #[error("this node listens under too many keys")]
     TooMany,
-    /// Use the server that there is.
+    /// Use the server that there is; or, where it was dropped just now, [`close`](Server::close) it.
     #[error("this node listens under that key already")]
     AlreadyListening,
 }

@@ -126,7 +126,8 @@ impl fmt::Debug for ListenOptions {
     }
 }
 
-/// A key that is listened under. Dropped, it takes its announcements back in the background.
+/// A key that is listened under. Dropped, it takes its announcements back in the background, for three seconds at most; until
+/// then nobody else can listen under the key.
 #[derive(Debug)]
 pub struct Server {
     public_key: PublicKey,
@@ -140,6 +141,17 @@ impl Server {
     /// The key.
     pub fn public_key(&self) -> PublicKey {
         self.public_key
+    }
+
+    /// Ends it, and waits until announcements are taken back: the key can be listened under again.
+    pub async fn close(self) {
+        let Self {
+            mut announced,
+            _alive,
+            ..
+        } = self;
+        drop(_alive);
+        while announced.changed().await.is_ok() {}
     }
 
     /// The next connection, or `None` once the node is closed.
@@ -324,8 +336,9 @@ impl Task {
                 }
             }
         }
-        self.peers.forget_server(&self.key_pair.public_key());
+        // The next server of this key announces itself only when nothing of this one's is to be taken back any more.
         self.announcing.stop().await;
+        self.peers.forget_server(&self.key_pair.public_key());
         // Connections under way end with this; those handed out do not.
     }
 

@@ -8,7 +8,8 @@ use ferrocore_dht::hyperdht::punch::{LOW_TTL, PUNCH};
 use ferrocore_dht::rpc::Socket;
 use ferrocore_primitives::sign::KeyPair;
 use ferrocore_swarm::connect::{
-    ConnectError, ConnectOptions, DialEvent, ListenOptions, Pool, Route, Watcher,
+    ConnectError, ConnectOptions, DialEvent, ListenError, ListenOptions, Peers, Pool, Route,
+    Watcher,
 };
 use socket2::{Domain, Protocol, Socket as Socket2, Type};
 
@@ -212,6 +213,50 @@ async fn a_suspended_server_is_gone_and_comes_back() {
     };
     let (ours, theirs) = within(async { tokio::join!(dialling, server.accept()) }).await;
     talk(ours, theirs.unwrap()).await;
+}
+
+/// Goal: a server that ends takes its own announcement back, and not that of the next under its key. Method: the next one begins as
+/// soon as it may, again and again, and is found.
+#[tokio::test]
+async fn a_server_that_comes_after_another_is_found() {
+    let network = Network::start(4).await;
+    let (a, b) = (network.peers().await, network.peers().await);
+    let keys = KeyPair::generate();
+    for _ in 0..5 {
+        let listening = async {
+            loop {
+                match a.listen(keys.clone(), ListenOptions::default()) {
+                    Ok(server) => return server,
+                    Err(error) => assert_eq!(error, ListenError::AlreadyListening),
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let mut server = within(listening).await;
+        assert!(within(server.announced()).await);
+        let (ours, theirs) = connect(&b, &mut server, ConnectOptions::default()).await;
+        talk(ours, theirs).await;
+        assert!(named_at(&b, &keys).await >= 3);
+    }
+    let ending = async {
+        loop {
+            if let Ok(server) = a.listen(keys.clone(), ListenOptions::default()) {
+                return server.close().await;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    within(ending).await;
+    assert_eq!(named_at(&b, &keys).await, 0);
+    assert!(a.listen(keys, ListenOptions::default()).is_ok());
+}
+
+/// How many nodes name a server.
+async fn named_at(asker: &Peers, keys: &KeyPair) -> usize {
+    let found = asker.dht().find_peer(&keys.public_key()).unwrap();
+    let closest = within(found.finish()).await.unwrap().closest;
+    let named = closest.iter().filter(|answer| answer.value.is_some());
+    named.count()
 }
 
 /// Goal: a stream goes on when one end's address changes. Method: the dialling end moves to another socket of its node, which to
