@@ -23,8 +23,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use self::pieces::PIECE_MAX;
-pub use self::pieces::Pieces;
+pub use self::pieces::{PIECE_MAX, Pieces};
 
 /// How many bytes one message of ours carries at most.
 const CHUNK_MAX: usize = 256 * 1024;

@@ -35,6 +35,7 @@ pub mod store_files;
 pub mod streams;
 pub mod udx;
 pub mod udx_pairs;
+pub mod web_socket;
 
 /// A target: its name, as in `fuzz/corpus` and `fuzz/cargo-fuzz`, and its body.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +84,7 @@ pub const TARGETS: &[Target] = &[
     target("dht_messages", dht::messages),
     target("noise_payloads", dht::noise_payloads),
     target("dht_nodes", dht::nodes),
+    target("web_socket", web_socket::run),
     target("lan_announcements", discovery::announcements),
     target("known_nodes", discovery::known_nodes),
 ];

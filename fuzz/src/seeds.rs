@@ -12,7 +12,7 @@ use ferrocore_replication::messages::{
 
 use crate::{
     bees, connect, core_files, dht, discovery, drives, honest, journal, messages, mux_frames,
-    mux_pairs, session_pairs, store_files, streams, udx, udx_pairs,
+    mux_pairs, session_pairs, store_files, streams, udx, udx_pairs, web_socket,
 };
 
 /// Target and input.
@@ -36,6 +36,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     seeds.extend(journal::seeds().into_iter().map(|s| ("store_journal", s)));
     seeds.extend(store_files::seeds());
     seeds.extend(mux_frames::seeds().into_iter().map(|s| ("mux_frames", s)));
+    seeds.extend(web_socket::seeds().into_iter().map(|s| ("web_socket", s)));
     seeds.extend(mux_pairs::seeds().into_iter().map(|s| ("mux_pairs", s)));
     seeds.extend(
         session_pairs::seeds()

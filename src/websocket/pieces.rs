@@ -20,7 +20,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The longest message that is handed on, in bytes.
-pub(super) const PIECE_MAX: usize = 64 * 1024;
+pub const PIECE_MAX: usize = 64 * 1024;
 
 /// How much is read at a time, in bytes.
 const READ_LEN: usize = 16 * 1024;
@@ -54,8 +54,8 @@ pub struct Pieces<T> {
 }
 
 impl<T> Pieces<T> {
-    /// Over `io`, on which nothing has been said yet.
-    pub(super) fn new(io: T) -> Self {
+    /// Over `io`, on which nothing has been said yet: for those who open a WebSocket on it themselves.
+    pub fn new(io: T) -> Self {
         Self {
             io,
             cutter: Cutter::default(),
