@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use crate::rig::workload::{block_proof, upgrade};
+use crate::rig::proofs::{block_proof, upgrade};
 use crate::rig::{Contents, Disk, What, create, header, key_pair, open};
 use bytes::Bytes;
 use ferrocore_log::changeset::VerifyError;

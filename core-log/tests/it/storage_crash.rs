@@ -10,9 +10,11 @@
 use std::collections::HashMap;
 
 use crate::rig::power::{Device, Loss, Scene, candidates, each_moment};
+use crate::rig::proofs::{block_proof, follow, upgrade};
 use crate::rig::rng::{Rng, from_env, rounds};
+use crate::rig::rot::repair;
 use crate::rig::workload::{
-    Mark, Recording, Snapshot, block_proof, pick, record_reader, record_writer, upgrade,
+    Mark, Recording, Snapshot, lacks_nodes, pick, record_reader, record_rotting, record_writer,
 };
 use crate::rig::{Contents, Disk, create, create_from, header, key_pair, open};
 use bytes::Bytes;
@@ -23,11 +25,13 @@ use ferrocore_log::signable::TreeHead;
 use ferrocore_log::storage::files::FileCore;
 use ferrocore_log::storage::{BitWrite, BlockWrite, CoreWrite, Head, HeadWrite, StorageError};
 use ferrocore_log::verifier::Verifier;
-use ferrocore_log::{Core, CoreError, Durability, flat_tree};
+use ferrocore_log::{Core, Durability, flat_tree};
 use ferrocore_primitives::hash::Hash;
 
 /// Cuts of one test.
 const CUTS: usize = 17_000;
+/// Of the one where bytes rot, for an audit follows each.
+const ROTTING_CUTS: usize = 5_000;
 /// Of a history of more changes, as one is that flushes many scattered nodes, not every loss is tried at each.
 const FEW_CHANGES: usize = 300;
 /// But so many.
@@ -64,6 +68,22 @@ fn a_power_cut_leaves_a_reader_that_opens_whatever_was_synced() {
         let mut rng = Rng::new(seed);
         let reader = record_reader(Durability::Buffered, &mut rng);
         sweep(Durability::Buffered, &reader, &mut rng)
+    });
+    println!("{done} cuts");
+}
+
+/// Goal: where bytes rot and are mended, no block is wrong, what was mended stays so, and a repair that was cut off is
+/// made good by the next one.
+#[test]
+fn a_cut_amid_a_repair_leaves_what_the_next_one_mends() {
+    let done = rounds(from_env("FERROCORE_CUTS", ROTTING_CUTS), |seed| {
+        let mut rng = Rng::new(seed);
+        let durability = match seed % 2 {
+            0 => Durability::Sync,
+            _ => Durability::Buffered,
+        };
+        let recording = record_rotting(durability, &mut rng);
+        sweep(durability, &recording, &mut rng)
     });
     println!("{done} cuts");
 }
@@ -195,8 +215,13 @@ impl Sweep<'_> {
             at: 0,
             ..mark(found.clone())
         }];
+        if cut.recording.is_rotting {
+            repair(&core, cut.strict, || {
+                marks.push(mark(Snapshot::lossy(&core)))
+            });
+        }
         for _ in 0..2 {
-            go_on(&core, cut.recording.source.as_ref(), cut.strict, self.rng);
+            go_on(&core, cut, self.rng);
             let state = Snapshot::lossy(&core);
             if cut.strict {
                 release(&mut released, &state);
@@ -213,6 +238,7 @@ impl Sweep<'_> {
                 source: cut.recording.source.clone(),
                 is_reorg: cut.recording.is_reorg,
                 is_lossy: !cut.strict,
+                is_rotting: cut.recording.is_rotting,
             };
             // What a power cut may take back binds nobody.
             let none = Released::new();
@@ -240,12 +266,12 @@ fn check_found(core: &Core, cut: &Cut<'_>) -> Snapshot {
         return found;
     }
     let found = match cut.depth {
-        1 => Snapshot::of(core).unwrap(),
+        1 if !cut.recording.is_rotting => Snapshot::of(core).unwrap(),
         _ => Snapshot::lossy(core),
     };
     let is_one = states.any(|state| *state == found);
     assert!(is_one, "{found:?} is none of {:?}", cut.candidates);
-    if cut.recording.source.is_none() {
+    if cut.recording.source.is_none() && !cut.recording.is_rotting {
         check_proven(core);
     }
     found
@@ -304,12 +330,13 @@ fn check_header_alone(files: &Contents) {
     }
 }
 
-/// A writer appends or truncates, a reader takes another block.
-fn go_on(core: &Core, source: Option<&Core>, strict: bool, rng: &mut Rng) {
-    match source {
+/// A writer appends or truncates, a reader follows to another history or takes another block.
+fn go_on(core: &Core, cut: &Cut<'_>, rng: &mut Rng) {
+    let strict = cut.strict && !cut.recording.is_rotting;
+    match &cut.recording.source {
         None if rng.one_in(4) => match core.truncate(core.length() / 2, None) {
             // A root of the shorter log was lost, and the core says so.
-            Err(CoreError::Storage(StorageError::Corrupt { .. })) if !strict => {}
+            Err(error) if !strict && lacks_nodes(&error) => {}
             result => drop(result.unwrap()),
         },
         None => {
@@ -317,6 +344,9 @@ fn go_on(core: &Core, source: Option<&Core>, strict: bool, rng: &mut Rng) {
             core.append(block.clone()).unwrap();
             let last = core.length() - 1;
             assert_eq!(core.get_local(last).unwrap().unwrap(), block);
+        }
+        Some(source) if core.fork() < source.fork() => {
+            follow(core, source, usize::MAX).unwrap();
         }
         Some(source) if core.length() < source.length() => upgrade(core, source),
         Some(source) if core.length() > 0 => {
@@ -372,6 +402,7 @@ fn record_reorg(durability: Durability) -> Recording {
         source: None,
         is_reorg: true,
         is_lossy: false,
+        is_rotting: false,
     }
 }
 

@@ -49,8 +49,10 @@ const FLUSH_AT_BYTES: u64 = 896 * 1024;
 const ENTRIES_BYTES_MAX: u64 = 1024 * 1024;
 const _: () = assert!(FLUSH_AT_BYTES < ENTRIES_BYTES_MAX);
 
-/// Changes with at least so many nodes write them to `tree` at once instead of journaling them.
+/// Changes with at least so many nodes past the end write them to `tree` at once instead of journaling them.
 const UNJOURNALED_NODES_MIN: usize = 256;
+/// Most nodes before the end that one entry brings: more are brought by others before it.
+const ENTRY_NODES_MAX: usize = 16 * 1024;
 
 /// The files of one core. A test may bring its own.
 pub struct CoreFiles {
@@ -322,12 +324,7 @@ impl FileCore {
         }
         let truncates = writer.truncates(&write);
         if !truncates && write.nodes.len() >= UNJOURNALED_NODES_MIN {
-            // Nodes that an audit took away, in the journal as well: both would take these away again. Or the second
-            // header is to come: by that, and later nodes, it is told when it was lost.
-            if self.overlay().hides_some() || writer.oplog.has_one_header() {
-                self.flush_with(writer, durability)?;
-            }
-            self.write_nodes(&mut write)?;
+            self.write_nodes(writer, &mut write, durability)?;
         }
         self.journal(writer, &write, durability)?;
         self.apply(writer, write)?;
@@ -341,17 +338,43 @@ impl FileCore {
         }
     }
 
-    /// Writes the nodes of a large change to their place.
+    /// Writes the nodes of a large change that are past the end to their place.
     ///
-    /// Until the commit they are true nodes of the tree as it is, or nodes past its end, which
-    /// the next open removes. The roots are journaled too: without them no power cut, which may
-    /// take the others, would leave a core that opens.
-    fn write_nodes(&self, write: &mut CoreWrite) -> Result<(), StorageError> {
-        write.nodes.sort_unstable_by_key(|node| node.index);
-        self.tree.write(write.nodes.iter())?;
-        let length = write.head.as_ref().map_or(0, |head| head.head.length);
-        let roots: Vec<u64> = flat_tree::full_roots(length).collect();
-        write.nodes.retain(|node| roots.contains(&node.index));
+    /// Until the commit the next open removes them. The roots are journaled too: without them no power cut, which may
+    /// take the others, would leave a core that opens. Nodes of the tree as it is stay in the journal: half of one, as
+    /// a kill amid the write leaves it, would be taken for another node.
+    fn write_nodes(
+        &self,
+        writer: &mut Writer,
+        write: &mut CoreWrite,
+        durability: Durability,
+    ) -> Result<(), StorageError> {
+        let end = writer.header.head.length;
+        let is_past = |node: &Node| flat_tree::end_block(node.index) > end;
+        let (mut past, mut nodes): (Vec<_>, Vec<_>) = std::mem::take(&mut write.nodes)
+            .into_iter()
+            .partition(is_past);
+        while nodes.len() > ENTRY_NODES_MAX {
+            let early = CoreWrite {
+                nodes: nodes.split_off(nodes.len() - ENTRY_NODES_MAX),
+                ..CoreWrite::default()
+            };
+            self.commit_with(writer, early, durability)?;
+        }
+        if past.len() >= UNJOURNALED_NODES_MIN {
+            // Nodes that an audit took away, in the journal as well: both would take these away again. Or the second
+            // header is to come: by that, and later nodes, it is told when it was lost.
+            if self.overlay().hides_some() || writer.oplog.has_one_header() {
+                self.flush_with(writer, durability)?;
+            }
+            past.sort_unstable_by_key(|node| node.index);
+            self.tree.write(past.iter())?;
+            let length = write.head.as_ref().map_or(0, |head| head.head.length);
+            let roots: Vec<u64> = flat_tree::full_roots(length).collect();
+            past.retain(|node| roots.contains(&node.index));
+        }
+        nodes.append(&mut past);
+        write.nodes = nodes;
         Ok(())
     }
 

@@ -4,7 +4,9 @@ pub(crate) mod drafts;
 pub(crate) mod faults;
 pub(crate) mod file;
 pub(crate) mod power;
+pub(crate) mod proofs;
 pub(crate) mod rng;
+pub(crate) mod rot;
 pub(crate) mod store;
 pub(crate) mod workload;
 

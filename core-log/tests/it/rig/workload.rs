@@ -8,12 +8,14 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use ferrocore_log::bitfield::PAGE_BITS;
 use ferrocore_log::core::AcceptTicket;
-use ferrocore_log::proof::{NodeRequest, Proof, ProofRequest, UpgradeRequest};
+use ferrocore_log::storage::StorageError;
 use ferrocore_log::{Core, CoreError, Durability};
 use ferrocore_primitives::hash::Hash;
 
 use super::power::Acknowledged;
+use super::proofs::{block_proof, follow, upgrade};
 use super::rng::Rng;
+use super::rot::{repair, rot};
 use super::{Change, Contents, Disk, create, create_from, header, open};
 
 /// Steps of one history.
@@ -176,6 +178,8 @@ pub(crate) struct Recording {
     /// Whether it begins with what a power cut left that nothing was synced for: blocks and nodes
     /// may be missing.
     pub(crate) is_lossy: bool,
+    /// Whether bytes of it change that nobody wrote.
+    pub(crate) is_rotting: bool,
 }
 
 /// One history in so many is of a wide core.
@@ -201,11 +205,26 @@ pub(crate) fn record_reader(durability: Durability, rng: &mut Rng) -> Recording 
         false => create(&Disk::new(Contents::new()), Durability::Buffered).unwrap(),
     };
     let mut recorder = Recorder::new(durability, Some(source), rng);
+    // Of a wide core each cut would take the time of hundreds.
+    recorder.is_reorg = !is_wide && rng.one_in(2);
     if is_wide {
         upgrade(recorder.core(), recorder.source.as_ref().unwrap());
         recorder.mark(false);
     }
     (0..STEPS).for_each(|_| recorder.read(rng));
+    recorder.finish()
+}
+
+/// Records what a writer does whose files lose a bit now and then, which an audit mends.
+pub(crate) fn record_rotting(durability: Durability, rng: &mut Rng) -> Recording {
+    let mut recorder = Recorder::new(durability, None, rng);
+    recorder.is_rotting = true;
+    for _ in 0..STEPS {
+        match rng.one_in(4) {
+            true => recorder.rot(rng),
+            false => recorder.write(rng),
+        }
+    }
     recorder.finish()
 }
 
@@ -216,6 +235,9 @@ struct Recorder {
     durability: Durability,
     marks: Vec<Mark>,
     source: Option<Core>,
+    /// Whether the source comes to leave its history.
+    is_reorg: bool,
+    is_rotting: bool,
 }
 
 impl Recorder {
@@ -236,6 +258,8 @@ impl Recorder {
                 durable: false,
             }],
             source,
+            is_reorg: false,
+            is_rotting: false,
         };
         recorder.mark(false);
         recorder
@@ -252,6 +276,8 @@ impl Recorder {
             durability,
             marks: Vec::new(),
             source: None,
+            is_reorg: false,
+            is_rotting: false,
         };
         recorder.mark(false);
         recorder.marks[0].durable = true;
@@ -265,8 +291,9 @@ impl Recorder {
             changes: self.disk.changes(),
             marks: self.marks,
             source: self.source,
-            is_reorg: false,
+            is_reorg: self.is_reorg,
             is_lossy: false,
+            is_rotting: self.is_rotting,
         }
     }
 
@@ -275,7 +302,7 @@ impl Recorder {
     }
 
     fn mark(&mut self, durable: bool) {
-        let state = Some(Snapshot::of(self.core()).unwrap());
+        let state = Some(self.state());
         let at = self.disk.now();
         // What changes nothing syncs nothing.
         let durable = durable && self.marks.last().is_some_and(|last| last.at < at);
@@ -295,14 +322,36 @@ impl Recorder {
     }
 
     fn read(&mut self, rng: &mut Rng) {
-        let durable = match rng.below(16) {
+        let durable = match rng.below(18) {
             0..3 => self.upgrade(1 + rng.below(9), rng),
             3 => self.upgrade(130, rng),
-            4..9 => self.fetch(1 + rng.below(5), rng),
+            4..8 => self.fetch(1 + rng.below(5), rng),
+            8 => self.fetch(150, rng),
             9..11 => self.fetch_together(rng),
+            11..13 if self.is_reorg => self.follow(rng),
             _ => self.change_anything(rng),
         };
         self.mark(durable);
+    }
+
+    /// A bit changes while nobody has the core open, and an audit mends what it can.
+    fn rot(&mut self, rng: &mut Rng) {
+        self.core().flush().unwrap();
+        self.mark(true);
+        let length = self.core().length();
+        drop(self.core.take());
+        rot(&self.disk, length, rng);
+        self.core = open(&self.disk, self.durability).unwrap();
+        self.mark(false);
+        let (core, disk) = (self.core.as_ref().unwrap(), &self.disk);
+        let marks = &mut self.marks;
+        repair(core, true, || {
+            marks.push(Mark {
+                at: disk.now(),
+                state: Some(Snapshot::lossy(core)),
+                durable: false,
+            });
+        });
     }
 
     /// What readers and writers do alike.
@@ -338,30 +387,48 @@ impl Recorder {
     }
 
     fn truncate(&self, rng: &mut Rng) -> bool {
-        let length = self.any_length(rng);
+        let length = any_length(self.core(), rng);
         let cuts = length < self.core().length();
-        self.core().truncate(length, None).unwrap();
-        cuts
+        self.expect(self.core().truncate(length, None).map(drop)) && cuts
+    }
+
+    /// Whether it was done. Where a repair took nodes away, they may be missing for it.
+    fn expect(&self, result: Result<(), CoreError>) -> bool {
+        match result {
+            Err(error) if self.is_rotting && lacks_nodes(&error) => false,
+            result => result.is_ok() || panic!("{result:?}"),
+        }
     }
 
     fn clear(&self, rng: &mut Rng) -> bool {
         let length = self.core().length();
-        let start = self.any_length(rng);
+        let start = any_length(self.core(), rng);
         let end = match rng.one_in(4) {
             // Whole pages.
-            true => self.any_length(rng).max(start),
+            true => any_length(self.core(), rng).max(start),
             false => length.min(start + rng.below(9) as u64),
         };
-        self.core().clear(start..end).unwrap();
+        self.expect(self.core().clear(start..end));
         false
     }
 
-    /// A length that the core has or had, at an edge of what is watched or between.
-    fn any_length(&self, rng: &mut Rng) -> u64 {
-        match self.core().length() {
-            0 => 0,
-            length => pick(length, rng) + u64::from(rng.one_in(4)),
+    /// The source leaves its history, or two, and the reader follows, perhaps without looking for all that both have.
+    fn follow(&self, rng: &mut Rng) -> bool {
+        let source = self.source.as_ref().unwrap();
+        for _ in 0..=rng.below(2) {
+            source.truncate(any_length(source, rng), None).unwrap();
+            let count = 1 + rng.below(9);
+            source.append_batch(blocks(count, rng)).unwrap();
         }
+        if source.fork() == self.core().fork() {
+            return self.upgrade(1, rng); // there was nothing to cut
+        }
+        let levels = if rng.one_in(4) {
+            rng.below(4)
+        } else {
+            usize::MAX
+        };
+        follow(self.core(), source, levels).unwrap()
     }
 
     fn upgrade(&self, count: usize, rng: &mut Rng) -> bool {
@@ -415,7 +482,10 @@ impl Recorder {
     }
 
     fn state(&self) -> Snapshot {
-        Snapshot::of(self.core()).unwrap()
+        match self.is_rotting {
+            true => Snapshot::lossy(self.core()),
+            false => Snapshot::of(self.core()).unwrap(),
+        }
     }
 
     /// Some blocks, apart or in a row, or none of an empty log.
@@ -441,39 +511,24 @@ impl Recorder {
     }
 }
 
+/// Whether something was refused because nodes are not there, or are no nodes.
+pub(crate) fn lacks_nodes(error: &CoreError) -> bool {
+    let is_corrupt = matches!(error, CoreError::Storage(StorageError::Corrupt { .. }));
+    is_corrupt || matches!(error, CoreError::MissingNodes { .. })
+}
+
+/// A length that the core has or had, at an edge of what is watched or between.
+fn any_length(core: &Core, rng: &mut Rng) -> u64 {
+    match core.length() {
+        0 => 0,
+        length => pick(length, rng) + u64::from(rng.one_in(4)),
+    }
+}
+
 fn blocks(count: usize, rng: &mut Rng) -> Vec<Bytes> {
     let block = |_| {
         let len = rng.below(40);
         Bytes::from(rng.bytes(len))
     };
     (0..count).map(block).collect()
-}
-
-/// Brings `reader` to the length of `source`.
-pub(crate) fn upgrade(reader: &Core, source: &Core) {
-    if reader.length() < source.length() {
-        let request = ProofRequest {
-            upgrade: Some(UpgradeRequest {
-                start: reader.length(),
-                length: source.length() - reader.length(),
-            }),
-            manifest: true,
-            fork: source.fork(),
-            ..ProofRequest::default()
-        };
-        reader
-            .accept(source.prove(&request).unwrap().unwrap())
-            .unwrap();
-    }
-}
-
-/// The proof of block `index` that `reader` lacks.
-pub(crate) fn block_proof(reader: &Core, source: &Core, index: u64) -> Proof {
-    let nodes = reader.missing_nodes(2 * index).unwrap();
-    let request = ProofRequest {
-        block: Some(NodeRequest { index, nodes }),
-        fork: source.fork(),
-        ..ProofRequest::default()
-    };
-    source.prove(&request).unwrap().unwrap()
 }
