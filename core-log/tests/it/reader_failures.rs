@@ -10,6 +10,7 @@ use crate::rig::{Contents, Disk, Fault, create, create_from, header, open};
 use std::ops::Range;
 
 use bytes::Bytes;
+use ferrocore_log::audit::Mode;
 use ferrocore_log::changeset::VerifyError;
 use ferrocore_log::core::AcceptError;
 use ferrocore_log::proof::{NodeRequest, Proof, ProofRequest, UpgradeRequest};
@@ -23,6 +24,8 @@ enum Step {
     Follow(usize),
     Clear(u64, u64),
     Flush,
+    /// An audit that mends what it finds.
+    Repair,
 }
 
 const STEPS: &[Step] = &[
@@ -32,6 +35,7 @@ const STEPS: &[Step] = &[
     Step::Blocks(0, &[5]),
     Step::Upgrade(1),
     Step::Blocks(1, &[130, 0, 7]),
+    Step::Repair,
     Step::Clear(3, 6),
     Step::Blocks(1, &[4, 100]),
     Step::Follow(2),
@@ -96,6 +100,7 @@ fn run(core: &Core, sources: &[Core], step: Step) -> Result<(), StorageError> {
         }
         Step::Clear(start, end) => core.clear(start..end).map_err(of_core),
         Step::Flush => core.flush().map_err(of_core),
+        Step::Repair => core.audit(Mode::Repair, |_| {}).map(drop).map_err(of_core),
     }
 }
 

@@ -5,10 +5,12 @@
 #![cfg(feature = "files")]
 
 use crate::rig::faults::{blocks, faults, left_by};
-use crate::rig::store::{JOURNAL, open_core, open_cores, open_store, oplog_of};
+use crate::rig::store::{JOURNAL, NAMES, open_core, open_cores, open_store, oplog_of};
 use crate::rig::workload::Snapshot;
 use crate::rig::{Contents, Disk, Fault, FaultKind, What};
+use ferrocore_log::audit::Mode;
 use ferrocore_log::{Core, CoreError, Corestore, Durability, StorageError, StoreError};
+use ferrocore_primitives::sign::KeyPair;
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -20,6 +22,12 @@ enum Step {
     Alone(usize),
     Flush(usize),
     Truncate(usize),
+    /// So many blocks to one core, under a signature that was made elsewhere.
+    Signed(usize, usize),
+    /// One core cut to so many blocks, likewise.
+    TruncateSigned(usize, u64),
+    /// An audit of one core that mends what it finds.
+    Repair(usize),
 }
 
 const STEPS: &[Step] = &[
@@ -29,7 +37,10 @@ const STEPS: &[Step] = &[
     Step::Flush(0),
     Step::Apart(b"two"),
     Step::Truncate(2),
+    Step::Signed(0, 2),
     Step::Together(130),
+    Step::TruncateSigned(0, 3),
+    Step::Repair(1),
     Step::Together(1),
 ];
 
@@ -48,8 +59,27 @@ fn run(store: &Corestore, cores: &[Core], step: Step) -> Result<(), StoreError> 
         Step::Alone(core) => drop(cores[core].append("alone")?),
         Step::Flush(core) => cores[core].flush()?,
         Step::Truncate(core) => drop(cores[core].truncate(1, None)?),
+        Step::Signed(core, count) => {
+            let proposal = cores[core].propose(blocks(count))?;
+            let signature = proposal.sign(&key_pair_of(core)).unwrap();
+            let signature = proposal.assemble(&[signature]);
+            cores[core].append_signed(proposal, &signature)?;
+        }
+        Step::TruncateSigned(core, length) => {
+            let proposal = cores[core].propose_truncate(length, None)?;
+            let signature = proposal.sign(&key_pair_of(core)).unwrap();
+            let signature = proposal.assemble(&[signature]);
+            cores[core].truncate_signed(proposal, &signature)?;
+        }
+        Step::Repair(core) => drop(cores[core].audit(Mode::Repair, |_| {})?),
     }
     batch.commit().map(drop)
+}
+
+/// What signs a core, from a store that never fails.
+fn key_pair_of(core: usize) -> KeyPair {
+    let store = open_store(&Disk::new(Contents::new()), Durability::Buffered).unwrap();
+    store.key_pair(NAMES[core])
 }
 
 type State = Vec<Snapshot>;
@@ -153,6 +183,11 @@ fn is_io(error: &StoreError) -> bool {
     matches!(error, StoreError::Core(CoreError::Storage(error)) if crate::rig::faults::is_io(error))
 }
 
+/// As [`is_io`], or while the store or a core of it is opened.
+fn is_io_of_store(error: &StoreError) -> bool {
+    is_io(error) || matches!(error, StoreError::Storage(error) if crate::rig::faults::is_io(error))
+}
+
 fn check_reopens(disk: &Disk, durability: Durability, start: &Contents, states: &[State]) {
     for files in left_by(disk, start, durability) {
         let disk = Disk::new(files);
@@ -162,6 +197,86 @@ fn check_reopens(disk: &Disk, durability: Durability, start: &Contents, states: 
         assert!(states.contains(&state), "{state:?} is none of {states:?}");
         run(&store, &cores, Step::Together(1)).unwrap();
     }
+}
+
+/// Goal: whatever call fails while a static core is made in a store, of blocks or of another core of it, the caller is
+/// told, what is there claims no block it does not have, the other core is not harmed, and the next attempt makes it whole.
+#[test]
+fn every_call_of_making_a_static_core_may_fail() {
+    for (durability, is_copied) in [
+        (Durability::Sync, false),
+        (Durability::Sync, true),
+        (Durability::Buffered, false),
+        (Durability::Buffered, true),
+    ] {
+        let disk = Disk::new(start(durability));
+        let store = open_store(&disk, durability).unwrap();
+        let source = store.get_named(NAMES[0]).unwrap();
+        source.append_batch(blocks(PINNED)).unwrap();
+        source.set_user_data("key", Some(b"the source's")).unwrap();
+        source.flush().unwrap();
+        drop((source, store));
+        let files = disk.contents();
+        let make = |disk: &Disk| make_static(disk, durability, is_copied);
+        let disk = Disk::new(files.clone());
+        make(&disk).unwrap();
+        let (calls, mut failures) = (disk.calls(), 0);
+        for fault in faults(0..calls) {
+            let disk = Disk::with_fault(files.clone(), Some(fault));
+            let made = make(&disk);
+            if let Err(error) = &made {
+                failures += 1;
+                assert!(is_io_of_store(error), "{fault:?}: {error}");
+            }
+            for files in left_by(&disk, &files, durability) {
+                check_static(&Disk::new(files), durability, made.is_ok(), is_copied);
+            }
+        }
+        println!("{failures} failures of {calls} calls");
+        assert!(failures > calls && calls > 20, "{failures} of {calls}");
+    }
+}
+
+/// Blocks of the core that is pinned.
+const PINNED: usize = 45;
+
+fn make_static(disk: &Disk, durability: Durability, is_copied: bool) -> Result<(), StoreError> {
+    let store = open_store(disk, durability)?;
+    make_in(&store, is_copied).map(drop)
+}
+
+fn make_in(store: &Corestore, is_copied: bool) -> Result<Core, StoreError> {
+    match is_copied {
+        true => store.staticify(&source_in(store)?),
+        false => store.create_static(blocks(PINNED)),
+    }
+}
+
+/// By its key: its name would be looked for under the keys that other versions gave it, and there is one place for those.
+fn source_in(store: &Corestore) -> Result<Core, StoreError> {
+    open_core(store, 0).map(|core| core.expect("it was there before"))
+}
+
+fn check_static(disk: &Disk, durability: Durability, is_made: bool, is_copied: bool) {
+    let store = open_store(disk, durability).unwrap();
+    let source = source_in(&store).unwrap();
+    assert_eq!(source.contiguous_length(), PINNED as u64);
+    let pinned = Corestore::memory().create_static(blocks(PINNED)).unwrap();
+    let found = store.get_by_discovery_key(&pinned.discovery_key()).unwrap();
+    assert!(found.is_some() || !is_made);
+    if let Some(core) = &found {
+        let here = core.count(0..PINNED as u64);
+        assert!(here == PINNED as u64 || !is_made, "{here} blocks");
+        assert_eq!(core.audit(Mode::DryRun, |_| {}).unwrap().bad, 0);
+    }
+    drop(found);
+    let made = make_in(&store, is_copied).unwrap();
+    for (index, block) in (0..).zip(blocks(PINNED)) {
+        for core in [&made, &source] {
+            assert_eq!(core.get_local(index).unwrap().as_ref(), Some(&block));
+        }
+    }
+    assert_eq!(made.user_data("key").is_some(), is_copied);
 }
 
 /// Goal: a store whose journal failed makes no more batches, and gives none of the cores out, until
