@@ -2,7 +2,7 @@
 //! after what was under way, nothing committed is lost or doubled, and both go on.
 //! Method: random histories of a core and its draft on files in memory that remember every change;
 //! the files are rebuilt as they may be found after each of them, and again after each change that
-//! the recovery makes.
+//! the recovery makes, three deep.
 //!
 //! `FERROCORE_CUTS` says how many cuts each test makes, `FERROCORE_SEED` where it begins.
 #![cfg(feature = "files")]
@@ -18,7 +18,8 @@ use ferrocore_log::{CommitOptions, Core, CoreError, Draft, Durability};
 /// Cuts of one test.
 const CUTS: usize = 6_000;
 const STEPS: usize = 12;
-const DEPTH_MAX: usize = 2;
+/// How often a recovery may be cut off in turn.
+const DEPTH_MAX: usize = 3;
 
 #[test]
 fn a_power_cut_takes_nothing_of_a_draft_that_was_synced() {
@@ -32,18 +33,23 @@ fn a_power_cut_leaves_a_draft_that_opens_whatever_was_synced() {
 }
 
 fn run(durability: Durability) {
+    let mut by_depth = [0; DEPTH_MAX];
     let done = rounds(from_env("FERROCORE_CUTS", CUTS), |seed| {
         let mut rng = Rng::new(seed);
         let recording = record(durability, &mut rng);
         let mut sweep = Sweep {
             durability,
             rng: &mut rng,
-            cuts: 0,
+            cuts: [0; DEPTH_MAX],
         };
         sweep.run(&recording, 1);
-        sweep.cuts
+        let both = by_depth.iter_mut().zip(sweep.cuts);
+        both.for_each(|(all, these)| *all += these);
+        sweep.cuts.iter().sum()
     });
-    println!("{done} cuts");
+    let deepest = by_depth[DEPTH_MAX - 1];
+    println!("{done} cuts, {deepest} of them {DEPTH_MAX} deep");
+    assert!(deepest > 0 || done < CUTS);
 }
 
 /// The blocks of a draft; one that is damaged counts for one that is not here.
@@ -170,7 +176,8 @@ fn random_blocks(count: usize, rng: &mut Rng) -> Vec<Bytes> {
 struct Sweep<'a> {
     durability: Durability,
     rng: &'a mut Rng,
-    cuts: usize,
+    /// How many there were at each depth.
+    cuts: [usize; DEPTH_MAX],
 }
 
 impl Sweep<'_> {
@@ -185,7 +192,7 @@ impl Sweep<'_> {
     }
 
     fn cut(&mut self, device: &Device, recording: &Recording, at: usize, loss: Loss, depth: usize) {
-        self.cuts += 1;
+        self.cuts[depth - 1] += 1;
         let _scene = Scene(format!("depth {depth}, after {at} changes, {loss:?}"));
         let strict = self.durability == Durability::Sync || loss.is_kill();
         let files = device.after(loss, self.rng);
@@ -199,7 +206,7 @@ impl Sweep<'_> {
         };
         let mut marks = vec![Mark { at: 0, ..found }];
         go_on(&core, &mut marks, &disk, self.rng);
-        if depth < DEPTH_MAX && self.rng.one_in(20) {
+        if depth < DEPTH_MAX && self.rng.one_in(20 * depth * depth) {
             drop(core);
             let recording = Recording {
                 start: files,

@@ -21,6 +21,7 @@ mod reorg;
 mod rig;
 mod sparse;
 mod static_cores;
+mod static_crash;
 mod storage_crash;
 mod storage_damage;
 mod storage_failures;

@@ -1,4 +1,4 @@
-//! A store of a few cores on files in memory: with the journal that their batches go through.
+//! A store of a few cores on files in memory: with the journal that their batches go through, and a place for one static core.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -22,6 +22,8 @@ const FILES: [[&str; 5]; 3] = [
     ["b/oplog", "b/tree", "b/bitfield", "b/data", "b/header"],
     ["c/oplog", "c/tree", "c/bitfield", "c/data", "c/header"],
 ];
+/// Of the one core that has no name.
+const STATIC_FILES: [&str; 5] = ["s/oplog", "s/tree", "s/bitfield", "s/data", "s/header"];
 pub(crate) const JOURNAL: &str = "journal";
 
 struct DiskStore {
@@ -84,19 +86,17 @@ fn keys() -> &'static [DiscoveryKey] {
 }
 
 impl DiskStore {
-    fn files(&self, core: &DiscoveryKey) -> Option<CoreFiles> {
-        let number = keys().iter().position(|key| key == core)?;
-        Some(self.disk.core_files_named(FILES[number]))
+    fn files(&self, core: &DiscoveryKey) -> CoreFiles {
+        let number = keys().iter().position(|key| key == core);
+        let names = number.map_or(STATIC_FILES, |number| FILES[number]);
+        self.disk.core_files_named(names)
     }
 
     fn open_shared(
         &self,
         core: &DiscoveryKey,
     ) -> Result<Option<(OpenedCore, Arc<FileCore>)>, StorageError> {
-        let Some(files) = self.files(core) else {
-            return Ok(None);
-        };
-        let opened = FileCore::open_shared(core, files, self.durability)?;
+        let opened = FileCore::open_shared(core, self.files(core), self.durability)?;
         Ok(opened.inspect(|(_, shared)| self.keep(*core, shared)))
     }
 
@@ -118,14 +118,13 @@ impl Storage for DiskStore {
 
     fn create(&self, header: CoreHeader) -> Result<OpenedCore, StorageError> {
         let core = header.key.discovery_key();
-        let files = self.files(&core).expect("one of the names");
-        let (opened, shared) = FileCore::create_shared(files, header, self.durability)?;
+        let (opened, shared) = FileCore::create_shared(self.files(&core), header, self.durability)?;
         self.keep(core, &shared);
         Ok(opened)
     }
 
     fn peek(&self, core: &DiscoveryKey) -> Result<Option<CoreHeader>, StorageError> {
-        FileCore::peek(core, || Ok(self.files(core)))
+        FileCore::peek(core, || Ok(Some(self.files(core))))
     }
 
     fn list(&self) -> Result<Vec<DiscoveryKey>, StorageError> {
