@@ -31,7 +31,7 @@ pub const RECEIVE_WINDOW: u32 = 4 * 1024 * 1024;
 /// liked yet costs less than 2 MiB: this backlog, the same again in packets ahead, and what a buffer spares.
 pub const RECEIVE_WINDOW_FIRST: u32 = 512 * 1024;
 
-/// What a stream takes in before it is connected, in bytes.
+/// The window of a stream before it is connected, in bytes.
 pub const UNCONNECTED_WINDOW: u32 = 64 * 1024;
 
 /// How far ahead of the next expected packet one is kept, in packets; also the most packets in flight.
