@@ -282,14 +282,17 @@ impl Dht {
         self.shared().instant(time)
     }
 
-    /// Puts the node to sleep and closes its sockets, with all streams on them. What is asked then, or still under way,
-    /// fails.
+    /// Puts the node to sleep and closes its sockets, those opened to punch among them, with all streams on them. What is asked
+    /// then, or still under way, fails.
     pub async fn suspend(&self) {
-        let sockets = self.shared().with(|inner, now| {
+        let (sockets, extra) = self.shared().with(|inner, now| {
             inner.node.rpc_mut().suspend(now);
-            inner.sockets.take()
+            (inner.sockets.take(), inner.extra_sockets())
         });
         self.shared().release(sockets).await;
+        for socket in extra {
+            socket.close().await;
+        }
     }
 
     /// Wakes the node up, on the ports it had where they are free.

@@ -306,6 +306,10 @@ impl Inner {
         self.extra.len()
     }
 
+    pub(super) fn extra_sockets(&self) -> Vec<UdxSocket> {
+        self.extra.values().cloned().collect()
+    }
+
     pub(super) fn remove_extra(&mut self, name: u32) {
         self.extra.remove(&name);
     }

@@ -215,6 +215,23 @@ async fn a_suspended_server_is_gone_and_comes_back() {
     talk(ours, theirs.unwrap()).await;
 }
 
+/// Goal: who sleeps holds no connection. Method: one that was punched is on a socket of its own.
+#[tokio::test]
+async fn a_node_that_sleeps_lets_a_punched_connection_go() {
+    let network = Network::start(6).await;
+    let (a, b) = (network.peers().await, network.peers().await);
+    let mut server = listening(&a, ListenOptions::default()).await;
+    let mut options = ConnectOptions::default();
+    options.lan = false;
+    let (ours, theirs) = connect(&b, &mut server, options).await;
+    assert_eq!(ours.route, Route::Punched);
+    within(b.suspend()).await;
+    let (at_ours, at_theirs) = (ours.handle(), theirs.handle());
+    let ends = async { tokio::join!(at_ours.closed(), at_theirs.closed()) };
+    let ended = tokio::time::timeout(Duration::from_secs(20), ends).await;
+    assert!(ended.is_ok(), "the connection stands");
+}
+
 /// Goal: a server that ends takes its own announcement back, and not that of the next under its key. Method: the next one begins as
 /// soon as it may, again and again, and is found.
 #[tokio::test]
