@@ -69,6 +69,11 @@ impl Peer {
         Self::run(format!("{script} on {tree:?}"), &mut command)
     }
 
+    /// The most memory the process has held, in bytes; Linux only.
+    pub fn peak_memory(&self) -> Option<u64> {
+        self.process.peak_memory()
+    }
+
     /// Starts any program that keeps the conversation of `peers/conversation.mjs`; `name` is for
     /// messages.
     #[track_caller]

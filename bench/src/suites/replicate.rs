@@ -17,6 +17,7 @@ struct Load {
     wire: Row,
     messages: Row,
     spent: Row,
+    peak: Row,
     count: u64,
     size: usize,
     /// Blocks appended at once while it is made.
@@ -44,6 +45,12 @@ const LOADS: [Load; 2] = [
             Unit::Seconds,
             None,
         ),
+        peak: row(
+            "bulk-memory",
+            "peak memory of who receives",
+            Unit::Bytes,
+            None,
+        ),
         count: 8_192,
         size: 65_536,
         batch: 64,
@@ -67,6 +74,12 @@ const LOADS: [Load; 2] = [
             "processor time for a block, of both ends",
             Unit::Seconds,
             None,
+        ),
+        peak: row(
+            "small-memory",
+            "peak memory of who receives",
+            Unit::Bytes,
+            Some(10.0),
         ),
         count: 200_000,
         size: 100,
@@ -134,19 +147,21 @@ pub(crate) fn measure(run: &Run) -> Table {
                 let supply = supply.expect("one was started for each");
                 warm(2 * load.size * load.count as usize);
                 let before = spent(&mut supply.peer);
-                let (measured, receiver) = download(&run.scratch, *to, supply.job(load));
+                let downloaded = download(&run.scratch, *to, supply.job(load));
+                let (measured, receiver) = (&downloaded.measured, downloaded.spent);
                 let sender = spent(&mut supply.peer) - before;
                 let payload = (load.count * load.size as u64) as f64;
                 let unit = match load.rate.unit {
                     Unit::BytesPerSecond => payload,
                     _ => load.count as f64,
                 };
-                table.add(&load.rate, name, unit / number(&measured, "seconds"));
-                table.add(&load.wire, name, number(&measured, "wire") / payload);
-                let messages = number(&measured, "messages") / load.count as f64;
+                table.add(&load.rate, name, unit / number(measured, "seconds"));
+                table.add(&load.wire, name, number(measured, "wire") / payload);
+                let messages = number(measured, "messages") / load.count as f64;
                 table.add(&load.messages, name, messages);
                 let spent = (sender + receiver) / load.count as f64;
                 table.add(&load.spent, name, spent);
+                table.add(&load.peak, name, downloaded.peak as f64);
             }
         }
     }
@@ -173,8 +188,9 @@ pub(crate) fn measure_growth(run: &Run) -> Table {
             "length": length, "start": (length - count) / 2, "count": count,
         });
         for _ in 0..run.rounds {
-            let (measured, _) = download(&run.scratch, Contender::Ferrocore, job.clone());
-            table.add(&GROWTH, name, number(&measured, "seconds") / count as f64);
+            let downloaded = download(&run.scratch, Contender::Ferrocore, job.clone());
+            let seconds = number(&downloaded.measured, "seconds");
+            table.add(&GROWTH, name, seconds / count as f64);
         }
     }
     table
@@ -198,8 +214,9 @@ pub(crate) fn measure_peers(run: &Run) -> Table {
             "length": 2 * FETCHED, "count": FETCHED, "peers": peers,
         });
         for _ in 0..run.rounds {
-            let (measured, _) = download(&run.scratch, Contender::Ferrocore, job.clone());
-            table.add(&PEERS, name, number(&measured, "seconds") / FETCHED as f64);
+            let downloaded = download(&run.scratch, Contender::Ferrocore, job.clone());
+            let seconds = number(&downloaded.measured, "seconds");
+            table.add(&PEERS, name, seconds / FETCHED as f64);
         }
     }
     table
@@ -244,17 +261,31 @@ impl Supply {
     }
 }
 
-/// Has a fresh process download into an empty folder. Returns its figures and the processor time it took, in
-/// seconds, its start not counted.
-fn download(scratch: &Path, who: Contender, mut job: Value) -> (Value, f64) {
+/// A download by a process of its own.
+struct Downloaded {
+    /// What it told.
+    measured: Value,
+    /// Processor time it took, in seconds, its start not counted.
+    spent: f64,
+    /// The most memory it held at once, in bytes.
+    peak: u64,
+}
+
+/// Has a fresh process download into an empty folder.
+fn download(scratch: &Path, who: Contender, mut job: Value) -> Downloaded {
     let dir = scratch.join("downloaded");
     job["dir"] = json!(dir);
     let mut peer = who.start("log.mjs");
     let before = spent(&mut peer);
     let measured = peer.call("download", job);
     let spent = spent(&mut peer) - before;
+    let peak = peer.peak_memory().expect("it still runs");
     std::fs::remove_dir_all(&dir).expect("what was just written can be removed");
-    (measured, spent)
+    Downloaded {
+        measured,
+        spent,
+        peak,
+    }
 }
 
 /// Processor time that a process has taken so far, in seconds.
