@@ -129,6 +129,14 @@ fn every_kind_of_core_opens_with_a_signed_head_only() {
         ("version 0, quorum", hashed(quorum(0))),
         ("version 1", hashed(Manifest::single(public_key))),
         ("version 1, quorum", hashed(quorum(1))),
+        (
+            "version 2, linked, with user data",
+            hashed(Manifest {
+                linked: Some(vec![compat_key]),
+                user_data: Some(b"about it".to_vec()),
+                ..quorum(2)
+            }),
+        ),
         ("version 3, quorum", hashed(quorum(3))),
         (
             "pinned beginning and signer",

@@ -19,6 +19,9 @@ use crate::exceptions::Exceptions;
 use ferrocore_interop_tests::node::Tree;
 use ferrocore_interop_tests::peer::{Peer, Role};
 use ferrocore_interop_tests::rng::Rng;
+use ferrocore_log::{Corestore, StorageError, StoreError, StoreOptions};
+use serde_json::json;
+
 use model::{Kind, Model, Step};
 use ours::Ours;
 use rounds::rounds;
@@ -95,6 +98,36 @@ fn both_write_the_same_bytes() {
     if done >= HISTORIES {
         exceptions.check(); // in one history alone not every difference shows
     }
+}
+
+/// Goal: a store that one side has open is refused to the other until it is closed.
+#[test]
+fn a_store_that_one_side_has_open_is_refused_to_the_other() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut node = node(scratch.path());
+    let directory = tempfile::tempdir_in(scratch.path()).unwrap();
+    let directory = directory.path();
+    let key = create(directory, Kind::Compat, true, &mut node);
+    let open = json!({ "directory": directory.join("corestore"), "key": key });
+
+    node.call("open", open.clone());
+    let refused = Corestore::open(directory, StoreOptions::default());
+    let is_locked =
+        |error: &StoreError| matches!(error, StoreError::Storage(StorageError::Locked { .. }));
+    assert!(
+        refused.as_ref().is_err_and(is_locked),
+        "{:?}",
+        refused.err()
+    );
+    node.call("shut", json!({}));
+
+    let ours = Ours::open(directory, Kind::Compat, None);
+    let call = node.begin("open", open.clone());
+    let refused = node.try_finish(&call).unwrap_err();
+    assert!(refused.to_lowercase().contains("lock"), "{refused}");
+    drop(ours);
+    let opened = node.call("open", open);
+    assert_eq!(opened["writable"], true);
 }
 
 /// Goal: hypercore 10 goes on from a header with our mark, which says that the contiguous length is exact: only

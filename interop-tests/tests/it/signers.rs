@@ -8,7 +8,7 @@ use ferrocore::Node;
 use ferrocore_interop_tests::node::Tree;
 use ferrocore_interop_tests::peer::{Peer, Role};
 use ferrocore_log::events::Event;
-use ferrocore_log::manifest::ManifestBuilder;
+use ferrocore_log::manifest::{ManifestBuilder, Prologue};
 use ferrocore_log::multisig::signable_length;
 use ferrocore_log::verifier::Verifier;
 use ferrocore_log::{Core, CoreError, CoreOptions, Manifest};
@@ -95,7 +95,9 @@ async fn node_reads_what_a_quorum_of_ours_signed() {
             assert_node_reads(tree, |node| quorum_core(node, version)).await;
         }
     }
-    assert_node_reads(Tree::Current, |node| quorum_core(node, 3)).await;
+    for version in [2, 3] {
+        assert_node_reads(Tree::Current, |node| quorum_core(node, version)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -129,6 +131,37 @@ async fn node_reads_our_static_cores() {
             core
         })
         .await;
+    }
+}
+
+/// A core whose first blocks are pinned by its key, and the others signed.
+fn pinned_core(node: &Node) -> Core {
+    let source = node.create_core("source").unwrap();
+    source.append_batch(blocks(5)).unwrap();
+    let pair = key_pair(7);
+    let builder = Manifest::builder().signer(pair.public_key());
+    let manifest = builder
+        .prologue(Prologue {
+            hash: source.tree_hash(),
+            length: 5,
+        })
+        .build()
+        .unwrap();
+    let options = CoreOptions {
+        manifest: Some(manifest),
+        key_pair: Some(pair),
+        ..CoreOptions::default()
+    };
+    let core = node.store().get_with(options).unwrap();
+    core.copy_prologue(&source).unwrap();
+    core.append_batch(blocks(20).split_off(5)).unwrap();
+    core
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_reads_what_begins_as_pinned_and_goes_on_signed() {
+    for tree in Tree::ALL {
+        assert_node_reads(tree, pinned_core).await;
     }
 }
 
