@@ -83,19 +83,19 @@ pub(crate) struct Globals {
     #[arg(long, global = true)]
     pub(crate) no_lan: bool,
     /// Look for peers on the local network alone
-    #[arg(long, global = true, conflicts_with = "no_lan")]
+    #[arg(long, global = true)]
     pub(crate) lan_only: bool,
     /// Ask this node of the DHT first, instead of the public ones; may be given several times
-    #[arg(long, global = true, conflicts_with_all = ["no_dht", "lan_only"], value_name = "HOST:PORT")]
+    #[arg(long, global = true, value_name = "HOST:PORT")]
     pub(crate) bootstrap: Vec<BootstrapNode>,
     /// The address of this machine for the DHT [default: all]
-    #[arg(long, global = true, conflicts_with_all = ["no_dht", "lan_only"], value_name = "IP")]
+    #[arg(long, global = true, value_name = "IP")]
     pub(crate) host: Option<Ipv4Addr>,
     /// The UDP port for the DHT [default: 49737 or one near it]
-    #[arg(long, global = true, conflicts_with_all = ["no_dht", "lan_only"], value_name = "PORT")]
+    #[arg(long, global = true, value_name = "PORT")]
     pub(crate) port: Option<u16>,
     /// Meet peers that cannot be reached otherwise at this blind relay
-    #[arg(long, global = true, conflicts_with_all = ["no_dht", "lan_only"], value_parser = parse_public_key, value_name = "KEY", hide_short_help = true)]
+    #[arg(long, global = true, value_parser = parse_public_key, value_name = "KEY", hide_short_help = true)]
     pub(crate) relay: Option<PublicKey>,
     /// Send at most so many bytes a second, such as 500k or 5M
     #[arg(long, global = true, value_parser = parse_rate, value_name = "RATE")]
@@ -176,6 +176,10 @@ pub(crate) enum Command {
 impl Cli {
     /// Refuses options that the command would ignore, to somebody's surprise.
     pub(crate) fn check(self) -> Result<Self, clap::Error> {
+        if let Some((one, other)) = self.globals.contradiction() {
+            let message = format!("{one} cannot be used with {other}");
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
+        }
         if self.globals.dry_run && !self.command.destroys() {
             let message = "only commands that destroy something have a --dry-run";
             return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
@@ -185,6 +189,24 @@ impl Cli {
 }
 
 impl Globals {
+    /// Two options of which one takes away what the other is for. Not left to clap, which sees no conflict of an option before
+    /// the command with one behind it.
+    fn contradiction(&self) -> Option<(&'static str, &'static str)> {
+        if self.no_lan && self.lan_only {
+            return Some(("--no-lan", "--lan-only"));
+        }
+        let of_dht = [
+            ("--bootstrap", !self.bootstrap.is_empty()),
+            ("--host", self.host.is_some()),
+            ("--port", self.port.is_some()),
+            ("--relay", self.relay.is_some()),
+        ];
+        let (named, _) = of_dht.into_iter().find(|(_, is_given)| *is_given)?;
+        let without = [("--no-dht", self.no_dht), ("--lan-only", self.lan_only)];
+        let (without, _) = without.into_iter().find(|(_, is_given)| *is_given)?;
+        Some((named, without))
+    }
+
     /// Whether the command line names a way to reach peers.
     pub(crate) fn has_network(&self) -> bool {
         self.listen.is_some() || !self.peer.is_empty() || self.is_search_asked_for()
@@ -298,6 +320,8 @@ mod tests {
     /// Goal: what cannot have its effect is refused, not ignored.
     #[test]
     fn options_of_the_dht_are_refused_without_it() {
+        let check = |arguments: &[&str]| parse(arguments).and_then(Cli::check);
+        assert!(check(&["--no-lan", "list", "--lan-only"]).is_err());
         let key = "y".repeat(52);
         for without in ["--no-dht", "--lan-only"] {
             for option in [
@@ -307,10 +331,16 @@ mod tests {
                 ["--relay", &key],
             ] {
                 let [name, value] = option;
-                assert!(parse(&["share", ".", name, value]).is_ok(), "{name}");
-                let refused = parse(&["share", ".", without, name, value]);
-                let kind = refused.map(|_| ()).unwrap_err().kind();
-                assert_eq!(kind, ErrorKind::ArgumentConflict, "{without} {name}");
+                assert!(check(&["share", ".", name, value]).is_ok(), "{name}");
+                for arguments in [
+                    ["share", ".", without, name, value],
+                    [without, "share", ".", name, value],
+                    [name, value, "share", ".", without],
+                ] {
+                    let refused = check(&arguments).map(|_| ());
+                    let kind = refused.unwrap_err().kind();
+                    assert_eq!(kind, ErrorKind::ArgumentConflict, "{arguments:?}");
+                }
             }
         }
     }
