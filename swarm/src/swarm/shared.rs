@@ -353,14 +353,20 @@ impl Shared {
     /// Waits for lookups, and then for those found.
     pub(super) async fn flush(&self) {
         let mut progress = self.progress.subscribe();
-        let found_all = || self.found_waiting.load(Ordering::SeqCst) == 0;
-        while !(found_all() && self.lock().topics.values().all(Joined::is_settled)) {
+        while !self.has_found_all() {
             progress.changed().await.ok();
         }
         let pending = self.lock().roster.pending();
         while !self.is_tried(&pending) {
             progress.changed().await.ok();
         }
+    }
+
+    /// Whether every search is over, and who was found is known; nobody is found any more once all is shut down.
+    fn has_found_all(&self) -> bool {
+        let state = self.lock();
+        let has_taken_in = self.found_waiting.load(Ordering::SeqCst) == 0;
+        state.is_shut_down || has_taken_in && state.topics.values().all(Joined::is_settled)
     }
 
     /// Whether none of these still waits, but for want of room.
