@@ -10,6 +10,7 @@
 //! Knows what suppliers say of their heads, and when that is proven. Does not know where the guard is
 //! kept (the store passes a [`Release`]) nor how heads travel.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use super::freeze::check_shown;
@@ -49,6 +50,8 @@ struct State {
     /// While the core is guarded: how it is let go.
     release: Option<Release>,
     claims: Few<SupplierId, Claim>,
+    /// What we had when a supplier was to be asked to prove its head: only while the core is guarded.
+    asked_at: BTreeMap<SupplierId, RemoteHead>,
     broken: u32,
     /// Whether our head was brought by a proof since the core is guarded.
     is_proven: bool,
@@ -64,8 +67,6 @@ struct Claim {
     is_broken: bool,
     /// The head is signed, and its tree is the beginning of ours.
     is_proven: bool,
-    /// What we had when it was to be asked to prove its head.
-    asked_at: Option<RemoteHead>,
 }
 
 /// Whether the core may be written.
@@ -125,7 +126,9 @@ impl Core {
         let mut state = lock(&self.inner.guard.state);
         state.release = Some(release);
         state.is_proven = false;
-        state.claims.values_mut().for_each(Claim::forget_proof);
+        let claims = state.claims.values_mut();
+        claims.for_each(|claim| claim.is_proven = false);
+        state.asked_at.clear();
         drop(state);
         self.inner.supply.wake_suppliers();
     }
@@ -164,7 +167,10 @@ impl Inner {
 
     /// A supplier has gone. That is no lie: lines break, and whoever knows more is likely to come back.
     pub(super) fn forget(&self, id: SupplierId) {
-        lock(&self.guard.state).claims.remove(&id);
+        let mut state = lock(&self.guard.state);
+        state.claims.remove(&id);
+        state.asked_at.remove(&id);
+        drop(state);
         self.supply.wake_readers();
     }
 
@@ -274,12 +280,11 @@ impl State {
             is_witness: head.length > 0,
             is_broken: false,
             is_proven: false,
-            asked_at: None,
         });
         if claim.head != head && !claim.is_proven {
             // What comes to have more of ours may have it from us.
             claim.is_witness &= head < claim.head || head > ours;
-            claim.asked_at = None;
+            self.asked_at.remove(&id);
         }
         claim.is_proven &= claim.head <= head && claim.head.fork == head.fork;
         let takes_back = claim.head > ours && head <= ours;
@@ -302,12 +307,12 @@ impl State {
 
     fn take_unproven(&mut self, id: SupplierId, ours: RemoteHead) -> Option<u64> {
         self.release.as_ref()?;
-        let claim = self.claims.get_mut(&id)?;
-        let is_asked = claim.is_proven || claim.asked_at == Some(ours);
+        let claim = self.claims.get(&id)?;
+        let is_asked = claim.is_proven || self.asked_at.get(&id) == Some(&ours);
         if is_asked || !claim.is_witness_within(ours) {
             return None;
         }
-        claim.asked_at = Some(ours);
+        self.asked_at.insert(id, ours);
         Some(claim.head.length)
     }
 
@@ -340,10 +345,6 @@ impl Claim {
     fn is_witness_within(&self, ours: RemoteHead) -> bool {
         let is_same_history = self.head.fork == ours.fork;
         self.is_witness && is_same_history && (1..=ours.length).contains(&self.head.length)
-    }
-
-    fn forget_proof(&mut self) {
-        (self.is_proven, self.asked_at) = (false, None);
     }
 }
 
