@@ -48,8 +48,17 @@ impl Desk {
         self.poll_events(now)
     }
 
-    /// Answers what the connection asks.
+    /// Answers what the connection asks, and tells what the peer did wrong, also before what costs the connection.
     pub(super) fn poll_events(&mut self, now: Time) -> Result<(), PeerMisbehaved> {
+        let answered = self.answer_events(now);
+        while let Some(misbehaved) = self.connection.poll_misbehaviour() {
+            // If nobody takes them, they were logged at least.
+            let _ = self.misbehaved.try_send(Arc::new(misbehaved));
+        }
+        answered
+    }
+
+    fn answer_events(&mut self, now: Time) -> Result<(), PeerMisbehaved> {
         while let Some(Event::CoreWanted {
             offer,
             discovery_key,
@@ -64,10 +73,6 @@ impl Desk {
                     self.connection.reject(offer);
                 }
             }
-        }
-        while let Some(misbehaved) = self.connection.poll_misbehaviour() {
-            // If nobody takes them, they were logged at least.
-            let _ = self.misbehaved.try_send(Arc::new(misbehaved));
         }
         Ok(())
     }
