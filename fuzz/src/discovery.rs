@@ -22,7 +22,7 @@ const KEYS: [&str; 14] = [
 /// Nodes that a file names at most.
 const NODES_MAX: usize = 100;
 
-/// A TXT record: for each property the number of its key in [`KEYS`], its length, and its value.
+/// A TXT record: for each property the number of its key in a fixed list, its length, and its value.
 pub fn announcements(data: &[u8]) {
     let mut txt = BTreeMap::new();
     let mut rest = data;
