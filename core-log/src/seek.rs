@@ -23,7 +23,7 @@ impl<S: NodeSource + ?Sized> NodeSource for &S {
 
 /// The byte at which the subtree `node` begins, or `None` if a node on the way is not held.
 ///
-/// Cost: at most one node read a level.
+/// Cost: one node read a level, three where a node is not held.
 ///
 /// # Errors
 /// [`StorageError`] if a node cannot be read.
@@ -48,15 +48,34 @@ pub fn byte_offset(
                 at = left;
                 continue;
             }
-            let Some(left) = nodes.node(left)? else {
+            let Some(size) = left_size(root, nodes, at, (left, right))? else {
                 return Ok(None);
             };
-            offset += left.size;
+            offset += size;
             at = right;
         }
         return Ok(Some(offset));
     }
     Ok((target == 2 * roots.length()).then_some(offset))
+}
+
+/// The size of the left child of `at`, a node below `root`. Where it is not held, as after an audit that gave it up, the
+/// node above and the right child tell.
+fn left_size(
+    root: &Node,
+    nodes: &impl NodeSource,
+    at: u64,
+    (left, right): (u64, u64),
+) -> Result<Option<u64>, StorageError> {
+    if let Some(left) = nodes.node(left)? {
+        return Ok(Some(left.size));
+    }
+    let above = match at == root.index {
+        true => Some(*root),
+        false => nodes.node(at)?,
+    };
+    let both = above.zip(nodes.node(right)?);
+    Ok(both.and_then(|(above, right)| above.size.checked_sub(right.size)))
 }
 
 /// Where a byte is.
