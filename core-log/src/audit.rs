@@ -132,6 +132,8 @@ enum Remedy {
 #[derive(Default)]
 pub(crate) struct Auditor {
     rest: Vec<Subtree>,
+    /// Whether the signature holds over the roots.
+    is_head_proven: bool,
     found: Vec<Found>,
     report: Report,
     bytes_read: u64,
@@ -151,6 +153,7 @@ impl Auditor {
         roots: &Roots,
         is_proven: bool,
     ) -> Result<(), StorageError> {
+        self.is_head_proven = is_proven;
         if !is_proven {
             self.add(Damage::Head, None);
         }
@@ -319,19 +322,20 @@ impl Auditor {
                     byte_offset,
                     is_proven: false,
                 }),
-                Slot::Absent => self.give_up(stored, at, index),
+                // Where there is no node, nothing that is here ever proves what lies below, whoever is to blame above.
+                Slot::Absent => self.give_up(stored, index, self.is_head_proven),
                 Slot::Here(_) | Slot::Impossible => {
                     let blank = at.is_proven.then(|| Remedy::Node(Node::blank(index)));
                     self.add(Damage::Node(index), blank);
-                    self.give_up(stored, at, index);
+                    self.give_up(stored, index, at.is_proven);
                 }
             }
         }
         Ok(())
     }
 
-    /// Nothing proves the blocks below `index`, which is a child of `at`.
-    fn give_up(&mut self, stored: &Stored<'_>, at: &Subtree, index: u64) {
+    /// Nothing proves the blocks below `index`; whether they may be forgotten is the caller's to say.
+    fn give_up(&mut self, stored: &Stored<'_>, index: u64, is_mendable: bool) {
         let end = flat_tree::end_block(index);
         let mut from = flat_tree::first_block(index);
         while let Some(start) = stored.bits.next_set(from).filter(|start| *start < end) {
@@ -341,7 +345,7 @@ impl Auditor {
                 range: range.clone(),
                 value: false,
             };
-            let remedy = at.is_proven.then_some(Remedy::Bits(bits));
+            let remedy = is_mendable.then_some(Remedy::Bits(bits));
             self.add(Damage::Bits(range), remedy);
         }
     }

@@ -146,6 +146,48 @@ fn a_block_whose_leaf_is_wrong_as_well_is_forgotten() {
     assert_eq!(audit(&core, Mode::DryRun).1, []);
 }
 
+/// Goal: the block beside one whose leaf was given up is read all the same, also by who opens the core later.
+#[test]
+fn a_leaf_that_was_given_up_hides_no_other_block() {
+    let mut files = written();
+    let data = files.get_mut("data").unwrap();
+    data.edit(|data| data[byte_offset(4)] ^= 1);
+    let tree = files.get_mut("tree").unwrap();
+    tree.edit(|tree| tree[8 * NODE_BYTES + 20] ^= 1);
+    let disk = Disk::new(files);
+    let core = open(&disk, Durability::Buffered).unwrap().unwrap();
+    let found = repair(&core);
+    assert_eq!(found, [(Damage::Node(8), true), (Damage::Bits(4..5), true)]);
+    core.flush().unwrap();
+    drop(core);
+    let again = open(&disk, Durability::Buffered).unwrap().unwrap();
+    assert_eq!(again.get_local(5).unwrap(), Some(block(5)));
+}
+
+/// Goal: what has no nodes is forgotten, though nothing proves the node above it either.
+#[test]
+fn blocks_without_nodes_are_forgotten_below_what_is_unproven() {
+    let mut files = written();
+    let tree = files.get_mut("tree").unwrap();
+    tree.edit(|tree| {
+        tree[..7 * NODE_BYTES].fill(0); // all of blocks 0 to 3
+        tree[12 * NODE_BYTES..15 * NODE_BYTES].fill(0); // of 6 and 7
+    });
+    let disk = Disk::new(files);
+    let core = open(&disk, Durability::Buffered).unwrap().unwrap();
+    let found = repair(&core);
+    assert_eq!(
+        found,
+        [(Damage::Bits(0..4), true), (Damage::Bits(6..8), true)]
+    );
+    let source = damaged("data", |_| {});
+    for index in [0, 6, 1, 2, 3, 7] {
+        fetch(&source, &core, index);
+    }
+    assert_eq!(audit(&core, Mode::DryRun).1, []);
+    (0..BLOCKS).for_each(|i| assert_eq!(core.get_local(i).unwrap(), Some(block(i))));
+}
+
 #[test]
 fn a_bit_without_a_block_is_named_and_one_that_is_missing_is_told() {
     let disk = Disk::new(written());
