@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use ferrocore_log::Manifest;
 use ferrocore_log::manifest::{Prologue, SIGNERS_MAX};
 use ferrocore_log::merkle::{Node, Roots};
-use ferrocore_log::multisig::MultiSignature;
+use ferrocore_log::multisig::{MultiSignature, SignedLength};
 use ferrocore_log::verifier::Verifier;
 use ferrocore_primitives::encoding::{Decode, Encode};
 use ferrocore_primitives::hash;
@@ -31,8 +31,16 @@ pub fn manifests(data: &[u8]) {
     assert!(!verifier.verify(1, &roots(), Some(data)));
 }
 
-/// The bytes are a signature.
+/// The bytes are a signature, one signer's part of one, or a secret key.
 pub fn signatures(data: &[u8]) {
+    if let Ok(part) = SignedLength::from_slice(data) {
+        assert_eq!(SignedLength::from_slice(&part.to_vec()), Ok(part));
+    }
+    if let Some(secret) = data.first_chunk::<64>()
+        && let Ok(pair) = KeyPair::from_secret(secret)
+    {
+        assert_eq!(pair.to_secret()[..], secret[..]);
+    }
     if let Ok(signature) = MultiSignature::from_slice(data) {
         let encoded = signature.to_vec();
         assert_eq!(encoded.len(), signature.encoded_len());

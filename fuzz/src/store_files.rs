@@ -6,7 +6,7 @@
 use ferrocore_log::conflict::{Conflict, SignedTree};
 use ferrocore_log::proof::{ProofRequest, UpgradeRequest};
 use ferrocore_log::storage::Alias;
-use ferrocore_log::{CoreOptions, Manifest, fuzzing};
+use ferrocore_log::{CoreOptions, Manifest, RootSecret, fuzzing};
 use ferrocore_primitives::encoding::{Decode, Encode, put_buffer, put_string, put_uint};
 use ferrocore_primitives::id;
 use ferrocore_primitives::keys::{DiscoveryKey, Key};
@@ -76,7 +76,7 @@ pub fn draft_bases(data: &[u8]) {
     }
 }
 
-/// The bytes are a backup: behind the seal if the first one is 0, else as text. The seal itself
+/// The bytes are a backup: behind the seal if the first one is 0, in words if it is a `w`, else as text. The seal itself
 /// is left out: it is made to be slow.
 pub fn backups(data: &[u8]) {
     match data.split_first() {
@@ -85,6 +85,7 @@ pub fn backups(data: &[u8]) {
                 assert_eq!(fuzzing::backup(&backup).as_ref(), Some(&backup));
             }
         }
+        Some((b'w', words)) => phrases(words),
         Some((_, text)) => {
             if let Some(sealed) = fuzzing::backup_text(text) {
                 assert!(sealed.len() < text.len());
@@ -93,6 +94,16 @@ pub fn backups(data: &[u8]) {
             }
         }
         None => {}
+    }
+}
+
+/// The bytes are words, or begin with the secret that is put in words.
+fn phrases(data: &[u8]) {
+    let told = std::str::from_utf8(data).ok().map(RootSecret::from_phrase);
+    let made = data.first_chunk().map(|secret| RootSecret::from(*secret));
+    for secret in told.and_then(Result::ok).into_iter().chain(made) {
+        let again = RootSecret::from_phrase(&secret.to_phrase());
+        assert!(again.is_ok_and(|again| again == secret));
     }
 }
 
@@ -121,6 +132,10 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("draft_bases", fuzzing::draft_base(&base).expect("a base")),
         ("backups", [&[0], &backup[..]].concat()),
         ("backups", [&[1], text.as_bytes()].concat()),
+        (
+            "backups",
+            [b"w", RootSecret::from([7; 32]).to_phrase().as_bytes()].concat(),
+        ),
     ]
 }
 
