@@ -16,6 +16,7 @@ mod exit;
 mod hosting;
 mod input;
 mod keyring;
+mod labels;
 mod names;
 mod output;
 mod passphrase;

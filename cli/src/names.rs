@@ -1,5 +1,5 @@
 //! The names of drives and cores in a store, and the folders that drives were made from.
-//! Knows one small JSON file and its copy. Does not know what the keys open.
+//! Knows one small JSON file and its copy. Does not know what the keys open, nor who else tells the names.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,10 +14,10 @@ use crate::exit::{Failure, Kind, Result};
 use crate::target::{Base, Name};
 
 const FILE: &str = "names.json";
-/// The same again: nothing else tells the names.
+/// The same again.
 const COPY: &str = "names.copy.json";
 const FORMAT: u8 = 1;
-/// Most bytes of such a file: some 100,000 names. Nothing else tells them, but cores open by key without.
+/// Most bytes of such a file: some 100,000 names. Cores open by key without.
 const NAMES_BYTES_MAX: u64 = 32 << 20;
 
 /// All names of one store.
@@ -79,11 +79,22 @@ struct StoredName {
 }
 
 impl Names {
-    /// Reads the names of the store in `dir`.
-    pub(crate) fn open(dir: &Path) -> Result<Self> {
+    /// Reads the names of the store in `dir`; those that `elsewhere` finds if there is no file of them.
+    pub(crate) fn open(
+        dir: &Path,
+        elsewhere: impl FnOnce() -> Result<Vec<(Name, Named)>>,
+    ) -> Result<Self> {
         let [path, copy] = [FILE, COPY].map(|file| dir.join(file));
         let table = match (read(&path)?, read(&copy)?) {
-            (None, None) => Table::new(),
+            (None, None) => {
+                let names = Self {
+                    path,
+                    copy,
+                    table: Mutex::default(),
+                };
+                names.fill(elsewhere()?);
+                return Ok(names);
+            }
             (Some(bytes), _) if decode(&bytes).is_some() => decode(&bytes).unwrap_or_default(),
             (Some(bytes), _) if is_of_another_format(&bytes) => return Err(damaged(&path)),
             (main, Some(copied)) => {
@@ -159,18 +170,38 @@ impl Names {
         free.expect("there are more numbers than names")
     }
 
-    /// Lets `name` stand for `named`. A folder belongs to one drive: others lose it.
-    pub(crate) fn set(&self, name: &Name, named: Named) -> Result<()> {
+    /// Lets `name` stand for `named`. A folder belongs to one drive: others lose it. Returns all names that stand
+    /// for something else than before, or for nothing before.
+    pub(crate) fn set(&self, name: &Name, named: Named) -> Result<Vec<(Name, Named)>> {
         let mut table = self.lock();
-        let mut changed = table.clone();
+        let mut after = table.clone();
         if named.folder.is_some() {
-            let others = changed
+            let others = after
                 .values_mut()
                 .filter(|other| other.folder == named.folder);
             others.for_each(|other| other.folder = None);
         }
-        changed.insert(name.clone(), named);
-        self.replace(&mut table, changed)
+        after.insert(name.clone(), named);
+        let changed = after
+            .iter()
+            .filter(|(name, named)| table.get(name) != Some(named));
+        let changed = changed
+            .map(|(name, named)| (name.clone(), named.clone()))
+            .collect();
+        self.replace(&mut table, after)?;
+        Ok(changed)
+    }
+
+    /// Takes names that were found elsewhere into an empty table. Of two that are called the same, one gets a number.
+    fn fill(&self, found: Vec<(Name, Named)>) {
+        for (wish, named) in found {
+            let name = self.free(&wish);
+            self.lock().insert(name, named);
+        }
+        let mut table = self.lock();
+        let filled = table.clone();
+        // Not being able to write it, as on a medium that is only read, is no failure: they are found again.
+        self.replace(&mut table, filled).ok();
     }
 
     /// Forgets every name of `key`.
@@ -230,13 +261,13 @@ fn is_of_another_format(bytes: &[u8]) -> bool {
 fn too_long(path: &Path) -> Failure {
     let message = format!("{} has more than {NAMES_BYTES_MAX} bytes", path.display());
     Failure::new(Kind::Storage, message)
-        .hint("move it away: its copy is taken; without either, the names alone are lost")
+        .hint("move it away: its copy is taken, or what the cores remember of their names")
 }
 
 fn damaged(path: &Path) -> Failure {
     let message = format!("{} is damaged", path.display());
     Failure::new(Kind::Storage, message)
-        .hint("restore it from a backup, or move it away to lose the names only")
+        .hint("move it and its copy away: the cores remember their names")
 }
 
 fn decode(bytes: &[u8]) -> Option<Table> {
@@ -304,14 +335,18 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn open(dir: &Path) -> Result<Names> {
+        Names::open(dir, || Ok(Vec::new()))
+    }
+
     #[test]
     fn names_are_found_again_by_name_key_and_folder() {
         let dir = tempfile::tempdir().unwrap();
-        let names = Names::open(dir.path()).unwrap();
+        let names = open(dir.path()).unwrap();
         names.set(&name("a"), drive(1, Some("/a"))).unwrap();
         names.set(&name("b"), drive(2, None)).unwrap();
 
-        let again = Names::open(dir.path()).unwrap();
+        let again = open(dir.path()).unwrap();
         assert_eq!(again.find(&name("a")), Some(drive(1, Some("/a"))));
         assert_eq!(again.name_of(&Key::from([2; 32])), Some(name("b")));
         assert_eq!(again.of_folder(Path::new("/a")), Some(name("a")));
@@ -325,7 +360,7 @@ mod tests {
     #[test]
     fn a_folder_belongs_to_the_drive_that_took_it_last() {
         let dir = tempfile::tempdir().unwrap();
-        let names = Names::open(dir.path()).unwrap();
+        let names = open(dir.path()).unwrap();
         names.set(&name("a"), drive(1, Some("/a"))).unwrap();
         let second = names.free(&name("a"));
         assert_eq!(second, name("a-2"));
@@ -337,14 +372,14 @@ mod tests {
     #[test]
     fn a_file_of_names_has_a_bound() {
         let dir = tempfile::tempdir().unwrap();
-        let names = Names::open(dir.path()).unwrap();
+        let names = open(dir.path()).unwrap();
         names.set(&name("a"), drive(1, None)).unwrap();
         let path = dir.path().join(FILE);
         let file = File::options().write(true).open(&path).unwrap();
         file.set_len(NAMES_BYTES_MAX + 1).unwrap();
-        assert_eq!(Names::open(dir.path()).unwrap_err().kind, Kind::Storage);
+        assert_eq!(open(dir.path()).unwrap_err().kind, Kind::Storage);
         std::fs::rename(&path, dir.path().join("away")).unwrap();
-        let names = Names::open(dir.path()).unwrap();
+        let names = open(dir.path()).unwrap();
         assert_eq!(names.find(&name("a")), Some(drive(1, None)));
     }
 
@@ -352,7 +387,7 @@ mod tests {
     fn what_becomes_of_one_file_costs_no_name() {
         let dir = tempfile::tempdir().unwrap();
         let (path, copy) = (dir.path().join(FILE), dir.path().join(COPY));
-        let names = Names::open(dir.path()).unwrap();
+        let names = open(dir.path()).unwrap();
         names.set(&name("a"), drive(1, Some("/a"))).unwrap();
         names.set(&name("b"), drive(2, None)).unwrap();
         let whole = std::fs::read(&path).unwrap();
@@ -362,7 +397,7 @@ mod tests {
                     None => std::fs::remove_file(file).unwrap(),
                     Some(bytes) => std::fs::write(file, bytes).unwrap(),
                 }
-                let names = Names::open(dir.path()).unwrap();
+                let names = open(dir.path()).unwrap();
                 assert_eq!(names.find(&name("a")), Some(drive(1, Some("/a"))));
                 assert_eq!(names.find(&name("b")), Some(drive(2, None)));
                 assert_eq!(std::fs::read(&path).unwrap(), whole);
@@ -371,11 +406,11 @@ mod tests {
         }
         std::fs::write(&path, "{").unwrap();
         std::fs::write(&copy, "").unwrap();
-        assert!(Names::open(dir.path()).is_err());
+        assert!(open(dir.path()).is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"{");
         std::fs::write(&path, r#"{"format":2,"names":{}}"#).unwrap();
         std::fs::write(&copy, &whole).unwrap();
-        assert!(Names::open(dir.path()).is_err(), "a newer program's");
+        assert!(open(dir.path()).is_err(), "a newer program's");
     }
 
     #[test]
@@ -385,7 +420,7 @@ mod tests {
         let newer = r#"{"format":2,"names":{}}"#;
         for damage in ["", "{", newer] {
             std::fs::write(&path, damage).unwrap();
-            let failure = Names::open(dir.path()).unwrap_err();
+            let failure = open(dir.path()).unwrap_err();
             assert_eq!(failure.kind, Kind::Storage);
             assert!(failure.message.contains(FILE));
         }

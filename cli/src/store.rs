@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use crate::args::{self, Globals};
 use crate::exit::{Failure, Kind, Result};
 use crate::keyring::Keyring;
+use crate::labels;
 use crate::names::{CoreKind, Named, Names};
 use crate::target::{Name, Place};
 
@@ -88,8 +89,8 @@ impl Store {
     fn new(dir: &Path, node: Node, is_new: bool, globals: &Globals) -> Result<Arc<Self>> {
         Ok(Arc::new(Self {
             dir: dir.to_owned(),
+            names: Names::open(dir, || labels::find(&node))?,
             node,
-            names: Names::open(dir)?,
             keyring: Keyring::of(dir),
             is_new,
             durability: globals.durability,
@@ -157,8 +158,19 @@ impl Store {
             key: drive.key(),
             folder,
         };
-        self.names.set(name, named)?;
+        self.name(name, named)?;
         Ok(drive)
+    }
+
+    /// Lets `name` stand for `named`, also should the file of names be lost.
+    pub(crate) fn name(&self, name: &Name, named: Named) -> Result<()> {
+        for (name, named) in self.names.set(name, named)? {
+            let core = self.node.core(&named.key)?;
+            if core.is_writable() {
+                labels::put(&core, &name, &named)?;
+            }
+        }
+        Ok(())
     }
 
     /// The drive with this key, decrypted if its encryption key is remembered.

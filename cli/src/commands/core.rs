@@ -61,7 +61,7 @@ async fn create(context: &Context, create: CoreCreate) -> Result<()> {
         key: core.key(),
         folder: None,
     };
-    names.set(&create.name, named)?;
+    context.store.name(&create.name, named)?;
     let created = CoreState {
         link: encryption.map(|key| link(core.key(), Some(&key))),
         ..state(context, &core)

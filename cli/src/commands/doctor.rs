@@ -16,6 +16,7 @@ use crate::exit::{Failure, Kind, Result};
 use crate::names::Names;
 use crate::output::{Output, count};
 use crate::store;
+use crate::target::Base;
 
 /// The checks of one run.
 #[derive(Debug)]
@@ -37,7 +38,17 @@ pub(crate) async fn doctor(
     output: &Output,
 ) -> Result<()> {
     let dir = store::locate(globals, directory)?;
-    let target = args.target.map(|place| Names::open(&dir)?.key(&place.base));
+    // Without the store, nobody tells the names but their file.
+    let unknown = || {
+        Err(Failure::not_found(format!(
+            "{} has no names",
+            dir.display()
+        )))
+    };
+    let target = args.target.map(|place| match place.base {
+        Base::Key(key) => Ok(key),
+        name => Names::open(&dir, unknown)?.key(&name),
+    });
     let target = target.transpose()?;
     let mut round = Round {
         globals,

@@ -145,7 +145,7 @@ fn remember(context: &Context, name: &Name, kind: CoreKind, key: Key) -> Result<
         key,
         folder: None,
     };
-    names.set(&names.free(name), named)
+    context.store.name(&names.free(name), named)
 }
 
 fn open_file(path: &Path, passphrase: Option<&Passphrase>) -> Result<Backup> {
