@@ -176,8 +176,7 @@ impl Context {
         let node = &self.store.node;
         let seconds = self.globals.timeout.as_secs_f64();
         if node.stats().proofs_refused > 0 {
-            let message = "what the peers sent does not verify";
-            return Failure::new(Kind::Verification, message).hint("fetch it from other peers");
+            return does_not_verify();
         }
         if node.connected().is_empty() {
             let message = format!("no peer was reached within {seconds} s{}", obstacles(node));
@@ -228,12 +227,7 @@ impl Context {
                         .await?;
                 }
                 PeerEvent::Misbehaved { peer, misbehaved } => {
-                    let event = events::Misbehaviour {
-                        remote_key: z32(peer.remote_key.as_bytes()),
-                        kind: misbehaved.kind(),
-                        verdict: misbehaved.verdict().name(),
-                        message: misbehaved.to_string(),
-                    };
+                    let event = events::Misbehaviour::of(&peer.remote_key, &misbehaved);
                     self.output().report(&event).await?;
                 }
                 PeerEvent::Banned { remote_key, time } => {
@@ -259,6 +253,12 @@ impl Context {
         }
         std::future::pending().await
     }
+}
+
+/// Why what came is not taken.
+pub(crate) fn does_not_verify() -> Failure {
+    let message = "what the peers sent does not verify";
+    Failure::new(Kind::Verification, message).hint("fetch it from other peers")
 }
 
 /// What stood in the way of finding and reaching peers, as far as that is known.

@@ -3,18 +3,21 @@
 use ferrocore::Core;
 use ferrocore::log::events::Event;
 use ferrocore::primitives::sign::KeyPair;
-use ferrocore::replication::Session;
 use ferrocore::replication::session::SessionOptions;
+use ferrocore::replication::{PeerMisbehaved, Session, SessionError};
 use ferrocore::secret_stream::{Options, Role, SecretStream};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::announced::report_announced;
 use crate::args::CoreReplicate;
-use crate::context::Context;
-use crate::events::CoreSynced;
+use crate::context::{Context, does_not_verify, z32};
+use crate::events::{self, CoreSynced};
 use crate::exit::{Failure, Kind, Result};
 use crate::input::{CHUNK_BYTES_MAX, Input};
 use crate::output::{Sink, Stream};
+
+/// How a peer at the other end of stdin and stdout is called.
+const STDIO: &str = "stdio";
 
 pub(crate) async fn replicate(context: &Context, replicate: CoreReplicate) -> Result<()> {
     let cores: Result<Vec<Core>> = replicate
@@ -82,22 +85,70 @@ where
         follow_readers: false,
         ..SessionOptions::default()
     };
-    let session = Session::spawn(stream, context.store.node.store().clone(), options);
+    let store = context.store.node.store();
+    let session = Session::spawn(stream, store.clone(), options);
+    // Whom the other side has for a peer may bring what it lacks now: only time ends the wait.
+    let _finding = store.finding();
     cores.iter().for_each(|core| session.attach(core));
-    let wanted = wanted(cores);
-    let gone = || Failure::new(Kind::NoPeer, "the stream ended before everything was here");
-    let ended = tokio::select! {
-        biased;
-        failed = follow_all(context, &wanted) => failed,
-        ended = session.closed() => match ended {
-            Ok(()) => complete(&wanted, gone()),
-            Err(error) => complete(&wanted, stream_failed(error)),
-        },
-        () = context.stop().asked() => complete(&wanted, Failure::interrupted()),
+    report_peer(context, &session, "connected").await?;
+    let replicating = async {
+        let ended = replicate_until_end(context, &wanted(cores), &session).await;
+        session.close();
+        session.closed().await.ok();
+        Ok(ended)
     };
-    session.close();
-    session.closed().await.ok();
-    ended
+    // Until there is no more to tell, which is after the end.
+    let reporting = report_misbehaviour(context, &session);
+    let (ended, ()) = tokio::try_join!(replicating, reporting)?;
+    report_peer(context, &session, "disconnected").await?;
+    match session.stats().proofs_refused {
+        0 => ended,
+        _ => ended.map_err(|_| does_not_verify()),
+    }
+}
+
+/// Until the other side ends the stream, or Ctrl-C.
+async fn replicate_until_end(context: &Context, wanted: &[&Core], session: &Session) -> Result<()> {
+    let gone = || Failure::new(Kind::NoPeer, "the stream ended before everything was here");
+    tokio::select! {
+        biased;
+        failed = follow_all(context, wanted) => failed,
+        ended = session.closed() => match ended {
+            Ok(()) => complete(wanted, gone()),
+            Err(error) => {
+                if let SessionError::Peer(misbehaved) = &error {
+                    report_deed(context, session, misbehaved).await?;
+                }
+                complete(wanted, stream_failed(error))
+            }
+        },
+        () = context.stop().asked() => complete(wanted, Failure::interrupted()),
+    }
+}
+
+/// Says that the peer at the other end of stdin and stdout came or went.
+async fn report_peer(context: &Context, session: &Session, state: &'static str) -> Result<()> {
+    let peer = events::Peer {
+        remote_key: Some(z32(session.remote_public_key().as_bytes())),
+        address: STDIO.to_owned(),
+        via: STDIO,
+        state,
+        reason: None,
+    };
+    context.output().report(&peer).await
+}
+
+/// Says what the peer does wrong until the session is over, except for what ended it.
+async fn report_misbehaviour(context: &Context, session: &Session) -> Result<()> {
+    while let Some(misbehaved) = session.misbehaved().await {
+        report_deed(context, session, &misbehaved).await?;
+    }
+    Ok(())
+}
+
+async fn report_deed(context: &Context, session: &Session, deed: &PeerMisbehaved) -> Result<()> {
+    let event = events::Misbehaviour::of(&session.remote_public_key(), deed);
+    context.output().report(&event).await
 }
 
 fn stream_failed(error: impl std::fmt::Display) -> Failure {

@@ -1,5 +1,8 @@
 //! Who comes and goes, what connections carry, what peers do wrong.
 
+use ferrocore::PublicKey;
+use ferrocore::primitives::id::encode_z32;
+use ferrocore::replication::PeerMisbehaved;
 use serde::Serialize;
 
 use crate::output::{Event, count, human_bytes};
@@ -113,6 +116,18 @@ pub(crate) struct Misbehaviour {
     pub(crate) kind: &'static str,
     pub(crate) verdict: &'static str,
     pub(crate) message: String,
+}
+
+impl Misbehaviour {
+    /// What the peer of this key did.
+    pub(crate) fn of(remote_key: &PublicKey, misbehaved: &PeerMisbehaved) -> Self {
+        Self {
+            remote_key: encode_z32(remote_key.as_bytes()),
+            kind: misbehaved.kind(),
+            verdict: misbehaved.verdict().name(),
+            message: misbehaved.to_string(),
+        }
+    }
 }
 
 impl Event for Misbehaviour {

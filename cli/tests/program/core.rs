@@ -1,7 +1,6 @@
 //! Goal: single logs are written, read and replicated from the command line.
 #![cfg(unix)]
 
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use crate::common::{Bench, Watchdog};
@@ -278,20 +277,12 @@ fn logs_are_replicated_over_stdin_and_stdout() {
         .run_with("s1", &["core", "append", "log", "--lines"], b"a\nb\n")
         .expect(0);
     let (near, far) = UnixStream::pair().unwrap();
-    let spawn = |store, arguments: &[&str], stream: UnixStream| {
-        let stdin = OwnedFd::from(stream.try_clone().unwrap());
-        let mut command = bench.command(store, arguments);
-        command
-            .stdin(stdin)
-            .stdout(OwnedFd::from(stream))
-            .spawn()
-            .unwrap()
-    };
-    let mut writer = spawn("s1", &["core", "replicate", "log", "--initiator"], near);
-    let mut reader = spawn("s2", &["core", "replicate", key, "--json"], far);
+    let mut writer = bench.start_on("s1", &["core", "replicate", "log", "--initiator"], near);
+    let mut reader = bench.start_on("s2", &["core", "replicate", key, "--json"], far);
     let _watchdogs = (Watchdog::of(&writer), Watchdog::of(&reader));
     let stderr = std::io::BufReader::new(reader.stderr.take().unwrap());
     let mut lines = std::io::BufRead::lines(stderr).map(Result::unwrap);
+    assert!(lines.any(|line| line.contains(r#""peer""#) && line.contains(r#""connected""#)));
     assert!(lines.any(|line| line.contains("\"synced\"")));
     writer.kill().unwrap();
     writer.wait().unwrap();
@@ -300,6 +291,7 @@ fn logs_are_replicated_over_stdin_and_stdout() {
         Some(0),
         "everything was there when the stream ended"
     );
+    assert!(lines.any(|line| line.contains(r#""disconnected""#)));
     assert_eq!(
         bench
             .run("s2", &["core", "get", key, ".."])

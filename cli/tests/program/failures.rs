@@ -4,9 +4,10 @@
 
 use std::io::{BufRead as _, Write as _};
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use crate::common::{Bench, files, noise};
+use crate::common::{Bench, Watchdog, files, noise};
 
 const KEY: &str = "hyper://tkrq8zmwb8a3m9k15csu3q17qmfgqnp9dskbrg9uq1rydpyxp7qy";
 
@@ -231,14 +232,7 @@ fn a_damaged_block_is_named_and_never_handed_out() {
 #[test]
 fn what_does_not_verify_is_refused() {
     let bench = Bench::new();
-    let created = bench
-        .run("s", &["core", "create", "log", "--json"])
-        .expect(0);
-    let key = created.event("core")["key"].as_str().unwrap().to_owned();
-    let append = ["core", "append", "log", "--lines"];
-    bench.run_with("s", &append, b"a\nb\nc\nd\n").expect(0);
-    bench.run("s", &["core", "audit", "log"]).expect(0); // leaves nothing in the journal
-    flip_node(&find(&bench.path("s"), "tree"));
+    let key = liar(&bench, "log");
 
     let serve = ["core", "replicate", "log", "--listen", "127.0.0.1:0"];
     let mut serving = bench.start("s", &serve);
@@ -264,11 +258,51 @@ fn what_does_not_verify_is_refused() {
     );
 }
 
-/// Changes the hash above blocks 2 and 3 of a core of four.
-fn flip_node(tree: &std::path::Path) {
-    let mut nodes = std::fs::read(tree).unwrap();
+/// Goal: the same over stdin and stdout, where nobody else could tell who did what.
+#[test]
+fn what_does_not_verify_is_named_on_a_pair_of_pipes_too() {
+    let bench = Bench::new();
+    let key = liar(&bench, "log");
+    let (near, far) = UnixStream::pair().unwrap();
+    let mut lying = bench.start_on("s", &["core", "replicate", "log", "--initiator"], near);
+    let replicate = ["core", "replicate", &key, "--json", "--timeout", "1s"];
+    let mut reader = bench.start_on("reader", &replicate, far);
+    let _watchdogs = (Watchdog::of(&lying), Watchdog::of(&reader));
+    let stderr = std::io::BufReader::new(reader.stderr.take().unwrap());
+    let lines: Vec<serde_json::Value> = stderr
+        .lines()
+        .map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+        .collect();
+    let event = |name: &str| {
+        let found = lines.iter().find(|line| line["event"] == name);
+        found.unwrap_or_else(|| panic!("no {name}: {lines:?}"))
+    };
+    let (peer, told) = (event("peer"), event("misbehaviour"));
+    assert_eq!(peer["via"], "stdio");
+    assert_eq!(told["remote_key"], peer["remote_key"]);
+    assert_eq!(told["kind"], "bad_proof");
+    assert_eq!(event("error")["kind"], "verification");
+    assert_eq!(reader.wait().unwrap().code(), Some(5));
+    lying.kill().unwrap();
+    lying.wait().unwrap();
+}
+
+/// Makes a core of four blocks in the store `s` that cannot prove the first two of them: the hash above the others is
+/// changed. Returns its key.
+fn liar(bench: &Bench, name: &str) -> String {
+    let created = bench
+        .run("s", &["core", "create", name, "--json"])
+        .expect(0);
+    let core = created.event("core");
+    let append = ["core", "append", name, "--lines"];
+    bench.run_with("s", &append, b"a\nb\nc\nd\n").expect(0);
+    bench.run("s", &["core", "audit", name]).expect(0); // leaves nothing in the journal
+    let discovery_key = core["discovery_key"].as_str().unwrap();
+    let tree = find(&bench.path("s"), &format!("{discovery_key}/tree"));
+    let mut nodes = std::fs::read(&tree).unwrap();
     nodes[5 * 40 + 9] ^= 1;
     std::fs::write(tree, nodes).unwrap();
+    core["key"].as_str().unwrap().to_owned()
 }
 
 /// Goal: a peer whose proofs do not hold, again and again, is kept away, which is told in words and as an event, and does
@@ -277,21 +311,7 @@ fn flip_node(tree: &std::path::Path) {
 fn who_cannot_prove_is_banned_and_named() {
     let bench = Bench::new();
     let names: Vec<String> = (0..10).map(|number| format!("log{number}")).collect();
-    let mut keys = Vec::new();
-    for name in &names {
-        let created = bench
-            .run("s", &["core", "create", name, "--json"])
-            .expect(0);
-        keys.push(created.event("core")["key"].as_str().unwrap().to_owned());
-        let append = ["core", "append", name, "--lines"];
-        bench.run_with("s", &append, b"a\nb\nc\nd\n").expect(0);
-        bench.run("s", &["core", "audit", name]).expect(0);
-    }
-    let store = bench.path("s");
-    let all = files(&store).into_iter().map(|(path, _)| path);
-    for tree in all.filter(|path| path.file_name().is_some_and(|file| file == "tree")) {
-        flip_node(&store.join(tree));
-    }
+    let keys: Vec<String> = names.iter().map(|name| liar(&bench, name)).collect();
 
     let with = |first: &[&str], cores: &[String], last: &[&str]| -> Vec<String> {
         let (first, last) = (first.iter(), last.iter());
@@ -325,7 +345,7 @@ fn who_cannot_prove_is_banned_and_named() {
     let dial: Vec<&str> = dial.iter().map(String::as_str).collect();
     let mut command = bench.command("in words", &dial);
     let mut reading = command.spawn().unwrap();
-    let _watchdog = crate::common::Watchdog::of(&reading);
+    let _watchdog = Watchdog::of(&reading);
     let lines = std::io::BufReader::new(reading.stderr.take().unwrap()).lines();
     let mut lines = lines.map_while(Result::ok);
     let told = lines.find(|line| line.contains("banned for"));
@@ -425,7 +445,37 @@ fn names_that_are_damaged_twice_are_a_storage_error() {
     bench.run("s", &["core", "info", "log"]).expect(0);
     bench.write("s/names.json", "{");
     bench.write("s/names.copy.json", "{");
-    bench.run("s", &["list"]).expect(7);
+    let refused = bench.run("s", &["list"]).expect(7);
+    assert!(refused.stderr.contains("remember"), "{}", refused.stderr);
+}
+
+/// Goal: without the file of names nothing but the file is lost: names, kinds and folders are in the cores' headers.
+#[test]
+fn names_are_found_again_without_their_file() {
+    let bench = Bench::new();
+    let lose = || {
+        for file in ["s/names.json", "s/names.copy.json"] {
+            std::fs::remove_file(bench.path(file)).unwrap();
+        }
+    };
+    bench.run("s", &["core", "create", "log"]).expect(0);
+    bench.write("in/x", "x");
+    bench.write("other/y", "y");
+    for folder in ["in", "other"] {
+        bench.share("s", folder).0.interrupt().expect(0);
+    }
+    let before = bench.run("s", &["list", "--json"]).expect(0).text();
+    lose();
+    assert_eq!(bench.run("s", &["list", "--json"]).expect(0).text(), before);
+    assert_eq!(bench.run("s", &["cat", "in:/x"]).expect(0).text(), "x");
+    lose();
+    bench
+        .run_with("s", &["core", "append", "log"], b"a")
+        .expect(0);
+    // The folder is still that of the drive it had: no second drive is made for it.
+    bench.share("s", "in").0.interrupt().expect(0);
+    let drives = bench.run("s", &["list", "--json"]).expect(0).text();
+    assert_eq!(drives.lines().count(), before.lines().count(), "{drives}");
 }
 
 #[test]
@@ -443,9 +493,9 @@ fn garbage_on_the_port_does_not_disturb_a_share() {
     assert_eq!(files(&bench.path("in")), files(&bench.path("out")));
 }
 
-/// The only file called `name` below `folder`.
+/// The only file below `folder` whose path ends with `name`.
 fn find(folder: &std::path::Path, name: &str) -> std::path::PathBuf {
     let mut found = files(folder).into_iter().map(|(path, _)| path);
-    let found = found.find(|path| path.file_name().is_some_and(|file| file == name));
+    let found = found.find(|path| path.ends_with(name));
     folder.join(found.unwrap())
 }

@@ -3,6 +3,8 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -108,6 +110,14 @@ impl Bench {
             stdout: output.stdout,
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// Starts a command whose stdin and stdout are `stream`; its stderr is piped.
+    pub(crate) fn start_on(&self, store: &str, arguments: &[&str], stream: UnixStream) -> Child {
+        let stdin = OwnedFd::from(stream.try_clone().unwrap());
+        let mut command = self.command(store, arguments);
+        let stdout = OwnedFd::from(stream);
+        command.stdin(stdin).stdout(stdout).spawn().unwrap()
     }
 
     /// Starts a command with `--json`.
