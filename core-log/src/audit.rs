@@ -5,16 +5,22 @@
 //! names what does not fit. What is damaged is mended only from what proves it: a node from its
 //! children or its block, if the node above is made of the outcome.
 //!
+//! What is left after a repair must let the rest be fetched: the way up from a block that comes ends at the first node
+//! that is here with its sibling. So with a node that is given up goes all that is here below it, the bits last: a repair
+//! that is cut off is taken up again where these are. A node whose sibling is not here is proven by nothing, but nobody
+//! relies on it: it stays as long as what is below does not contradict it, for blocks can be read by it.
+//!
 //! Knows nodes, blocks and bits. Does not know locks, nor when what it would mend is written.
+
+mod stored;
 
 use std::ops::Range;
 
-use bytes::Bytes;
-
-use crate::bitfield::Bitfield;
+pub(crate) use self::stored::Stored;
+use self::stored::{Slot, makes};
 use crate::flat_tree;
 use crate::merkle::{Node, Roots};
-use crate::storage::{BitWrite, CoreStorage, CoreWrite, StorageError};
+use crate::storage::{BitWrite, CoreWrite, StorageError};
 
 /// Most steps taken before others may change the core.
 const TURN_STEPS_MAX: usize = 1024;
@@ -26,8 +32,8 @@ const TURN_BYTES: u64 = 4 << 20;
 pub enum Mode {
     /// Nothing is changed.
     DryRun,
-    /// Nodes are written anew where they are proven. Blocks and nodes that the signed tree
-    /// contradicts are forgotten, so that they can be fetched again; bytes of blocks stay.
+    /// Nodes are written anew where they are proven. Blocks and nodes that the signed tree, or what agrees with
+    /// it, contradicts are forgotten with all that is below them, so that they can be fetched again; bytes of blocks stay.
     Repair,
 }
 
@@ -37,7 +43,8 @@ pub enum Mode {
 pub enum Damage {
     /// The signature does not hold over the roots, so that nothing here is proven.
     Head,
-    /// The node at this tree index is missing or wrong.
+    /// The node at this tree index is missing or wrong, or the one above it is missing. Of several that are to be
+    /// forgotten, one below the other, one is named.
     Node(u64),
     /// The bytes of this block are not those of its leaf.
     Block(u64),
@@ -89,36 +96,57 @@ pub struct Report {
     pub mendable: u64,
 }
 
+/// What is yet to be done.
+#[derive(Debug, Clone)]
+enum Work {
+    Check(Subtree),
+    Forget(Doomed),
+}
+
 /// A subtree that is yet to be walked.
 #[derive(Debug, Clone, Copy)]
 struct Subtree {
     node: Node,
     byte_offset: u64,
-    /// Whether the head's signature covers it.
-    is_proven: bool,
+    trust: Trust,
 }
 
-/// A place of the tree, as stored.
+/// What vouches for the top node of a subtree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Slot {
-    Here(Node),
-    Absent,
-    /// No node can look like that.
-    Impossible,
+enum Trust {
+    /// The head's signature.
+    Signed,
+    /// Other nodes, which nothing proves: both would have to be wrong in the same way.
+    Agreed,
+    /// Nothing above it, for what is beside it is not here, or is wrong.
+    Alone,
 }
 
-impl Slot {
-    fn node(self) -> Option<Node> {
-        match self {
-            Self::Here(node) => Some(node),
-            Self::Absent | Self::Impossible => None,
+/// Nodes that are to be forgotten, and the blocks below them.
+#[derive(Debug, Clone)]
+struct Doomed {
+    top: u64,
+    /// Those not looked at yet.
+    nodes: Range<u64>,
+    /// Whether it was told that something is wrong here.
+    is_told: bool,
+}
+
+impl Doomed {
+    fn below(top: u64, is_told: bool) -> Self {
+        let nodes = flat_tree::left_span(top)..flat_tree::right_span(top) + 1;
+        Self {
+            top,
+            nodes,
+            is_told,
         }
     }
 }
 
 /// Damage and what mends it.
 struct Found {
-    damage: Damage,
+    /// `None` if it was told before.
+    damage: Option<Damage>,
     remedy: Option<Remedy>,
 }
 
@@ -131,18 +159,12 @@ enum Remedy {
 /// The steps of one audit. Memory does not grow with the core: it holds two subtrees a level.
 #[derive(Default)]
 pub(crate) struct Auditor {
-    rest: Vec<Subtree>,
+    rest: Vec<Work>,
     /// Whether the signature holds over the roots.
     is_head_proven: bool,
     found: Vec<Found>,
     report: Report,
     bytes_read: u64,
-}
-
-/// What an audit reads. Nothing may change it during a call.
-pub(crate) struct Stored<'a> {
-    pub(crate) storage: &'a dyn CoreStorage,
-    pub(crate) bits: &'a Bitfield,
 }
 
 impl Auditor {
@@ -160,14 +182,16 @@ impl Auditor {
         let mut byte_offset = 0;
         for node in roots.nodes().iter().copied() {
             if stored.slot(node.index)? != Slot::Here(node) {
-                let remedy = is_proven.then_some(Remedy::Node(node));
-                self.add(Damage::Node(node.index), remedy);
+                self.add(Damage::Node(node.index), Some(Remedy::Node(node)));
             }
-            self.rest.push(Subtree {
+            self.rest.push(Work::Check(Subtree {
                 node,
                 byte_offset,
-                is_proven,
-            });
+                trust: match is_proven {
+                    true => Trust::Signed,
+                    false => Trust::Agreed,
+                },
+            }));
             byte_offset += node.size;
         }
         self.rest.reverse(); // the first comes first
@@ -178,10 +202,11 @@ impl Auditor {
     pub(crate) fn take_turn(&mut self, stored: &Stored<'_>) -> Result<bool, StorageError> {
         let pause_at = self.bytes_read.saturating_add(TURN_BYTES);
         for _ in 0..TURN_STEPS_MAX {
-            let Some(at) = self.rest.pop() else {
-                return Ok(true);
-            };
-            self.check(stored, &at)?;
+            match self.rest.pop() {
+                None => return Ok(true),
+                Some(Work::Check(at)) => self.check(stored, &at)?,
+                Some(Work::Forget(doomed)) => self.forget_next(stored, doomed)?,
+            }
             if self.bytes_read >= pause_at {
                 break;
             }
@@ -204,19 +229,24 @@ impl Auditor {
                 Some(Remedy::Bits(bits)) => write.bits.push(bits),
                 None => {}
             }
-            steps.push(Step::Found { damage, mendable });
+            steps.extend(damage.map(|damage| Step::Found { damage, mendable }));
         }
         (steps, write)
     }
 
+    /// Under a head that is not signed nothing is mended.
     fn add(&mut self, damage: Damage, remedy: Option<Remedy>) {
+        let remedy = remedy.filter(|_| self.is_head_proven);
         let count = match &damage {
             Damage::Bits(range) => range.end - range.start,
             _ => 1,
         };
         self.report.bad += if damage.is_bad() { count } else { 0 };
         self.report.mendable += if remedy.is_some() { count } else { 0 };
-        self.found.push(Found { damage, remedy });
+        self.found.push(Found {
+            damage: Some(damage),
+            remedy,
+        });
     }
 
     fn check(&mut self, stored: &Stored<'_>, at: &Subtree) -> Result<(), StorageError> {
@@ -236,16 +266,16 @@ impl Auditor {
             return Ok(()); // every empty block is here
         }
         self.bytes_read = self.bytes_read.saturating_add(at.node.size);
-        let leaf = stored.leaf(index, at.byte_offset, at.node.size)?;
-        let fits = leaf == Some(at.node);
+        let fits = stored.leaf(index, at.byte_offset, at.node.size)? == Some(at.node);
         let mark = |value| {
             let range = index..index + 1;
-            let bits = BitWrite { range, value };
-            at.is_proven.then_some(Remedy::Bits(bits))
+            Some(Remedy::Bits(BitWrite { range, value }))
         };
-        match (is_marked, fits) {
-            (true, false) => self.add(Damage::Block(index), mark(false)),
-            (false, true) if at.is_proven => self.add(Damage::Unmarked(index), mark(true)),
+        match (at.trust, is_marked, fits) {
+            // One of both is wrong.
+            (Trust::Alone, true, false) => self.condemn(at.node.index),
+            (_, true, false) => self.add(Damage::Block(index), mark(false)),
+            (Trust::Signed, false, true) => self.add(Damage::Unmarked(index), mark(true)),
             _ => {}
         }
         Ok(())
@@ -259,7 +289,7 @@ impl Auditor {
     ) -> Result<(), StorageError> {
         let slots = [stored.slot(left)?, stored.slot(right)?];
         if slots == [Slot::Absent; 2] && stored.marked_below(at.node.index).is_none() {
-            return Ok(());
+            return self.check_empty(stored, (left, right));
         }
         let pair = match slots {
             [Slot::Here(left), Slot::Here(right)] if makes(at, &left, &right) => {
@@ -274,22 +304,41 @@ impl Auditor {
         Ok(())
     }
 
+    /// Nothing is below the node, as it should be where no block is here, but for nodes that lost the one above them.
+    fn check_empty(
+        &mut self,
+        stored: &Stored<'_>,
+        (left, right): (u64, u64),
+    ) -> Result<(), StorageError> {
+        for child in [right, left] {
+            let has_children = flat_tree::children(child).is_some();
+            if has_children && stored.may_have_nodes(&Doomed::below(child, false).nodes)? {
+                self.forget(child, false);
+            }
+        }
+        Ok(())
+    }
+
     /// Goes on below two children that make the node. Where storage has others, those are wrong.
     fn descend(&mut self, at: &Subtree, slots: [Slot; 2], left: Node, right: Node) {
         for (slot, node) in slots.into_iter().zip([left, right]) {
             if slot != Slot::Here(node) {
-                let remedy = at.is_proven.then_some(Remedy::Node(node));
-                self.add(Damage::Node(node.index), remedy);
+                self.add(Damage::Node(node.index), Some(Remedy::Node(node)));
             }
         }
+        let trust = match at.trust {
+            Trust::Signed => Trust::Signed,
+            Trust::Agreed | Trust::Alone => Trust::Agreed,
+        };
+        let right_offset = at.byte_offset.saturating_add(left.size);
         // The left one last, so that it comes first.
-        let byte_offset = at.byte_offset.saturating_add(left.size);
-        self.rest.push(Subtree {
-            node: right,
-            byte_offset,
-            ..*at
-        });
-        self.rest.push(Subtree { node: left, ..*at });
+        for (node, byte_offset) in [(right, right_offset), (left, at.byte_offset)] {
+            self.rest.push(Work::Check(Subtree {
+                node,
+                byte_offset,
+                trust,
+            }));
+        }
     }
 
     /// Goes on where no two children make the node: below those that are not to blame.
@@ -301,41 +350,81 @@ impl Auditor {
         slots: [Slot; 2],
     ) -> Result<(), StorageError> {
         let both_here = slots.iter().all(|slot| slot.node().is_some());
-        if both_here && !at.is_proven {
-            self.add(Damage::Node(at.node.index), None);
-        }
-        let offsets = [at.byte_offset, right_offset(at, slots)];
         let [left_slot, right_slot] = slots;
-        let [left_offset, right_offset] = offsets;
+        let [left_offset, right_offset] = [at.byte_offset, right_offset(at, slots)];
         let is_left_backed = stored.is_backed(left_slot, left_offset)?;
         let is_right_backed = stored.is_backed(right_slot, right_offset)?;
         let is_told_apart = is_left_backed != is_right_backed;
+        if at.trust == Trust::Alone
+            && is_left_backed
+            && is_right_backed
+            && let Some((left, right)) = left_slot.node().zip(right_slot.node())
+            && let Some(node) = Node::parent(&left, &right)
+        {
+            // What is below agrees with both: it is the node itself that is wrong.
+            self.add(Damage::Node(node.index), Some(Remedy::Node(node)));
+            self.descend(&Subtree { node, ..*at }, slots, left, right);
+            return Ok(());
+        }
         let children = [
-            (left, left_slot, left_offset, is_left_backed),
             (right, right_slot, right_offset, is_right_backed),
+            (left, left_slot, left_offset, is_left_backed),
         ];
+        // The left one last, so that it comes first.
         for (index, slot, byte_offset, is_backed) in children {
-            let is_wrong = both_here && at.is_proven && !(is_told_apart && is_backed);
+            let is_wrong = both_here && !(is_told_apart && is_backed);
             match slot {
-                Slot::Here(node) if !is_wrong => self.rest.push(Subtree {
+                Slot::Here(node) if !is_wrong => self.rest.push(Work::Check(Subtree {
                     node,
                     byte_offset,
-                    is_proven: false,
-                }),
-                // Where there is no node, nothing that is here ever proves what lies below, whoever is to blame above.
-                Slot::Absent => self.give_up(stored, index, self.is_head_proven),
-                Slot::Here(_) | Slot::Impossible => {
-                    let blank = at.is_proven.then(|| Remedy::Node(Node::blank(index)));
-                    self.add(Damage::Node(index), blank);
-                    self.give_up(stored, index, at.is_proven);
-                }
+                    trust: Trust::Alone,
+                })),
+                // Nothing that is here ever proves what lies below.
+                Slot::Absent => self.forget(index, stored.marked_below(index).is_some()),
+                Slot::Here(_) | Slot::Impossible => self.condemn(index),
             }
         }
         Ok(())
     }
 
-    /// Nothing proves the blocks below `index`; whether they may be forgotten is the caller's to say.
-    fn give_up(&mut self, stored: &Stored<'_>, index: u64, is_mendable: bool) {
+    /// Node `index` is wrong, and so nothing proves what is below it.
+    fn condemn(&mut self, index: u64) {
+        self.add(Damage::Node(index), Some(Remedy::Node(Node::blank(index))));
+        self.forget(index, true);
+    }
+
+    /// Nothing proves what is here below node `index`, which is not.
+    fn forget(&mut self, index: u64, is_told: bool) {
+        self.rest.push(Work::Forget(Doomed::below(index, is_told)));
+    }
+
+    /// Forgets the next node of them or, after the last, the blocks.
+    fn forget_next(&mut self, stored: &Stored<'_>, doomed: Doomed) -> Result<(), StorageError> {
+        let Some(index) = stored.next_node(&doomed.nodes)? else {
+            self.give_up(stored, doomed.top);
+            return Ok(());
+        };
+        let is_here = stored.slot(index)? != Slot::Absent;
+        let remedy = is_here.then(|| Remedy::Node(Node::blank(index)));
+        self.report.nodes += u64::from(is_here);
+        match remedy {
+            Some(remedy) if doomed.is_told => self.found.push(Found {
+                damage: None,
+                remedy: Some(remedy).filter(|_| self.is_head_proven),
+            }),
+            Some(remedy) => self.add(Damage::Node(index), Some(remedy)),
+            None => {}
+        }
+        self.rest.push(Work::Forget(Doomed {
+            nodes: index + 1..doomed.nodes.end,
+            is_told: doomed.is_told || is_here,
+            ..doomed
+        }));
+        Ok(())
+    }
+
+    /// Nothing proves the blocks below `index`.
+    fn give_up(&mut self, stored: &Stored<'_>, index: u64) {
         let end = flat_tree::end_block(index);
         let mut from = flat_tree::first_block(index);
         while let Some(start) = stored.bits.next_set(from).filter(|start| *start < end) {
@@ -345,133 +434,9 @@ impl Auditor {
                 range: range.clone(),
                 value: false,
             };
-            let remedy = is_mendable.then_some(Remedy::Bits(bits));
-            self.add(Damage::Bits(range), remedy);
+            self.add(Damage::Bits(range), Some(Remedy::Bits(bits)));
         }
     }
-}
-
-impl Stored<'_> {
-    fn slot(&self, index: u64) -> Result<Slot, StorageError> {
-        match self.storage.node(index) {
-            Ok(node) => Ok(node.map_or(Slot::Absent, Slot::Here)),
-            Err(StorageError::Corrupt { .. }) => Ok(Slot::Impossible),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The leaf of what lies where block `index` should; `None` if nothing does.
-    fn leaf(&self, index: u64, byte_offset: u64, size: u64) -> Result<Option<Node>, StorageError> {
-        let Ok(size) = usize::try_from(size) else {
-            return Ok(None);
-        };
-        let block: Option<Bytes> = match self.storage.block(byte_offset, size) {
-            Ok(block) => Some(block),
-            Err(StorageError::Corrupt { .. }) => None,
-            Err(error) => return Err(error),
-        };
-        Ok(block.map(|block| Node::leaf(index, &block)))
-    }
-
-    /// The first block below `index` that is said to be here.
-    fn marked_below(&self, index: u64) -> Option<u64> {
-        let marked = self.bits.next_set(flat_tree::first_block(index));
-        marked.filter(|block| *block < flat_tree::end_block(index))
-    }
-
-    /// Two children that make the node, each as stored or as what lies below it says.
-    fn proven_children(
-        &self,
-        at: &Subtree,
-        slots: [Slot; 2],
-    ) -> Result<Option<(Node, Node)>, StorageError> {
-        let Some((left, right)) = flat_tree::children(at.node.index) else {
-            return Ok(None);
-        };
-        let lefts = self.candidates(at, left, slots)?;
-        let rights = self.candidates(at, right, slots)?;
-        let pairs = lefts
-            .iter()
-            .flat_map(|left| rights.iter().map(move |right| (*left, *right)));
-        Ok(pairs
-            .into_iter()
-            .find(|(left, right)| makes(at, left, right)))
-    }
-
-    /// What the child `index` of `at` may be.
-    fn candidates(
-        &self,
-        at: &Subtree,
-        index: u64,
-        [left, right]: [Slot; 2],
-    ) -> Result<Vec<Node>, StorageError> {
-        let is_left = index < at.node.index;
-        let (own, other) = if is_left {
-            (left, right)
-        } else {
-            (right, left)
-        };
-        let mut candidates: Vec<Node> = own.node().into_iter().collect();
-        if flat_tree::children(index).is_some() {
-            candidates.extend(self.parent_of_children(index)?);
-            candidates.extend(self.rebuilt(index)?);
-            return Ok(candidates);
-        }
-        let block = flat_tree::first_block(index);
-        if !self.bits.get(block) {
-            return Ok(candidates);
-        }
-        let rest = other.node().and_then(|n| at.node.size.checked_sub(n.size));
-        let sizes = own.node().map(|node| node.size).into_iter().chain(rest);
-        for size in sizes.filter(|size| *size <= at.node.size) {
-            let skipped = if is_left { 0 } else { at.node.size - size };
-            let byte_offset = at.byte_offset.saturating_add(skipped);
-            candidates.extend(self.leaf(block, byte_offset, size)?);
-        }
-        Ok(candidates)
-    }
-
-    /// What the children of `index` make of it.
-    fn parent_of_children(&self, index: u64) -> Result<Option<Node>, StorageError> {
-        let Some((left, right)) = flat_tree::children(index) else {
-            return Ok(None);
-        };
-        let children = self.slot(left)?.node().zip(self.slot(right)?.node());
-        Ok(children.and_then(|(left, right)| Node::parent(&left, &right)))
-    }
-
-    /// What the lowest nodes below `index` make of it. Cost: as many reads as nodes are below.
-    fn rebuilt(&self, index: u64) -> Result<Option<Node>, StorageError> {
-        let stored = self.slot(index)?;
-        let Some((left, right)) = flat_tree::children(index) else {
-            return Ok(stored.node());
-        };
-        if [self.slot(left)?, self.slot(right)?] == [Slot::Absent; 2] {
-            return Ok(stored.node());
-        }
-        match self.rebuilt(left)?.zip(self.rebuilt(right)?) {
-            Some((left, right)) => Ok(Node::parent(&left, &right)),
-            None => Ok(stored.node()),
-        }
-    }
-
-    /// Whether what lies below a node agrees with it.
-    fn is_backed(&self, slot: Slot, byte_offset: u64) -> Result<bool, StorageError> {
-        let Slot::Here(node) = slot else {
-            return Ok(false);
-        };
-        if flat_tree::children(node.index).is_some() {
-            return Ok(self.parent_of_children(node.index)? == Some(node));
-        }
-        let block = flat_tree::first_block(node.index);
-        let is_marked = self.bits.get(block);
-        Ok(is_marked && self.leaf(block, byte_offset, node.size)? == Some(node))
-    }
-}
-
-/// Whether `left` and `right` are the children that the node was made of.
-fn makes(at: &Subtree, left: &Node, right: &Node) -> bool {
-    Node::parent(left, right) == Some(at.node)
 }
 
 /// Where the right child begins, by its own size if it is known: the left one's may be wrong.

@@ -99,6 +99,9 @@ impl Core {
 
     /// How many levels above tree node `index` are missing here: what a request for it says.
     ///
+    /// A node whose sibling is not here, as damage may leave it, counts as missing: nothing proves it, so that what comes
+    /// must not be held against it.
+    ///
     /// 0 if the node lies past the log, which only an upgrade can prove.
     ///
     /// # Errors
@@ -109,11 +112,21 @@ impl Core {
             return Ok(0);
         }
         let (mut at, mut missing) = (index, 0);
-        while !flat_tree::contains(at, 2 * length) && self.inner.storage.node(at)?.is_none() {
+        while !flat_tree::contains(flat_tree::parent(at), 2 * length) && !self.has_pair(at)? {
             at = flat_tree::parent(at);
             missing += 1;
         }
         Ok(missing)
+    }
+
+    /// Whether a node that is no root is here, and its sibling, as whatever proved it brought both.
+    fn has_pair(&self, node: u64) -> Result<bool, StorageError> {
+        let is_here = |index| match self.inner.storage.node(index) {
+            Ok(node) => Ok(node.is_some()),
+            Err(StorageError::Corrupt { .. }) => Ok(false),
+            Err(error) => Err(error),
+        };
+        Ok(is_here(node)? && is_here(flat_tree::sibling(node))?)
     }
 
     /// Whether an upgrade from `length` blocks can be proven.

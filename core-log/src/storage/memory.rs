@@ -245,6 +245,11 @@ impl CoreStorage for MemoryCore {
         Ok(self.state().nodes.get(&index).copied())
     }
 
+    fn next_node(&self, from: u64) -> Result<Option<u64>, StorageError> {
+        let state = self.state();
+        Ok(state.nodes.range(from..).next().map(|(index, _)| *index))
+    }
+
     fn block(&self, byte_offset: u64, size: usize) -> Result<Bytes, StorageError> {
         let bytes = self.state().read(byte_offset, size);
         bytes.ok_or_else(|| StorageError::Corrupt {

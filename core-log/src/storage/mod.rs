@@ -319,6 +319,15 @@ pub trait CoreStorage: Send + Sync + 'static {
     /// [`StorageError::Io`] if the tree cannot be read.
     fn node(&self, index: u64) -> Result<Option<Node>, StorageError>;
 
+    /// The first index from `from` on at which there may be a node, or `None` if there is none: of a sparse tree, what is
+    /// empty is skipped where that is known.
+    ///
+    /// # Errors
+    /// As for [`CoreStorage::node`].
+    fn next_node(&self, from: u64) -> Result<Option<u64>, StorageError> {
+        Ok(Some(from))
+    }
+
     /// Where block `index` of a log with these roots lies, or `None` if a node that tells is not
     /// here. A storage may answer from what it remembers of the history that the roots are of.
     ///

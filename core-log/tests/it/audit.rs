@@ -188,6 +188,115 @@ fn blocks_without_nodes_are_forgotten_below_what_is_unproven() {
     (0..BLOCKS).for_each(|i| assert_eq!(core.get_local(i).unwrap(), Some(block(i))));
 }
 
+/// A core whose tree is damaged, opened; with nothing of blocks 0 to 3, so that nothing proves node 11 above 4 to 7.
+fn unproven(damage: impl FnOnce(&mut Vec<u8>)) -> Core {
+    damaged("tree", |tree| {
+        tree[..7 * NODE_BYTES].fill(0);
+        damage(tree);
+    })
+}
+
+/// Takes all blocks that are missing from a sound core, the last first, and expects that nothing is wrong then.
+fn fetch_the_rest(core: &Core) {
+    let source = damaged("data", |_| {});
+    let missing: Vec<_> = (0..BLOCKS).filter(|index| !core.has(*index)).collect();
+    missing.iter().rev().for_each(|i| fetch(&source, core, *i));
+    assert_eq!(audit(core, Mode::DryRun).1, []);
+    (0..BLOCKS).for_each(|i| assert_eq!(core.get_local(i).unwrap(), Some(block(i))));
+}
+
+/// Goal: below a node that nothing proves, what contradicts it is given up as if it were proven.
+#[test]
+fn a_wrong_node_below_what_is_unproven_is_given_up() {
+    let core = unproven(|tree| {
+        tree[13 * NODE_BYTES + 20] ^= 1;
+        tree[12 * NODE_BYTES..13 * NODE_BYTES].fill(0);
+        tree[14 * NODE_BYTES..15 * NODE_BYTES].fill(0);
+    });
+    let found = repair(&core);
+    let expected = [Damage::Bits(0..4), Damage::Node(13), Damage::Bits(6..8)];
+    assert_eq!(found, expected.map(|damage| (damage, true)));
+    fetch_the_rest(&core);
+}
+
+/// Goal: an unproven node that all below it contradicts is the one that is wrong, and no block is lost for it.
+#[test]
+fn an_unproven_node_is_made_anew_of_what_is_below_it() {
+    let core = unproven(|tree| tree[11 * NODE_BYTES + 20] ^= 1);
+    let found = repair(&core);
+    assert_eq!(
+        found,
+        [(Damage::Bits(0..4), true), (Damage::Node(11), true)]
+    );
+    assert!((4..BLOCKS).all(|index| core.has(index)));
+    fetch_the_rest(&core);
+}
+
+/// Goal: of a leaf that nothing proves and its block, which it is not of, neither stays.
+#[test]
+fn a_leaf_without_a_proof_goes_with_a_block_that_is_not_its_own() {
+    let mut files = written();
+    files.get_mut("data").unwrap().edit(|data| {
+        data[byte_offset(4)] ^= 1;
+        data[byte_offset(5)] ^= 1;
+    });
+    files.get_mut("tree").unwrap().edit(|tree| {
+        tree[10 * NODE_BYTES..11 * NODE_BYTES].fill(0);
+    });
+    let disk = Disk::new(files);
+    let core = open(&disk, Durability::Buffered).unwrap().unwrap();
+    repair(&core);
+    assert!(!core.has(4) && !core.has(5));
+    fetch_the_rest(&core);
+}
+
+/// Goal: nodes that lost the one above them go with the blocks below it; else the right blocks could not come.
+#[test]
+fn nodes_without_the_one_above_them_are_given_up() {
+    let core = damaged("tree", |tree| tree[..4 * NODE_BYTES].fill(0));
+    assert_eq!(repair(&core), [(Damage::Bits(0..4), true)]);
+    let source = damaged("data", |_| {});
+    fetch(&source, &core, 2);
+    assert_eq!(audit(&core, Mode::DryRun).0.bad, 0); // the bytes of others were here all along
+    fetch_the_rest(&core);
+}
+
+/// Goal: so are those of which no block is here.
+#[test]
+fn nodes_that_nothing_hangs_on_are_named() {
+    let mut files = written();
+    let disk = Disk::new(files.clone());
+    let core = open(&disk, Durability::Buffered).unwrap().unwrap();
+    core.clear(0..4).unwrap();
+    core.flush().unwrap();
+    drop(core);
+    files = disk.contents();
+    files.get_mut("tree").unwrap().edit(|tree| {
+        tree[..4 * NODE_BYTES].fill(0);
+        tree[5 * NODE_BYTES + 9] ^= 1;
+        tree[11 * NODE_BYTES..12 * NODE_BYTES].fill(0); // made anew of what is below it
+    });
+    let core = open(&Disk::new(files), Durability::Buffered).unwrap();
+    let core = core.unwrap();
+    let found = repair(&core);
+    assert!(found.contains(&(Damage::Node(4), true)), "{found:?}");
+    fetch_the_rest(&core);
+}
+
+/// Goal: what comes is not held against a node that nothing proves, damaged or not.
+#[test]
+fn a_block_comes_past_a_damaged_node_without_a_sibling() {
+    let core = unproven(|tree| {
+        tree[8 * NODE_BYTES..15 * NODE_BYTES].fill(0);
+        tree[11 * NODE_BYTES + 20] ^= 1; // zeros but for this
+    });
+    repair(&core);
+    let source = damaged("data", |_| {});
+    fetch(&source, &core, 4);
+    assert_eq!(core.get_local(4).unwrap(), Some(block(4)));
+    fetch_the_rest(&core);
+}
+
 #[test]
 fn a_bit_without_a_block_is_named_and_one_that_is_missing_is_told() {
     let disk = Disk::new(written());

@@ -216,9 +216,7 @@ impl Sweep<'_> {
             ..mark(found.clone())
         }];
         if cut.recording.is_rotting {
-            repair(&core, cut.strict, || {
-                marks.push(mark(Snapshot::lossy(&core)))
-            });
+            repair(&core, || marks.push(mark(Snapshot::lossy(&core))));
         }
         for _ in 0..2 {
             go_on(&core, cut, self.rng);

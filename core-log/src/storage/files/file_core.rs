@@ -496,6 +496,12 @@ impl CoreStorage for FileCore {
         }
     }
 
+    fn next_node(&self, from: u64) -> Result<Option<u64>, StorageError> {
+        self.check_poison()?;
+        let stored = self.tree.next(from)?;
+        Ok(self.overlay().next(from).into_iter().chain(stored).min())
+    }
+
     fn locate(&self, roots: &Roots, index: u64) -> Result<Option<BlockPlace>, StorageError> {
         self.check_poison()?;
         if self.overlaid.load(Ordering::Acquire) {

@@ -158,6 +158,12 @@ impl CoreStorage for Snapshot {
         }
     }
 
+    fn next_node(&self, from: u64) -> Result<Option<u64>, StorageError> {
+        let stored = self.tree.next(from);
+        self.watch.check()?;
+        Ok(self.overlay.next(from).into_iter().chain(stored?).min())
+    }
+
     fn block(&self, byte_offset: u64, size: usize) -> Result<Bytes, StorageError> {
         let block = self.data.read(byte_offset, size);
         self.watch.check()?;

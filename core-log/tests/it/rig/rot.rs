@@ -31,9 +31,8 @@ fn pick_node(length: u64, rng: &mut Rng) -> Option<u64> {
     (!is_root && flat_tree::end_block(index) <= length).then_some(index)
 }
 
-/// Lets an audit mend what it finds, after which it must find nothing bad, or, where a power cut took much at once,
-/// nothing that it could mend. `mended` is told after each of its turns.
-pub(crate) fn repair(core: &Core, strict: bool, mut mended: impl FnMut()) {
+/// Lets an audit mend what it finds, after which it must find nothing bad. `mended` is told after each of its turns.
+pub(crate) fn repair(core: &Core, mut mended: impl FnMut()) {
     core.audit(Mode::Repair, |step| {
         if matches!(step, Step::Progress { .. }) {
             mended();
@@ -46,7 +45,5 @@ pub(crate) fn repair(core: &Core, strict: bool, mut mended: impl FnMut()) {
             found.push(damage.clone());
         }
     });
-    let left = left.unwrap();
-    let count = if strict { left.bad } else { left.mendable };
-    assert_eq!(count, 0, "{found:?} is left");
+    assert_eq!(left.unwrap().bad, 0, "{found:?} is left");
 }

@@ -345,7 +345,7 @@ impl Recorder {
         self.mark(false);
         let (core, disk) = (self.core.as_ref().unwrap(), &self.disk);
         let marks = &mut self.marks;
-        repair(core, true, || {
+        repair(core, || {
             marks.push(Mark {
                 at: disk.now(),
                 state: Some(Snapshot::lossy(core)),
