@@ -69,6 +69,8 @@ pub(super) struct State {
     pub(super) listens_as: Option<u32>,
     path: Option<Box<OtherPath>>,
     path_is_new: bool,
+    /// Something has come by the present path.
+    is_heard: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
     /// Those who wait for anything else.
@@ -95,6 +97,7 @@ impl Signs {
     const FLUSHED: u8 = 16;
     const MESSAGE: u8 = 32;
     const UNANSWERED: u8 = 64;
+    const HEARD: u8 = 128;
 }
 
 impl UdxStream {
@@ -179,6 +182,7 @@ impl StreamHandle {
         socket.check_open()?;
         let mut state = self.cell.lock();
         state.stream.change_remote(remote_id, remote)?;
+        state.is_heard = false;
         state.attach(Some(Arc::clone(socket.shared())));
         self.submit(state);
         Ok(())
@@ -193,6 +197,18 @@ impl StreamHandle {
         self.watch(Signs::MOVING, |state| match state.stream.close_reason() {
             Some(reason) => Some(Err(reason.into())),
             None => (!state.stream.is_moving()).then_some(Ok(())),
+        })
+        .await
+    }
+
+    /// Returns once a packet has come by the path that the stream went over to last. The peer knows that path then, and sends by it.
+    ///
+    /// # Errors
+    /// [`StreamError::Closed`] if the stream closed before.
+    pub async fn heard(&self) -> Result<(), StreamError> {
+        self.watch(Signs::HEARD, |state| match state.stream.close_reason() {
+            Some(reason) => Some(Err(reason.into())),
+            None => state.is_heard.then_some(Ok(())),
         })
         .await
     }
@@ -232,6 +248,13 @@ impl StreamHandle {
         state.stream.send_message(message)?;
         self.submit(state);
         Ok(())
+    }
+
+    /// Sends a packet that the peer answers with an ack, whatever else there is to say; either may be lost.
+    pub fn send_heartbeat(&self) {
+        let mut state = self.cell.lock();
+        state.stream.send_heartbeat();
+        self.submit(state);
     }
 
     /// The longest message that fits a datagram on the present path, in bytes.
@@ -460,6 +483,7 @@ impl Cell {
                 listens_as: None,
                 path: None,
                 path_is_new: false,
+                is_heard: false,
                 reader: None,
                 writer: None,
                 watchers: Vec::new(),
@@ -536,7 +560,10 @@ impl State {
                 .as_ref()
                 .is_some_and(|present| Arc::ptr_eq(present, socket));
         if is_present {
-            return;
+            let is_first = !std::mem::replace(&mut self.is_heard, true);
+            return if is_first {
+                self.wake_watchers()
+            };
         }
         let path = Path {
             local: socket.local_addr(),
@@ -608,6 +635,7 @@ impl State {
             (Signs::FLUSHED, stream.is_flushed()),
             (Signs::MESSAGE, stream.has_message()),
             (Signs::UNANSWERED, stream.is_unanswered()),
+            (Signs::HEARD, self.is_heard),
         ];
         let shown = signs.into_iter().filter(|(_, is_shown)| *is_shown);
         shown.fold(0, |all, (sign, _)| all | sign)

@@ -230,7 +230,8 @@ impl Stream {
 
     /// Moves the stream to another address of the peer, in the middle of everything: new packets go there at
     /// once, the search for the MTU begins again, and [`is_moving`](Self::is_moving) until the peer has acked all
-    /// that went to the old address.
+    /// that went to the old address. If nothing was acked ever, all of it goes to the new one at once: there may have
+    /// been nobody.
     ///
     /// # Errors
     /// [`StreamError::NotConnected`], [`StreamError::BadAddress`], [`StreamError::Closed`].
@@ -250,6 +251,9 @@ impl Stream {
             }
             (Life::Unconnected, _) => return Err(StreamError::NotConnected),
             _ => return Err(self.closed_error()),
+        }
+        if self.rtt.smoothed().is_none() {
+            self.sender.lose_all();
         }
         self.path = self.path.wrapping_add(1);
         self.moved_at = self.sender.has_unacked().then(|| self.sender.next());
@@ -318,6 +322,11 @@ impl Stream {
         let mut bytes = BytesMut::new();
         self.read_with(max, |part| bytes.extend_from_slice(part));
         bytes.freeze()
+    }
+
+    /// Asks the peer for an ack, by a packet that may be lost.
+    pub fn send_heartbeat(&mut self) {
+        self.wants.heartbeat = self.life == Life::Connected;
     }
 
     /// Nobody will read or write any more: what was written is still delivered if [`finish`](Self::finish) was

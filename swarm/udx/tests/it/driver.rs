@@ -345,6 +345,8 @@ async fn a_running_stream_leaves_its_relay() {
     let path = within(at_two.other_path()).await.unwrap();
     assert_eq!(path.remote, socket_a.local_addr());
     at_two.change_remote(&socket_b, 1, path.remote).unwrap();
+    within(at_one.heard()).await.unwrap();
+    within(at_two.heard()).await.unwrap();
     within(at_one.moved()).await.unwrap();
     within(at_two.moved()).await.unwrap();
     let passed = || (left.stats().bytes_received + right.stats().bytes_received) as usize;

@@ -415,6 +415,33 @@ fn a_stream_moves_while_both_paths_live_and_when_the_old_one_is_dead() {
 }
 
 #[test]
+fn what_went_to_somebody_who_never_answered_goes_to_the_next_at_once() {
+    // Goal: a path that is tried out costs the next one no timeout. Method: the remote changes before anything was acked; and after
+    // that, where what is on its way may still arrive.
+    for has_answered in [false, true] {
+        let mut pair = calm();
+        pair.peers[0].finishes = false;
+        if has_answered {
+            pair.peers[0].to_write = pattern(1, 10);
+            pair.run(Duration::from_secs(1), |_| false);
+        }
+        let (now, stream) = (pair.now, &mut pair.peers[0].stream);
+        stream.write(b"header").unwrap();
+        let mut out = Vec::new();
+        let first = stream.poll_transmit(now, 16, &mut out).unwrap();
+        assert_eq!(first.destination, address(1));
+        while stream.poll_transmit(now, 16, &mut out).is_some() {}
+        out.clear();
+        let next = "10.0.0.9:9".parse().unwrap();
+        stream.change_remote(crate::common::IDS[1], next).unwrap();
+        let again = stream.poll_transmit(now, 16, &mut out);
+        let again = again.map(|transmit| transmit.destination);
+        assert_eq!(again, (!has_answered).then_some(next));
+        assert_eq!(out.ends_with(b"header"), !has_answered);
+    }
+}
+
+#[test]
 fn messages_travel_beside_the_stream_and_are_bounded() {
     let mut pair = calm();
     pair.peers.iter_mut().for_each(|peer| peer.finishes = false);
