@@ -149,7 +149,7 @@ impl Accepting {
     }
 
     async fn hand_out_relayed(mut self, handle: StreamHandle, meeting: Meeting) {
-        let connected = handle.connect(&meeting.socket, meeting.stream_id, meeting.address);
+        let connected = handle.connect(&meeting.socket, meeting.stream_id, meeting.address.into());
         if connected.is_err() {
             // The client came directly in this very moment.
             return self.hand_out_direct(&handle).await;
@@ -239,7 +239,7 @@ impl Upgrade {
     /// Asks whether somebody is where a packet came from. The relay knows the stream's ids, too, and could otherwise aim it at
     /// anybody by one packet with a forged sender.
     fn ping(&mut self, path: Path) {
-        if path.remote == self.meeting.address {
+        if path.remote == SocketAddr::from(self.meeting.address) {
             return;
         }
         if let Some((tag, socket)) = self.socket_at(path.local) {
@@ -255,7 +255,7 @@ impl Upgrade {
         show_path(&self.handle, self.linger).await;
         let punching = self.punching.as_mut();
         let extra = punching.and_then(|punching| punching.take_at(path.local));
-        let left = Some(self.meeting.address);
+        let left = Some(self.meeting.address.into());
         follow(self.peers.dht(), self.handle.clone(), extra, left);
     }
 

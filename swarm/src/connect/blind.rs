@@ -1,7 +1,7 @@
 //! Meeting a peer at a blind relay, as one of its two clients.
 //! Knows the connection to the relay and what is said on it. Does not know the stream that goes over it.
 
-use std::net::SocketAddr;
+use std::net::SocketAddrV4;
 
 use ferrocore_dht::hyperdht::noise::RelayThrough;
 use ferrocore_dht::hyperdht::relay::{PAIR, PAIR_TIMEOUT, PROTOCOL, Pair};
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::dial::ConnectOptions;
 use super::error::{ConnectError, RelayError};
+use super::net::v4;
 use super::peers::Peers;
 
 /// The longest message that is taken on a connection to a relay, in bytes: what both sides say has at most a hundred, and some
@@ -28,11 +29,24 @@ pub(super) struct Meeting {
     /// The socket that the relay is reached by.
     pub(super) socket: UdxSocket,
     /// Where the relay is.
-    pub(super) address: SocketAddr,
+    pub(super) address: SocketAddrV4,
     /// Its id of the stream that leads to the peer.
     pub(super) stream_id: u32,
     /// Keeps the connection to the relay.
     _holding: JoinSet<()>,
+}
+
+#[cfg(test)]
+impl Meeting {
+    /// At a relay that nobody talks to.
+    pub(super) fn at(socket: UdxSocket, address: SocketAddrV4, stream_id: u32) -> Self {
+        Self {
+            socket,
+            address,
+            stream_id,
+            _holding: JoinSet::new(),
+        }
+    }
 }
 
 /// Shows a relay the token, and waits for the other peer to show it too. `stream_id` is ours of the stream that is to
@@ -58,7 +72,7 @@ async fn go_and_meet(
     let (key_pair, options) = (peers.key_pair(), ConnectOptions::default());
     let dialling = Box::pin(peers.connect(through.public_key, options));
     let connection = dialling.await.map_err(unreachable)?;
-    let address = connection.remote_address();
+    let address = connection.remote_address().and_then(v4);
     let place = address.zip(connection.socket());
     let (address, socket) = place.ok_or(RelayError::Refused)?;
     let (sender, mut receiver) = connection.stream.split();

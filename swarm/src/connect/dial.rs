@@ -1,7 +1,7 @@
 //! Connecting to a peer by its key.
-//! Knows the order of a dial: handshake, ways, the first that carries. Does not know how each way is made.
+//! Knows the order of a dial: handshake, then all ways at once. Does not know how each way is made, nor which path wins.
 
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use ferrocore_dht::hyperdht::handshake::ClientHandshake;
@@ -15,8 +15,7 @@ use ferrocore_dht::id::Id;
 use ferrocore_dht::rpc::{Outgoing, Socket};
 use ferrocore_primitives::random;
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
-use ferrocore_udx::socket::{StreamHandle, UdxSocket, UdxStream};
-use tokio::task::JoinSet;
+use ferrocore_udx::socket::{StreamHandle, UdxStream};
 use tokio::time::{sleep, timeout};
 
 use super::blind::{Meeting, meet};
@@ -24,9 +23,10 @@ use super::error::{ConnectError, DialEvent, Route, Watcher};
 use super::net::{Extra, Net};
 use super::peers::Peers;
 use super::punching::punch_to_server;
+use super::race::{Carrier, Found, Race, Tries, Won};
 use super::roam::follow;
 use super::search::{Answer, search};
-use super::stream::{Connection, PATH_TIMEOUT, encrypt, proven, raw_stream};
+use super::stream::{Connection, PATH_TIMEOUT, raw_stream};
 
 /// How long a dial may take, unless [`ConnectOptions`] say otherwise.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -34,6 +34,10 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the way through a relay is kept after the stream has left it, unless [`ConnectOptions`] or
 /// [`ListenOptions`](super::ListenOptions) say otherwise: what was sent there may still arrive.
 pub const RELAY_LINGER: Duration = Duration::from_secs(10);
+
+/// How often a stream that has left its relay asks the peer for a sign, and how long it waits each time before it goes back.
+const SHOWN: usize = 3;
+const SHOWN_PAUSE: Duration = Duration::from_secs(1);
 
 /// How to dial.
 #[derive(Debug, Clone)]
@@ -74,26 +78,6 @@ impl Default for ConnectOptions {
         }
     }
 }
-
-/// A path that carries.
-#[derive(Debug)]
-struct Carrier {
-    socket: UdxSocket,
-    to: SocketAddrV4,
-    /// The same socket, if it was opened to punch.
-    extra: Option<Extra>,
-}
-
-/// What one way led to.
-#[derive(Debug)]
-enum Found {
-    /// A path to the peer.
-    Path(Carrier),
-    /// A place at a relay.
-    Meeting(Meeting),
-}
-
-type Tries = JoinSet<(Route, Result<Found, ConnectError>)>;
 
 pub(super) async fn dial(
     peers: &Peers,
@@ -213,26 +197,33 @@ impl<'a> Dial<'a> {
         for way in ways {
             self.start(&mut tries, way, answer, &stream, has_relay);
         }
-        let mut error = ConnectError::CannotPunch;
-        while let Some(done) = tries.join_next().await {
-            match done {
-                Ok((route, Ok(Found::Path(carrier)))) => {
-                    return self
-                        .connect(stream, answer, remote_id, route, carrier)
-                        .await;
-                }
-                Ok((_, Ok(Found::Meeting(meeting)))) => {
-                    return self.relay(stream, answer, remote_id, meeting, tries).await;
-                }
-                Ok((route, Err(failed))) => {
-                    let reason = failed.to_string();
-                    self.tell(DialEvent::Failed { route, reason });
-                    error = failed;
-                }
-                Err(_) => {}
+        let (keys, watcher) = (answer.agreed.keys.clone(), &self.options.watcher);
+        let won = Race::new(remote_id, keys, watcher, tries)
+            .run(stream)
+            .await?;
+        Ok(self.settle(won, remote_id))
+    }
+
+    /// A relay is left for the first of the other ways that leads to the peer.
+    fn settle(&self, won: Won, remote_id: u32) -> Connection {
+        let handle = won.connection.handle();
+        let (route, address) = (won.route, won.found.address());
+        self.tell(DialEvent::Connected { route, address });
+        match won.found {
+            Found::Path(carrier) => follow(self.net.dht(), handle, carrier.extra, None),
+            Found::Meeting(meeting) => {
+                let leaving = Leaving {
+                    net: self.net.clone(),
+                    handle,
+                    remote_id,
+                    meeting,
+                    watcher: self.options.watcher.clone(),
+                    linger: self.options.relay_linger,
+                };
+                tokio::spawn(leaving.run(won.tries));
             }
         }
-        Err(error)
+        won.connection
     }
 
     fn start(
@@ -296,57 +287,6 @@ impl<'a> Dial<'a> {
         }
     }
 
-    async fn connect(
-        &self,
-        stream: UdxStream,
-        answer: &Answer,
-        remote_id: u32,
-        route: Route,
-        Carrier { socket, to, extra }: Carrier,
-    ) -> Result<Connection, ConnectError> {
-        if stream.remote().is_none() {
-            let connected = stream.connect(&socket, remote_id, to.into());
-            connected.map_err(|_| ConnectError::Silent(to))?;
-        }
-        let keys = answer.agreed.keys.clone();
-        let connection = encrypt(stream, keys, route, Some(socket)).await?;
-        proven(&connection, to).await?;
-        self.tell(DialEvent::Connected { route, address: to });
-        follow(self.net.dht(), connection.handle(), extra, None);
-        Ok(connection)
-    }
-
-    async fn relay(
-        &self,
-        stream: UdxStream,
-        answer: &Answer,
-        remote_id: u32,
-        meeting: Meeting,
-        tries: Tries,
-    ) -> Result<Connection, ConnectError> {
-        let at = super::net::v4(meeting.address).ok_or(ConnectError::NoAnswer)?;
-        let connected = stream.connect(&meeting.socket, meeting.stream_id, meeting.address);
-        connected.map_err(|_| ConnectError::Silent(at))?;
-        let keys = answer.agreed.keys.clone();
-        let socket = meeting.socket.clone();
-        let connection = encrypt(stream, keys, Route::Relayed, Some(socket)).await?;
-        proven(&connection, at).await?;
-        self.tell(DialEvent::Connected {
-            route: Route::Relayed,
-            address: at,
-        });
-        let leaving = Leaving {
-            net: self.net.clone(),
-            handle: connection.handle(),
-            remote_id,
-            meeting,
-            watcher: self.options.watcher.clone(),
-            linger: self.options.relay_linger,
-        };
-        tokio::spawn(leaving.run(tries));
-        Ok(connection)
-    }
-
     fn tell(&self, event: DialEvent) {
         self.options.watcher.tell(event);
     }
@@ -398,9 +338,12 @@ impl Leaving {
             match done {
                 Some(Ok((route, Ok(Found::Path(carrier))))) => {
                     if self.change_to(&carrier) {
-                        let address = carrier.to;
-                        self.watcher.tell(DialEvent::Connected { route, address });
-                        return self.leave(carrier.extra).await;
+                        if self.is_heard().await {
+                            let address = carrier.to;
+                            self.watcher.tell(DialEvent::Connected { route, address });
+                            return self.leave(carrier.extra).await;
+                        }
+                        self.go_back(route, carrier.to);
                     }
                 }
                 Some(Ok((route, Err(error)))) => {
@@ -420,17 +363,46 @@ impl Leaving {
     /// False for the relay's own address: by that the peer came to whoever waited for its first packet.
     fn change_to(&self, carrier: &Carrier) -> bool {
         let Carrier { socket, to, .. } = carrier;
-        let to = SocketAddr::from(*to);
-        to != self.meeting.address
-            && self
-                .handle
-                .change_remote(socket, self.remote_id, to)
-                .is_ok()
+        let change = || {
+            self.handle
+                .change_remote(socket, self.remote_id, (*to).into())
+        };
+        *to != self.meeting.address && change().is_ok()
+    }
+
+    /// Whether the peer answers on the path that the stream has gone over to. Who answered there before may have been somebody
+    /// else, and the relay carries.
+    async fn is_heard(&self) -> bool {
+        for _ in 0..SHOWN {
+            let _ = self.handle.send_message(bytes::Bytes::new());
+            self.handle.send_heartbeat();
+            if let Ok(heard) = timeout(SHOWN_PAUSE, self.handle.heard()).await {
+                return heard.is_ok();
+            }
+        }
+        false
+    }
+
+    fn go_back(&self, route: Route, from: SocketAddrV4) {
+        let reason = ConnectError::Silent(from).to_string();
+        self.watcher.tell(DialEvent::Failed { route, reason });
+        let Meeting {
+            socket,
+            address,
+            stream_id,
+            ..
+        } = &self.meeting;
+        let back = self
+            .handle
+            .change_remote(socket, *stream_id, (*address).into());
+        if let Err(error) = back {
+            tracing::debug!(%error, "back to a relay");
+        }
     }
 
     async fn leave(self, extra: Option<Extra>) {
         show_path(&self.handle, self.linger).await;
-        let left = Some(self.meeting.address);
+        let left = Some(self.meeting.address.into());
         drop(self.meeting);
         follow(self.net.dht(), self.handle, extra, left);
     }
@@ -449,28 +421,93 @@ pub(super) async fn show_path(handle: &StreamHandle, linger: Duration) {
     }
 }
 
-impl Carrier {
-    /// Over a socket of the node.
-    fn own(socket: UdxSocket, to: SocketAddrV4) -> Self {
-        Self {
-            socket,
-            to,
-            extra: None,
-        }
-    }
-
-    fn punched(extra: Extra, to: SocketAddrV4) -> Self {
-        let carrier = Self::own(extra.socket.clone(), to);
-        Self {
-            extra: Some(extra),
-            ..carrier
-        }
-    }
-}
-
 impl Net {
     fn server_path(&self, to: SocketAddrV4) -> Result<Found, ConnectError> {
         let socket = self.server_socket().ok_or(ConnectError::Suspended)?;
         Ok(Found::Path(Carrier::own(socket, to)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+    use std::sync::{Arc, Mutex};
+
+    use ferrocore_udx::socket::{Udx, UdxSocket};
+    use ferrocore_udx::stream::Config;
+    use tokio::sync::Notify;
+
+    use super::super::net::v4;
+    use super::*;
+    use crate::dht::Dht;
+
+    /// Goal: a stream whose relay carries is not lost to a path that does not, though somebody answered there. Method: such a path is
+    /// found, and then the peer's own; the stream goes over to the first, comes back, and stays on the second.
+    #[tokio::test]
+    async fn a_relay_is_left_for_good_only_when_the_peer_is_heard_elsewhere() {
+        let host = Ipv4Addr::LOCALHOST;
+        let dht = Dht::builder().host(host).port(0).bootstrapper(host);
+        let net = Net::new(dht.bind().unwrap());
+        let far = Udx::new();
+        let bind = |udx: &Udx| udx.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (relay, direct) = (bind(&far), bind(&far));
+        let at = |socket: &UdxSocket| v4(socket.local_addr()).unwrap();
+        let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let at_nobody = v4(nobody.local_addr().unwrap()).unwrap();
+        let peer = far.create_stream(9, Config::default()).unwrap();
+        peer.listen(7);
+        let ours = net.server_socket().unwrap();
+        let stream = net.udx().create_stream(7, Config::default()).unwrap();
+        stream.connect(&ours, 9, at(&relay).into()).unwrap();
+        stream
+            .send_message(bytes::Bytes::from_static(b"here"))
+            .unwrap();
+        assert_eq!(peer.recv_message().await.unwrap(), "here");
+        let (events, failed) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Notify::new()));
+        let (told, has_failed) = (Arc::clone(&events), Arc::clone(&failed));
+        let leaving = Leaving {
+            handle: stream.handle(),
+            remote_id: 9,
+            meeting: Meeting::at(ours.clone(), at(&relay), 9),
+            watcher: Watcher::new(move |event| {
+                if matches!(event, DialEvent::Failed { .. }) {
+                    has_failed.notify_one();
+                }
+                told.lock().unwrap().push(event);
+            }),
+            linger: Duration::ZERO,
+            net,
+        };
+        let mut tries = Tries::new();
+        let silent = Carrier::own(ours.clone(), at_nobody);
+        tries.spawn(async move { (Route::Lan, Ok(Found::Path(silent))) });
+        let (good, handle) = (Carrier::own(ours, at(&direct)), peer.handle());
+        let come_back = stream.handle();
+        let at_relay = relay.local_addr();
+        tries.spawn(async move {
+            failed.notified().await;
+            while come_back.remote().unwrap().0 != at_relay {
+                tokio::task::yield_now().await;
+            }
+            (Route::Direct, Ok(Found::Path(good)))
+        });
+        tokio::spawn(async move {
+            let path = handle.other_path().await.unwrap();
+            let socket = direct.clone();
+            handle.change_remote(&socket, 7, path.remote).unwrap();
+            handle.send_message(bytes::Bytes::new()).unwrap();
+            handle.closed().await;
+        });
+        leaving.run(tries).await;
+        let routes: Vec<_> = events.lock().unwrap().iter().map(route_of).collect();
+        assert_eq!(routes, [(Route::Lan, false), (Route::Direct, true)]);
+    }
+
+    fn route_of(event: &DialEvent) -> (Route, bool) {
+        match event {
+            DialEvent::Failed { route, .. } => (*route, false),
+            DialEvent::Connected { route, .. } => (*route, true),
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -32,6 +32,7 @@ mod net;
 mod peers;
 mod pool;
 mod punching;
+mod race;
 mod relay_server;
 mod roam;
 mod search;

@@ -56,6 +56,15 @@ impl Connection {
         self.messages.clone()
     }
 
+    /// By the path that it went over to.
+    pub(super) fn over(self, route: Route, socket: UdxSocket) -> Self {
+        Self {
+            route,
+            socket: Some(socket),
+            ..self
+        }
+    }
+
     /// The socket that it began on, of connections that we dialled.
     pub(super) fn socket(&self) -> Option<UdxSocket> {
         self.socket.clone()
