@@ -66,6 +66,8 @@ struct State {
     claims: HashMap<u64, Claimants>,
     /// The claims whose supplier is late.
     late: BTreeSet<u64>,
+    /// The claims of blocks that were wanted by nobody when somebody looked last.
+    abandoned: BTreeSet<u64>,
     seeks: SeekWants,
 }
 
@@ -299,7 +301,14 @@ impl SupplyHub {
     }
 
     pub(crate) fn unwant_block(&self, index: u64) {
-        self.lock().blocks.remove(index);
+        let mut state = self.lock();
+        state.blocks.remove(index);
+        state.abandon(index..index + 1);
+    }
+
+    /// The blocks, in order, that a supplier is getting and that nobody wants any more.
+    pub(crate) fn unwanted(&self, id: SupplierId) -> Vec<u64> {
+        self.lock().unwanted(id)
     }
 
     /// Says that a supplier can be asked where a byte is.
@@ -378,7 +387,10 @@ impl SupplyHub {
     }
 
     pub(crate) fn unwant_range(&self, id: RangeId) {
-        self.lock().ranges.remove(id);
+        let mut state = self.lock();
+        if let Some(range) = state.ranges.remove(id) {
+            state.abandon(range);
+        }
     }
 
     /// Asks for nothing more of a range, or for what is missing again.
@@ -404,6 +416,7 @@ impl SupplyHub {
         for index in blocks {
             state.claims.remove(&index);
             state.late.remove(&index);
+            state.abandoned.remove(&index);
         }
         drop(state);
         self.progress.notify(usize::MAX);
@@ -414,6 +427,7 @@ impl SupplyHub {
         let mut state = self.lock();
         state.claims.retain(|index, _| *index < length);
         state.late.split_off(&length);
+        state.abandoned.split_off(&length);
         state.seeks.answer_all(); // whoever asked has to look again
         state.ranges.truncated(length);
     }
@@ -442,6 +456,12 @@ impl State {
 
     fn wake_all(&self) {
         self.suppliers.values().for_each(|s| (s.wake)());
+    }
+
+    fn wake(&self, id: SupplierId) {
+        if let Some(supplier) = self.suppliers.get(&id) {
+            (supplier.wake)();
+        }
     }
 
     fn wake_others(&self, id: SupplierId) {

@@ -363,6 +363,12 @@ impl Supply<'_> {
         self.core.inner.supply.is_sought(seek)
     }
 
+    /// The claimed blocks, in order, that nobody wants any more: whoever waited for them is gone. The supplier is woken
+    /// when there is one. It may [release](Self::release) them, or deliver them nevertheless.
+    pub fn unwanted(&self, id: SupplierId) -> Vec<u64> {
+        self.core.inner.supply.unwanted(id)
+    }
+
     /// Gives back a claimed block that will not be delivered.
     pub fn release(&self, id: SupplierId, index: u64) {
         self.core.inner.supply.release(id, index);

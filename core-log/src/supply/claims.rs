@@ -2,7 +2,9 @@
 //!
 //! Knows in which order blocks are claimed. Does not know what is wanted, nor how soon anybody answers.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::outlook::Rival;
@@ -64,6 +66,10 @@ impl Claimants {
 
     pub(super) fn include(&self, id: SupplierId) -> bool {
         self.first == id || self.rival == Some(id)
+    }
+
+    fn suppliers(self) -> impl Iterator<Item = SupplierId> {
+        std::iter::once(self.first).chain(self.rival)
     }
 
     /// Those who are left without `id`.
@@ -212,8 +218,55 @@ impl State {
             }
             None => {
                 self.claims.remove(&index);
+                self.abandoned.remove(&index);
                 self.ranges.offer(index);
             }
         }
+    }
+
+    /// Some blocks of `range` are wanted less than before: whoever is getting one that nobody wants is woken.
+    pub(super) fn abandon(&mut self, range: Range<u64>) {
+        if self.claims.is_empty() {
+            return;
+        }
+        let is_short =
+            usize::try_from(range.end - range.start).is_ok_and(|n| n < self.claims.len());
+        let claimed: Vec<u64> = match is_short {
+            true => range
+                .filter(|index| self.claims.contains_key(index))
+                .collect(),
+            false => self
+                .claims
+                .keys()
+                .copied()
+                .filter(|index| range.contains(index))
+                .collect(),
+        };
+        let unwanted: Vec<u64> = claimed
+            .into_iter()
+            .filter(|index| !self.is_wanted(*index))
+            .collect();
+        let claims = unwanted.iter().filter_map(|index| self.claims.get(index));
+        let getting: BTreeSet<SupplierId> = claims.flat_map(|claim| claim.suppliers()).collect();
+        self.abandoned.extend(unwanted);
+        getting.into_iter().for_each(|id| self.wake(id));
+    }
+
+    /// The blocks, in order, that `id` is getting and that nobody wants any more. What is wanted again is
+    /// forgotten here.
+    pub(super) fn unwanted(&mut self, id: SupplierId) -> Vec<u64> {
+        let mut abandoned = std::mem::take(&mut self.abandoned);
+        abandoned.retain(|index| !self.is_wanted(*index));
+        self.abandoned = abandoned;
+        let is_getting = |index: &&u64| {
+            self.claims
+                .get(index)
+                .is_some_and(|claim| claim.include(id))
+        };
+        self.abandoned.iter().filter(is_getting).copied().collect()
+    }
+
+    fn is_wanted(&self, index: u64) -> bool {
+        self.blocks.contains(index) || self.ranges.contain(index)
     }
 }

@@ -85,8 +85,14 @@ impl RangeWants {
         id
     }
 
-    pub(super) fn remove(&mut self, id: RangeId) {
-        self.wants.remove(&id);
+    /// Takes a want back, and tells of what.
+    pub(super) fn remove(&mut self, id: RangeId) -> Option<Range<u64>> {
+        self.wants.remove(&id).map(|want| want.range)
+    }
+
+    /// Whether a block is in any of them, paused ones included: they are to be had some time.
+    pub(super) fn contain(&self, index: u64) -> bool {
+        self.wants.values().any(|want| want.range.contains(&index))
     }
 
     pub(super) fn is_empty(&self) -> bool {

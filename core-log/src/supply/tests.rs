@@ -332,3 +332,50 @@ fn a_long_range_is_sampled_for_rare_blocks() {
     }
     assert_eq!(seen.len() as u64, LENGTH);
 }
+
+/// Goal: whoever is getting a block hears once nobody wants it, and not while anybody does.
+#[test]
+fn a_block_that_nobody_wants_any_more_is_told_to_who_is_getting_it() {
+    let (hub, ids) = hub_with_suppliers(3);
+    let local = Bitfield::new();
+    let range = hub.want_range(2..6, Purpose::Reading);
+    hub.want_block(4);
+    hub.want_block(7);
+    assert_eq!(
+        indexes(&claim(&hub, ids[0], &local, 9, &All, 4)),
+        [4, 7, 2, 3]
+    );
+    hub.late(ids[0], 3);
+    assert_eq!(indexes(&claim(&hub, ids[1], &local, 9, &All, 2)), [5, 3]);
+    hub.unwant_block(7);
+    assert_eq!(hub.unwanted(ids[0]), [7]);
+    hub.want_block(7);
+    assert!(hub.unwanted(ids[0]).is_empty(), "it is wanted again");
+    hub.unwant_range(range);
+    assert_eq!(hub.unwanted(ids[0]), [2, 3], "one is read all the same");
+    assert_eq!(hub.unwanted(ids[1]), [3, 5]);
+    assert!(hub.unwanted(ids[2]).is_empty());
+    hub.release(ids[0], 3);
+    assert_eq!(hub.unwanted(ids[1]), [3, 5], "each gives its own back");
+    hub.release(ids[1], 3);
+    hub.arrived([2, 5].into_iter());
+    assert!(hub.unwanted(ids[0]).is_empty() && hub.unwanted(ids[1]).is_empty());
+    hub.unwant_block(4);
+    hub.truncated(4);
+    assert!(hub.lock().abandoned.is_empty());
+}
+
+/// Goal: a paused range is wanted; and one without end costs no more than what is being got.
+#[test]
+fn a_range_without_end_is_given_up_at_once() {
+    let (hub, ids) = hub_with_suppliers(1);
+    let local = Bitfield::new();
+    let all = hub.want_range(0..u64::MAX, Purpose::Keeping);
+    claim(&hub, ids[0], &local, 9, &All, 2);
+    hub.set_paused(all, true);
+    assert!(hub.unwanted(ids[0]).is_empty());
+    hub.unwant_range(all);
+    assert_eq!(hub.unwanted(ids[0]).len(), 2);
+    hub.detach(ids[0]);
+    assert!(hub.lock().abandoned.is_empty());
+}
