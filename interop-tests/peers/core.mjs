@@ -112,6 +112,22 @@ serve({
     return { base64: (await core.get(index)).toString('base64') }
   },
 
+  /** Waits for a block for no longer than `timeout` ms. */
+  async getOrLeave ({ index, timeout }) {
+    try {
+      return { base64: (await core.get(index, { timeout })).toString('base64') }
+    } catch (err) {
+      return { left: err.code }
+    }
+  },
+
+  /** How many requests were taken back of those that the first peer of the core was sent, and that it sent. */
+  cancels () {
+    const [peer] = (core.core.replicator ?? core.replicator).peers
+    const { wireCancel, wireRequest } = peer.stats
+    return { sent: wireCancel.tx, came: wireCancel.rx, asked: wireRequest.rx }
+  },
+
   /** Keeps the view of the core as it is. */
   async snapshot () {
     snapshot = core.snapshot()

@@ -20,7 +20,7 @@ use crate::misbehaviour::PeerMisbehaved;
 use crate::peer::Peer;
 use crate::pushes::Pushes;
 use crate::reminder::Reminder;
-use crate::stats::{CoreStats, Stats};
+use crate::stats::{CoreStats, Stats, Tally};
 use crate::uploads::{self, Answer, LongAnswers, Question, Turn, Uploads};
 use crate::wire::Wire;
 
@@ -42,7 +42,7 @@ pub(crate) struct CoreChannel {
     /// Rings when the core has news for us, once both sides have opened the channel.
     alarm: Option<Arc<Alarm>>,
     invalid_requests: u32,
-    stats: Stats,
+    carried: Tally,
 }
 
 impl CoreChannel {
@@ -61,7 +61,7 @@ impl CoreChannel {
             reminder: Reminder::default(),
             alarm: None,
             invalid_requests: 0,
-            stats: Stats::default(),
+            carried: Tally::default(),
         }
     }
 
@@ -88,11 +88,11 @@ impl CoreChannel {
         wire: &mut Wire<'_>,
         now: Time,
     ) -> Result<(), PeerMisbehaved> {
-        self.stats.messages_received += 1;
+        wire.counted.messages_received += 1;
         match message {
             Message::Sync(sync) => self.handle_sync(sync, wire),
             Message::Request(request) => {
-                self.stats.requests_received += 1;
+                wire.counted.requests_received += 1;
                 self.uploads.push(Question::Request(request));
             }
             Message::Cancel(cancel) => self.uploads.cancel(cancel.request),
@@ -101,7 +101,7 @@ impl CoreChannel {
                 let is_pushed = data.request == 0; // ours begin at 1
                 let (waker, kept) = (self.downloads.waker(), self.downloads.kept_beside());
                 if !is_pushed || !self.pushes.handle(&self.core, &data.proof, waker, kept)? {
-                    let (core, peer, stats) = (&self.core, &mut self.peer, &mut self.stats);
+                    let (core, peer, stats) = (&self.core, &mut self.peer, &mut wire.counted);
                     self.downloads.handle_data(core, peer, data, now, stats)?;
                 }
             }
@@ -142,9 +142,8 @@ impl CoreChannel {
         budget: usize,
         now: Time,
     ) -> Result<(), PeerMisbehaved> {
-        let pushed = self.take_pushed(now);
-        let (core, peer, stats) = (&self.core, &self.peer, &mut self.stats);
-        let committed = self.downloads.commit(core, peer, wire, now, stats);
+        let pushed = self.take_pushed(&mut wire.counted, now);
+        let committed = self.downloads.commit(&self.core, &self.peer, wire, now);
         if let Some(alarm) = &self.alarm {
             alarm.rearm();
         }
@@ -154,13 +153,13 @@ impl CoreChannel {
         self.extensions.look(&self.core, self.downloads.supplier());
         self.pushes.look(&self.core, self.downloads.supplier());
         pushed.and(committed)?;
-        let (core, peer, stats) = (&self.core, &self.peer, &mut self.stats);
-        if self.downloads.cancel_overtaken(core, wire, now, stats) {
+        let (core, peer) = (&self.core, &self.peer);
+        if self.downloads.cancel_overtaken(core, wire, now) {
             // Answers may have waited for what came from elsewhere.
-            self.downloads.commit(core, peer, wire, now, stats)?;
+            self.downloads.commit(core, peer, wire, now)?;
         }
-        self.downloads
-            .schedule(core, peer, wire, budget, now, &mut self.stats);
+        self.downloads.cancel_unwanted(core, wire);
+        self.downloads.schedule(core, peer, wire, budget, now);
         self.downloads.look_how_late(core, peer, now);
         let is_waiting = self.downloads.waits_for_sync(core, peer)
             || is_left_behind(core, peer)
@@ -170,9 +169,9 @@ impl CoreChannel {
     }
 
     /// Goes on with pushed blocks that had to wait.
-    fn take_pushed(&mut self, now: Time) -> Result<(), PeerMisbehaved> {
+    fn take_pushed(&mut self, stats: &mut Stats, now: Time) -> Result<(), PeerMisbehaved> {
         while let Some(proof) = self.pushes.go_on(&self.core, self.downloads.waker())? {
-            let (core, peer, stats) = (&self.core, &mut self.peer, &mut self.stats);
+            let (core, peer) = (&self.core, &mut self.peer);
             let data = Data { request: 0, proof };
             self.downloads.handle_data(core, peer, data, now, stats)?;
         }
@@ -206,14 +205,13 @@ impl CoreChannel {
 
     fn push_next(&mut self, wire: &mut Wire<'_>, long: &mut LongAnswers) -> bool {
         let (core, peer, to) = (&self.core, &self.peer, self.downloads.supplier());
-        self.pushes
-            .send_next(core, peer, to, wire, long, &mut self.stats)
+        self.pushes.send_next(core, peer, to, wire, long)
     }
 
     /// Gives up requests that are overdue, and reminds a peer of what it does not seem to know.
     pub(crate) fn handle_timeout(&mut self, wire: &mut Wire<'_>, now: Time) {
-        let (core, peer, stats) = (&self.core, &self.peer, &mut self.stats);
-        self.downloads.handle_timeout(core, peer, wire, now, stats);
+        let (core, peer) = (&self.core, &self.peer);
+        self.downloads.handle_timeout(core, peer, wire, now);
         if self.reminder.is_due(now) {
             self.announcer.sync(&self.core, &self.peer, wire);
         }
@@ -271,13 +269,9 @@ impl CoreChannel {
         self.downloads.is_short()
     }
 
-    pub(crate) fn stats(&self) -> Stats {
-        self.stats
-    }
-
-    /// Notes that so many messages were sent.
-    pub(crate) fn count_sent(&mut self, messages: u64) {
-        self.stats.messages_sent += messages;
+    /// Notes what was carried in one turn.
+    pub(crate) fn count(&mut self, counted: Stats) {
+        self.carried.add(counted);
     }
 
     pub(crate) fn core_stats(&self) -> CoreStats {
@@ -285,7 +279,7 @@ impl CoreChannel {
         CoreStats {
             key: self.core.key(),
             discovery_key: self.core.discovery_key(),
-            stats: self.stats,
+            stats: self.carried.sum(),
             in_flight: self.downloads.in_flight(),
             window: pace.window(),
             round_trip: pace.round_trip(),
@@ -454,8 +448,8 @@ impl CoreChannel {
         if let Message::Data(data) = &message
             && let Some(block) = &data.proof.block
         {
-            self.stats.blocks_uploaded += 1;
-            self.stats.bytes_uploaded += block.value.len() as u64;
+            wire.counted.blocks_uploaded += 1;
+            wire.counted.bytes_uploaded += block.value.len() as u64;
         }
         Ok(())
     }

@@ -40,7 +40,7 @@ impl Path {
 
     /// The nodes that an answer along this path brings: the leaf, and at each level the sibling
     /// and the parent.
-    fn nodes(self) -> impl Iterator<Item = u64> {
+    pub(crate) fn nodes(self) -> impl Iterator<Item = u64> {
         let leaf = 2 * self.block;
         let levels = (0..self.levels).scan(leaf, |at, _| {
             let sibling = flat_tree::sibling(*at);
@@ -132,6 +132,13 @@ impl<T> Promises<T> {
             let parked = &mut self.0.need().parked;
             parked.entry(anchor).or_default().push(answer);
         }
+    }
+
+    /// Whether an answer waits for what one along `path` will bring.
+    pub(crate) fn is_awaited(&self, path: Path) -> bool {
+        let parked = self.0.get().map(|under_way| &under_way.parked);
+        let parked = parked.filter(|parked| !parked.is_empty());
+        parked.is_some_and(|parked| path.nodes().any(|node| parked.contains_key(&node)))
     }
 
     /// The answer along `path` came, or will not come. Returns the answers that waited for it.

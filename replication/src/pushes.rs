@@ -22,7 +22,6 @@ use crate::limits::{BAD_PUSHES_MAX, PUSHED_WAITING_MAX};
 use crate::messages::{Data, Message, Request};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::peer::Peer;
-use crate::stats::Stats;
 use crate::uploads::{self, LongAnswers};
 use crate::wire::Wire;
 
@@ -101,7 +100,6 @@ impl Pushes {
         to: Option<SupplierId>,
         wire: &mut Wire<'_>,
         long: &mut LongAnswers,
-        stats: &mut Stats,
     ) -> bool {
         let next = to.and_then(|to| Some((to, core.supply().next_push(to)?)));
         let Some((to, index)) = next else {
@@ -122,7 +120,7 @@ impl Pushes {
                 *long = LongAnswers::Waiting(uploads::answer_len(core, &request));
                 core.supply().put_back_push(to, index);
             }
-            Some(Ok(Some(proof))) if proof.block.is_some() => self.send(proof, wire, long, stats),
+            Some(Ok(Some(proof))) if proof.block.is_some() => self.send(proof, wire, long),
             Some(_) => {} // it is not here any more
         }
         true
@@ -244,13 +242,7 @@ impl Pushes {
         }
     }
 
-    fn send(
-        &mut self,
-        proof: Proof,
-        wire: &mut Wire<'_>,
-        long: &mut LongAnswers,
-        stats: &mut Stats,
-    ) {
+    fn send(&mut self, proof: Proof, wire: &mut Wire<'_>, long: &mut LongAnswers) {
         let block_len = proof.block.as_ref().map_or(0, |block| block.value.len());
         if block_len > wire.bounds().upload_together {
             long.spend();
@@ -258,8 +250,8 @@ impl Pushes {
         let data = Data { request: 0, proof };
         let message = Message::Data(data);
         if wire.try_send(&message).is_ok() {
-            stats.blocks_uploaded += 1;
-            stats.bytes_uploaded += block_len as u64;
+            wire.counted.blocks_uploaded += 1;
+            wire.counted.bytes_uploaded += block_len as u64;
             if let Message::Data(data) = &message {
                 self.note_sent(&data.proof);
             }

@@ -18,32 +18,34 @@ use crate::limits::{REMINDER_AFTER, REMINDER_AFTER_MAX};
 #[derive(Debug, Default)]
 pub(crate) struct Reminder {
     /// When, and how long after the one before; none while nothing is waited for.
-    next: Option<(Time, Duration)>,
+    /// Boxed: on most of many thousand channels nothing is.
+    next: Option<Box<(Time, Duration)>>,
 }
 
 impl Reminder {
     /// Notes whether one of both sides waits to hear from the other.
     pub(crate) fn look(&mut self, is_waiting: bool, now: Time) {
-        self.next = match self.next {
+        self.next = match &self.next {
             _ if !is_waiting => None,
-            None => Some((now + REMINDER_AFTER, REMINDER_AFTER)),
-            known => known,
+            None => Some(Box::new((now + REMINDER_AFTER, REMINDER_AFTER))),
+            _ => return,
         };
     }
 
     /// Whether the time has come for one.
     pub(crate) fn is_due(&mut self, now: Time) -> bool {
-        let due = self.next.filter(|(time, _)| *time <= now);
-        if let Some((_, after)) = due {
-            let after = (2 * after).min(REMINDER_AFTER_MAX);
-            self.next = Some((now + after, after));
+        let due = self.next.as_mut().filter(|next| next.0 <= now);
+        let is_due = due.is_some();
+        if let Some(next) = due {
+            let after = (2 * next.1).min(REMINDER_AFTER_MAX);
+            **next = (now + after, after);
         }
-        due.is_some()
+        is_due
     }
 
     /// When it will.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        self.next.map(|(time, _)| time)
+        self.next.as_ref().map(|next| next.0)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Knows bookkeeping. Does not know what is wanted or whether an answer holds, nor how many requests a peer
 //! is fit for: that is [`Pace`]'s.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use ferrocore_log::proof::Proof;
@@ -162,6 +162,17 @@ impl Requests {
         ledger.map_or_else(Vec::new, |ledger| ledger.overtaken(is_here, now))
     }
 
+    /// Takes out the requests for `blocks`, which are in order, but for those on whose answers others rest, and those that
+    /// `is_awaited` by answers that are here.
+    pub(crate) fn unwanted(
+        &mut self,
+        blocks: &[u64],
+        is_awaited: impl Fn(Path) -> bool,
+    ) -> Vec<(u64, Pending)> {
+        let ledger = self.0.get_mut();
+        ledger.map_or_else(Vec::new, |ledger| ledger.unwanted(blocks, is_awaited))
+    }
+
     /// Takes out the requests that are overdue, with their ids, and halves the window if any is.
     pub(crate) fn overdue(&mut self, now: Time) -> Vec<(u64, Pending)> {
         let ledger = self.0.get_mut();
@@ -240,6 +251,34 @@ impl Ledger {
             .collect();
         if !ids.is_empty() {
             self.pace.slow_down(now);
+        }
+        ids.into_iter()
+            .filter_map(|id| Some((id, self.remove(id)?)))
+            .collect()
+    }
+
+    fn unwanted(
+        &mut self,
+        blocks: &[u64],
+        is_awaited: impl Fn(Path) -> bool,
+    ) -> Vec<(u64, Pending)> {
+        let is_unwanted = |path: Path| blocks.binary_search(&path.block).is_ok();
+        let paths = || {
+            self.pending
+                .iter()
+                .filter_map(|(id, p)| Some((*id, p.path()?)))
+        };
+        let (unwanted, wanted): (Vec<_>, Vec<_>) =
+            paths().partition(|(_, path)| is_unwanted(*path));
+        let anchors = wanted.iter().filter_map(|(_, path)| path.promised_anchor);
+        let mut needed: HashSet<u64> = anchors.collect();
+        let mut ids = Vec::new();
+        // An answer rests on one that was asked for before it.
+        for (id, path) in unwanted.into_iter().rev() {
+            match is_awaited(path) || path.nodes().any(|node| needed.contains(&node)) {
+                true => needed.extend(path.promised_anchor),
+                false => ids.push(id),
+            }
         }
         ids.into_iter()
             .filter_map(|id| Some((id, self.remove(id)?)))

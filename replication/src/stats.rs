@@ -8,6 +8,8 @@ use std::time::Duration;
 use ferrocore_primitives::keys::{DiscoveryKey, Key};
 use ferrocore_primitives::time::Time;
 
+use crate::seldom::Seldom;
+
 /// Counters of one connection, or of one channel of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -26,6 +28,8 @@ pub struct Stats {
     pub requests_timed_out: u64,
     /// Requests taken back because another peer was faster.
     pub requests_overtaken: u64,
+    /// Requests taken back because nobody waits for their block any more.
+    pub requests_cancelled: u64,
     /// Requests that came.
     pub requests_received: u64,
     /// Messages of any kind sent.
@@ -51,6 +55,7 @@ impl AddAssign for Stats {
         self.requests_sent += other.requests_sent;
         self.requests_timed_out += other.requests_timed_out;
         self.requests_overtaken += other.requests_overtaken;
+        self.requests_cancelled += other.requests_cancelled;
         self.requests_received += other.requests_received;
         self.messages_sent += other.messages_sent;
         self.messages_received += other.messages_received;
@@ -74,6 +79,7 @@ impl Sub for Stats {
             requests_sent: self.requests_sent - earlier.requests_sent,
             requests_timed_out: self.requests_timed_out - earlier.requests_timed_out,
             requests_overtaken: self.requests_overtaken - earlier.requests_overtaken,
+            requests_cancelled: self.requests_cancelled - earlier.requests_cancelled,
             requests_received: self.requests_received - earlier.requests_received,
             messages_sent: self.messages_sent - earlier.messages_sent,
             messages_received: self.messages_received - earlier.messages_received,
@@ -81,6 +87,37 @@ impl Sub for Stats {
             proofs_refused: self.proofs_refused - earlier.proofs_refused,
             proofs_parked: self.proofs_parked - earlier.proofs_parked,
             answers_dropped: self.answers_dropped - earlier.answers_dropped,
+        }
+    }
+}
+
+/// The counters of one channel. Most of many thousand have exchanged a few messages, and nothing else.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    messages_sent: u64,
+    messages_received: u64,
+    others: Seldom<Stats>,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, counted: Stats) {
+        self.messages_sent += counted.messages_sent;
+        self.messages_received += counted.messages_received;
+        let others = Stats {
+            messages_sent: 0,
+            messages_received: 0,
+            ..counted
+        };
+        if others != Stats::default() {
+            *self.others.need() += others;
+        }
+    }
+
+    pub(crate) fn sum(&self) -> Stats {
+        Stats {
+            messages_sent: self.messages_sent,
+            messages_received: self.messages_received,
+            ..self.others.get().copied().unwrap_or_default()
         }
     }
 }

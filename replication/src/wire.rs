@@ -1,10 +1,11 @@
-//! One channel's way out: messages into the mux.
+//! One channel's way out, while it has its turn: messages into the mux, and what is counted.
 
 use ferrocore_mux::{ChannelId, Mux, MuxError};
 
 use crate::buffers::Bounds;
 use crate::memory::Memory;
 use crate::messages::Message;
+use crate::stats::Stats;
 
 /// Sends messages on one channel.
 pub(crate) struct Wire<'a> {
@@ -13,7 +14,8 @@ pub(crate) struct Wire<'a> {
     scratch: &'a mut Vec<u8>,
     memory: &'a Memory,
     bounds: Bounds,
-    sent: u64,
+    /// What the channel carries in this turn.
+    pub(crate) counted: Stats,
 }
 
 impl<'a> Wire<'a> {
@@ -30,7 +32,7 @@ impl<'a> Wire<'a> {
             scratch,
             memory,
             bounds,
-            sent: 0,
+            counted: Stats::default(),
         }
     }
 
@@ -44,15 +46,10 @@ impl<'a> Wire<'a> {
         self.bounds
     }
 
-    /// How many messages were sent.
-    pub(crate) fn sent(&self) -> u64 {
-        self.sent
-    }
-
     /// Sends a message that may be too long for a frame: one with a block.
     pub(crate) fn try_send(&mut self, message: &Message) -> Result<(), MuxError> {
         let (mux, channel) = (&mut *self.mux, self.channel);
-        self.sent += 1;
+        self.counted.messages_sent += 1;
         message.encode(self.scratch, |segments| {
             mux.send(channel, message.kind(), segments)
         })

@@ -1,6 +1,7 @@
 //! All tests of live Node and Rust peers, in one program: each one more would link the same crates again.
 
 mod beside_node;
+mod cancels;
 mod chaos;
 mod connect;
 mod dht;

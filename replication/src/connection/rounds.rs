@@ -76,12 +76,13 @@ impl Connection {
         let channel = self.channels.get_mut(&id)?;
         let (in_flight, questions) = (channel.in_flight(), channel.questions());
         let was_committing = channel.is_committing();
-        let (stats, question_bytes) = (channel.stats(), channel.question_bytes());
+        let question_bytes = channel.question_bytes();
         let memory = self.heard.blocks();
         let mut wire = Wire::new(&mut self.mux, id, &mut self.scratch, memory, self.bounds);
         let done = work(channel, &mut wire);
-        channel.count_sent(wire.sent());
-        self.stats += channel.stats() - stats;
+        let counted = wire.counted;
+        channel.count(counted);
+        self.stats += counted;
         self.shares
             .moved(id, in_flight, channel.in_flight(), channel.is_busy());
         let heard = (channel.questions(), channel.question_bytes());

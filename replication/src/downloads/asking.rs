@@ -19,7 +19,6 @@ use crate::messages::{Message, Request};
 use crate::peer::Peer;
 use crate::promises::Path;
 use crate::requests::Asked;
-use crate::stats::Stats;
 use crate::wire::Wire;
 
 impl Downloads {
@@ -32,7 +31,6 @@ impl Downloads {
         wire: &mut Wire<'_>,
         budget: usize,
         now: Time,
-        stats: &mut Stats,
     ) {
         // Who cannot be asked waits for nobody: only what is left to others below is waited for again.
         let left_until = self.left_until();
@@ -62,7 +60,7 @@ impl Downloads {
             self.leave_until(left_until);
             self.request_blocks(core, peer, id, wire, budget, now);
         }
-        stats.requests_sent += (self.requests.len() - before) as u64;
+        wire.counted.requests_sent += (self.requests.len() - before) as u64;
     }
 
     /// What came can neither be stored nor judged yet: nothing more is asked for, and nobody waits for this peer.

@@ -84,11 +84,10 @@ impl Downloads {
         peer: &Peer,
         wire: &mut Wire<'_>,
         now: Time,
-        stats: &mut Stats,
     ) -> Result<(), PeerMisbehaved> {
         let adopted = self.following.poll(&self.waker);
-        let must_wait = self.is_still_committing(core, stats);
-        self.check_followed(core, adopted, stats)?;
+        let must_wait = self.is_still_committing(core, &mut wire.counted);
+        self.check_followed(core, adopted, &mut wire.counted)?;
         if let Some(error) = self.suspicion.take_verdict() {
             return Err(PeerMisbehaved::BadProof(error));
         }
@@ -112,13 +111,13 @@ impl Downloads {
             bytes,
             kept_bytes: 0,
         }));
-        if self.is_still_committing(core, stats) {
+        if self.is_still_committing(core, &mut wire.counted) {
             self.hold_committing();
         }
         let Some(error) = refused else {
             return Ok(());
         };
-        stats.proofs_refused += 1;
+        wire.counted.proofs_refused += 1;
         self.suspect(core, peer, error, wire, now)
     }
 

@@ -24,10 +24,9 @@ impl Downloads {
         peer: &Peer,
         wire: &mut Wire<'_>,
         now: Time,
-        stats: &mut Stats,
     ) {
         for (request, pending) in self.requests.overdue(now) {
-            stats.requests_timed_out += 1;
+            wire.counted.requests_timed_out += 1;
             wire.send(&Message::Cancel(Cancel { request }));
             self.give_up(core, &pending);
         }
@@ -53,21 +52,35 @@ impl Downloads {
     }
 
     /// Takes back requests for blocks that have come from other peers. Whether there were any.
-    pub(crate) fn cancel_overtaken(
-        &mut self,
-        core: &Core,
-        wire: &mut Wire<'_>,
-        now: Time,
-        stats: &mut Stats,
-    ) -> bool {
+    pub(crate) fn cancel_overtaken(&mut self, core: &Core, wire: &mut Wire<'_>, now: Time) -> bool {
         let overtaken = self.requests.overtaken(|block| core.has(block), now);
         let is_any = !overtaken.is_empty();
         for (request, pending) in overtaken {
-            stats.requests_overtaken += 1;
+            wire.counted.requests_overtaken += 1;
             wire.send(&Message::Cancel(Cancel { request }));
             self.give_up(core, &pending);
         }
         is_any
+    }
+
+    /// Takes back requests for blocks that nobody waits for any more, as JavaScript does when the last reader of a block
+    /// leaves (`hypercore/lib/replicator.js` 11.37.1, `BlockRequest._unref`), and for those of a download, too. It does not
+    /// count against the peer: neither that it did not answer, nor an answer that was on its way.
+    pub(crate) fn cancel_unwanted(&mut self, core: &Core, wire: &mut Wire<'_>) {
+        let Some(id) = self.supplier() else {
+            return;
+        };
+        let blocks = core.supply().unwanted(id);
+        if blocks.is_empty() {
+            return;
+        }
+        let promises = &self.promises;
+        let is_awaited = |path| promises.is_awaited(path);
+        for (request, pending) in self.requests.unwanted(&blocks, is_awaited) {
+            wire.counted.requests_cancelled += 1;
+            wire.send(&Message::Cancel(Cancel { request }));
+            self.give_up(core, &pending);
+        }
     }
 
     /// Looks at how a step to the peer's fork went.

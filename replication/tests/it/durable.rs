@@ -8,6 +8,7 @@ use crate::common::gate::{Gate, reader};
 use crate::common::script::{Script, range, sync_of};
 use crate::common::{Pair, assert_complete_copy, blocks, writer_and_reader};
 use bytes::Bytes;
+use ferrocore_log::core::Download;
 use ferrocore_log::events::Event;
 use ferrocore_log::proof::{BlockProof, NodeRequest, Proof, ProofRequest};
 use ferrocore_log::push::PushMode;
@@ -143,7 +144,7 @@ fn a_device_that_fails_ends_the_download() {
 
 /// A script before a durable reader that knows the length, wants all, and waits for the device since it was given one
 /// block; its requests for others, and the honest store.
-fn waiting(count: usize) -> (Script, Vec<Request>, Corestore, Core, Core, Gate) {
+fn waiting(count: usize) -> (Script, Vec<Request>, Corestore, Core, Core, Gate, Download) {
     let (here, writer, there, _) = writer_and_reader(&blocks(count));
     let (reader, gate) = reader(&writer.key());
     let mut pair = Pair::new(&here, &there);
@@ -156,7 +157,7 @@ fn waiting(count: usize) -> (Script, Vec<Request>, Corestore, Core, Core, Gate) 
     script.deliver().unwrap();
     script.say(&sync_of(count as u64));
     script.say(&range(false, 0, count as u64));
-    let _all = reader.download_all();
+    let all = reader.download_all();
     let asked = script.deliver().unwrap().into_iter();
     let requests = asked.filter_map(|message| match message {
         Message::Request(request) if request.proof.block.is_some() => Some(request),
@@ -169,7 +170,7 @@ fn waiting(count: usize) -> (Script, Vec<Request>, Corestore, Core, Core, Gate) 
     script.deliver().unwrap();
     gate.await_sync();
     assert_eq!(script.victim.connection.backlog().commits, 1);
-    (script, requests, here, writer, reader, gate)
+    (script, requests, here, writer, reader, gate, all)
 }
 
 /// A long block that does not hold, as an answer to `request`.
@@ -210,7 +211,7 @@ fn assert_bounded(script: &mut Script, garbage: Vec<Message>, gate: &Gate) {
 
 #[test]
 fn garbage_that_waits_for_the_device_is_bounded() {
-    let (mut script, asked, here, writer, reader, gate) = waiting(40);
+    let (mut script, asked, here, writer, reader, gate, _wanted) = waiting(40);
     let answers = asked
         .iter()
         .map(|asked| garbage(asked.id, asked.proof.block.unwrap().index));

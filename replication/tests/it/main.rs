@@ -5,6 +5,7 @@ mod announcements;
 mod aside;
 mod both_ways;
 mod buffers;
+mod cancels;
 #[path = "../common/mod.rs"]
 mod common;
 mod conflict;
