@@ -216,16 +216,16 @@ pub(crate) fn record_reader(durability: Durability, rng: &mut Rng) -> Recording 
 }
 
 /// Records what a writer does whose files lose a bit now and then, which an audit mends.
-pub(crate) fn record_rotting(durability: Durability, rng: &mut Rng) -> Recording {
-    let mut recorder = Recorder::new(durability, None, rng);
-    recorder.is_rotting = true;
-    for _ in 0..STEPS {
-        match rng.one_in(4) {
-            true => recorder.rot(rng),
-            false => recorder.write(rng),
-        }
-    }
-    recorder.finish()
+pub(crate) fn record_rotting_writer(durability: Durability, rng: &mut Rng) -> Recording {
+    Recorder::new(durability, None, rng).rotting(rng, Recorder::write)
+}
+
+/// Records what a reader does whose files do.
+pub(crate) fn record_rotting_reader(durability: Durability, rng: &mut Rng) -> Recording {
+    let source = create(&Disk::new(Contents::new()), Durability::Buffered).unwrap();
+    let mut recorder = Recorder::new(durability, Some(source), rng);
+    recorder.is_reorg = rng.one_in(2);
+    recorder.rotting(rng, Recorder::read)
 }
 
 struct Recorder {
@@ -282,6 +282,17 @@ impl Recorder {
         recorder.mark(false);
         recorder.marks[0].durable = true;
         recorder
+    }
+
+    fn rotting(mut self, rng: &mut Rng, step: fn(&mut Self, &mut Rng)) -> Recording {
+        self.is_rotting = true;
+        for _ in 0..STEPS {
+            match rng.one_in(4) {
+                true => self.rot(rng),
+                false => step(&mut self, rng),
+            }
+        }
+        self.finish()
     }
 
     fn finish(mut self) -> Recording {
