@@ -1,5 +1,7 @@
 //! The bounds this crate keeps, in one place.
 
+use std::time::Duration;
+
 /// Largest block, in bytes, that may be appended: 15 MiB, as in JavaScript, so that the block
 /// and its proof fit one encrypted frame.
 pub const BLOCK_BYTES_MAX: usize = 15 * 1024 * 1024;
@@ -51,3 +53,11 @@ pub const SINK_BLOCKS_MAX: usize = 1024;
 
 /// Bytes of blocks that a [`Sink`](crate::core::Sink) gathers before it appends them.
 pub const SINK_BYTES_MAX: usize = 1 << 20;
+
+/// [`Core::update`](crate::Core::update) waits for all suppliers together for so long at most, however many come and owe
+/// something, while one has shown a log: twice what a single one is waited for, so that an honest one that comes late, and is
+/// slow, has its time.
+pub const UPDATE_TOTAL_MAX: Duration = Duration::from_secs(12);
+
+/// ... and for so long while none has.
+pub const UPDATE_TOTAL_ALONE_MAX: Duration = Duration::from_secs(60);

@@ -13,18 +13,22 @@ mod seeks;
 mod supplier;
 #[cfg(test)]
 mod tests;
+mod updates;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event_listener::{Event as Signal, EventListener};
+use ferrocore_primitives::time::Time;
 
 use self::blocks::BlockWants;
 use self::claims::{Ask, Claimants};
 use self::ranges::RangeWants;
 use self::seeks::SeekWants;
 use self::supplier::{Standing, Supplier};
+pub(crate) use self::updates::UpdateId;
+use self::updates::Updates;
 use crate::bitfield::Bitfield;
 use crate::few::Few;
 
@@ -58,8 +62,8 @@ struct State {
     next_id: u64,
     /// How many are looking for suppliers just now.
     finders: usize,
-    /// How many wait for a newer length.
-    updates: usize,
+    /// Who waits for a newer length.
+    updates: Updates,
     blocks: BlockWants,
     ranges: RangeWants,
     /// Who is getting which block.
@@ -78,6 +82,8 @@ pub(crate) enum Settled {
     Pending,
     /// All of those have spoken, and none has more.
     Done,
+    /// There is always one more that has not, and it has been too long.
+    Overdue,
 }
 
 impl SupplyHub {
@@ -226,17 +232,21 @@ impl SupplyHub {
         }
     }
 
-    pub(crate) fn settled(&self, length: u64) -> Settled {
+    /// Whether somebody who waits, if it is not one who has just begun to, may go on with `length`.
+    pub(crate) fn settled(&self, length: u64, update: Option<UpdateId>) -> Settled {
         let state = self.lock();
+        let total = update.map_or(Tardiness::None, |id| state.updates.tardiness(id));
         let counted_on = || state.suppliers.values().filter(|s| s.is_counted_on());
         let unheard = counted_on().next().is_none() && state.finders > 0;
         // Who knows nothing of a log yet is no reason to do without one.
         let is_shown = length > 0 && counted_on().any(|s| !s.owes(length));
         let is_waited_for = |s: &Supplier| !is_shown || s.tardiness == Tardiness::None;
-        if unheard || counted_on().any(|s| s.owes(length) && is_waited_for(s)) {
-            Settled::Pending
-        } else {
-            Settled::Done
+        let is_owed = unheard || counted_on().any(|s| s.owes(length) && is_waited_for(s));
+        match total {
+            _ if !is_owed => Settled::Done,
+            Tardiness::Hopeless => Settled::Overdue,
+            Tardiness::Late if is_shown => Settled::Overdue,
+            _ => Settled::Pending,
         }
     }
 
@@ -271,18 +281,31 @@ impl SupplyHub {
     }
 
     /// Somebody waits for a newer length until [`remove_update`](Self::remove_update).
-    pub(crate) fn add_update(&self) {
+    pub(crate) fn add_update(&self) -> UpdateId {
         let mut state = self.lock();
-        state.updates += 1;
+        let id = state.updates.add();
+        state.wake_all();
+        id
+    }
+
+    /// Nor does any supplier look at the time for it any more.
+    pub(crate) fn remove_update(&self, id: UpdateId) {
+        let mut state = self.lock();
+        state.updates.remove(id);
         state.wake_all();
     }
 
-    pub(crate) fn remove_update(&self) {
-        self.lock().updates -= 1;
+    pub(crate) fn is_updating(&self) -> bool {
+        !self.lock().updates.is_empty()
     }
 
-    pub(crate) fn is_updating(&self) -> bool {
-        self.lock().updates > 0
+    /// Notes what time it is, and tells when to do so again for those who wait for a newer length.
+    pub(crate) fn look_at_updates(&self, now: Time) -> Option<Time> {
+        let (is_news, next) = self.lock().updates.look(now);
+        if is_news {
+            self.progress.notify(usize::MAX);
+        }
+        next
     }
 
     pub(crate) fn add_finder(&self) {

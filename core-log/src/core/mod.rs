@@ -74,6 +74,7 @@ pub(crate) use guard::Release;
 pub use guard::{BROKEN_CLAIMS_MAX, RemoteHead};
 pub use propose::{Addition, Change, Cut, Proposal, Proposed, TruncateProposal};
 pub use query::ByteSpan;
+pub use read::Updated;
 pub use session::Exclusive;
 pub use snapshot::Snapshot;
 pub use stream::{ByteStream, ReadStream, Sink};

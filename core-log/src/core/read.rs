@@ -10,6 +10,7 @@ use crate::bitfield::Bitfield;
 use crate::limits::BLOCK_BYTES_MAX;
 use crate::merkle::Roots;
 use crate::storage::BlockPlace;
+use crate::supply::{Settled, UpdateId};
 
 impl Core {
     /// Block `index` if it is here. It is hashed again: a flipped byte is an error, never data.
@@ -132,9 +133,9 @@ impl Core {
 
     /// Waits until the log has block `index` or all suppliers have said that theirs does not.
     async fn reach(&self, index: u64) -> Result<(), CoreError> {
-        self.update().await?;
-        if self.length() == 0 && !self.inner.is_written_here() && self.inner.supply.is_without_log()
-        {
+        let is_overdue = self.look_for_more().await?.is_overdue;
+        let is_without_log = is_overdue || self.inner.supply.is_without_log();
+        if self.length() == 0 && !self.inner.is_written_here() && is_without_log {
             let core = self.key();
             return Err(CoreError::NoPeers { core, index });
         }
@@ -156,7 +157,9 @@ impl Core {
 
     /// Waits until every supplier has said its length and no newer log is on its way; returns
     /// whether the log grew or came to another fork meanwhile. A supplier that owes one of both for
-    /// [too long](crate::supply::Tardiness) is not waited for. Returns at once when there are no
+    /// [too long](crate::supply::Tardiness) is not waited for, nor are all of them together for longer than
+    /// [`UPDATE_TOTAL_MAX`](crate::limits::UPDATE_TOTAL_MAX): who has to know which it was calls
+    /// [`look_for_more`](Self::look_for_more). Returns at once when there are no
     /// suppliers and none are being looked for, and for a core that is written here, unless it is
     /// guarded: nobody else makes it longer. Nor does anybody one that is frozen
     /// ([`conflict`](Self::conflict)).
@@ -164,17 +167,33 @@ impl Core {
     /// # Errors
     /// None today; the signature leaves room for suppliers that fail.
     pub async fn update(&self) -> Result<bool, CoreError> {
+        Ok(self.look_for_more().await?.has_grown)
+    }
+
+    /// As [`update`](Self::update), and tells why it ended.
+    ///
+    /// # Errors
+    /// As for [`update`](Self::update).
+    pub async fn look_for_more(&self) -> Result<Updated, CoreError> {
         let before = (self.fork(), self.length());
         if self.inner.is_written_here() && !self.is_guarded() {
-            return Ok(false);
+            return Ok(Updated::default());
         }
-        let mut updating = None;
+        let mut updating: Option<Updating<'_>> = None;
         loop {
             let progress = self.inner.supply.listen();
             let length = self.length();
             let is_frozen = self.inner.check_not_frozen().is_err();
-            if is_frozen || self.inner.supply.settled(length) == crate::supply::Settled::Done {
-                return Ok((self.fork(), length) > before);
+            let update = updating.as_ref().map(|updating| updating.id);
+            let settled = match is_frozen {
+                true => Settled::Done,
+                false => self.inner.supply.settled(length, update),
+            };
+            if settled != Settled::Pending {
+                return Ok(Updated {
+                    has_grown: (self.fork(), length) > before,
+                    is_overdue: settled == Settled::Overdue,
+                });
             }
             updating.get_or_insert_with(|| Updating::new(self));
             progress.await;
@@ -210,18 +229,33 @@ impl Core {
 const RUN_BYTES_MAX: u64 = 64 * 1024;
 
 /// Somebody waits for a newer length, while this lives.
-struct Updating<'a>(&'a Core);
+/// What came of [looking for more](Core::look_for_more) of a log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Updated {
+    /// Whether the log grew or came to another fork meanwhile.
+    pub has_grown: bool,
+    /// Whether there still was somebody who may have had more when there was no more time to wait. Whoever must have the
+    /// newest length may look again; that one supplier after the other says to have more and does not show it tells of an
+    /// attack, or of a line on which nothing comes through.
+    pub is_overdue: bool,
+}
+
+struct Updating<'a> {
+    core: &'a Core,
+    id: UpdateId,
+}
 
 impl<'a> Updating<'a> {
     fn new(core: &'a Core) -> Self {
-        core.inner.supply.add_update();
-        Self(core)
+        let id = core.inner.supply.add_update();
+        Self { core, id }
     }
 }
 
 impl Drop for Updating<'_> {
     fn drop(&mut self) {
-        self.0.inner.supply.remove_update();
+        self.core.inner.supply.remove_update(self.id);
     }
 }
 

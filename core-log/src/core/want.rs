@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ferrocore_primitives::time::Time;
 
 use super::{Core, CoreError, RemoteHead};
 use crate::changeset::VerifyError;
@@ -393,6 +394,13 @@ impl Supply<'_> {
     /// Whether somebody waits in [`Core::update`]: suppliers are woken when that begins.
     pub fn is_updating(&self) -> bool {
         self.core.inner.supply.is_updating()
+    }
+
+    /// Says what time it is while somebody [waits](Self::is_updating) in [`Core::update`], and returns when to say so again, at
+    /// the latest: no update takes longer than [`UPDATE_TOTAL_ALONE_MAX`](crate::limits::UPDATE_TOTAL_ALONE_MAX), however
+    /// many suppliers come and go meanwhile. All suppliers of a core go by the same clock.
+    pub fn look_at_updates(&self, now: Time) -> Option<Time> {
+        self.core.inner.supply.look_at_updates(now)
     }
 
     /// Says how long the supplier has owed its length, or what it says to have; until something else is said.

@@ -69,13 +69,16 @@ fn nobody_waits_for_a_paused_supplier() {
     claim(&hub, ids[0], &local, 3, &All, 3);
     hub.settle(ids[1], 3);
     hub.pause(ids[0]);
-    assert_eq!((hub.suppliers(), hub.settled(3)), (1, Settled::Done));
+    assert_eq!((hub.suppliers(), hub.settled(3, None)), (1, Settled::Done));
     assert!(claim(&hub, ids[0], &local, 3, &All, 3).is_empty());
     assert_eq!(indexes(&claim(&hub, ids[1], &local, 3, &All, 3)), [0, 1, 2]);
     hub.pause(ids[1]);
     assert!(hub.is_hopeless());
     hub.resume(ids[0]);
-    assert_eq!((hub.suppliers(), hub.settled(3)), (1, Settled::Pending));
+    assert_eq!(
+        (hub.suppliers(), hub.settled(3, None)),
+        (1, Settled::Pending)
+    );
     assert!(!hub.is_hopeless());
 }
 
@@ -176,10 +179,10 @@ fn later_availability_is_searched_again() {
 fn lengths_settle_once_everybody_has_spoken() {
     let (hub, ids) = hub_with_suppliers(2);
     hub.settle(ids[0], 4);
-    assert_eq!(hub.settled(4), Settled::Pending);
+    assert_eq!(hub.settled(4, None), Settled::Pending);
     hub.settle(ids[1], 7);
-    assert_eq!(hub.settled(4), Settled::Pending);
-    assert_eq!(hub.settled(7), Settled::Done);
+    assert_eq!(hub.settled(4, None), Settled::Pending);
+    assert_eq!(hub.settled(7, None), Settled::Done);
 }
 
 /// Goal: who is late is waited for while nobody else has shown a log, who is hopeless is not, whatever they say.
@@ -187,22 +190,30 @@ fn lengths_settle_once_everybody_has_spoken() {
 fn lengths_settle_without_those_who_are_late() {
     let (hub, ids) = hub_with_suppliers(2);
     hub.set_tardiness(ids[0], Tardiness::Late);
-    assert_eq!(hub.settled(4), Settled::Pending, "the other is silent, too");
+    assert_eq!(
+        hub.settled(4, None),
+        Settled::Pending,
+        "the other is silent, too"
+    );
     hub.settle(ids[1], 0);
-    assert_eq!(hub.settled(0), Settled::Pending, "that is no log");
+    assert_eq!(hub.settled(0, None), Settled::Pending, "that is no log");
     hub.settle(ids[1], 4);
-    assert_eq!(hub.settled(4), Settled::Done);
+    assert_eq!(hub.settled(4, None), Settled::Done);
     hub.settle(ids[0], 7);
-    assert_eq!(hub.settled(4), Settled::Done, "saying more changes nothing");
+    assert_eq!(
+        hub.settled(4, None),
+        Settled::Done,
+        "saying more changes nothing"
+    );
     hub.detach(ids[1]);
-    assert_eq!(hub.settled(4), Settled::Pending, "now it is alone");
+    assert_eq!(hub.settled(4, None), Settled::Pending, "now it is alone");
     hub.set_tardiness(ids[0], Tardiness::Hopeless);
-    assert_eq!(hub.settled(4), Settled::Done);
+    assert_eq!(hub.settled(4, None), Settled::Done);
     assert!(hub.is_without_log() && !hub.is_hopeless());
     hub.add_finder();
-    assert_eq!(hub.settled(4), Settled::Pending, "others may come");
+    assert_eq!(hub.settled(4, None), Settled::Pending, "others may come");
     hub.set_tardiness(ids[0], Tardiness::None);
-    assert_eq!(hub.settled(7), Settled::Done);
+    assert_eq!(hub.settled(7, None), Settled::Done);
 }
 
 fn outlook(millis: u64, room: usize) -> Option<Outlook> {
