@@ -51,6 +51,8 @@ pub const PROTOCOL_ALIAS: &str = "hypercore";
 /// - Then [`poll_transmit`](Self::poll_transmit) until it returns `None`; if a frame is not used up
 ///   yet (`!wants_frame()`), poll events again.
 ///
+/// All connections that share a core go by one clock: those who wait for it hear from any of them what time it is.
+///
 /// Cores are read and written on the way: a block asked for is read when its frame is made, a block
 /// that came is on its way to storage when `poll_event` returns. It never waits for the device: a core
 /// that does ([`Durability::Sync`](ferrocore_log::Durability::Sync)) takes what came in the background, and

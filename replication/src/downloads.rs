@@ -8,6 +8,7 @@
 //! | `inquiries` | what it is asked to tell of |
 //! | `commit` | answers that came |
 //! | `setbacks` | answers that did not |
+//! | `waits` | when somebody has waited long enough |
 //!
 //! Knows how wants become requests and how answers become commits. Does not know what the wants
 //! are (they are the core's) nor what the peer is told about us.
@@ -19,6 +20,7 @@ mod inquiries;
 mod setbacks;
 mod standing;
 mod supplier;
+mod waits;
 
 use std::task::Waker;
 
@@ -30,12 +32,12 @@ use ferrocore_primitives::time::Time;
 use self::commit::{Arrived, Committing, check_conflict};
 use self::inquiries::Inquiries;
 use self::supplier::Supplier;
+use self::waits::Waits;
 use crate::following::Following;
 use crate::kept::Kept;
 use crate::messages::{Data, NoData};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::pace::Pace;
-use crate::patience::Patience;
 use crate::peer::Peer;
 use crate::promises::Promises;
 use crate::remote_blocks::Forgotten;
@@ -71,8 +73,7 @@ pub(crate) struct Downloads {
     inquiries: Inquiries,
     suspicion: Suspicion,
     shown: Shown,
-    /// With the peer, and with faster ones.
-    patience: Seldom<Patience>,
+    waits: Seldom<Waits>,
 }
 
 impl Downloads {
@@ -93,7 +94,7 @@ impl Downloads {
             inquiries: Inquiries::default(),
             suspicion: Suspicion::default(),
             shown: Shown::default(),
-            patience: Seldom::default(),
+            waits: Seldom::default(),
         }
     }
 
@@ -157,9 +158,8 @@ impl Downloads {
     pub(crate) fn next_deadline(&self) -> Option<Time> {
         let deadlines = [
             self.requests.next_deadline(),
-            self.left_until(),
             self.inquiries.next_deadline(),
-            self.patience.get().and_then(Patience::next_deadline),
+            self.waits.get().and_then(Waits::next_deadline),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -182,10 +182,7 @@ impl Downloads {
     /// The peer told its state anew, or for the first time.
     pub(crate) fn handle_sync(&mut self, core: &Core, peer: &Peer, is_first: bool) {
         if is_first {
-            self.patience
-                .get_mut()
-                .into_iter()
-                .for_each(Patience::start_over);
+            self.start_patience_over();
         }
         self.following.reconsider();
         self.judge(core, peer);

@@ -30,6 +30,14 @@ pub const HEAD_PATIENCE_ALONE: Duration = REQUEST_TIMEOUT;
 /// So `Core::update` waits this long for one peer, at the latest, whatever it says, once another has shown the log.
 pub const UPDATE_TIME_MAX: Duration = Duration::from_secs(2 * HEAD_PATIENCE.as_secs());
 
+pub use ferrocore_log::limits::{UPDATE_TOTAL_ALONE_MAX, UPDATE_TOTAL_MAX};
+
+const _: () = assert!(
+    2 * UPDATE_TIME_MAX.as_secs() <= UPDATE_TOTAL_MAX.as_secs()
+        && 2 * HEAD_PATIENCE_ALONE.as_secs() <= UPDATE_TOTAL_ALONE_MAX.as_secs(),
+    "who comes while others let us wait has its time"
+);
+
 /// A peer that seems not to know our state, or not to have told its own, hears ours again after this long...
 pub const REMINDER_AFTER: Duration = Duration::from_secs(1);
 

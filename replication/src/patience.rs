@@ -21,8 +21,6 @@ pub(crate) struct Patience {
     is_owing: bool,
     is_waited_for: bool,
     told: Tardiness,
-    /// Until then, blocks that somebody waits for are left to faster peers: the same waiting, the other way round.
-    pub(crate) left_until: Option<Time>,
 }
 
 impl Patience {

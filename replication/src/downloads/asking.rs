@@ -122,12 +122,12 @@ impl Downloads {
 
     /// Until when blocks that somebody waits for are left to faster peers.
     pub(super) fn left_until(&self) -> Option<Time> {
-        self.patience.get()?.left_until
+        self.waits.get()?.left_until
     }
 
     fn leave_until(&mut self, until: Option<Time>) {
-        if until.is_some() || self.patience.get().is_some() {
-            self.patience.need().left_until = until;
+        if until.is_some() || self.waits.get().is_some() {
+            self.waits.need().left_until = until;
         }
     }
 

@@ -15,7 +15,6 @@ use ferrocore_primitives::time::Time;
 
 use super::Downloads;
 use crate::misbehaviour::PeerMisbehaved;
-use crate::patience::Patience;
 use crate::peer::Peer;
 use crate::promises::Path;
 use crate::requests::{Asked, Pending};
@@ -141,10 +140,7 @@ impl Downloads {
         match result {
             Ok(accepted) => {
                 if accepted.length.is_some() {
-                    self.patience
-                        .get_mut()
-                        .into_iter()
-                        .for_each(Patience::start_over);
+                    self.start_patience_over();
                 }
                 stats.blocks_downloaded += accepted.blocks.len() as u64;
                 stats.bytes_downloaded += bytes as u64;

@@ -10,7 +10,6 @@ use ferrocore_primitives::time::Time;
 
 use super::Downloads;
 use crate::following::Following;
-use crate::patience::Patience;
 use crate::peer::Peer;
 use crate::promises::Promises;
 
@@ -38,13 +37,26 @@ impl Downloads {
     /// Says to the core how long the peer has owed its length, or the longer log that it says to have.
     pub(crate) fn look_how_late(&mut self, core: &Core, peer: &Peer, now: Time) {
         let is_updating = core.supply().is_updating();
-        if !is_updating && self.patience.get().is_none() {
+        if !is_updating && self.waits.get().is_none() {
             return; // most cores, most of the time
         }
         let is_owing = self.is_owing(core, peer);
-        let news = self.patience.need().look(is_owing, is_updating, now);
+        let is_supplier = is_updating && self.supplier.is_some();
+        let waits = self.waits.need();
+        waits.updates_due = match is_supplier {
+            true => core.supply().look_at_updates(now),
+            false => None,
+        };
+        let news = waits.patience.look(is_owing, is_updating, now);
         if let (Some(tardiness), Some(supplier)) = (news, &self.supplier) {
             core.supply().set_tardiness(supplier.id, tardiness);
+        }
+    }
+
+    /// The peer did what it was waited for.
+    pub(super) fn start_patience_over(&mut self) {
+        if let Some(waits) = self.waits.get_mut() {
+            waits.patience.start_over();
         }
     }
 
@@ -94,10 +106,7 @@ impl Downloads {
         }
         if before.0 != forks.0 {
             // A fork is the author's, whoever brought it.
-            self.patience
-                .get_mut()
-                .into_iter()
-                .for_each(Patience::start_over);
+            self.start_patience_over();
         }
         self.requests.forget();
         self.promises = Promises::default();

@@ -5,7 +5,7 @@
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ferrocore_log::core::Finding;
 use ferrocore_log::corestore::OpenedCores;
@@ -73,7 +73,7 @@ pub(super) struct Driver<T> {
     proven: Arc<AtomicBool>,
     /// Bytes of blocks sent, and come.
     rates: (Rate, Rate),
-    started: Instant,
+    started: Time,
 }
 
 /// What the task waited for.
@@ -131,8 +131,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             needed_long: Instant::now(),
             is_proven: false,
             proven: outlets.proven,
-            rates: (Rate::new(Time::ZERO), Rate::new(Time::ZERO)),
-            started: Instant::now(),
+            rates: (Rate::new(now()), Rate::new(now())),
+            started: now(),
         };
         // Before anybody can read from them: a reader without suppliers fails at once.
         while let Some(core) = driver.opened.as_mut().and_then(OpenedCores::try_next) {
@@ -194,7 +194,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
                 },
                 Happened::News => self.desk().connection.handle_wake(),
                 Happened::Timeout => {
-                    let now = self.now();
+                    let now = now();
                     self.desk().connection.handle_timeout(now);
                 }
                 Happened::Opened(core) => self.follow(&core),
@@ -222,7 +222,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             Some(place) => self.work_aside(burst, place).await?,
             None => self.work_here(burst)?,
         }
-        let now = self.now();
+        let now = now();
         if let Some(trial) = &mut self.trial {
             trial.worked(len, now);
         }
@@ -238,13 +238,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
     }
 
     fn work_here(&mut self, burst: Burst) -> Result<(), PeerMisbehaved> {
-        let now = self.now();
+        let now = now();
         self.desk().work_on(burst.frames, now)
     }
 
     /// Has a burst worked on aside while the next one is read.
     async fn work_aside(&mut self, burst: Burst, place: Place) -> Result<(), SessionError> {
-        let now = self.now();
+        let now = now();
         let desk = Arc::clone(&self.desk);
         let mut work = place.spawn(move || lock(&desk).work_on(burst.frames, now));
         let mut overdue = None;
@@ -268,7 +268,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
 
     /// Answers what the connection asks.
     fn poll_events(&mut self) -> Result<(), SessionError> {
-        let now = self.now();
+        let now = now();
         let mut desk = lock(&self.desk);
         desk.poll_events(now)?;
         if !self.is_proven && desk.connection.is_proven() {
@@ -353,7 +353,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             let connection = &self.desk().connection;
             (connection.next_timeout(), connection.wants_frame())
         };
-        let deadline = deadline.map(|time| self.started + time.saturating_since(Time::ZERO));
+        let deadline = deadline.map(|time| epoch() + time.saturating_since(Time::ZERO));
         // A frame that cannot be worked off holds memory.
         let frame_due = self.inbound.frame_deadline().filter(|_| !is_reading);
         let buffers_due = self.outlet.is_long().then(|| self.buffers_due());
@@ -362,12 +362,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             () = self.outlet.freed(), if output == Output::WaitsForRoom => Happened::RoomForFrames,
             () = self.outlet.closed() => Happened::RoomForFrames,
             room = self.room.granted() => Happened::Memory(room),
-            () = sleep_until(frame_due.unwrap_or(self.started)), if frame_due.is_some() => Happened::FrameDue,
-            () = sleep_until(buffers_due.unwrap_or(self.started)), if buffers_due.is_some() => Happened::BuffersDue,
+            () = sleep_until(frame_due.unwrap_or_else(epoch)), if frame_due.is_some() => Happened::FrameDue,
+            () = sleep_until(buffers_due.unwrap_or_else(epoch)), if buffers_due.is_some() => Happened::BuffersDue,
             () = self.news.notified() => Happened::News,
             command = self.commands.recv() => Happened::Commanded(command),
             core = next_opened(&mut self.opened) => Happened::Opened(core),
-            () = sleep_until(deadline.unwrap_or(self.started)), if deadline.is_some() => Happened::Timeout,
+            () = sleep_until(deadline.unwrap_or_else(epoch)), if deadline.is_some() => Happened::Timeout,
         }
     }
 
@@ -380,16 +380,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         }
     }
 
-    fn now(&self) -> Time {
-        Time::ZERO + self.started.elapsed()
-    }
-
     fn desk(&self) -> MutexGuard<'_, Desk> {
         lock(&self.desk)
     }
 
     fn publish_stats(&mut self) {
-        let (stats, now) = (self.desk().connection.stats(), self.now());
+        let (stats, now) = (self.desk().connection.stats(), now());
         let mut published = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
         let news = stats - *published;
         *published = stats;
@@ -399,10 +395,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
     }
 
     fn report(&self) -> SessionReport {
-        let now = self.now();
+        let now = now();
         let connection = &self.desk().connection;
         SessionReport {
-            age: now.saturating_since(Time::ZERO),
+            age: now.saturating_since(self.started),
             stats: connection.stats(),
             upload_rate: self.rates.0.per_second(now),
             download_rate: self.rates.1.per_second(now),
@@ -422,6 +418,17 @@ enum Output {
     WaitsForMemory,
     /// The writing task went away, and knows why.
     WriterEnded,
+}
+
+/// All sessions of a process go by one clock: those of one core tell it the time.
+fn now() -> Time {
+    Time::ZERO + epoch().elapsed()
+}
+
+/// When its time begins.
+fn epoch() -> Instant {
+    static EPOCH: OnceLock<std::time::Instant> = OnceLock::new();
+    Instant::from_std(*EPOCH.get_or_init(std::time::Instant::now))
 }
 
 /// After a panic on another thread the session panics, too.

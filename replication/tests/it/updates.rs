@@ -10,7 +10,9 @@ use std::time::Duration;
 use ferrocore_log::core::CoreError;
 use ferrocore_log::{Core, Corestore};
 use ferrocore_primitives::time::Time;
-use ferrocore_replication::limits::{HEAD_PATIENCE, HEAD_PATIENCE_ALONE, UPDATE_TIME_MAX};
+use ferrocore_replication::limits::{
+    HEAD_PATIENCE, HEAD_PATIENCE_ALONE, UPDATE_TIME_MAX, UPDATE_TOTAL_ALONE_MAX, UPDATE_TOTAL_MAX,
+};
 use ferrocore_replication::messages::{Data, Message, Sync};
 
 use crate::common::script::{Script, sync_of};
@@ -285,4 +287,85 @@ fn the_only_peer_is_waited_for_longer_and_not_for_ever() {
     let mut liar = Scene::new(false);
     liar.peer.say(&sync_of(MAX));
     assert_eq!(liar.update(&mut |_, _, _| {}), (HEAD_PATIENCE_ALONE, 0));
+}
+
+/// A row of peers that open the core and say nothing, each of which comes shortly before the one before is waited for no
+/// longer, and takes its place.
+fn successors(
+    reader: &Core,
+    patience: Duration,
+) -> impl FnMut(&mut Script, Time, &[Message]) + use<> {
+    let (store, reader) = (Corestore::memory(), reader.clone());
+    let mut last = None;
+    let mut came = Time::ZERO;
+    move |_: &mut Script, now: Time, _: &[Message]| {
+        let is_next = last.is_none() || now.saturating_since(came) >= patience - STEP;
+        if is_next {
+            let mut peer = Script::open(&store, &reader);
+            peer.victim.connection.attach(&reader);
+            (last, came) = (Some(peer), now);
+        }
+        let peer = last.as_mut().expect("it has come");
+        peer.now = now;
+        peer.deliver().unwrap();
+    }
+}
+
+#[test]
+fn however_many_come_one_after_the_other_they_hold_up_nobody_for_ever() {
+    let mut scene = Scene::new(true);
+    let mut role = successors(&scene.reader, HEAD_PATIENCE);
+    let reader = scene.reader.clone();
+    let (took, updated) = scene.time(&mut role, reader.look_for_more());
+    let updated = updated.unwrap();
+    assert_eq!(took, UPDATE_TOTAL_MAX);
+    assert!(updated.is_overdue && !updated.has_grown);
+    // Who asks again waits anew, for as long.
+    let (took, has_grown) = scene.time(&mut role, reader.update());
+    assert_eq!((took, has_grown.unwrap()), (UPDATE_TOTAL_MAX, false));
+    let (took, got) = scene.time(&mut role, reader.get(1));
+    assert_eq!(got.unwrap(), blocks(OLD)[1]);
+    assert!(took <= STEP, "blocks come from who has them: {took:?}");
+    let (took, got) = scene.time(&mut role, reader.get(OLD as u64));
+    assert!(matches!(got, Err(CoreError::OutOfBounds { .. })), "{got:?}");
+    assert_eq!(took, UPDATE_TOTAL_MAX);
+    drop(role);
+    // Once they are gone, nobody is waited for, and no time either.
+    let (took, updated) = scene.time(&mut |_, _, _| {}, reader.look_for_more());
+    assert!(took <= HEAD_PATIENCE && !updated.unwrap().is_overdue);
+    assert_eq!(scene.seeder.unwrap().b.connection.next_timeout(), None);
+}
+
+#[test]
+fn however_many_come_alone_they_are_no_log() {
+    let mut scene = Scene::new(false);
+    let mut role = successors(&scene.reader, HEAD_PATIENCE_ALONE);
+    let reader = scene.reader.clone();
+    let (took, got) = scene.time(&mut role, reader.get(0));
+    assert!(matches!(got, Err(CoreError::NoPeers { .. })), "{got:?}");
+    assert_eq!(took, UPDATE_TOTAL_ALONE_MAX);
+}
+
+/// Goal: the bound leaves an honest peer its time that comes while others are waited for, and is slow.
+#[test]
+fn who_comes_late_and_slowly_among_them_is_waited_for() {
+    let mut scene = Scene::new(true);
+    let writer = scene.writer.clone();
+    let mut others = successors(&scene.reader, HEAD_PATIENCE);
+    let mut asked = Vec::new();
+    let begin = after(5, 0);
+    let mut role = |peer: &mut Script, now: Time, told: &[Message]| {
+        others(peer, now, &[]);
+        asked.extend(told.iter().map(|message| (now, message.clone())));
+        if now == begin {
+            peer.say(&true_sync(OLD as u64));
+        }
+        let due = |at: Time| at.max(begin) + Duration::from_millis(2900) <= now;
+        let due = asked.iter().take_while(|(at, _)| due(*at)).count();
+        let due: Vec<_> = asked.drain(..due).map(|(_, message)| message).collect();
+        answer(&writer, peer, &due);
+    };
+    let (took, length) = scene.update(&mut role);
+    assert_eq!(length, LENGTH as u64);
+    assert!(took <= UPDATE_TOTAL_MAX, "{took:?}");
 }
