@@ -3,6 +3,7 @@
 mod beside_node;
 mod cancels;
 mod chaos;
+mod conflicts;
 mod connect;
 mod dht;
 mod exceptions;

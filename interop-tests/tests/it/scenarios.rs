@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ferrocore::Node;
+use ferrocore::{ConnectionId, Node, PeerInfo};
 use ferrocore_interop_tests::node::Tree;
 use ferrocore_interop_tests::peer::{Peer, Role};
 use ferrocore_interop_tests::tap::Tap;
@@ -394,6 +394,49 @@ async fn who_follows_the_length_alone_gets_no_block_and_a_snapshot_keeps_its_vie
         );
         node.close().await;
     }
+}
+
+/// Longer than a stream may be silent.
+const IDLE: Duration = Duration::from_secs(33);
+
+/// Goal: a connection on which nothing is said stays, whoever writes: what comes after takes no second one. Method: all four
+/// at once, as it is the time that is waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_are_idle_stay() {
+    let mut scratch = Vec::new();
+    let (mut written, mut read) = (Vec::new(), Vec::new());
+    for tree in Tree::ALL {
+        scratch.push(tempfile::tempdir().unwrap());
+        let (mut peer, node, core) = node_writes(tree, scratch.last().unwrap()).await;
+        let made = peer.call("fill", json!({ "count": 3, "size": 10 }));
+        complete_as(&core, &made).await;
+        written.push((peer, node.connected(), node, core));
+        scratch.push(tempfile::tempdir().unwrap());
+        let (node, core, mut peer) = we_write(tree, scratch.last().unwrap()).await;
+        core.append_batch(filled(3, 10)).unwrap();
+        node_completes(&mut peer, &core);
+        read.push((peer, node.connected(), node, core));
+    }
+    let pause = tokio::time::Instant::now() + IDLE;
+    tokio::time::sleep_until(pause).await;
+    for (mut peer, before, node, core) in written {
+        let made = peer.call("fill", json!({ "count": 1, "size": 10 }));
+        complete_as(&core, &made).await;
+        assert_eq!(ids(&node.connected()), ids(&before));
+        node.close().await;
+    }
+    for (mut peer, before, node, core) in read {
+        core.append("more").unwrap();
+        node_completes(&mut peer, &core);
+        assert_eq!(ids(&node.connected()), ids(&before));
+        node.close().await;
+    }
+}
+
+/// Which connections these are.
+fn ids(connected: &[PeerInfo]) -> Vec<ConnectionId> {
+    assert_eq!(connected.len(), 1);
+    connected.iter().map(|peer| peer.connection).collect()
 }
 
 /// Goal: who opens the channel by the protocol's older name is served.

@@ -7,11 +7,10 @@ use bytes::Bytes;
 use ferrocore::Node;
 use ferrocore_interop_tests::node::Tree;
 use ferrocore_interop_tests::peer::{Peer, Role};
-use ferrocore_log::events::Event;
 use ferrocore_log::manifest::{ManifestBuilder, Prologue};
 use ferrocore_log::multisig::signable_length;
 use ferrocore_log::verifier::Verifier;
-use ferrocore_log::{Core, CoreError, CoreOptions, Manifest};
+use ferrocore_log::{Core, CoreOptions, Manifest};
 use ferrocore_primitives::sign::KeyPair;
 use serde_json::{Value, json};
 
@@ -20,7 +19,7 @@ use crate::beside_node::{dial, listening, node_completes, node_reads, within};
 /// What each signer of the source has seen; the last has not signed.
 const SEEN: [u64; 3] = [12, 20, 16];
 
-fn blocks(count: u64) -> Vec<Bytes> {
+pub(crate) fn blocks(count: u64) -> Vec<Bytes> {
     (0..count)
         .map(|i| Bytes::from(format!("block {i}")))
         .collect()
@@ -31,7 +30,7 @@ fn texts() -> Vec<String> {
     (0..20).map(|i| format!("block {i}")).collect()
 }
 
-fn key_pair(seed: u8) -> KeyPair {
+pub(crate) fn key_pair(seed: u8) -> KeyPair {
     KeyPair::from_seed(&[seed; 32])
 }
 
@@ -178,59 +177,4 @@ async fn we_read_node_s_static_cores() {
         assert_eq!(manifest.prologue.unwrap().length, 20);
     }
     assert_eq!(keys[0], keys[1], "both trees make the same core");
-}
-
-/// How a core whose secret both sides have is signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Under a manifest of version 1.
-    Manifest,
-    /// With its key, the signer's public key.
-    Compat,
-    /// Likewise, as before there were namespaces.
-    Legacy,
-}
-
-/// Goal: a second history that Node signed with our secret stops us, and what we show stops Node.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_histories_of_one_secret_stop_both_sides() {
-    assert_both_stop(Tree::Current, Kind::Manifest).await;
-    for tree in Tree::ALL {
-        for kind in [Kind::Compat, Kind::Legacy] {
-            assert_both_stop(tree, kind).await;
-        }
-    }
-}
-
-async fn assert_both_stop(tree: Tree, kind: Kind) {
-    let (node, port) = listening().await;
-    let options = CoreOptions {
-        key_pair: Some(key_pair(1)),
-        compat: kind == Kind::Compat,
-        legacy: kind == Kind::Legacy,
-        ..CoreOptions::default()
-    };
-    let core = node.store().get_with(options).unwrap();
-    core.append_batch(blocks(5)).unwrap();
-    let events = core.events();
-    let scratch = tempfile::tempdir().unwrap();
-    let mut peer = Peer::start(tree, Role::Core, scratch.path());
-    let kind_name = match kind {
-        Kind::Manifest => None,
-        Kind::Compat => Some("compat"),
-        Kind::Legacy => Some("legacy"),
-    };
-    let opened = peer.call("open", json!({ "seed": 1, "kind": kind_name }));
-    assert_eq!(opened["id"], core.key().to_string(), "{tree:?}, {kind:?}");
-    assert_eq!(opened["compat"], kind != Kind::Manifest);
-    peer.call("fill", json!({ "count": 7, "size": 3 }));
-    peer.connect(port);
-    let told = within(events.next()).await;
-    assert!(matches!(told, Event::Conflict { fork: 0, .. }), "{told:?}");
-    let conflict = core.conflict().unwrap();
-    conflict.verify(&core.key()).unwrap();
-    assert_eq!(conflict.manifest.is_some(), kind == Kind::Manifest);
-    assert!(matches!(core.append("x"), Err(CoreError::Conflict { .. })));
-    assert_eq!(peer.wait_event("conflict")["fork"], 0, "{tree:?}, {kind:?}");
-    node.close().await;
 }

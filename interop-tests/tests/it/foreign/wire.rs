@@ -8,7 +8,7 @@ use std::time::Duration;
 use ferrocore::{Core, Node};
 use ferrocore_interop_tests::fcore::Run;
 use ferrocore_interop_tests::tap::Tap;
-use ferrocore_log::CoreOptions;
+use ferrocore_log::{CoreOptions, EncryptionKey};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -122,6 +122,66 @@ async fn the_crate_fetches_what_we_serve() {
     let fetched = fetched("-", port, &core, 60);
     assert_eq!(fetched["length"], SERVED);
     assert_eq!(fetched["blocks"], blocks(&core));
+    node.close().await;
+}
+
+/// Goal: who follows the length alone gets it from the crate, and no block; who reads a few blocks gets those; what was
+/// cleared is fetched again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_what_the_crate_serves_we_fetch_what_is_asked_for() {
+    let (node, port) = listening().await;
+    let mut served = Served::start("-", port);
+    served.fill(SERVED, 8);
+    let core = served.core(&node);
+    within(core.update()).await.unwrap();
+    assert_eq!(core.length(), SERVED as u64);
+    assert_eq!(core.count(0..SERVED as u64), 0);
+    // One after the other: see `read_through`.
+    for (count, index) in (1..).zip([41, 3, 59, 0]) {
+        let block = within(core.get(index)).await.unwrap();
+        assert_eq!(block, vec![index as u8; 8]);
+        assert_eq!(core.count(0..SERVED as u64), count);
+    }
+    core.clear(0..SERVED as u64).unwrap();
+    assert_eq!(core.count(0..SERVED as u64), 0);
+    assert_eq!(within(core.get(41)).await.unwrap(), vec![41; 8]);
+    assert_eq!(core.count(0..SERVED as u64), 1);
+    assert!(is_sound(&core));
+    node.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_crate_tells_where_a_byte_is() {
+    let (node, port) = listening().await;
+    let mut served = Served::start("-", port);
+    for size in [10, 30, 5, 400] {
+        served.fill(10, size);
+    }
+    let core = served.core(&node);
+    within(core.update()).await.unwrap();
+    // At, in and before an edge; the last byte is the last of all.
+    for (byte, expected) in [
+        (100, (10, 0)),
+        (133, (11, 3)),
+        (399, (19, 29)),
+        (4449, (39, 399)),
+    ] {
+        assert_eq!(within(core.seek(byte)).await.unwrap(), expected, "{byte}");
+    }
+    assert!(core.count(0..40) < 8, "{} blocks", core.count(0..40));
+    assert!(is_sound(&core));
+    node.close().await;
+}
+
+/// Goal: the crate keeps an encrypted core of ours without its key, as it is stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_crate_keeps_what_it_cannot_read() {
+    let (node, core, port) = we_serve().await;
+    let encrypted = core.with_encryption(&EncryptionKey::generate());
+    encrypted.append_batch(filled(SERVED, 8)).unwrap();
+    let fetched = fetched("-", port, &core, 60);
+    assert_eq!(fetched["blocks"], blocks(&core));
+    assert_ne!(fetched["blocks"], blocks(&encrypted));
     node.close().await;
 }
 

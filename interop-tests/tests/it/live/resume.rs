@@ -107,9 +107,15 @@ fn a_get_goes_on_by_itself_when_its_killed_share_is_back() {
 
 #[test]
 fn a_get_whose_node_peer_is_killed_resumes() {
+    for tree in Tree::ALL {
+        assert_resumes_after_node(tree);
+    }
+}
+
+fn assert_resumes_after_node(tree: Tree) {
     let stage = Stage::new();
     let (source, target) = (bulk(&stage), stage.path("target"));
-    let (mut node, opened) = stage.node_drive(Tree::Current, "node", None);
+    let (mut node, opened) = stage.node_drive(tree, "node", None);
     let key = text(&opened["id"]);
     node.call("import", json!({ "dir": source }));
     let reader = stage.fcore("reader");
@@ -120,7 +126,7 @@ fn a_get_whose_node_peer_is_killed_resumes() {
     tap.cut();
     run.finish().expect_code(4);
 
-    let (mut node, _) = stage.node_drive(Tree::Current, "node", Some(&key));
+    let (mut node, _) = stage.node_drive(tree, "node", Some(&key));
     let tap = Tap::to(node.listen());
     let resumed = reader
         .run(get(&key, &target, tap.port(), &[]))
@@ -135,12 +141,46 @@ fn a_get_whose_node_peer_is_killed_resumes() {
 }
 
 #[test]
+fn a_killed_get_from_node_resumes() {
+    for tree in Tree::ALL {
+        let stage = Stage::new();
+        let (source, target) = (bulk(&stage), stage.path("target"));
+        let (mut node, opened) = stage.node_drive(tree, "node", None);
+        let key = text(&opened["id"]);
+        node.call("import", json!({ "dir": source }));
+        let reader = stage.fcore("reader");
+        let port = node.listen();
+        let tap = Tap::holding_after(port, HELD_BYTES);
+        let run = reader.start(get(&key, &target, tap.port(), &[]));
+        tap.wait_holding();
+        run.kill();
+
+        let tap = Tap::to(port);
+        let resumed = reader
+            .run(get(&key, &target, tap.port(), &[]))
+            .expect_code(0);
+        let whole = stage
+            .fcore("other")
+            .run(get(&key, &stage.path("other-target"), port, &[]))
+            .expect_code(0);
+        assert_resumed(&resumed, &whole, tap.passed());
+        Snapshot::of(&source).assert_same(&Snapshot::of(&target));
+    }
+}
+
+#[test]
 fn a_killed_node_reader_of_a_share_resumes() {
+    for tree in Tree::ALL {
+        assert_node_resumes(tree);
+    }
+}
+
+fn assert_node_resumes(tree: Tree) {
     let stage = Stage::new();
     let (source, target) = (bulk(&stage), stage.path("target"));
     let shared = Shared::start(&stage.fcore("store"), &source);
     let tap = Tap::holding_after(shared.port, HELD_BYTES);
-    let (mut node, _) = stage.node_drive(Tree::Current, "node", Some(&shared.key));
+    let (mut node, _) = stage.node_drive(tree, "node", Some(&shared.key));
     node.connect(tap.port());
     node.call("reach", json!({ "version": shared.version }));
     let _unfinished = node.begin("download", json!({}));
@@ -148,7 +188,7 @@ fn a_killed_node_reader_of_a_share_resumes() {
     node.kill();
 
     let tap = Tap::to(shared.port);
-    let (mut node, _) = stage.node_drive(Tree::Current, "node", Some(&shared.key));
+    let (mut node, _) = stage.node_drive(tree, "node", Some(&shared.key));
     node.connect(tap.port());
     node.call("reach", json!({ "version": shared.version }));
     node.call("export", json!({ "dir": target }));
