@@ -38,8 +38,8 @@ pub(crate) struct Row {
 pub(crate) enum Verdict {
     /// How many times better the last contender is than the best of the others.
     Ratio,
-    /// How many times better the last column is than the first.
-    First,
+    /// How many times better the last column is than the best of so many first.
+    First(usize),
     /// How many times more the last column costs than the first.
     Growth,
 }
@@ -81,7 +81,8 @@ impl Table {
     pub(crate) fn to_markdown(&self) -> String {
         let verdict = match self.verdict {
             Verdict::Ratio => "ratio to the best",
-            Verdict::First => "last to first",
+            Verdict::First(1) => "last to first",
+            Verdict::First(_) => "last to the best of Node's",
             Verdict::Growth => "growth",
         };
         let mut out = format!("## {}\n\n| job | ", self.title);
@@ -148,16 +149,21 @@ impl Table {
     fn factor(&self, row: &Row) -> Option<f64> {
         let (last, others) = self.columns.split_last()?;
         let last = self.median(row, last)?;
-        let mut others = others.iter().filter_map(|column| self.median(row, column));
-        let factor = |base| match row.unit {
+        let base = match self.verdict {
+            Verdict::Ratio => others,
+            Verdict::First(count) => &others[..count.min(others.len())],
+            Verdict::Growth => &others[..others.len().min(1)],
+        };
+        let base = base.iter().filter_map(|column| self.median(row, column));
+        let factors = base.map(|base| match row.unit {
             Unit::PerSecond | Unit::BytesPerSecond => last / base,
             Unit::Seconds | Unit::Bytes | Unit::Each => base / last,
-        };
-        match self.verdict {
-            Verdict::Growth => others.next().map(|first| 1.0 / factor(first)),
-            Verdict::First => others.next().map(factor),
-            Verdict::Ratio => others.map(factor).min_by(f64::total_cmp),
-        }
+        });
+        let factor = factors.min_by(f64::total_cmp)?;
+        Some(match self.verdict {
+            Verdict::Growth => 1.0 / factor,
+            Verdict::Ratio | Verdict::First(_) => factor,
+        })
     }
 }
 
@@ -211,6 +217,16 @@ mod tests {
                 .to_markdown()
                 .contains("| a job | 2/s | 4/s | 9/s | 2.2x | 5x |")
         );
+    }
+
+    /// Goal: what is mixed of both sides is no base.
+    #[test]
+    fn the_ratio_may_be_to_the_best_of_the_first() {
+        let samples: [&[f64]; 3] = [&[2.0], &[3.0], &[6.0]];
+        let (rates, row) = table(Verdict::First(1), Unit::PerSecond, samples);
+        assert_eq!(rates.factor(&row), Some(3.0));
+        let (rates, row) = table(Verdict::First(2), Unit::PerSecond, samples);
+        assert_eq!(rates.factor(&row), Some(2.0));
     }
 
     #[test]

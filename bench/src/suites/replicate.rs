@@ -88,13 +88,22 @@ const LOADS: [Load; 2] = [
 ];
 pub(crate) const RATES: &[Row] = &[LOADS[0].rate, LOADS[1].rate];
 
-/// From whom, to whom; Node to Node first, which is what the others are held against.
-const PAIRS: [(&str, Contender, Contender); 4] = [
+/// From whom, to whom; Node to Node first, which is what the others are held against: left to the system, and with the
+/// receiver, which is the slower end, on one processor.
+const PAIRS: [(&str, Contender, Contender); 5] = [
     ("Node 11 to Node 11", Contender::Node11, Contender::Node11),
+    (
+        "Node 11 to Node 11 on one core",
+        Contender::Node11,
+        Contender::Node11Pinned,
+    ),
     ("Node 11 to us", Contender::Node11, Contender::Ferrocore),
     ("us to Node 11", Contender::Ferrocore, Contender::Node11),
     ("us to us", Contender::Ferrocore, Contender::Ferrocore),
 ];
+
+/// Pairs of Node alone.
+const NODE_ALONE: usize = 2;
 
 /// Rounds of a suite of cores for which this one does one: its jobs take many seconds.
 const ROUNDS_EACH: u32 = 2;
@@ -134,7 +143,11 @@ pub(crate) fn measure(run: &Run) -> Table {
         .filter(|(_, from, to)| !run.alone || (*from == *to && *to == Contender::Ferrocore))
         .collect();
     let columns = pairs.iter().map(|(name, _, _)| *name).collect();
-    let mut table = Table::new("One core over loopback TCP", columns, Verdict::First);
+    let mut table = Table::new(
+        "One core over loopback TCP",
+        columns,
+        Verdict::First(NODE_ALONE),
+    );
     let rows = run.pick(RATES);
     for load in LOADS
         .iter()

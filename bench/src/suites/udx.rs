@@ -118,7 +118,7 @@ pub(crate) fn measure(run: &Run) -> Table {
         .collect();
     let columns = pairings.iter().map(|(.., column)| *column).collect();
     let title = "UDX: udx-native 1.21 and ferrocore-udx";
-    let mut table = Table::new(title, columns, Verdict::First);
+    let mut table = Table::new(title, columns, Verdict::First(1));
     let wires = Namespaces::make();
     if let Err(why) = &wires {
         eprintln!("no network namespaces here ({why}): rows that need them are skipped");
