@@ -15,8 +15,12 @@ use tokio::task::JoinSet;
 use super::error::{ConnectError, DialEvent, Watcher};
 use super::net::Net;
 
-/// Nodes asked at a time to pass a handshake on.
-const ASKING_MAX: usize = 3;
+/// Nodes known beforehand that are asked at a time to pass a handshake on.
+const ASKING_KNOWN_MAX: usize = 3;
+
+/// The same of those that the search finds, which have places of their own: what was known may be of an announcement whose nodes
+/// are all gone, and each of them is waited for. JavaScript has two, beside one for all that are known.
+const ASKING_FOUND_MAX: usize = 3;
 
 /// Nodes asked in all.
 const ASKED_MAX: usize = 64;
@@ -36,6 +40,9 @@ pub(super) struct Answer {
     /// Nodes that know the peer.
     pub(super) relays: Vec<SocketAddrV4>,
 }
+
+/// Requests under way.
+type Asking = JoinSet<Option<Heard>>;
 
 struct Heard {
     asked: SocketAddrV4,
@@ -58,48 +65,65 @@ pub(super) async fn search(
         ..Plan::new(target, FIND_PEER)
     })?;
     let mut is_searching = true;
-    let mut waiting: VecDeque<_> = known.iter().copied().collect();
+    let mut known_waiting: VecDeque<_> = known.iter().copied().collect();
+    let mut found_waiting = VecDeque::new();
     let mut met: HashSet<_> = known.iter().copied().collect();
     let mut relays = Vec::new();
-    let mut asking: JoinSet<Option<Heard>> = JoinSet::new();
-    loop {
-        while asking.len() < ASKING_MAX
+    let (mut asking_known, mut asking_found) = (Asking::new(), Asking::new());
+    let fill = |asking: &mut Asking, waiting: &mut VecDeque<_>, max| {
+        while asking.len() < max
             && let Some(node) = waiting.pop_front()
         {
             watcher.tell(DialEvent::Asking(node));
-            asking.spawn(ask(net.clone(), target, handshake.request().to_vec(), node));
+            let request = handshake.request().to_vec();
+            asking.spawn(ask(net.clone(), target, request, node));
         }
-        if !is_searching && asking.is_empty() {
+    };
+    loop {
+        fill(&mut asking_known, &mut known_waiting, ASKING_KNOWN_MAX);
+        fill(&mut asking_found, &mut found_waiting, ASKING_FOUND_MAX);
+        if !is_searching && asking_known.is_empty() && asking_found.is_empty() {
             return Err(match relays.is_empty() {
                 true => ConnectError::NotFound,
                 false => ConnectError::NoAnswer,
             });
         }
-        tokio::select! {
-            response = query.next(), if is_searching => match response {
-                Some(response) if response.value.is_some() => {
-                    relays.push(response.from);
-                    if met.len() < ASKED_MAX && met.insert(response.from) {
-                        waiting.push_back(response.from);
+        let heard = tokio::select! {
+            response = query.next(), if is_searching => {
+                match response {
+                    Some(response) if response.value.is_some() => {
+                        relays.push(response.from);
+                        if met.len() < ASKED_MAX && met.insert(response.from) {
+                            found_waiting.push_back(response.from);
+                        }
                     }
+                    Some(_) => {}
+                    None => is_searching = false,
                 }
-                Some(_) => {}
-                None => is_searching = false,
-            },
-            Some(heard) = asking.join_next() => {
-                let Ok(Some(Heard { asked, seen, reply })) = heard else {
-                    continue;
-                };
-                match handshake.read(&reply.noise) {
-                    Ok(agreed) => {
-                        watcher.tell(DialEvent::Answered { through: asked, server: reply.server_address });
-                        return Ok(Answer { asked, client_address: seen, reply, agreed, relays });
-                    }
-                    // That node made it up; the others may not.
-                    Err(HandshakeFailure::Forged(_)) => {}
-                    Err(error) => return Err(error.into()),
-                }
+                continue;
             }
+            Some(heard) = asking_known.join_next() => heard,
+            Some(heard) = asking_found.join_next() => heard,
+        };
+        let Ok(Some(Heard { asked, seen, reply })) = heard else {
+            continue;
+        };
+        match handshake.read(&reply.noise) {
+            Ok(agreed) => {
+                let server = reply.server_address;
+                let through = asked;
+                watcher.tell(DialEvent::Answered { through, server });
+                return Ok(Answer {
+                    asked,
+                    client_address: seen,
+                    reply,
+                    agreed,
+                    relays,
+                });
+            }
+            // That node made it up; the others may not.
+            Err(HandshakeFailure::Forged(_)) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }

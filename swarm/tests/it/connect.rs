@@ -1,6 +1,7 @@
 //! Peers that find each other by key over a DHT on loopback, in one process.
 
 use std::io::Read as _;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -118,6 +119,36 @@ async fn the_node_that_relays_for_a_server_finds_it() {
     let first = network.first();
     let (ours, theirs) = connect(&first, &mut server, ConnectOptions::default()).await;
     talk(ours, theirs).await;
+}
+
+/// Goal: relays of an old announcement, all gone, do not hold up those that the search finds. Method: three sockets that answer
+/// nothing are named; another node is asked before they have been asked for the last time, which is the fourth.
+#[tokio::test]
+async fn dead_relays_leave_room_for_those_that_are_found() {
+    let network = Network::start(4).await;
+    let (a, b) = (network.peers().await, network.peers().await);
+    let mut server = listening(&a, ListenOptions::default()).await;
+    let dead: [_; 3] = std::array::from_fn(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+    let mut options = ConnectOptions::default();
+    options.relay_addresses = dead.iter().map(address).collect();
+    let (ours, theirs) = connect(&b, &mut server, options).await;
+    talk(ours, theirs).await;
+    for socket in dead {
+        socket.set_nonblocking(true).unwrap();
+        let mut handshakes = 0;
+        let mut datagram = [0; 2048];
+        while let Ok(length) = socket.recv(&mut datagram) {
+            handshakes += usize::from(length > 150); // the search asks there, too, in few bytes
+        }
+        assert!(handshakes < 4, "it was waited for");
+    }
+}
+
+fn address(socket: &std::net::UdpSocket) -> SocketAddrV4 {
+    match socket.local_addr().unwrap() {
+        SocketAddr::V4(address) => address,
+        SocketAddr::V6(address) => panic!("{address}"),
+    }
 }
 
 #[tokio::test]
