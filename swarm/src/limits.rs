@@ -93,8 +93,12 @@ pub const LAN_TOPICS_MAX: usize = 1000;
 /// Nodes of the local network that are remembered.
 pub const LAN_NEIGHBOURS_MAX: usize = 256;
 
-/// Answers taken from the local network before all that is kept of them is thrown away, and a pause made.
+/// Answers taken from the local network before all that is kept of them is thrown away; and a pause made, if they came within
+/// [`LAN_FLOOD_TIME`].
 pub const LAN_ANSWERS_MAX: usize = 4096;
+
+/// More time for so many answers is no flood: a large network has them in weeks.
+pub const LAN_FLOOD_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// That pause.
 pub const LAN_FLOOD_PAUSE: Duration = Duration::from_secs(30);

@@ -27,8 +27,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::Topic;
 use crate::discovery::{Discovery, DiscoveryError, Finder, Interest};
 use crate::limits::{
-    ADDRESSES_MAX, LAN_ANSWERS_MAX, LAN_BROWSE_TIME, LAN_DAY_CHECK, LAN_FLOOD_PAUSE, LAN_GATHER,
-    LAN_GOODBYE_TIME, LAN_RETRY_PAUSE,
+    ADDRESSES_MAX, LAN_ANSWERS_MAX, LAN_BROWSE_TIME, LAN_DAY_CHECK, LAN_FLOOD_PAUSE,
+    LAN_FLOOD_TIME, LAN_GATHER, LAN_GOODBYE_TIME, LAN_RETRY_PAUSE,
 };
 use crate::target::Address;
 use crate::transport::BoxFuture;
@@ -250,6 +250,8 @@ impl Shared {
 enum End {
     /// Strangers have said so much that the daemon, which forgets nothing before its time, is best thrown away.
     Flooded,
+    /// The same, little by little.
+    Full,
     /// It fails.
     Failed(String),
 }
@@ -265,7 +267,7 @@ async fn run(shared: Arc<Shared>) {
             Err(error) => Err(End::failed(error)),
         };
         let (pause, failure) = match ended {
-            Ok(()) => continue,
+            Ok(()) | Err(End::Full) => continue,
             Err(End::Flooded) => (LAN_FLOOD_PAUSE, FLOODED.to_owned()),
             Err(End::Failed(reason)) => (LAN_RETRY_PAUSE, reason),
         };
@@ -287,8 +289,13 @@ struct Service {
     shown: Option<Shown>,
     day: u64,
     answers: Option<mdns_sd::Receiver<ServiceEvent>>,
-    /// Events so far: each may have left something in the daemon's cache.
-    answered: usize,
+    answered: Answered,
+}
+
+/// Answers so far: each may have left something in the daemon's cache.
+struct Answered {
+    count: usize,
+    since: Instant,
 }
 
 impl Service {
@@ -302,7 +309,7 @@ impl Service {
             shown: None,
             day: today(),
             answers: None,
-            answered: 0,
+            answered: Answered::new(Instant::now()),
         })
     }
 
@@ -364,6 +371,7 @@ impl Service {
     }
 
     fn take(&mut self, shared: &Shared, event: ServiceEvent) -> Result<(), End> {
+        let ended = self.answered.note(&event, Instant::now());
         match event {
             ServiceEvent::ServiceResolved(service) => shared.resolved(&service),
             ServiceEvent::ServiceRemoved(_, fullname) => {
@@ -372,10 +380,29 @@ impl Service {
             }
             _ => {}
         }
-        self.answered += 1;
-        match self.answered > LAN_ANSWERS_MAX {
-            true => Err(End::Flooded),
+        ended
+    }
+}
+
+impl Answered {
+    fn new(now: Instant) -> Self {
+        Self {
+            count: 0,
+            since: now,
+        }
+    }
+
+    /// What the daemon tells of its own questions leaves nothing.
+    fn note(&mut self, event: &ServiceEvent, now: Instant) -> Result<(), End> {
+        let is_own = matches!(
+            event,
+            ServiceEvent::SearchStarted(_) | ServiceEvent::SearchStopped(_)
+        );
+        self.count += usize::from(!is_own);
+        match self.count > LAN_ANSWERS_MAX {
             false => Ok(()),
+            true if now - self.since > LAN_FLOOD_TIME => Err(End::Full),
+            true => Err(End::Flooded),
         }
     }
 }
@@ -434,5 +461,32 @@ impl fmt::Debug for Lan {
         f.debug_struct("Lan")
             .field("port", &self.shared.port)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Goal: only a flood counts as one. Method: more events than a flood has, of the daemon itself, of strangers over a week, and of
+    /// strangers at once.
+    #[test]
+    fn a_quiet_network_is_not_flooded_however_long_it_is_watched() {
+        let begun = Instant::now();
+        let own = ServiceEvent::SearchStarted(SERVICE_TYPE.into());
+        let strange = ServiceEvent::ServiceFound(SERVICE_TYPE.into(), "somebody".into());
+        let watched = |event, pause| {
+            let mut answered = Answered::new(begun);
+            let notes =
+                (0..=LAN_ANSWERS_MAX as u32).map(|n| answered.note(event, begun + pause * n));
+            notes.collect::<Result<(), End>>()
+        };
+        assert!(watched(&own, Duration::ZERO).is_ok());
+        let slow = watched(&strange, Duration::from_secs(150));
+        assert!(matches!(slow, Err(End::Full)));
+        let fast = watched(&strange, Duration::from_millis(1));
+        assert!(matches!(fast, Err(End::Flooded)));
     }
 }
