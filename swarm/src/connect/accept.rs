@@ -21,7 +21,7 @@ use super::error::{ConnectError, RelayError, Route};
 use super::net::v4;
 use super::peers::Peers;
 use super::punching::{RoundIn, ServerPunching};
-use super::roam::{answers, follow};
+use super::roam::{answers, follow, is_heard, show_ourselves};
 use super::stream::{Connection, encrypt, proven};
 
 /// An answered handshake.
@@ -158,7 +158,7 @@ impl Accepting {
             punching.handle_relayed();
         }
         let (keys, connections) = (self.keys.clone(), self.connections.clone());
-        let handing_out = hand_out(self.stream, keys, Route::Relayed, &connections);
+        let stream = self.stream;
         let mut upgrade = Upgrade {
             peers: self.peers,
             handle,
@@ -169,8 +169,12 @@ impl Accepting {
             linger: self.relay_linger,
             pings: JoinSet::new(),
         };
-        // Without a connection the stream is over, and so is this.
-        tokio::join!(handing_out, upgrade.run());
+        // A task of its own, for what was handed out outlives the server. Without a connection the stream is over, and so is this.
+        let upgrading = tokio::spawn(async move {
+            let handing_out = hand_out(stream, keys, Route::Relayed, &connections);
+            tokio::join!(handing_out, upgrade.run());
+        });
+        upgrading.await.ok();
     }
 
     fn handle_round(&mut self, round: RoundIn) {
@@ -205,6 +209,15 @@ struct Upgrade {
 
 impl Upgrade {
     async fn run(&mut self) {
+        let disruptions = self.peers.dht().disruptions();
+        let handle = self.handle.clone();
+        tokio::select! {
+            () = self.move_over() => {}
+            () = show_ourselves(&handle, disruptions) => {}
+        }
+    }
+
+    async fn move_over(&mut self) {
         loop {
             tokio::select! {
                 path = self.handle.other_path(), if self.pings.is_empty() => match path {
@@ -215,7 +228,10 @@ impl Upgrade {
                     if let Ok(Some((path, socket))) = pinged
                         && self.handle.change_remote(&socket, self.remote_id, path.remote).is_ok()
                     {
-                        return self.leave(&path).await;
+                        if is_heard(&self.handle).await {
+                            return self.leave(&path).await;
+                        }
+                        self.meeting.take(&self.handle);
                     }
                 }
                 Some(round) = self.rounds.recv() => {

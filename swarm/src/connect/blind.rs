@@ -9,7 +9,7 @@ use ferrocore_dht::message::Token;
 use ferrocore_mux::{ChannelId, Event, Mux, Segment};
 use ferrocore_primitives::encoding::{Decode, Encode};
 use ferrocore_secret_stream::{Receiver, Sender, StreamError};
-use ferrocore_udx::socket::{UdxSocket, UdxStream};
+use ferrocore_udx::socket::{StreamHandle, UdxSocket, UdxStream};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -36,9 +36,17 @@ pub(super) struct Meeting {
     _holding: JoinSet<()>,
 }
 
-#[cfg(test)]
 impl Meeting {
+    /// Has a stream that left go by the relay again.
+    pub(super) fn take(&self, handle: &StreamHandle) {
+        let to = self.address.into();
+        if let Err(error) = handle.change_remote(&self.socket, self.stream_id, to) {
+            tracing::debug!(%error, "back to a relay");
+        }
+    }
+
     /// At a relay that nobody talks to.
+    #[cfg(test)]
     pub(super) fn at(socket: UdxSocket, address: SocketAddrV4, stream_id: u32) -> Self {
         Self {
             socket,

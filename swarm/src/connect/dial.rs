@@ -24,7 +24,7 @@ use super::net::{Extra, Net};
 use super::peers::Peers;
 use super::punching::punch_to_server;
 use super::race::{Carrier, Found, Race, Tries, Won};
-use super::roam::follow;
+use super::roam::{follow, is_heard, show_ourselves};
 use super::search::{Answer, search};
 use super::stream::{Connection, PATH_TIMEOUT, raw_stream};
 
@@ -34,10 +34,6 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the way through a relay is kept after the stream has left it, unless [`ConnectOptions`] or
 /// [`ListenOptions`](super::ListenOptions) say otherwise: what was sent there may still arrive.
 pub const RELAY_LINGER: Duration = Duration::from_secs(10);
-
-/// How often a stream that has left its relay asks the peer for a sign, and how long it waits each time before it goes back.
-const SHOWN: usize = 3;
-const SHOWN_PAUSE: Duration = Duration::from_secs(1);
 
 /// How to dial.
 #[derive(Debug, Clone)]
@@ -328,8 +324,17 @@ struct Leaving {
 }
 
 impl Leaving {
-    /// Moves the stream to the first direct path, and then leaves the relay.
-    async fn run(self, mut tries: Tries) {
+    async fn run(self, tries: Tries) {
+        let disruptions = self.net.dht().disruptions();
+        let handle = self.handle.clone();
+        tokio::select! {
+            () = self.move_over(tries) => {}
+            () = show_ourselves(&handle, disruptions) => {}
+        }
+    }
+
+    /// Moves the stream to the first direct path on which the peer is heard, and then leaves the relay.
+    async fn move_over(self, mut tries: Tries) {
         loop {
             let done = tokio::select! {
                 done = tries.join_next() => done,
@@ -338,7 +343,7 @@ impl Leaving {
             match done {
                 Some(Ok((route, Ok(Found::Path(carrier))))) => {
                     if self.change_to(&carrier) {
-                        if self.is_heard().await {
+                        if is_heard(&self.handle).await {
                             let address = carrier.to;
                             self.watcher.tell(DialEvent::Connected { route, address });
                             return self.leave(carrier.extra).await;
@@ -370,34 +375,10 @@ impl Leaving {
         *to != self.meeting.address && change().is_ok()
     }
 
-    /// Whether the peer answers on the path that the stream has gone over to. Who answered there before may have been somebody
-    /// else, and the relay carries.
-    async fn is_heard(&self) -> bool {
-        for _ in 0..SHOWN {
-            let _ = self.handle.send_message(bytes::Bytes::new());
-            self.handle.send_heartbeat();
-            if let Ok(heard) = timeout(SHOWN_PAUSE, self.handle.heard()).await {
-                return heard.is_ok();
-            }
-        }
-        false
-    }
-
     fn go_back(&self, route: Route, from: SocketAddrV4) {
         let reason = ConnectError::Silent(from).to_string();
         self.watcher.tell(DialEvent::Failed { route, reason });
-        let Meeting {
-            socket,
-            address,
-            stream_id,
-            ..
-        } = &self.meeting;
-        let back = self
-            .handle
-            .change_remote(socket, *stream_id, (*address).into());
-        if let Err(error) = back {
-            tracing::debug!(%error, "back to a relay");
-        }
+        self.meeting.take(&self.handle);
     }
 
     async fn leave(self, extra: Option<Extra>) {
@@ -434,7 +415,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use ferrocore_udx::socket::{Udx, UdxSocket};
-    use ferrocore_udx::stream::Config;
+    use ferrocore_udx::stream::{CloseReason, Config};
     use tokio::sync::Notify;
 
     use super::super::net::v4;
@@ -501,6 +482,35 @@ mod tests {
         leaving.run(tries).await;
         let routes: Vec<_> = events.lock().unwrap().iter().map(route_of).collect();
         assert_eq!(routes, [(Route::Lan, false), (Route::Direct, true)]);
+    }
+
+    /// Goal: a relayed stream whose relay does not find us any more, for we have moved, ends in seconds. Method: the relay answers
+    /// nothing after the network has changed; there is no other way.
+    #[tokio::test]
+    async fn a_relayed_stream_that_has_lost_its_relay_ends() {
+        let host = Ipv4Addr::LOCALHOST;
+        let dht = Dht::builder().host(host).port(0).bootstrapper(host);
+        let dht = dht.bind().unwrap();
+        let net = Net::new(dht.clone());
+        let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let at_nobody = v4(nobody.local_addr().unwrap()).unwrap();
+        let ours = net.server_socket().unwrap();
+        let stream = net.udx().create_stream(7, Config::default()).unwrap();
+        stream.connect(&ours, 9, at_nobody.into()).unwrap();
+        let leaving = Leaving {
+            handle: stream.handle(),
+            remote_id: 9,
+            meeting: Meeting::at(ours, at_nobody, 9),
+            watcher: Watcher::default(),
+            linger: Duration::ZERO,
+            net,
+        };
+        let leaving = tokio::spawn(leaving.run(Tries::new()));
+        tokio::task::yield_now().await;
+        dht.disrupt();
+        let ended = timeout(Duration::from_secs(30), stream.closed()).await;
+        assert_eq!(ended, Ok(Some(CloseReason::Destroyed)));
+        leaving.await.unwrap();
     }
 
     fn route_of(event: &DialEvent) -> (Route, bool) {

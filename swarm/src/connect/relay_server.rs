@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use super::blind::TALK_LEN_MAX;
 use super::net::Net;
 use super::peers::Peers;
+use super::roam::follow_end;
 use super::stream::{Connection, raw_stream};
 
 /// Connections to a relay at once; more are refused.
@@ -126,6 +127,7 @@ impl BlindRelay {
         let handles = [first.handle(), second.handle()];
         for (end, stream) in matched.ends.iter().zip([first, second]) {
             stream.listen(end.stream_id);
+            follow_end(self.shared.net.dht(), stream.handle());
             state.answer(end, matched, &stream);
         }
         state.matched += 1;

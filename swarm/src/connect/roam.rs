@@ -19,7 +19,7 @@ use bytes::Bytes;
 use ferrocore_dht::rpc::{Outgoing, Socket};
 use ferrocore_udx::socket::{Path, StreamHandle, UdxSocket};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::net::{Extra, v4};
 use crate::dht::{Dht, WeakDht};
@@ -28,6 +28,10 @@ use crate::dht::{Dht, WeakDht};
 /// silent while they live: [`KEEP_ALIVE`](super::KEEP_ALIVE).
 const SHOWN: usize = 4;
 const SHOWN_PAUSE: Duration = Duration::from_secs(2);
+
+/// How often a stream that has gone over to a path asks the peer for a sign there, and how long it waits each time.
+const PROVED: usize = 3;
+const PROVED_PAUSE: Duration = Duration::from_secs(1);
 
 const _: () = assert!(SHOWN as u64 * SHOWN_PAUSE.as_secs() > super::KEEP_ALIVE.as_secs());
 
@@ -96,8 +100,34 @@ fn socket_of(dht: &Dht, path: &Path, extra: Option<&Extra>) -> Option<(Socket, U
     sockets.find(|(_, socket)| socket.local_addr() == path.local)
 }
 
+/// Follows an end of a link that we are the relay of, until its stream is over: whoever has moved sends from there. JavaScript's
+/// relays know an end where its first packet came from.
+pub(super) fn follow_end(dht: &Dht, handle: StreamHandle) {
+    let dht = dht.downgrade();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = follow_peer(&dht, &handle, None, None) => {}
+            _ = handle.closed() => {}
+        }
+    });
+}
+
+/// Whether the peer answers on the path that a stream has gone over to. Who answered pings there may be somebody else, as a relay is
+/// whose own address has changed.
+pub(super) async fn is_heard(handle: &StreamHandle) -> bool {
+    for _ in 0..PROVED {
+        // One that cannot be sent is as one that is lost.
+        handle.send_message(Bytes::new()).ok();
+        handle.send_heartbeat();
+        if let Ok(heard) = timeout(PROVED_PAUSE, handle.heard()).await {
+            return heard.is_ok();
+        }
+    }
+    false
+}
+
 /// Whenever the network has changed: shows the peer where we are now, and ends the stream if it does not answer.
-async fn show_ourselves(handle: &StreamHandle, mut disruptions: watch::Receiver<u64>) {
+pub(super) async fn show_ourselves(handle: &StreamHandle, mut disruptions: watch::Receiver<u64>) {
     while disruptions.changed().await.is_ok() {
         let before = handle.stats().packets_received;
         for _ in 0..SHOWN {

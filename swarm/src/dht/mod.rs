@@ -156,6 +156,12 @@ impl Dht {
         self.shared().disruptions.subscribe()
     }
 
+    /// As if the network had changed.
+    #[cfg(test)]
+    pub(crate) fn disrupt(&self) {
+        self.shared().disruptions.send_modify(|count| *count += 1);
+    }
+
     /// The node, without keeping it.
     pub(crate) fn downgrade(&self) -> WeakDht {
         WeakDht(Arc::downgrade(&self.owner))

@@ -118,3 +118,57 @@ async fn a_relayed_stream_leaves_for_nobody_who_does_not_answer() {
     assert_eq!(address(&at_theirs), before);
     talk(ours, theirs).await;
 }
+
+/// Goal: what a server has handed out is its owner's, whatever becomes of the server. Method: it is closed, and the relayed
+/// connection that it gave goes on.
+#[tokio::test]
+async fn a_relayed_connection_outlives_the_server_that_handed_it_out() {
+    let network = Network::start(6).await;
+    let Relayed {
+        client: (_b, ours),
+        listener: (_a, theirs),
+        _kept: (server, _relay),
+    } = relayed(&network).await;
+    within(server.close()).await;
+    let (left, right) = (ours.handle(), theirs.handle());
+    let ended = async {
+        tokio::select! {
+            reason = left.closed() => reason,
+            reason = right.closed() => reason,
+        }
+    };
+    let ended = timeout(10 * LINGER, ended).await;
+    assert!(ended.is_err(), "{ended:?}");
+    timeout(20 * LINGER, talk(ours, theirs))
+        .await
+        .expect("it goes on");
+}
+
+/// Goal: a relayed stream goes on when one of its ends gets another address. Method: the dialling end sends from another socket,
+/// which the relay pings and goes over to.
+#[tokio::test]
+async fn a_relay_follows_an_end_that_has_moved() {
+    let network = Network::start(6).await;
+    let Relayed {
+        client: (b, ours),
+        listener: (_a, theirs),
+        _kept,
+    } = relayed(&network).await;
+    let at_ours = ours.handle();
+    let (relay, id) = at_ours.remote().unwrap();
+    let before = at_ours.local_addr();
+    let sockets = [Socket::Server, Socket::Client].map(|tag| b.dht().socket(tag).unwrap());
+    let other = sockets
+        .iter()
+        .find(|socket| Some(socket.local_addr()) != before);
+    at_ours.change_remote(other.unwrap(), id, relay).unwrap();
+    at_ours.send_message(Bytes::new()).unwrap();
+    at_ours.send_heartbeat();
+    let followed = async {
+        while timeout(LINGER, at_ours.heard()).await.is_err() {
+            at_ours.send_heartbeat();
+        }
+    };
+    timeout(20 * LINGER, followed).await.expect("in time");
+    talk(ours, theirs).await;
+}
