@@ -5,7 +5,7 @@
 //! |---|---|---|---|
 //! | ephemeral, firewalled | random | none | not firewalled, if nodes reach the server socket |
 //! | ephemeral | of the address, or random | none | persistent, after 20 minutes or when told to |
-//! | persistent | of the address | from the server socket | ephemeral, after sleep or a change of network |
+//! | persistent | of the address | from the server socket | ephemeral, after sleep or a change of network; if told to stay, of the new address |
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -188,6 +188,20 @@ impl Rpc {
             return self.begin_nat_test(now, seen, only_firewall);
         }
         self.settle(now, seen, self.nat.clone(), only_firewall)
+    }
+
+    /// A node that was told to stay, and that others see elsewhere by now, goes on under the id of that address: the old one is taken for
+    /// forged there. JavaScript's keep theirs.
+    pub(super) fn follow_address(&mut self, now: Time) {
+        let is_told = self.config.address.is_some();
+        if !self.is_forced() || is_told || self.is_ephemeral || self.is_firewalled {
+            return;
+        }
+        if let Some(seen) = self.nat.seen().address()
+            && Id::of_node(&seen) != self.table.own()
+        {
+            self.settle(now, seen, self.nat.clone(), false);
+        }
     }
 
     fn begin_nat_test(&mut self, now: Time, seen: SocketAddrV4, only_firewall: bool) -> Looked {

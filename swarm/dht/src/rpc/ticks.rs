@@ -124,6 +124,7 @@ impl Rpc {
 
     fn tick(&mut self, now: Time) {
         self.stay_if_stable(now);
+        self.follow_address(now);
         let tick = self.clock.tick;
         if tick & 7 == 0 {
             self.ping_some(now);

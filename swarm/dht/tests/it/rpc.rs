@@ -523,3 +523,28 @@ fn on_another_network_a_node_learns_its_address_anew() {
     let now = net.hosts[&host].machine.seen().host();
     assert_eq!(now, Some([9, 9, 9, 9].into()));
 }
+
+/// Goal: a node that was told to stay does so under the id of where it is now, for others take any other for forged and do not keep
+/// it. Method: it moves to another address; another node finds it there, under that id. A node that is told its address keeps its id.
+#[test]
+fn a_node_that_stays_takes_the_id_of_its_new_address() {
+    let (mut net, first) = network(9, 20);
+    let host = net.add(staying(first), false);
+    let fixed = net.add(Config::bootstrapper(first), false);
+    net.run_for(MINUTE, |_, _, _| {});
+    let id = Id::of_node(&net.address(host));
+    assert_eq!(net.hosts[&host].machine.id(), Some(id));
+
+    for moving in [host, fixed] {
+        net.move_to(moving, [9, 9, 9, moving as u8].into());
+        net.with(moving, |rpc, now| rpc.network_changed(now));
+    }
+    net.run_for(10 * MINUTE, |_, _, _| {});
+    let (address, id) = (net.address(host), Id::of_node(&net.address(host)));
+    assert_eq!(net.hosts[&host].machine.id(), Some(id));
+    assert_eq!(net.hosts[&fixed].machine.id(), Some(Id::of_node(&first)));
+    let plan = Plan::new(id, Command::application(0));
+    let outcome = query(&mut net, 3, plan).unwrap();
+    let closest = outcome.closest.first().map(|node| (node.from, node.id));
+    assert_eq!(closest, Some((address, Some(id))));
+}
