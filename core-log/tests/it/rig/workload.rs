@@ -205,8 +205,7 @@ pub(crate) fn record_reader(durability: Durability, rng: &mut Rng) -> Recording 
         false => create(&Disk::new(Contents::new()), Durability::Buffered).unwrap(),
     };
     let mut recorder = Recorder::new(durability, Some(source), rng);
-    // Of a wide core each cut would take the time of hundreds.
-    recorder.is_reorg = !is_wide && rng.one_in(2);
+    recorder.is_reorg = rng.one_in(2);
     if is_wide {
         upgrade(recorder.core(), recorder.source.as_ref().unwrap());
         recorder.mark(false);
