@@ -46,6 +46,17 @@ pub(crate) struct Acked {
     pub(crate) was_retransmitted: bool,
 }
 
+/// A packet to be sent again.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    pub(crate) seq: u64,
+    /// Bytes of the datagram.
+    pub(crate) size: usize,
+    pub(crate) path: u32,
+    /// How often it was sent.
+    pub(crate) transmits: u32,
+}
+
 /// What a search for losses found.
 #[derive(Debug, Default)]
 pub(crate) struct Losses {
@@ -130,12 +141,17 @@ impl Flight {
         self.packet(seq)
     }
 
-    /// The next lost packet to send again, its size and path.
-    pub(crate) fn peek_lost(&mut self) -> Option<(u64, usize, u32)> {
+    /// The next lost packet to send again.
+    pub(crate) fn peek_lost(&mut self) -> Option<Lost> {
         while let Some(seq) = self.first_lost() {
             match self.packet(seq) {
                 Some(packet) if packet.fate == Fate::Lost => {
-                    return Some((seq, packet.size(), packet.current_path()));
+                    return Some(Lost {
+                        seq,
+                        size: packet.size(),
+                        path: packet.current_path(),
+                        transmits: packet.transmits,
+                    });
                 }
                 _ => self.trouble.make().lost.pop_front(),
             };
@@ -366,6 +382,11 @@ impl Sent {
 
     pub(crate) fn was_retransmitted(&self) -> bool {
         self.transmits > 1
+    }
+
+    /// How often it was sent.
+    pub(crate) fn transmits(&self) -> u32 {
+        self.transmits
     }
 
     /// Bytes of the datagram.

@@ -54,6 +54,11 @@ impl Mtu {
         usize::from(self.current - self.overhead)
     }
 
+    /// Whether a datagram is of a size that is assumed to pass everywhere.
+    pub(crate) fn is_base(&self, datagram: usize) -> bool {
+        datagram <= usize::from(MTU_BASE - self.overhead)
+    }
+
     /// The MTU found so far, with IP and UDP headers.
     pub(crate) fn current(&self) -> u16 {
         self.current

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use ferrocore_primitives::time::Time;
 
 use crate::congestion::PacketRate;
-use crate::flight::{Acked, Flight, Losses, Sent};
+use crate::flight::{Acked, Flight, Losses, Lost, Sent};
 use crate::limits::SEND_QUEUE_MAX;
 use crate::loss::Rack;
 use crate::packet::{HEADER_LEN, Kinds};
@@ -85,8 +85,8 @@ impl Sender {
         self.flight.as_mut()?.transmit(seq, now, rate)
     }
 
-    /// The next lost packet to send again, its size and path.
-    pub(crate) fn peek_lost(&mut self) -> Option<(u64, usize, u32)> {
+    /// The next lost packet to send again.
+    pub(crate) fn peek_lost(&mut self) -> Option<Lost> {
         self.flight.as_mut()?.peek_lost()
     }
 

@@ -309,9 +309,11 @@ impl Driver {
             return true;
         };
         loop {
-            let sent = self
-                .shared
-                .send(&self.out, transmit.destination, transmit.segment_size);
+            let to = transmit.destination;
+            let sent = match transmit.may_fragment {
+                true => self.shared.send_in_fragments(&self.out, to),
+                false => self.shared.send(&self.out, to, transmit.segment_size),
+            };
             match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     match self.shared.io.poll_send_ready(cx) {

@@ -22,6 +22,7 @@
 mod buffers;
 mod datagrams;
 mod driver;
+mod fragments;
 mod handle;
 mod table;
 mod timers;

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::datagrams::Datagrams;
 use super::driver::Driver;
+use super::fragments;
 use super::handle::Cell;
 use super::table::Table;
 use crate::stream::CloseReason;
@@ -72,7 +73,7 @@ pub(super) struct SocketShared {
     pub(super) state: UdpSocketState,
     local: SocketAddr,
     ttl: AtomicU32,
-    /// Held for writing while another time to live is set.
+    /// Held for writing while another time to live is set, or fragments are allowed.
     sending: RwLock<()>,
     pub(super) inbox: Arc<Inbox>,
     /// Streams whose packets leave here.
@@ -275,6 +276,15 @@ impl SocketShared {
         self.set_ttl(ttl)?;
         let sent = self.send_now(contents, to, None);
         self.set_ttl(self.ttl.load(Ordering::Relaxed))?;
+        sent
+    }
+
+    /// Sends one datagram that routers, and this system, may cut into fragments. Where the system has no way to say so it goes whole.
+    pub(super) fn send_in_fragments(&self, contents: &[u8], to: SocketAddr) -> io::Result<()> {
+        let _alone = self.sending.write().unwrap_or_else(PoisonError::into_inner);
+        fragments::allow(&self.io, self.local.is_ipv6());
+        let sent = self.send_now(contents, to, None);
+        fragments::forbid(&self.io, self.local.is_ipv6());
         sent
     }
 

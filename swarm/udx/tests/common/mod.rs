@@ -50,6 +50,8 @@ pub struct Network {
     pub queue: u64,
     /// Larger datagrams vanish.
     pub datagram_max: usize,
+    /// Larger datagrams vanish unless they may go in fragments.
+    pub fragment_max: usize,
     /// Datagrams arrive together at multiples of this, as a busy machine takes them in; zero is one by one.
     pub batch: Duration,
     /// From here to there nothing passes.
@@ -67,6 +69,7 @@ impl Default for Network {
             bandwidth: 0,
             queue: 0,
             datagram_max: usize::MAX,
+            fragment_max: usize::MAX,
             batch: Duration::ZERO,
             outage: None,
         }
@@ -153,6 +156,13 @@ impl Pair {
         self.flying.clear();
     }
 
+    /// From now on larger datagrams pass in fragments only, both ways.
+    pub fn narrow(&mut self, fragment_max: usize) {
+        for peer in &mut self.peers {
+            peer.wire.fragment_max = fragment_max;
+        }
+    }
+
     fn next_event(&self) -> Option<Time> {
         let arrival = self.flying.peek().map(|Reverse((at, ..))| *at);
         let timeouts = self
@@ -181,14 +191,17 @@ impl Pair {
                     "a datagram of {} bytes",
                     datagram.len()
                 );
-                self.send(side, datagram.to_vec());
+                self.send(side, datagram.to_vec(), transmit.may_fragment);
             }
             out.clear();
         }
     }
 
-    fn send(&mut self, side: usize, datagram: Vec<u8>) {
+    fn send(&mut self, side: usize, datagram: Vec<u8>, may_fragment: bool) {
         let wire = self.peers[side].wire.clone();
+        if datagram.len() > wire.fragment_max && !may_fragment {
+            return;
+        }
         let is_out = wire
             .outage
             .is_some_and(|(from, to)| from <= self.now && self.now < to);

@@ -39,6 +39,7 @@ fn any_network(rng: &mut Rng) -> Network {
         bandwidth: [0, 20_000, 1_000_000, 50_000_000][rng.below(4) as usize],
         queue: [3_000, 60_000, 1_000_000][rng.below(3) as usize],
         datagram_max: [1172, 1200, 1400, usize::MAX][rng.below(4) as usize],
+        fragment_max: usize::MAX,
         batch: Duration::from_micros([0, 0, 1_000, 5_000][rng.below(4) as usize]),
         outage: rng.chance(150).then(|| {
             let from = Time::ZERO + Duration::from_millis(rng.below(2_000));
@@ -439,6 +440,47 @@ fn what_went_to_somebody_who_never_answered_goes_to_the_next_at_once() {
         assert_eq!(again, (!has_answered).then_some(next));
         assert_eq!(out.ends_with(b"header"), !has_answered);
     }
+}
+
+/// Two streams that have found out that 1,500 bytes pass, whereupon no more than 1,300 do.
+fn narrowed() -> Pair {
+    let mut pair = calm();
+    pair.peers.iter_mut().for_each(|peer| peer.finishes = false);
+    pair.peers[0].to_write = pattern(1, 100_000);
+    let is_heard = |pair: &Pair| pair.peers[1].heard.len() == 100_000;
+    assert!(pair.run(Duration::from_secs(10), is_heard));
+    assert_eq!(pair.peers[0].stream.stats().mtu, 1500);
+    pair
+}
+
+#[test]
+fn a_path_that_becomes_narrower_loses_nothing() {
+    // Goal: packets cut for a wide path, which cannot be cut anew, pass a narrower one in fragments, and those that follow are smaller.
+    // Method: the path narrows while a megabyte is under way.
+    let mut pair = narrowed();
+    pair.peers[0].to_write = pattern(1, 1_100_000);
+    pair.run(Duration::from_millis(15), |_| false);
+    pair.narrow(1300 - 28);
+    let is_heard = |pair: &Pair| pair.peers[1].heard.len() == 1_100_000;
+    assert!(pair.run(Duration::from_secs(15), is_heard));
+    assert!(pair.peers[1].heard == pattern(1, 1_100_000));
+    let mtu = pair.peers[0].stream.stats().mtu;
+    assert!((1200..=1300).contains(&mtu), "{mtu}");
+}
+
+#[test]
+fn a_large_packet_on_a_narrower_path_is_not_forgotten_over_small_ones() {
+    // Goal: what small packets achieve does not hide that a large one never arrives. Method: 5 kB, and then 20 bytes each second, as
+    // a keepalive, which arrive and are acked one by one.
+    let mut pair = narrowed();
+    pair.narrow(1300 - 28);
+    pair.peers[0].to_write = pattern(1, 105_000);
+    for second in 1..=20 {
+        pair.run(Duration::from_secs(1), |_| false);
+        pair.peers[0].to_write = pattern(1, 105_000 + 20 * second);
+    }
+    pair.run(Duration::from_secs(1), |_| false);
+    assert!(pair.peers[1].heard == pattern(1, 105_400));
 }
 
 #[test]
