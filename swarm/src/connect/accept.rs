@@ -312,3 +312,57 @@ async fn met(
     proven(&connection, address.ok_or(ConnectError::NoAnswer)?).await?;
     Ok(connection)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use ferrocore_primitives::sign::KeyPair;
+    use ferrocore_udx::socket::Udx;
+    use ferrocore_udx::stream::Config;
+
+    use super::super::race::tests::keys;
+    use super::*;
+    use crate::dht::Dht;
+
+    /// Goal: a client that comes directly in the very moment in which the relay brings it, too, is handed out. Method: its first
+    /// packet is here when the meeting comes about.
+    #[tokio::test]
+    async fn who_comes_directly_and_by_a_relay_is_handed_out() {
+        let host = Ipv4Addr::LOCALHOST;
+        let dht = Dht::builder().host(host).port(0).bootstrapper(host);
+        let peers = Peers::new(dht.bind().unwrap(), KeyPair::generate());
+        let ours = peers.net().server_socket().unwrap();
+        let far = Udx::new();
+        let theirs = far.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let client = far.create_stream(9, Config::default()).unwrap();
+        client.connect(&theirs, 7, ours.local_addr()).unwrap();
+        client.send_message(bytes::Bytes::new()).unwrap();
+        let stream = peers.net().udx().create_stream(7, Config::default());
+        let stream = stream.unwrap();
+        stream.listen(9);
+        stream.connected().await.unwrap();
+        let (connections, mut accepted) = mpsc::channel(1);
+        let handle = stream.handle();
+        let accepting = Accepting {
+            peers,
+            stream,
+            keys: keys(),
+            remote_id: 9,
+            way: ServerWay::Await,
+            socket: Socket::Server,
+            punching: None,
+            relay: None,
+            rounds: mpsc::channel(1).1,
+            connections,
+            came: mpsc::channel(1).0,
+            relay_linger: std::time::Duration::ZERO,
+        };
+        let relay = v4(theirs.local_addr()).unwrap();
+        let meeting = Meeting::at(ours, relay, 5);
+        accepting.hand_out_relayed(handle, meeting).await;
+        let connection = accepted.try_recv().unwrap();
+        assert_ne!(connection.route, Route::Relayed);
+        assert_eq!(connection.remote_address(), Some(theirs.local_addr()));
+    }
+}

@@ -247,7 +247,7 @@ impl Carrier {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::net::UdpSocket;
     use std::sync::Arc;
 
@@ -266,7 +266,8 @@ mod tests {
     const OURS: u32 = 7;
     const THEIRS: u32 = 9;
 
-    fn keys() -> HandshakeResult {
+    /// What two sides have agreed on, that of the dialling one.
+    pub(in crate::connect) fn keys() -> HandshakeResult {
         let payload = NoisePayload {
             error: Refusal::NONE,
             firewall: Firewall::UNKNOWN,

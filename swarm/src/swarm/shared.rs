@@ -455,6 +455,23 @@ impl fmt::Debug for Open {
 mod tests {
     use super::*;
 
+    /// Goal: who flushes while the swarm is closed does not wait for what nobody takes in any more. Method: somebody was found and is on
+    /// the way to the roster when all is shut down.
+    #[tokio::test]
+    async fn nobody_waits_for_a_search_that_was_shut_down() {
+        let limits = RosterLimits::default();
+        let (out, _connections) = mpsc::channel(1);
+        let (shared, queues) = Shared::new(KeyPair::generate(), limits, 0, out);
+        shared.found_waiting.store(1, Ordering::SeqCst);
+        let mut flushing = std::pin::pin!(shared.flush());
+        let waits = tokio::time::timeout(std::time::Duration::ZERO, &mut flushing);
+        assert!(waits.await.is_err());
+        drop(queues);
+        shared.shut_down();
+        let ends = tokio::time::timeout(std::time::Duration::from_secs(10), flushing);
+        assert!(ends.await.is_ok());
+    }
+
     fn trying(path: &str) -> PathEvent {
         PathEvent::Trying(path.to_owned())
     }
