@@ -263,22 +263,20 @@ fn strikes() -> Vec<Act> {
 }
 
 pub(crate) fn fork_lies() -> Vec<Row> {
-    let lie = |name, lie, reads| {
-        row(
-            name,
-            From::Fork,
-            vec![Act::Answer(lie), Act::RefuseAll],
-            reads,
-            IGNORE.peak(reads.peak_kib_max),
-        )
+    let lie = |name, lie, expected| {
+        let acts = vec![Act::Answer(lie), Act::RefuseAll];
+        both(name, From::Fork, acts, expected)
     };
     vec![
-        lie("a fork that the writer has not signed", Lie::Fork, IGNORE),
-        row(
+        lie(
+            "a fork that the writer has not signed",
+            Lie::Fork,
+            drops("BadProof(Signature)"),
+        ),
+        both(
             "a fork announced and not proven",
             From::Fork,
             vec![Act::RefuseAll],
-            IGNORE,
             IGNORE,
         ),
         lie("data of the old fork for the new one", Lie::None, IGNORE),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ferrocore_log::core::Download;
+use ferrocore_log::proof::Proof;
 use ferrocore_log::{Core, CoreOptions, Corestore};
 use ferrocore_mux::{ChannelId, Event, Mux, Segment};
 use ferrocore_primitives::encoding::{Encode, put_buffer, put_string, put_uint};
@@ -289,6 +290,11 @@ impl Stage {
         };
         let proof = match lie.tell(&self.writer, &asked, &self.signatures) {
             Some(proof) => proof,
+            // Of a fork that there is not: the log as it is, as if it were that fork's.
+            None if lie == Lie::Fork => Proof {
+                fork: asked.fork,
+                ..whole(&self.writer)
+            },
             None => whole(&self.writer),
         };
         let request = match lie {
