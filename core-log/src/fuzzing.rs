@@ -5,7 +5,7 @@
 #[cfg(feature = "backup")]
 pub use crate::backup::fuzzing::{backup, backup_text};
 #[cfg(feature = "files")]
-pub use crate::storage::files::fuzzing::{aliases, aliases_text, guards, journal};
+pub use crate::storage::files::fuzzing::{aliases, aliases_text, guards, guards_text, journal};
 
 /// What a draft builds on, decoded and encoded again.
 pub fn draft_base(bytes: &[u8]) -> Option<Vec<u8>> {

@@ -48,11 +48,16 @@ pub fn guards(data: &[u8]) {
         let word = if *is_guarded { "guarded" } else { "confirmed" };
         text.push_str(&format!("{word} {core}\n"));
     }
-    let (again, mut found) = fuzzing::guards(text.as_bytes()).expect("it is as we write it");
     let mut cores = cores;
     cores.sort_unstable();
-    found.sort_unstable();
-    assert_eq!((again, found), (is_restored, cores));
+    let sealed = fuzzing::guards_text(is_restored, &cores);
+    for text in [text, sealed] {
+        if is_restored || !cores.is_empty() {
+            let (again, mut found) = fuzzing::guards(text.as_bytes()).expect("it is as written");
+            found.sort_unstable();
+            assert_eq!((again, &found), (is_restored, &cores));
+        }
+    }
 }
 
 /// The bytes are the evidence that stops a core.
@@ -120,7 +125,8 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     };
     let index = fuzzing::aliases_text(&[(alias("a \u{e9}\n"), one), (alias(""), two)]);
     let lines = format!("generation 3\n{one} {} 6162\n{two} ", "07".repeat(32));
-    let guards = format!("guarded {one}\nrestored\nconfirmed {two}\n");
+    let old_guards = format!("guarded {one}\nrestored\nconfirmed {two}\n");
+    let guards = fuzzing::guards_text(true, &[(one, false), (two, true)]);
     let base = [&[1, 3, 0xfd, 0, 1, 0xfd, 9, 9, 1, 2][..], &[7; 32]].concat();
     let backup = fuzzing::backup(&backup()).expect("it is as the table says");
     let text = format!("fcore-keys:\n{}\n", id::encode_z32(&[5; 50]));
@@ -128,6 +134,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("aliases", [&[0], &index[..]].concat()),
         ("aliases", [&[1], lines.as_bytes()].concat()),
         ("guards", guards.into_bytes()),
+        ("guards", old_guards.into_bytes()),
         ("conflicts", conflict().to_vec()),
         ("draft_bases", fuzzing::draft_base(&base).expect("a base")),
         ("backups", [&[0], &backup[..]].concat()),

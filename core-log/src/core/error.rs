@@ -83,10 +83,11 @@ pub enum CoreError {
         /// The core.
         core: Key,
     },
-    /// The core's secret was brought back or imported, and nobody has proven since how long the log is.
+    /// The core's secret was brought back or imported, or the store's record of that is damaged, and nobody has proven
+    /// since how long the log is.
     /// Connect to a peer that has it, or, if nobody has, [lift the guard](crate::Core::lift_guard).
     #[error(
-        "core {core} was restored here, and no peer has proven yet how long it is; connect to one that has it"
+        "core {core} was restored here, or the store's guards were damaged, and no peer has proven yet how long it is; connect to one that has it"
     )]
     Unconfirmed {
         /// The core.

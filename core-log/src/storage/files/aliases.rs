@@ -20,7 +20,6 @@ use ferrocore_primitives::keys::DiscoveryKey;
 
 use super::io_error;
 use super::place::parse_hex;
-use super::positional::sync_directory;
 use super::whole::{self, ALIASES_BYTES_MAX};
 use crate::storage::{Alias, Durability, StorageError};
 
@@ -158,7 +157,7 @@ impl Aliases {
         self.generation += 1;
         let text = whole_text(self.generation, self.cores.iter());
         for path in &self.paths {
-            replace(path, &text).map_err(io_error("write", path))?;
+            whole::replace(path, text.as_bytes()).map_err(io_error("write", path))?;
         }
         Ok(())
     }
@@ -213,16 +212,6 @@ fn append(path: &Path, line: &str, durability: Durability) -> io::Result<()> {
         Durability::Sync => file.sync_data(),
         Durability::Buffered => Ok(()),
     }
-}
-
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let mut file = fs::File::create(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    path.parent().map_or(Ok(()), sync_directory)
 }
 
 fn name_line(alias: &Alias, core: &DiscoveryKey) -> String {

@@ -15,6 +15,11 @@ pub fn guards(bytes: &[u8]) -> Option<(bool, Vec<(DiscoveryKey, bool)>)> {
     guards::parse(bytes)
 }
 
+/// A file of guards that says so.
+pub fn guards_text(is_restored: bool, cores: &[(DiscoveryKey, bool)]) -> String {
+    guards::text_of(is_restored, cores)
+}
+
 /// The names in an index, and whether it is as it was written.
 pub fn aliases(bytes: &[u8]) -> (Vec<(Alias, DiscoveryKey)>, bool) {
     aliases::parse(bytes)

@@ -1,26 +1,23 @@
-//! Which cores must not be written yet, since a longer history of them may be elsewhere.
+//! Which cores must not be written yet, since a longer history of them may be elsewhere: `guards` and `guards.copy`, which
+//! are the same but for the moment between two writes.
 //!
-//! Lines of text, of which later ones count more:
+//! Each line is on the device, in `guards` first, before what it allows or forbids. One that a crash cut is no line: of the
+//! two that forbid, the secret had not come yet. So `guards` is as its copy, or one line longer. Where one of them is damaged,
+//! emptied, cut or gone, the other one counts, and the first is made anew. Where neither can be relied on, or they
+//! contradict each other, every core is guarded, which each peer that has a core, or its owner's word, ends for that core.
 //!
-//! | line | meaning |
-//! |---|---|
-//! | `restored` | the root secret was brought back: every core is guarded, whatever was said before |
-//! | `guarded <discovery key>` | the core's secret was imported |
-//! | `confirmed <discovery key>` | somebody has proven how long the core is, or was not to be asked |
-//!
-//! Each line is on the device before what it allows or forbids. One that a crash cut is no line: of the
-//! two that forbid, the secret had not come yet.
+//! Knows the two files. Does not know what lines mean ([`lines`]).
 
-use std::collections::HashMap;
+mod lines;
+
 use std::fs::OpenOptions;
 use std::io::{self, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use ferrocore_primitives::keys::DiscoveryKey;
 
+use self::lines::{Content, Lines, Said, line_of, line_of_all};
 use super::io_error;
-use super::place::parse_hex;
-use super::positional::sync_directory;
 use super::whole::{self, GUARDS_BYTES_MAX};
 use crate::storage::StorageError;
 
@@ -28,123 +25,209 @@ use crate::storage::StorageError;
 const TOO_LONG: &str = "restore it from a backup; without it nothing keeps a core from being written that was \
     longer elsewhere";
 
-const RESTORED: &str = "restored";
-const GUARDED: &str = "guarded";
-const CONFIRMED: &str = "confirmed";
-
 /// The guards in memory and on disk.
 #[derive(Debug)]
 pub(super) struct Guards {
-    path: PathBuf,
-    /// Bytes of whole lines; what a crash left behind them goes with the next one.
-    len: u64,
-    state: State,
+    /// The file and its copy.
+    paths: [PathBuf; 2],
+    /// Those of both files; what a crash left behind them goes with the next one. `None` before the first.
+    lines: Option<Lines>,
+    said: Said,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    is_restored: bool,
-    /// Cores that are, or are not, guarded, whatever holds for the others.
-    cores: HashMap<DiscoveryKey, bool>,
+/// What the files need before anything is added.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Repair {
+    None,
+    /// These are the lines of one of them, which the other lacks: should a crash come between, one continues the other.
+    Copy(Vec<u8>),
+    /// They are to be made of what is in memory.
+    Anew,
+}
+
+/// What holds of what both files say.
+enum Choice {
+    /// There are none.
+    Nothing,
+    /// These lines, with their bytes.
+    Sealed(Vec<u8>, Lines, Said),
+    /// There was no copy in those days.
+    Old(Said),
+    /// That cannot be told.
+    Damaged,
+}
+
+/// One of the files.
+struct Found {
+    bytes: Vec<u8>,
+    content: Content,
 }
 
 impl Guards {
-    /// Reads the guards at `path`; without a file nothing is guarded.
+    /// Reads the guards at `path` and makes both files whole and equal; without a file nothing is guarded.
+    ///
+    /// # Errors
+    /// [`StorageError::UnknownFormat`] if a later program wrote them, [`StorageError::FileTooLong`],
+    /// [`StorageError::Io`].
     pub(super) fn load(path: PathBuf) -> Result<Self, StorageError> {
-        let bytes = whole::read(&path, GUARDS_BYTES_MAX, TOO_LONG)?.unwrap_or_default();
-        let (state, len) = State::parse(&bytes).map_err(|line| unknown(&path, &line))?;
-        Ok(Self { path, len, state })
+        let (mut guards, repair) = Self::read(path)?;
+        match repair {
+            Repair::None => {}
+            Repair::Copy(whole) => guards.replace(&whole)?,
+            Repair::Anew => guards.rewrite()?,
+        }
+        Ok(guards)
+    }
+
+    /// As [`Guards::load`], but changes nothing, and says what the files need.
+    ///
+    /// # Errors
+    /// As for [`Guards::load`].
+    pub(super) fn read(path: PathBuf) -> Result<(Self, Repair), StorageError> {
+        let copy = path.with_extension("copy");
+        let found = (Found::read(&path)?, Found::read(&copy)?);
+        let are_equal = match &found {
+            (Some(main), Some(copy)) => main.bytes == copy.bytes,
+            _ => false,
+        };
+        let (lines, said, repair) = match choose(found) {
+            Choice::Nothing => (None, Said::default(), Repair::None),
+            Choice::Sealed(_, lines, said) if are_equal => (Some(lines), said, Repair::None),
+            Choice::Sealed(whole, lines, said) => (Some(lines), said, Repair::Copy(whole)),
+            Choice::Old(said) => (None, said, Repair::Anew),
+            Choice::Damaged => {
+                tracing::warn!(
+                    path = %path.display(),
+                    "the guards are damaged: no core may be written until a peer has proven how long it is"
+                );
+                (None, Said::restored(), Repair::Anew)
+            }
+        };
+        let paths = [path, copy];
+        Ok((Self { paths, lines, said }, repair))
     }
 
     pub(super) fn is_guarded(&self, core: &DiscoveryKey) -> bool {
-        let told = self.state.cores.get(core).copied();
-        told.unwrap_or(self.state.is_restored)
+        self.said.is_guarded(core)
     }
 
     /// Guards every core from now on.
     pub(super) fn guard_all(&mut self) -> Result<(), StorageError> {
-        self.add(RESTORED)
+        self.add(line_of_all())
     }
 
     pub(super) fn set(&mut self, core: &DiscoveryKey, guarded: bool) -> Result<(), StorageError> {
         if self.is_guarded(core) == guarded {
             return Ok(());
         }
-        let word = if guarded { GUARDED } else { CONFIRMED };
-        self.add(&format!("{word} {core}"))
+        self.add(&line_of(core, guarded))
     }
 
     fn add(&mut self, line: &str) -> Result<(), StorageError> {
-        let line = format!("{line}\n");
-        let len = self.len + line.len() as u64;
-        whole::check(&self.path, len, GUARDS_BYTES_MAX, TOO_LONG)?;
-        self.write(&line).map_err(io_error("write", &self.path))?;
-        self.len += line.len() as u64;
-        self.state.apply(line.trim_end());
+        let Some(lines) = &self.lines else {
+            self.said.apply(line); // the first of all: it forbids
+            return self.rewrite();
+        };
+        let (mut after, mut text) = (lines.clone(), String::new());
+        after.push(line, &mut text);
+        let [path, _] = &self.paths;
+        whole::check(path, after.len, GUARDS_BYTES_MAX, TOO_LONG)?;
+        for path in &self.paths {
+            append(path, lines.len, &text).map_err(io_error("write", path))?;
+        }
+        self.lines = Some(after);
+        self.said.apply(line);
         Ok(())
     }
 
-    /// Writes behind the last whole line; on the device when this returns.
-    fn write(&self, line: &str) -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&self.path)?;
-        file.set_len(self.len)?;
-        file.seek(io::SeekFrom::End(0))?;
-        file.write_all(line.as_bytes())?;
-        file.sync_all()?;
-        self.path.parent().map_or(Ok(()), sync_directory)
+    /// Writes both files anew, so that each is there whole at any moment.
+    fn rewrite(&mut self) -> Result<(), StorageError> {
+        let (lines, text) = self.said.to_lines();
+        let [path, _] = &self.paths;
+        whole::check(path, lines.len, GUARDS_BYTES_MAX, TOO_LONG)?;
+        self.replace(text.as_bytes())?;
+        self.lines = Some(lines);
+        Ok(())
+    }
+
+    fn replace(&self, whole: &[u8]) -> Result<(), StorageError> {
+        let mut paths = self.paths.iter();
+        paths.try_for_each(|path| whole::replace(path, whole).map_err(io_error("write", path)))
     }
 }
 
-impl State {
-    /// What the whole lines of `bytes` say, and how many bytes they have; or the line that is none of ours.
-    fn parse(bytes: &[u8]) -> Result<(Self, u64), String> {
-        let text = String::from_utf8_lossy(bytes);
-        let whole = text
-            .rfind('\n')
-            .map_or("", |end| text.get(..=end).unwrap_or_default());
-        let mut state = Self::default();
-        for line in whole.lines() {
-            state.apply(line).ok_or_else(|| line.to_owned())?;
-        }
-        Ok((state, whole.len() as u64))
-    }
-
-    /// Takes in one line; `None` if it is none of ours.
-    fn apply(&mut self, line: &str) -> Option<()> {
-        if line == RESTORED {
-            *self = Self {
-                is_restored: true,
-                ..Self::default()
-            };
-            return Some(());
-        }
-        let (word, core) = line.split_once(' ')?;
-        let is_guarded = match word {
-            GUARDED => true,
-            CONFIRMED => false,
-            _ => return None,
+impl Found {
+    fn read(path: &Path) -> Result<Option<Self>, StorageError> {
+        let Some(bytes) = whole::read(path, GUARDS_BYTES_MAX, TOO_LONG)? else {
+            return Ok(None);
         };
-        self.cores.insert(parse_hex(core)?.into(), is_guarded);
-        Some(())
+        match lines::parse(&bytes) {
+            Content::Later(line) => Err(StorageError::UnknownFormat {
+                path: path.to_owned(),
+                reason: format!("`{line}` is no guard"),
+            }),
+            content => Ok(Some(Self { bytes, content })),
+        }
+    }
+
+    /// Whether these are the lines of `other` and perhaps more.
+    fn continues(&self, other: &Self) -> bool {
+        lines::whole_lines(&self.bytes).starts_with(lines::whole_lines(&other.bytes))
+    }
+
+    /// What holds if it is this one that is relied on.
+    fn choice(mut self) -> Choice {
+        match self.content {
+            Content::Sealed(lines, said) => {
+                self.bytes.truncate(lines::whole_lines(&self.bytes).len());
+                Choice::Sealed(self.bytes, lines, said)
+            }
+            Content::Old(said) => Choice::Old(said),
+            Content::Damaged | Content::Later(_) => Choice::Damaged,
+        }
     }
 }
 
-/// Whether all cores are guarded, and those of which something else is said.
+fn choose(found: (Option<Found>, Option<Found>)) -> Choice {
+    let (main, copy) = match found {
+        (None, None) => return Choice::Nothing,
+        // The first file was written, and its copy not yet, or one of them is lost.
+        (Some(one), None) | (None, Some(one)) => return one.choice(),
+        (Some(main), Some(copy)) => (main, copy),
+    };
+    match (&main.content, &copy.content) {
+        (Content::Sealed(..), Content::Sealed(..)) if main.continues(&copy) => main.choice(),
+        (Content::Sealed(..), Content::Sealed(..)) if copy.continues(&main) => copy.choice(),
+        (Content::Sealed(..), Content::Damaged) => main.choice(),
+        (Content::Damaged, Content::Sealed(..)) => copy.choice(),
+        // One of them is of another time.
+        _ => Choice::Damaged,
+    }
+}
+
+/// Writes behind the first `len` bytes; on the device when this returns.
+fn append(path: &Path, len: u64, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    file.set_len(len)?;
+    file.seek(io::SeekFrom::End(0))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// Whether all cores are guarded, and those of which something else is said, in a single file.
 pub(super) fn parse(bytes: &[u8]) -> Option<(bool, Vec<(DiscoveryKey, bool)>)> {
-    let (state, _) = State::parse(bytes).ok()?;
-    Some((state.is_restored, state.cores.into_iter().collect()))
+    match lines::parse(bytes) {
+        Content::Sealed(_, said) | Content::Old(said) => {
+            Some((said.is_restored, said.cores.into_iter().collect()))
+        }
+        Content::Damaged | Content::Later(_) => None,
+    }
 }
 
-fn unknown(path: &Path, line: &str) -> StorageError {
-    StorageError::UnknownFormat {
-        path: path.to_owned(),
-        reason: format!("`{line}` is no guard"),
-    }
+/// The file that says so.
+pub(super) fn text_of(is_restored: bool, cores: &[(DiscoveryKey, bool)]) -> String {
+    let cores = cores.iter().copied().collect();
+    Said { is_restored, cores }.to_lines().1
 }
 
 #[cfg(test)]
@@ -157,10 +240,34 @@ mod tests {
         DiscoveryKey::from([number; 32])
     }
 
-    #[test]
-    fn guards_outlive_the_process() {
+    fn place() -> (tempfile::TempDir, PathBuf, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("guards");
+        let copy = directory.path().join("guards.copy");
+        (directory, path, copy)
+    }
+
+    /// All cores are guarded but the first, and the third was imported.
+    fn written(path: &Path) -> Vec<u8> {
+        let mut guards = Guards::load(path.to_owned()).unwrap();
+        guards.guard_all().unwrap();
+        guards.set(&core(1), false).unwrap();
+        guards.set(&core(3), false).unwrap();
+        guards.set(&core(3), true).unwrap();
+        fs::read(path).unwrap()
+    }
+
+    fn is_as_written(path: &Path) -> bool {
+        let guards = Guards::load(path.to_owned()).unwrap();
+        let copy = path.with_extension("copy");
+        assert_eq!(fs::read(path).unwrap(), fs::read(copy).unwrap());
+        assert!(guards.is_guarded(&core(2)) && guards.is_guarded(&core(3)));
+        !guards.is_guarded(&core(1))
+    }
+
+    #[test]
+    fn guards_outlive_the_process() {
+        let (_directory, path, _) = place();
         let open = || Guards::load(path.clone()).unwrap();
         assert!(!open().is_guarded(&core(1)));
         assert!(!path.exists(), "nothing to say");
@@ -174,35 +281,119 @@ mod tests {
         assert!(open().is_guarded(&core(1)) && !open().is_guarded(&core(2)));
     }
 
-    /// Goal: wherever a crash cuts the file, it opens, and no core is written that was guarded by a
+    /// Goal: wherever a crash cuts a line of either file, it opens, and no core is written that was guarded by a
     /// whole line and not confirmed by another.
     #[test]
     fn a_cut_line_confirms_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("guards");
+        let (_directory, path, copy) = place();
         let mut guards = Guards::load(path.clone()).unwrap();
         guards.guard_all().unwrap();
+        let before = fs::read(&path).unwrap();
         guards.set(&core(1), false).unwrap();
-        let whole = fs::read(&path).unwrap();
-        for len in RESTORED.len() + 1..whole.len() {
-            fs::write(&path, &whole[..len]).unwrap();
-            let mut guards = Guards::load(path.clone()).unwrap();
-            assert!(guards.is_guarded(&core(1)), "cut at {len}");
-            guards.set(&core(2), false).unwrap();
-            let guards = Guards::load(path.clone()).unwrap();
-            assert!(guards.is_guarded(&core(1)) && !guards.is_guarded(&core(2)));
+        let after = fs::read(&path).unwrap();
+        for len in before.len()..after.len() {
+            for copied in [before.len(), len] {
+                fs::write(&path, &after[..len]).unwrap();
+                fs::write(&copy, &after[..copied]).unwrap();
+                let mut guards = Guards::load(path.clone()).unwrap();
+                assert!(guards.is_guarded(&core(1)), "cut at {len}");
+                guards.set(&core(2), false).unwrap();
+                let guards = Guards::load(path.clone()).unwrap();
+                assert!(guards.is_guarded(&core(1)) && !guards.is_guarded(&core(2)));
+            }
         }
+        // Between the two files.
+        fs::write(&path, &after).unwrap();
+        fs::write(&copy, &before).unwrap();
+        assert!(!Guards::load(path).unwrap().is_guarded(&core(1)));
+        assert_eq!(fs::read(copy).unwrap(), after);
+    }
+
+    /// Goal: whatever becomes of one of the files, it is made anew of the other.
+    #[test]
+    fn of_two_files_one_may_be_damaged() {
+        let (_directory, path, copy) = place();
+        let whole = written(&path);
+        for damaged in [&path, &copy] {
+            for at in (0..whole.len()).step_by(11).chain([120, whole.len() - 1]) {
+                let mut bytes = whole.clone();
+                bytes[at] ^= 1;
+                fs::write(damaged, &bytes).unwrap();
+                assert!(is_as_written(&path), "byte {at} of {damaged:?}");
+                fs::write(damaged, &whole[..at]).unwrap();
+                assert!(is_as_written(&path), "{damaged:?} cut at {at}");
+            }
+            fs::remove_file(damaged).unwrap();
+            assert!(is_as_written(&path), "without {damaged:?}");
+            assert_eq!(fs::read(damaged).unwrap(), whole);
+        }
+    }
+
+    /// Goal: where both are damaged every core is guarded, until somebody says otherwise of it.
+    #[test]
+    fn without_a_whole_file_every_core_is_guarded() {
+        let (_directory, path, copy) = place();
+        let whole = written(&path);
+        let flipped = |at: usize| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            bytes
+        };
+        let damages = [
+            Vec::new(),
+            flipped(3),
+            flipped(whole.len() / 2),
+            b"guarded x\n".to_vec(),
+        ];
+        for (one, other) in damages
+            .iter()
+            .flat_map(|one| damages.iter().map(move |other| (one, other)))
+        {
+            fs::write(&path, one).unwrap();
+            fs::write(&copy, other).unwrap();
+            let (guards, repair) = Guards::read(path.clone()).unwrap();
+            assert!(guards.is_guarded(&core(1)) && repair == Repair::Anew);
+            assert_eq!(&fs::read(&path).unwrap(), one, "reading changes nothing");
+            let mut guards = Guards::load(path.clone()).unwrap();
+            guards.set(&core(1), false).unwrap();
+            assert!(is_as_written(&path));
+        }
+        fs::write(&path, "").unwrap();
+        fs::remove_file(&copy).unwrap();
+        assert!(Guards::load(path).unwrap().is_guarded(&core(1)));
+    }
+
+    #[test]
+    fn files_that_contradict_each_other_guard_every_core() {
+        let (_directory, path, copy) = place();
+        let mut guards = Guards::load(path.clone()).unwrap();
+        guards.set(&core(1), true).unwrap();
+        guards.set(&core(1), false).unwrap();
+        let foreign = text_of(false, &[(core(2), true)]);
+        fs::write(&copy, foreign).unwrap();
+        assert!(Guards::load(path).unwrap().is_guarded(&core(1)));
+    }
+
+    #[test]
+    fn files_without_checksums_are_read_and_written_anew() {
+        let (_directory, path, _) = place();
+        let old = format!("guarded {}\nrestored\nconfirmed {}\nconf", core(4), core(1));
+        fs::write(&path, old).unwrap();
+        assert!(is_as_written(&path));
+        assert!(fs::read(&path).unwrap().starts_with(b"guards 1 "));
+        assert!(is_as_written(&path), "once more");
     }
 
     #[test]
     fn guards_have_a_bound() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("guards");
+        let (_directory, path, _) = place();
         let mut guards = Guards::load(path.clone()).unwrap();
-        guards.len = GUARDS_BYTES_MAX - 10;
+        guards.set(&core(2), true).unwrap();
+        let before = fs::read(&path).unwrap();
+        guards.lines.as_mut().unwrap().len = GUARDS_BYTES_MAX - 10;
         let full = guards.set(&core(1), true).unwrap_err();
         assert!(matches!(full, StorageError::FileTooLong { .. }), "{full}");
-        assert!(!guards.is_guarded(&core(1)) && !path.exists());
+        assert!(!guards.is_guarded(&core(1)) && fs::read(&path).unwrap() == before);
         fs::File::create(&path)
             .unwrap()
             .set_len(GUARDS_BYTES_MAX + 1)
@@ -211,13 +402,25 @@ mod tests {
         assert!(matches!(error, StorageError::FileTooLong { .. }), "{error}");
     }
 
+    /// Goal: what a later program wrote is not taken for damage, which would write it anew.
     #[test]
     fn a_line_of_a_later_version_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("guards");
-        for line in ["frozen", "guarded x", "restored now", &"guarded ".repeat(9)] {
-            fs::write(&path, format!("{line}\n")).unwrap();
-            assert!(Guards::load(path.clone()).is_err(), "{line}");
-        }
+        let (_directory, path, _) = place();
+        let checksum = crc32fast::hash(b"guards 2");
+        fs::write(&path, format!("guards 2 {checksum:08x}\n")).unwrap();
+        let error = Guards::load(path.clone()).unwrap_err();
+        assert!(
+            matches!(error, StorageError::UnknownFormat { .. }),
+            "{error}"
+        );
+        fs::remove_file(&path).unwrap();
+        written(&path);
+        let mut guards = Guards::load(path.clone()).unwrap();
+        guards.add("frozen x").unwrap();
+        let error = Guards::load(path).unwrap_err();
+        assert!(
+            matches!(error, StorageError::UnknownFormat { .. }),
+            "{error}"
+        );
     }
 }

@@ -10,7 +10,7 @@
 //! | `aliases`, `aliases.copy` | which core has which name; made anew from the cores if both are lost, but for names of cores that others made |
 //! | `keys/<discovery key>` | the secret key of a core that was imported |
 //! | `keys/root-<fingerprint>` | a root secret that another one took the place of |
-//! | `guards` | which cores must not be written until somebody shows how long they are |
+//! | `guards`, `guards.copy` | which cores must not be written until somebody shows how long they are; if both are damaged, none |
 //! | `pid` | who has the store open; locked likewise |
 //!
 //! What JavaScript reads and writes lies in `corestore/`, what is ours beside it. Other files in

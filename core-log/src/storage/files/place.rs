@@ -29,7 +29,7 @@ pub(super) struct Place {
     pub(super) drafts: PathBuf,
     /// `STORE/conflicts`.
     pub(super) conflicts: PathBuf,
-    /// `STORE/guards`.
+    /// `STORE/guards`, beside which its copy is.
     pub(super) guards: PathBuf,
 }
 

@@ -145,7 +145,8 @@ impl Storage for ReadOnlyFiles {
     }
 
     fn is_guarded(&self, core: &DiscoveryKey) -> Result<bool, StorageError> {
-        Ok(Guards::load(self.place.guards.clone())?.is_guarded(core))
+        let (guards, _) = Guards::read(self.place.guards.clone())?;
+        Ok(guards.is_guarded(core))
     }
 
     fn set_guarded(&self, core: &DiscoveryKey, _: bool) -> Result<(), StorageError> {

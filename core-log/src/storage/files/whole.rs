@@ -2,18 +2,19 @@
 //!
 //! Knows lengths. Does not know what is in the files.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 use super::io_error;
+use super::positional::sync_directory;
 use crate::storage::StorageError;
 
 /// Most bytes of an index of names, which is there twice: some 200,000 names. Those that cores were created under
 /// are in the cores' headers, too.
 pub(super) const ALIASES_BYTES_MAX: u64 = 64 << 20;
 
-/// Most bytes of the guards: some 800,000 lines. Nothing else tells them.
+/// Most bytes of the guards, which are there twice: some 700,000 lines. Nothing else tells them.
 pub(super) const GUARDS_BYTES_MAX: u64 = 64 << 20;
 
 /// Reads the file at `path`, `None` if there is none.
@@ -61,6 +62,18 @@ pub(super) fn read_to(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     file.take(max).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
+}
+
+/// Puts a file of these bytes in the place of the one at `path`, which is there whole at any moment; on the device when this
+/// returns.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    path.parent().map_or(Ok(()), sync_directory)
 }
 
 #[cfg(test)]
