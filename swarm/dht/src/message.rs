@@ -1,5 +1,6 @@
 //! dht-rpc datagrams: requests and the replies to them.
-//! Knows every field of both. Does not know what commands do, which tokens are good, or who is asked.
+//! Knows every field of both. Does not know what commands do, which tokens are good, or who is asked; nor what callers see of
+//! them, which is [`rpc::Outgoing`](crate::rpc::Outgoing) and [`rpc::Incoming`](crate::rpc::Incoming) with their answers.
 //!
 //! One datagram carries one message (`dht-rpc/lib/io.js` 6.27). Fields marked with a flag are there only if the flag
 //! is set; encodings are those of [`encoding`](ferrocore_primitives::encoding) and [`address`](crate::address).

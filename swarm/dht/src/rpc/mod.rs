@@ -10,15 +10,20 @@
 //! | a reply must come from the address that was asked | there the number of 16 bits is all that a liar has to guess |
 //! | nodes that name one on a local network are believed only if they are on one themselves | they could have us knock at doors behind our firewall |
 //! | a node told to stay tries again when it learns its address | there the first node of a network never serves it |
+//! | a node told to stay takes the id of its new address on another network | there it keeps the old one, which others take for forged |
 //! | a suspended node keeps its table | there the pings under way are taken for failed |
 //! | requests of strangers are counted ([`limits`](crate::limits)) | |
 
 mod answers;
+mod config;
+mod events;
 mod flights;
+mod incoming;
 mod network;
+mod outgoing;
+mod plan;
 mod searches;
 mod ticks;
-mod types;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -36,14 +41,15 @@ use crate::random::Random;
 use crate::routing_table::{Check, Heard, RoutingTable};
 use crate::tokens::Tokens;
 use crate::window::Window;
+pub use config::{Config, Socket};
+pub use events::{Event, Stats, Transmit};
 use flights::{Flight, Flights, Overdue};
+pub use incoming::{Answer, Incoming};
 use network::{Bootstrap, NatTest};
+use outgoing::Purpose;
+pub use outgoing::{Outgoing, RequestError, RequestId, Response};
+pub use plan::{Outcome, Plan, QueryId};
 use searches::Search;
-use types::Purpose;
-pub use types::{
-    Answer, Config, Event, Incoming, Outcome, Outgoing, Plan, QueryId, RequestError, RequestId,
-    Response, Socket, Stats, Transmit,
-};
 
 /// A request that was not sent.
 #[derive(Debug)]

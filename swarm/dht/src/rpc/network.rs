@@ -11,8 +11,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use ferrocore_primitives::time::Time;
 
+use super::outgoing::Purpose;
 use super::searches::Owner;
-use super::types::Purpose;
 use super::{Event, Outgoing, Response, Rpc, Socket};
 use crate::id::Id;
 use crate::message::Command;

@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 
 use ferrocore_primitives::time::Time;
 
-use super::types::Purpose;
+use super::outgoing::Purpose;
 use super::{Event, Outcome, Outgoing, Plan, QueryId, RequestError, Response, Rpc};
 use crate::address::put_ipv4;
 use crate::id::{Distance, Id};
