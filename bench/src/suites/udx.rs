@@ -24,6 +24,18 @@ const LINK_0: Row = row("udx-link-0", "100 Mbit/s, 20 ms round trip, no loss", N
 const LINK_1: Row = row("udx-link-1", "the same, 1 % lost each way", None);
 const LINK_5: Row = row("udx-link-5", "the same, 5 % lost", None);
 const LINK_20: Row = row("udx-link-20", "the same, 20 % lost", None);
+const LINK_JITTER: Row = row(
+    "udx-link-jitter",
+    "100 Mbit/s, 20 ms round trip, each datagram up to 10 ms more",
+    None,
+);
+const LINK_LATE: Row = row(
+    "udx-link-late",
+    "the same without that, 1 % come 5 ms late and are overtaken",
+    None,
+);
+const LINK_DOUBLE: Row = row("udx-link-double", "the same, 5 % come twice", None);
+const LINK_NOISE: Row = row("udx-link-noise", "the same, noise comes for 1 %", None);
 const WIRE_1: Row = row(
     "udx-wire-1",
     "two namespaces, no delay, `nft` drops 1 % each way",
@@ -43,9 +55,25 @@ const IDLE_MORE: Row = Row {
     ..IDLE
 };
 pub(crate) const ROWS: &[Row] = &[
-    STREAMS, BOTH, HUNDRED, LINK_0, LINK_1, LINK_5, LINK_20, WIRE_1, WIRE_5, WIRE_20, IDLE,
+    STREAMS,
+    BOTH,
+    HUNDRED,
+    LINK_0,
+    LINK_1,
+    LINK_5,
+    LINK_20,
+    LINK_JITTER,
+    LINK_LATE,
+    LINK_DOUBLE,
+    LINK_NOISE,
+    WIRE_1,
+    WIRE_5,
+    WIRE_20,
+    IDLE,
     IDLE_MORE,
 ];
+
+const JITTER: Duration = Duration::from_millis(10);
 
 const IDLE_STREAMS: u32 = 5_000;
 
@@ -82,10 +110,22 @@ struct Job {
 #[derive(Debug, Clone, Copy)]
 enum Way {
     Loopback,
-    /// Through the forwarder, which loses so many of a thousand.
-    Link(u64),
+    /// Through the forwarder.
+    Link(Fault),
     /// Between namespaces.
     Wire(u32),
+}
+
+/// What the forwarder does to datagrams, beside passing them on.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    /// Loses so many of a thousand.
+    Loss(u64),
+    Jitter(Duration),
+    /// Has so many of a thousand overtaken by those that come within this time.
+    Late(u64, Duration),
+    Double(u64),
+    Noise(u64),
 }
 
 fn job(row: &Row) -> Option<Job> {
@@ -93,10 +133,14 @@ fn job(row: &Row) -> Option<Job> {
         "udx-one" => (1, 200, false, Way::Loopback),
         "udx-both" => (1, 100, true, Way::Loopback),
         "udx-hundred" => (100, 100, false, Way::Loopback),
-        "udx-link-0" => (1, 20, false, Way::Link(0)),
-        "udx-link-1" => (1, 20, false, Way::Link(10)),
-        "udx-link-5" => (1, 10, false, Way::Link(50)),
-        "udx-link-20" => (1, 5, false, Way::Link(200)),
+        "udx-link-0" => (1, 20, false, Way::Link(Fault::Loss(0))),
+        "udx-link-1" => (1, 20, false, Way::Link(Fault::Loss(10))),
+        "udx-link-5" => (1, 10, false, Way::Link(Fault::Loss(50))),
+        "udx-link-20" => (1, 5, false, Way::Link(Fault::Loss(200))),
+        "udx-link-jitter" => (1, 10, false, Way::Link(Fault::Jitter(JITTER))),
+        "udx-link-late" => (1, 20, false, Way::Link(Fault::Late(10, JITTER / 2))),
+        "udx-link-double" => (1, 20, false, Way::Link(Fault::Double(50))),
+        "udx-link-noise" => (1, 20, false, Way::Link(Fault::Noise(10))),
         "udx-wire-1" => (1, 50, false, Way::Wire(10)),
         "udx-wire-5" => (1, 20, false, Way::Wire(50)),
         "udx-wire-20" => (1, 5, false, Way::Wire(200)),
@@ -184,16 +228,22 @@ fn transfer(job: &Job, [sender, receiver]: [End; 2], wires: Option<&Namespaces>)
 
 /// The forwarder, for the ways that need it, with a queue of 50 ms.
 fn link(way: Way, port: &Value) -> Option<LossyLink> {
-    let Way::Link(loss_permille) = way else {
+    let Way::Link(fault) = way else {
         return None;
     };
-    let damage = Damage {
-        loss_permille,
+    let mut damage = Damage {
         delay: Duration::from_millis(10),
         bytes_per_second: 12_500_000,
         queue_bytes: 625_000,
         ..Damage::default()
     };
+    match fault {
+        Fault::Loss(permille) => damage.loss_permille = permille,
+        Fault::Jitter(jitter) => damage.jitter = jitter,
+        Fault::Late(permille, by) => (damage.late_permille, damage.late_by) = (permille, by),
+        Fault::Double(permille) => damage.duplicate_permille = permille,
+        Fault::Noise(permille) => damage.corrupt_permille = permille,
+    }
     let link = LossyLink::start(damage, 1);
     let port = port.as_u64().and_then(|port| u16::try_from(port).ok());
     link.set_peer(1, ([127, 0, 0, 1], port.expect("a port")).into());
