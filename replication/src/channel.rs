@@ -37,7 +37,7 @@ pub(crate) struct CoreChannel {
     extensions: Extensions,
     pushes: Pushes,
     reminder: Reminder,
-    /// Keeps readers waiting until the peer has answered.
+    /// Keeps readers waiting until the peer has answered, or for long enough.
     finding: Option<Box<Finding>>,
     /// Rings when the core has news for us, once both sides have opened the channel.
     alarm: Option<Arc<Alarm>>,
@@ -79,6 +79,16 @@ impl CoreChannel {
             .start(&self.core, &self.peer, answers_seeks, wake, waker);
         self.finding = None;
         self.announcer.introduce(&self.core, &self.peer, wire);
+    }
+
+    /// Whether readers wait for the peer to answer our offer.
+    pub(crate) fn is_finding(&self) -> bool {
+        self.finding.is_some()
+    }
+
+    /// They have waited for long enough.
+    pub(crate) fn stop_finding(&mut self) {
+        self.finding = None;
     }
 
     /// Takes in one message. What follows from it is done by [`settle`](Self::settle).

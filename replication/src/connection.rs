@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `incoming` | what the peer opens and says, on its way to a channel |
 //! | `rounds` | the turn of each channel to work, to speak and to answer |
+//! | `offers` | what we offered and the peer has not answered |
 //! | `offences` | what the peer did wrong |
 //!
 //! Knows the channels of all cores on one connection. Does not know sockets, clocks or stores.
 
 mod incoming;
 mod offences;
+mod offers;
 mod rounds;
 
 use std::collections::{HashMap, VecDeque};
@@ -23,6 +25,7 @@ use ferrocore_primitives::keys::DiscoveryKey;
 use ferrocore_primitives::time::Time;
 
 use self::offences::Offences;
+use self::offers::Offers;
 use crate::alarm::Bell;
 use crate::buffers::Bounds;
 use crate::channel::CoreChannel;
@@ -66,6 +69,7 @@ pub struct Connection {
     /// Boxed: a table of many has room to spare.
     channels: HashMap<ChannelId, Box<CoreChannel>>,
     by_core: HashMap<DiscoveryKey, ChannelId>,
+    offers: Offers,
     /// Channels with messages that were not settled.
     touched: Vec<ChannelId>,
     /// Channels with questions of the peer, in the order they are served.
@@ -133,6 +137,7 @@ impl Connection {
             bell: Bell::new(wake),
             channels: HashMap::new(),
             by_core: HashMap::new(),
+            offers: Offers::default(),
             touched: Vec::new(),
             asked: VecDeque::new(),
             heard: Heard::default(),
@@ -159,6 +164,7 @@ impl Connection {
         let opened = self.alone(|mux| mux.open(PROTOCOL, Some(id.as_bytes()), &handshake));
         if let Ok(channel) = opened {
             self.insert(channel, core);
+            self.offers.add(channel);
         }
     }
 
@@ -212,6 +218,7 @@ impl Connection {
 
     /// Gives up requests that are overdue.
     pub fn handle_timeout(&mut self, now: Time) {
+        self.look_at_offers(now);
         let is_due = |channel: &CoreChannel| {
             channel
                 .next_deadline()
@@ -300,6 +307,7 @@ impl Connection {
     pub fn next_timeout(&self) -> Option<Time> {
         let busy = self.shares.busy();
         busy.filter_map(|id| self.channels.get(&id)?.next_deadline())
+            .chain(self.offers.next_deadline())
             .min()
     }
 

@@ -27,6 +27,10 @@ pub const HEAD_PATIENCE: Duration = Duration::from_secs(3);
 /// ... and this long while nobody has shown a log.
 pub const HEAD_PATIENCE_ALONE: Duration = REQUEST_TIMEOUT;
 
+/// A peer to whom we offered a core and who neither takes nor rejects it is waited for as long as one that took it and says
+/// nothing, while nobody has shown a log. Such offers are looked at no oftener than this.
+pub const UNANSWERED_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// So `Core::update` waits this long for one peer, at the latest, whatever it says, once another has shown the log.
 pub const UPDATE_TIME_MAX: Duration = Duration::from_secs(2 * HEAD_PATIENCE.as_secs());
 

@@ -73,6 +73,7 @@ impl Connection {
         };
         let shown = self.check_capability(handshake, channel.core())?;
         self.is_proven = true;
+        self.offers.remove(id);
         let alarm = Alarm::new(&self.bell, id);
         self.with(id, |channel, wire| {
             channel.handle_opened(shown.seeks, wire, alarm)
@@ -108,6 +109,7 @@ impl Connection {
 
     pub(super) fn remove(&mut self, id: ChannelId) {
         if let Some(channel) = self.channels.remove(&id) {
+            self.offers.remove(id);
             self.by_core.remove(&channel.core().discovery_key());
             self.shares.moved(id, channel.in_flight(), 0, false);
             let heard = (channel.questions(), channel.question_bytes());

@@ -14,6 +14,7 @@ use crate::wire::Wire;
 impl Connection {
     /// Commits, tells and asks on every channel that something happened on.
     pub(super) fn settle(&mut self, now: Time) -> Result<(), PeerMisbehaved> {
+        self.note_offers(now);
         let mut touched = std::mem::take(&mut self.touched);
         touched.sort_unstable();
         touched.dedup();

@@ -37,6 +37,8 @@ pub(crate) enum Act {
     Again,
     /// Does nothing for so long.
     Pass(Duration),
+    /// Does nothing while we offer the core and wait for news of it, which must end.
+    LeaveWaiting,
     /// Reads nothing of what it is told from now on.
     StopReading,
     /// Closes its channel.

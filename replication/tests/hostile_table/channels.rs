@@ -1,5 +1,7 @@
 //! Rows about channels, frames, and messages that cannot be read.
 
+use std::time::Duration;
+
 use ferrocore_primitives::encoding::{put_buffer, put_string};
 use ferrocore_replication::connection::PROTOCOL;
 
@@ -72,6 +74,12 @@ pub(crate) fn openings() -> Vec<Row> {
                 Act::Frame(vec![1, 1, 1, 1, 0, 4, 3]),
             ],
             BAD_CAPABILITY.answers(0),
+        ),
+        both(
+            "never answers what we offer, and time passes",
+            From::Connected,
+            vec![Act::LeaveWaiting, Act::Pass(Duration::from_secs(60))],
+            IGNORE.answers(1),
         ),
         both(
             "messages on a channel that was never opened",

@@ -18,7 +18,7 @@ use ferrocore_primitives::time::Time;
 use ferrocore_replication::PeerMisbehaved;
 use ferrocore_replication::capability::capability;
 use ferrocore_replication::connection::PROTOCOL;
-use ferrocore_replication::limits::UPDATE_TIME_MAX;
+use ferrocore_replication::limits::{UPDATE_TIME_MAX, UPDATE_TOTAL_ALONE_MAX};
 use ferrocore_replication::messages::{Data, Handshake, Message, NoData, Reason, Request, Sync};
 
 use crate::act::{Act, Opening};
@@ -171,6 +171,7 @@ impl Stage {
             }
             Act::StopReading => self.is_reading = false,
             Act::Pass(time) => self.pass(*time),
+            Act::LeaveWaiting => self.wait_for_news(),
             Act::Close => self.mux.close(self.channel.unwrap()),
         }
         self.deliver();
@@ -182,6 +183,22 @@ impl Stage {
         while self.now < until {
             self.now = until.min(self.now + Duration::from_secs(1));
             self.deliver();
+        }
+    }
+
+    /// We offer the core and wait for news of it, for no longer than may be.
+    fn wait_for_news(&mut self) {
+        let core = self.core.clone();
+        self.victim.connection.attach(&core);
+        self.deliver();
+        let (begin, mut update) = (self.now, pin!(core.update()));
+        let context = &mut Context::from_waker(Waker::noop());
+        while update.as_mut().poll(context).is_pending() {
+            assert!(
+                self.now < begin + UPDATE_TOTAL_ALONE_MAX,
+                "we wait for ever"
+            );
+            self.pass(Duration::from_secs(1));
         }
     }
 

@@ -16,7 +16,7 @@ use ferrocore_replication::limits::{
 use ferrocore_replication::messages::{Data, Message, Sync};
 
 use crate::common::script::{Script, sync_of};
-use crate::common::{Pair, blocks};
+use crate::common::{End, Pair, blocks};
 
 const STEP: Duration = Duration::from_millis(100);
 const MAX: u64 = (1 << 53) - 1;
@@ -287,6 +287,76 @@ fn the_only_peer_is_waited_for_longer_and_not_for_ever() {
     let mut liar = Scene::new(false);
     liar.peer.say(&sync_of(MAX));
     assert_eq!(liar.update(&mut |_, _, _| {}), (HEAD_PATIENCE_ALONE, 0));
+}
+
+/// Peers to whom we offer the core and who never answer, each of which takes the place of the one before after `patience`.
+/// How long an update takes, and what it comes to.
+fn update_before_half_open(reader: &Core, store: &Corestore, patience: Duration) -> Duration {
+    let (mut now, mut came) = (Time::ZERO, Time::ZERO);
+    let offer = |now| {
+        let mut end = End::new(false, store);
+        end.connection.attach(reader);
+        assert!(!end.step(now).unwrap().is_empty(), "it was offered");
+        end
+    };
+    let mut end = offer(now);
+    now += STEP;
+    let (start, mut update) = (now, pin!(reader.update()));
+    while update
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+        .is_pending()
+    {
+        now += STEP;
+        let passed = now.saturating_since(start);
+        assert!(passed < Duration::from_secs(300), "it does not end");
+        if now.saturating_since(came) >= patience {
+            came = now;
+            let successor = offer(now);
+            end = successor;
+        }
+        end.step(now).unwrap();
+    }
+    end.step(now + Duration::from_secs(60)).unwrap();
+    assert_eq!(end.connection.next_timeout(), None);
+    now.saturating_since(start)
+}
+
+/// Goal: a peer to whom we offer the core and who answers nothing is waited for as long as one that opens it and says nothing.
+#[test]
+fn a_peer_that_never_answers_our_offer_is_not_waited_for_for_ever() {
+    let (here, there) = (Corestore::memory(), Corestore::memory());
+    let writer = here.get_named("test").unwrap();
+    writer.append_batch(blocks(OLD)).unwrap();
+    let reader = there.get(&writer.key()).unwrap();
+    let took = update_before_half_open(&reader, &there, Duration::MAX);
+    assert_eq!(took, HEAD_PATIENCE_ALONE - STEP);
+    let mut end = End::new(false, &there);
+    end.connection.attach(&reader);
+    let offer = end.step(Time::ZERO).unwrap();
+    let late = Time::ZERO + HEAD_PATIENCE_ALONE;
+    end.step(late).unwrap();
+    let mut read = pin!(reader.get(0));
+    let context = &mut Context::from_waker(Waker::noop());
+    let got = read.as_mut().poll(context);
+    assert!(matches!(got, Poll::Ready(Err(CoreError::NoPeers { .. }))));
+    // Who answers after all is asked.
+    let mut pair = Pair::new(&here, &there);
+    (pair.b, pair.now) = (end, late);
+    pair.a.arriving.extend(offer);
+    pair.drive();
+    assert_eq!(reader.length(), OLD as u64);
+}
+
+#[test]
+fn no_row_of_peers_that_never_answer_our_offer_holds_up_an_update_for_ever() {
+    let (here, there) = (Corestore::memory(), Corestore::memory());
+    let reader = there.get(&here.get_named("test").unwrap().key()).unwrap();
+    for seconds in [1, 20, 29] {
+        let patience = Duration::from_secs(seconds);
+        let took = update_before_half_open(&reader, &there, patience);
+        assert!(took <= UPDATE_TOTAL_ALONE_MAX + patience, "{took:?}");
+    }
 }
 
 /// A row of peers that open the core and say nothing, each of which comes shortly before the one before is waited for no
