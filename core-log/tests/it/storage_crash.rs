@@ -356,8 +356,8 @@ fn has_new_header(disk: &Disk) -> bool {
 /// That cannot hold while a reader `follows` to another history, from when its tree is changed until the header names the
 /// new length. A root of the old history whose place the new one has, but of which nothing came yet, must be gone by
 /// then: else it could stay behind the header, and right blocks would be held against it. In that moment hypercore 10
-/// refuses the core until it was opened here (`open` in `lib/merkle-tree.js` 10.38.2: `Expected tree node … from storage`;
-/// its own `flush` has the same order). Where another root took its place it opens it, for it does not look which is there.
+/// refuses the core until it was opened here (10.38.2, run by hand: `Could not load node: 3`; its own `flush` in
+/// `lib/merkle-tree.js` has the same order). Where another root took its place it opens it, for it does not look which is there.
 fn check_header_alone(files: &Contents, follows: bool) {
     let mut files = files.clone();
     files
