@@ -323,24 +323,26 @@ impl State {
         }
     }
 
-    /// Removes what lies between `start` and `end`.
+    /// Removes what lies between `start` and `end`. Costs what is removed, however much else is here: blocks come in any order.
     fn make_room(&mut self, start: u64, end: u64) {
-        let mut behind = self.blocks.split_off(&start);
-        if let Some((offset, block)) = self.blocks.last_entry().map(|last| (*last.key(), last)) {
-            let (keep, old) = ((start - offset) as usize, block.get().clone());
-            if old.len() > keep {
-                *block.into_mut() = old.slice(..keep);
-                behind.insert(start, old.slice(keep..));
+        if start >= end {
+            return;
+        }
+        if let Some((offset, block)) = self.blocks.range_mut(..start).next_back() {
+            let keep = (start - offset) as usize;
+            if block.len() > keep {
+                let behind = block.split_off(keep);
+                self.blocks.insert(start, behind);
             }
         }
-        let mut rest = behind.split_off(&end);
-        if let Some((offset, block)) = behind.pop_last() {
-            let keep = end - offset;
-            if block.len() as u64 > keep {
-                rest.insert(end, block.slice(keep as usize..));
+        while let Some((offset, _)) = self.blocks.range(start..end).next() {
+            let offset = *offset;
+            let removed = self.blocks.remove(&offset);
+            let keep = (end - offset) as usize;
+            if let Some(block) = removed.filter(|block| block.len() > keep) {
+                self.blocks.insert(end, block.slice(keep..));
             }
         }
-        self.blocks.append(&mut rest);
     }
 
     /// The bytes from `offset` on, without a copy if they are one block.

@@ -43,6 +43,11 @@ impl BlockWants {
         self.wants.contains_key(&index)
     }
 
+    /// The first from `from` on.
+    pub(super) fn next(&self, from: u64) -> Option<u64> {
+        self.wants.range(from..).next().map(|(index, _)| *index)
+    }
+
     /// Those before `length`, in order.
     pub(super) fn below(&self, length: u64) -> impl Iterator<Item = u64> {
         self.wants.range(..length).map(|(index, _)| *index)

@@ -154,26 +154,43 @@ impl State {
         urgent: bool,
         taken: &mut Vec<Claim>,
     ) {
-        let (claims, blocks) = (&mut self.claims, &self.blocks);
         let max = max.min(taken.len() + CONTESTED_MAX);
-        self.late.retain(|index| {
-            let index = *index;
+        let mut from = 0;
+        while taken.len() < max {
+            let Some(index) = self.next_late(ask, from, urgent) else {
+                break;
+            };
+            from = index + 1;
             let is_free = |claim: &&mut Claimants| claim.first != ask.id && claim.rival.is_none();
-            let fits = (!urgent || blocks.contains(index)) && index < ask.length;
-            if taken.len() >= max || !fits || ask.local.get(index) || !ask.can_have(index) {
-                return true;
-            }
-            let Some(claim) = claims.get_mut(&index).filter(is_free) else {
-                return true;
+            let claim = self.claims.get_mut(&index).filter(is_free);
+            let Some(claim) = claim.filter(|_| !ask.local.get(index)) else {
+                continue;
             };
             claim.rival = Some(ask.id);
+            self.late.remove(&index);
             taken.push(Claim {
                 index,
-                urgent: blocks.contains(index),
+                urgent: self.blocks.contains(index),
                 contested: true,
             });
-            false
-        });
+        }
+    }
+
+    /// The next late block from `from` on that can be had, and that somebody waits for if it is to be urgent. All suppliers look
+    /// here, so those that many others are late with, and this one does not have, must not be looked at one by one.
+    fn next_late(&self, ask: &Ask<'_>, mut from: u64, urgent: bool) -> Option<u64> {
+        while from < ask.length {
+            let late = *self.late.range(from..ask.length).next()?;
+            let wanted = match urgent {
+                true => self.blocks.next(late)?,
+                false => late,
+            };
+            from = ask.remote.next_available(wanted..ask.length.max(wanted))?;
+            if from == late {
+                return Some(late);
+            }
+        }
+        None
     }
 
     pub(super) fn claim_ranges(&mut self, ask: &Ask<'_>, max: usize, taken: &mut Vec<Claim>) {
