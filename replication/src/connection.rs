@@ -36,6 +36,7 @@ use crate::memory::PeersMemory;
 use crate::misbehaviour::PeerMisbehaved;
 use crate::shares::Shares;
 use crate::stats::{CoreStats, Stats};
+use crate::unplaced::Unplaced;
 use crate::uploads::LongAnswers;
 
 /// The protocol's name on the wire.
@@ -69,6 +70,8 @@ pub struct Connection {
     /// Boxed: a table of many has room to spare.
     channels: HashMap<ChannelId, Box<CoreChannel>>,
     by_core: HashMap<DiscoveryKey, ChannelId>,
+    /// Cores that there was no place for.
+    unplaced: Unplaced,
     offers: Offers,
     /// Channels with messages that were not settled.
     touched: Vec<ChannelId>,
@@ -137,6 +140,7 @@ impl Connection {
             bell: Bell::new(wake),
             channels: HashMap::new(),
             by_core: HashMap::new(),
+            unplaced: Unplaced::default(),
             offers: Offers::default(),
             touched: Vec::new(),
             asked: VecDeque::new(),
@@ -153,11 +157,15 @@ impl Connection {
         }
     }
 
-    /// Offers `core` to the peer. Nothing happens if it is on the connection already, or if there are [`OFFERED_MAX`]
-    /// channels: the peer can still ask for it.
+    /// Offers `core` to the peer. Nothing happens if it is on the connection already. While there are [`OFFERED_MAX`]
+    /// channels it waits until one of them is closed, as do up to [`OFFERS_WAITING_MAX`](crate::limits::OFFERS_WAITING_MAX)
+    /// others; the peer can still ask for it.
     pub fn attach(&mut self, core: &Core) {
-        if self.has(&core.discovery_key()) || self.channels.len() >= OFFERED_MAX {
+        if self.has(&core.discovery_key()) {
             return;
+        }
+        if self.channels.len() >= OFFERED_MAX {
+            return self.unplaced.push(core);
         }
         let id = core.discovery_key();
         let handshake = self.handshake_for(core);
@@ -197,8 +205,9 @@ impl Connection {
         self.mux.reject(offer);
     }
 
-    /// Closes the channel of a core, if there is one.
+    /// Closes the channel of a core, if there is one, and offers it no more if it waits for that.
     pub fn detach(&mut self, core: &DiscoveryKey) {
+        self.unplaced.remove(core);
         if let Some(channel) = self.by_core.get(core).copied() {
             self.mux.close(channel);
             self.remove(channel);
@@ -248,6 +257,7 @@ impl Connection {
                 return Ok(Some(event));
             }
         }
+        self.offer_unplaced();
         self.settle(now)?;
         Ok(None)
     }
@@ -349,6 +359,16 @@ impl Connection {
             .values()
             .map(|channel| channel.core_stats())
             .collect()
+    }
+
+    /// Offers what has waited for places that are free now.
+    fn offer_unplaced(&mut self) {
+        while self.unplaced.len() > 0 && self.channels.len() < OFFERED_MAX {
+            let Some(core) = self.unplaced.pop() else {
+                break;
+            };
+            self.attach(&core);
+        }
     }
 
     /// Lets what `send` sends travel in a frame of its own. The crate `hypercore-protocol` takes no `open` out of a

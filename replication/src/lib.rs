@@ -58,6 +58,7 @@ pub mod session;
 mod shares;
 pub mod stats;
 mod suspicion;
+mod unplaced;
 mod uploads;
 mod wire;
 

@@ -169,6 +169,9 @@ pub const CHANNELS_MAX: usize = REMOTE_CHANNELS_MAX;
 /// Channels at which no more cores are offered of our own accord: the rest is for those that the peer asks for.
 pub const OFFERED_MAX: usize = CHANNELS_MAX - 1024;
 
+/// Cores that wait to be offered on a connection that has no place for them; more are not offered, but the peer may ask.
+pub const OFFERS_WAITING_MAX: usize = 1 << 17;
+
 /// Blocks that one Want asks about, and its alignment; version 10 knows no other size.
 pub const WANT_BLOCKS: u64 = 1 << 21;
 
