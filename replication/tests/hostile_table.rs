@@ -15,6 +15,8 @@ mod holdings;
 mod lies;
 #[path = "hostile_table/proofs.rs"]
 mod proofs;
+#[path = "hostile_table/pushes.rs"]
+mod pushes;
 #[path = "hostile_table/requests.rs"]
 mod requests;
 #[path = "hostile_table/rows.rs"]

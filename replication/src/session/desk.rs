@@ -77,3 +77,66 @@ impl Desk {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ferrocore_log::proof::{BlockProof, Proof};
+    use ferrocore_log::push::PushMode;
+    use ferrocore_mux::Mux;
+    use ferrocore_primitives::encoding::Encode;
+
+    use super::*;
+    use crate::capability::capability;
+    use crate::connection::PROTOCOL;
+    use crate::limits::BAD_PUSHES_MAX;
+    use crate::messages::{Data, Handshake, Message};
+
+    /// Goal: what a peer did wrong is told before what cost it the connection, though both came in one burst. Method: pushes
+    /// that do not hold, which cost the channel, and garbage behind them.
+    #[test]
+    fn all_that_was_wrong_is_told_before_the_end() {
+        let store = Corestore::memory();
+        let core = store.get_named("test").unwrap();
+        core.append("true").unwrap();
+        core.set_push_mode(PushMode::Allow);
+        let (misbehaved, mut told) = mpsc::channel(4);
+        let hash = [0x11; 64];
+        let connection = Connection::new(false, hash, Arc::new(|| {}));
+        let (end, _) = watch::channel(None);
+        let mut desk = Desk::new(connection, store, misbehaved, Arc::new(end));
+
+        let mut peer = Mux::new();
+        let capability = capability(true, &core.key(), &hash);
+        let seeks = true;
+        let handshake = Handshake { seeks, capability }.to_vec();
+        let id = core.discovery_key();
+        let channel = peer.open(PROTOCOL, Some(id.as_bytes()), &handshake);
+        let channel = channel.unwrap();
+        let block = BlockProof {
+            index: 0,
+            value: Bytes::from_static(b"false"),
+            nodes: Vec::new(),
+        };
+        let proof = Proof {
+            block: Some(block),
+            ..Proof::default()
+        };
+        let pushed = Message::Data(Data { request: 0, proof });
+        for _ in 0..BAD_PUSHES_MAX {
+            let sent = pushed.encode(&mut Vec::new(), |segments| {
+                peer.send(channel, pushed.kind(), segments)
+            });
+            sent.unwrap();
+        }
+        let said = std::iter::from_fn(|| peer.poll_transmit()).map(|frame| frame.to_bytes());
+        let garbage = Bytes::from(vec![0xff; 40]);
+        let burst: Vec<Bytes> = said.chain([garbage]).collect();
+
+        let ended = desk.work_on(burst, Time::ZERO);
+        assert!(matches!(&ended, Err(PeerMisbehaved::Mux(_))), "{ended:?}");
+        let before = told.try_recv().expect("it is told");
+        assert!(matches!(*before, PeerMisbehaved::BadProof(_)), "{before:?}");
+        assert!(told.try_recv().is_err(), "and what ended it is no news");
+        assert!(!desk.connection.has(&id), "the channel is closed");
+    }
+}

@@ -25,6 +25,10 @@ pub(crate) enum Act {
     /// Answers the oldest question that waits, or one that nobody asked, with a proof that is true but for
     /// this.
     Answer(Lie),
+    /// Pushes block 4, so many times, with a proof that is true but for this.
+    Push(usize, Lie),
+    /// Pushes the whole log with its first block, so many times.
+    PushLog(usize, Lie),
     /// Forgets the oldest question that waits.
     Withhold,
     /// Says that it has no answer to the oldest question that waits.

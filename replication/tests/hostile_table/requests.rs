@@ -113,6 +113,17 @@ pub(crate) fn states() -> Vec<Row> {
             IGNORE.answers(60),
             IGNORE,
         ),
+        row(
+            "uploading taken back while a read is left to it",
+            From::Block,
+            vec![Act::Say(Message::Sync(Sync {
+                length: LENGTH,
+                downloading: true,
+                ..Sync::default()
+            }))],
+            IGNORE,
+            IGNORE,
+        ),
         both(
             "neither uploading nor downloading",
             From::Open,

@@ -1,9 +1,9 @@
 //! The rows: what a peer does, and what is to come of it. They stand by their nouns in `channels`, `requests`,
-//! `proofs` and `holdings`.
+//! `proofs`, `pushes` and `holdings`.
 
 use crate::act::Act;
 use crate::stage::From;
-use crate::{channels, holdings, proofs, requests};
+use crate::{channels, holdings, proofs, pushes, requests};
 
 /// One misbehaviour.
 pub(crate) struct Row {
@@ -166,6 +166,7 @@ pub(crate) fn rows() -> Vec<Row> {
         proofs::block_lies(),
         proofs::length_lies(),
         proofs::fork_lies(),
+        pushes::pushes(),
         holdings::holdings(),
         holdings::extensions(),
     ];

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ferrocore_log::core::Download;
-use ferrocore_log::proof::Proof;
+use ferrocore_log::proof::{Proof, ProofRequest, UpgradeRequest};
+use ferrocore_log::push::PushMode;
 use ferrocore_log::{Core, CoreOptions, Corestore};
 use ferrocore_mux::{ChannelId, Event, Mux, Segment};
 use ferrocore_primitives::encoding::{Encode, put_buffer, put_string, put_uint};
@@ -55,6 +56,10 @@ pub(crate) enum From {
     All,
     /// The peer says that it is on fork 1, and we have asked for its proof.
     Fork,
+    /// We have the proof of the log, have asked for nothing more, and take what is pushed.
+    Pushed,
+    /// We have nothing, ask for nothing, and take what is pushed.
+    OnlyPushed,
 }
 
 /// One performance.
@@ -126,6 +131,11 @@ impl Stage {
         if from == From::Connected {
             return;
         }
+        match from {
+            From::Pushed => self.core.set_push_mode(PushMode::Allow),
+            From::OnlyPushed => self.core.set_push_mode(PushMode::Only),
+            _ => {}
+        }
         self.play(&Act::Open(Opening::True));
         if from == From::Open {
             return;
@@ -135,6 +145,9 @@ impl Stage {
             return;
         }
         self.play(&Act::AnswerAll);
+        if matches!(from, From::Pushed | From::OnlyPushed) {
+            return;
+        }
         let wanted = match from {
             From::Block => 4..5,
             _ => 0..LENGTH,
@@ -161,6 +174,8 @@ impl Stage {
             Act::Frame(frame) => self.frame(frame.clone()),
             Act::Open(opening) => self.open(*opening),
             Act::Answer(lie) => self.answer(*lie),
+            Act::Push(count, lie) => self.push(*count, *lie, &of_block(4, 5)),
+            Act::PushLog(count, lie) => self.push(*count, *lie, &pushed_log()),
             Act::Withhold => drop(self.questions.pop_front()),
             Act::Refuse => self.refuse(),
             Act::RefuseAll => self.all(Self::refuse),
@@ -255,6 +270,8 @@ impl Stage {
                 third.get(&self.writer.key()).unwrap(),
             ),
         };
+        // Who asks for nothing would have to be pushed to.
+        reader.set_push_mode(PushMode::Refuse);
         let all = reader.download_all();
         pair.b.connection.attach(&reader);
         let mut reads = pin!(async {
@@ -322,6 +339,13 @@ impl Stage {
         let answer = Message::Data(Data { request, proof });
         self.say(&answer);
         self.last_answer = Some(answer);
+    }
+
+    fn push(&mut self, count: usize, lie: Lie, block: &ProofRequest) {
+        let proof = lie.tell(&self.writer, block, &self.signatures);
+        let proof = proof.expect("the writer has it");
+        let pushed = Message::Data(Data { request: 0, proof });
+        (0..count).for_each(|_| self.say(&pushed));
     }
 
     fn refuse(&mut self) {
@@ -463,6 +487,18 @@ fn name_of(error: &PeerMisbehaved) -> String {
     match word(inner).filter(|inner| !inner.is_empty()) {
         Some(inner) if outer == "Mux" || outer == "BadProof" => format!("{outer}({inner})"),
         _ => outer,
+    }
+}
+
+/// What a reader would ask for that has nothing.
+fn pushed_log() -> ProofRequest {
+    ProofRequest {
+        upgrade: Some(UpgradeRequest {
+            start: 0,
+            length: LENGTH,
+        }),
+        manifest: true,
+        ..of_block(0, 0)
     }
 }
 

@@ -5,12 +5,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::common::lines::Lines;
+use crate::common::script::{Script, range};
 use crate::common::{Pair, assert_complete_copy, blocks, writer_and_reader};
 use bytes::Bytes;
 use ferrocore_log::core::Progress;
 use ferrocore_log::{Core, Corestore};
 use ferrocore_primitives::time::Time;
 use ferrocore_replication::limits::{IN_FLIGHT_MAX, QUEUE_TIME, WINDOW_MIN};
+use ferrocore_replication::messages::{Data, Message, Request, Sync};
 
 const MB: u64 = 1_000_000;
 
@@ -324,4 +326,77 @@ fn a_download_can_be_paused_and_tells_how_far_it_is() {
     lines.run_until(|| reader.count(0..600) == 600);
     assert_eq!(all.progress(), progress(true, 600));
     assert!(all.progress().is_complete());
+}
+
+/// Goal: a read that was left to a nearer peer is asked of the other at once when the nearer one says that it sends nothing any
+/// more. Method: two scripted peers, known from a download, of which the far one is looked at first.
+#[test]
+fn a_read_is_not_left_to_who_takes_uploading_back() {
+    let (_, writer, there, reader) = writer_and_reader(&blocks(100));
+    let mut peers = [(); 2].map(|()| Script::open(&there, &reader));
+    let delays = [ms(200), ms(5)];
+    let mut waiting: [Vec<(Time, Request)>; 2] = Default::default();
+    for peer in &mut peers {
+        peer.say(&sync_of(100, true));
+        peer.say(&range(false, 0, 100));
+    }
+    let wanted = reader.download(0..40);
+    let mut now = Time::ZERO;
+    for _ in 0..100 {
+        for ((peer, waiting), delay) in peers.iter_mut().zip(&mut waiting).zip(delays) {
+            peer.now = now;
+            let (due, later) = waiting.drain(..).partition(|(at, _)| *at <= now);
+            *waiting = later;
+            let due: Vec<_> = due;
+            for (_, request) in due {
+                let proof = writer.prove(&request.proof).unwrap().unwrap();
+                let request = request.id;
+                peer.say(&Message::Data(Data { request, proof }));
+            }
+            let asked = requests(&peer.deliver().unwrap());
+            waiting.extend(asked.into_iter().map(|request| (now + delay, request)));
+        }
+        now += ms(5);
+    }
+    assert_eq!(reader.count(0..100), 40);
+    drop(wanted);
+    let [far, near] = &mut peers;
+    (far.now, near.now) = (now, now);
+    assert!(far.deliver().unwrap().is_empty() && near.deliver().unwrap().is_empty());
+
+    let mut read: Pin<Box<dyn Future<Output = _>>> = Box::pin(reader.get(70));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(read.as_mut().poll(&mut context).is_pending());
+    assert!(
+        requests(&far.deliver().unwrap()).is_empty(),
+        "it is left to the near one"
+    );
+    assert!(
+        far.victim.connection.next_timeout().is_some(),
+        "for a while"
+    );
+    near.say(&sync_of(100, false));
+    assert!(requests(&near.deliver().unwrap()).is_empty());
+    let asked = requests(&far.deliver().unwrap());
+    assert_eq!(asked.len(), 1, "no time has passed");
+    assert_eq!(asked[0].proof.block.unwrap().index, 70);
+}
+
+fn sync_of(length: u64, uploading: bool) -> Message {
+    Message::Sync(Sync {
+        length,
+        can_upgrade: true,
+        uploading,
+        downloading: true,
+        has_manifest: true,
+        ..Sync::default()
+    })
+}
+
+fn requests(told: &[Message]) -> Vec<Request> {
+    let requests = told.iter().filter_map(|message| match message {
+        Message::Request(request) => Some(request.clone()),
+        _ => None,
+    });
+    requests.collect()
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::common::{assert_complete_copy, blocks, writer_and_reader};
-use ferrocore_log::{Core, Corestore};
+use ferrocore_log::{Core, Corestore, StoreError, StoreOptions};
 use ferrocore_mux::Mux;
 use ferrocore_primitives::encoding::Encode;
 use ferrocore_primitives::sign::KeyPair;
@@ -113,6 +113,42 @@ async fn a_reader_opened_later_is_offered_too() {
     theirs.attach(&reader); // keeps the reader waiting until the session knows it
     assert!(within(reader.update()).await.unwrap());
     assert_eq!(within(reader.get(0)).await.unwrap(), "hello");
+}
+
+/// Goal: a core that nobody holds is fetched from the disk for a peer that names it, and is let go when that peer leaves.
+#[tokio::test]
+async fn a_core_is_opened_for_who_names_it_and_let_go_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = Corestore::open(folder.path(), StoreOptions::default()).unwrap();
+    let (key, hash) = {
+        let writer = here.get_named("asleep").unwrap();
+        writer.append_batch(blocks(50)).unwrap();
+        (writer.key(), writer.tree_hash())
+    };
+    let other = here.get_named("never named").unwrap().discovery_key();
+    let open = || {
+        let mut opened = here.watch_opened();
+        std::iter::from_fn(move || opened.try_next()).map(|core| core.key())
+    };
+    assert_eq!(open().count(), 0, "nobody holds one");
+    let there = Corestore::memory();
+    let reader = there.get(&key).unwrap();
+    let all = reader.download_all();
+    let (ours, theirs) = narrow_pipe();
+    let (ours, theirs) = sessions_over(ours, theirs, &here, &there).await;
+    within(all.caught_up()).await.unwrap();
+    assert_eq!((reader.length(), reader.tree_hash()), (50, hash));
+    assert_eq!(open().collect::<Vec<_>>(), [key]);
+    let in_use = here.purge(&key.discovery_key());
+    assert!(
+        matches!(in_use, Err(StoreError::InUse { .. })),
+        "{in_use:?}"
+    );
+    theirs.close();
+    let _ = within(ours.closed()).await;
+    assert_eq!(open().count(), 0, "it is let go");
+    assert!(here.purge(&key.discovery_key()).unwrap() > 0);
+    assert!(here.contains(&other).unwrap());
 }
 
 #[tokio::test]
