@@ -81,8 +81,8 @@ fn cores_that_found_no_place_are_offered_later() {
     pair.a.connection.detach(&cores[3].discovery_key());
     pair.drive();
     assert_eq!(on(&pair, OFFERED_MAX), [true; 2]);
-    for at in 4..8 {
-        pair.b.connection.detach(&cores[at].discovery_key());
+    for core in &cores[4..8] {
+        pair.b.connection.detach(&core.discovery_key());
     }
     pair.drive();
     let waited = (OFFERED_MAX..cores.len()).map(|at| on(&pair, at) == [true; 2]);
