@@ -384,11 +384,6 @@ impl Sent {
         self.transmits > 1
     }
 
-    /// How often it was sent.
-    pub(crate) fn transmits(&self) -> u32 {
-        self.transmits
-    }
-
     /// Bytes of the datagram.
     fn size(&self) -> usize {
         HEADER_LEN + usize::from(self.padding) + self.payload.len()

@@ -310,9 +310,9 @@ impl Driver {
         };
         loop {
             let to = transmit.destination;
-            let sent = match transmit.may_fragment {
-                true => self.shared.send_in_fragments(&self.out, to),
-                false => self.shared.send(&self.out, to, transmit.segment_size),
+            let sent = match transmit.segment_size {
+                None if transmit.may_fragment => self.shared.send_in_fragments(&self.out, to),
+                segment => self.shared.send(&self.out, to, segment),
             };
             match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

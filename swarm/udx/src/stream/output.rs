@@ -119,7 +119,9 @@ impl Stream {
             self.put_tail_probe(now, &mut batch, out);
         } else {
             self.put_lost(now, &mut batch, out);
-            self.put_new(now, &mut batch, out);
+            if !batch.may_fragment {
+                self.put_new(now, &mut batch, out);
+            }
         }
         self.arm_window_probe(now);
         self.finish_batch(&batch)
@@ -137,7 +139,7 @@ impl Stream {
         Some(Transmit {
             destination: to.address,
             segment_size: (batch.count > 1).then_some(batch.segment),
-            may_fragment: batch.may_fragment,
+            may_fragment: batch.may_fragment && batch.count == 1,
         })
     }
 
@@ -145,8 +147,9 @@ impl Stream {
     fn put_lost(&mut self, now: Time, batch: &mut Batch, out: &mut Vec<u8>) {
         while let Some(lost) = self.sender.peek_lost() {
             let path = self.known_path(lost.path);
-            // Segmentation offload does not go with fragments.
-            let is_in_company = batch.count > 0 && self.is_too_large(lost.size, lost.transmits);
+            // Segmentation offload does not go with fragments: such a packet goes alone.
+            let is_large = self.is_too_large(lost.size, lost.transmits);
+            let is_in_company = batch.count > 0 && is_large;
             if is_in_company || !batch.takes(lost.size, path) || !self.may_send(now) {
                 return;
             }
@@ -155,6 +158,10 @@ impl Stream {
                 self.bbr.set_packet(self.full_datagram());
             }
             self.put_packet(now, lost.seq, path, batch, out);
+            if is_large {
+                batch.may_fragment = true;
+                return;
+            }
         }
     }
 
@@ -233,7 +240,6 @@ impl Stream {
         out.resize(out.len() + usize::from(packet.padding()), 0);
         out.extend_from_slice(packet.payload());
         let is_new = !packet.was_retransmitted();
-        let (transmits, is_padded) = (packet.transmits(), packet.padding() != 0);
         let size = out.len() - start;
         if !is_new {
             self.counters.mishaps.make().retransmits += 1;
@@ -242,10 +248,6 @@ impl Stream {
         self.pacer.on_sent(size as u64);
         self.arm_after_send(now, is_new && was_all_acked);
         batch.push(size, path);
-        if !is_new && !is_padded && self.is_too_large(size, transmits) {
-            batch.may_fragment = true;
-            batch.is_complete = true;
-        }
     }
 
     /// Whether a packet that was sent before may be larger than what passes now.

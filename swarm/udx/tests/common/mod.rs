@@ -185,6 +185,8 @@ impl Pair {
             .poll_transmit(self.now, 16, &mut out)
         {
             let segment = transmit.segment_size.unwrap_or(out.len());
+            let is_alone = transmit.segment_size.is_none();
+            assert!(is_alone || !transmit.may_fragment, "several in one");
             for datagram in out.chunks(segment) {
                 assert!(
                     datagram.len() <= 1472,
