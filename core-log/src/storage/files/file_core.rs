@@ -342,8 +342,8 @@ impl FileCore {
     ///
     /// Until the commit the next open removes them. The roots are journaled too: without them no power cut, which may
     /// take the others, would leave a core that opens. Nodes of the tree as it is are journaled, and so
-    /// written twice. That costs a reader of small blocks up to a fifth, for the most part what the device takes for flushes
-    /// of a journal that fills sooner. What would be cheaper does not hold:
+    /// written twice. That costs a reader of small blocks up to a fifth, a part of it for the flushes, each with four syncs, of a
+    /// journal that fills sooner. What would be cheaper does not hold:
     ///
     /// - Half of a node, as a kill amid the write leaves it, would be taken for another one; and of those written before it
     ///   some lack the node above, as a file that is written from left to right has both kinds of parents: blocks held
