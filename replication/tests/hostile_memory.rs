@@ -540,8 +540,7 @@ async fn play(scene: Scene) {
         _ => 0, // there is room for it below
     };
     assert!(cost.saturating_sub(own + shared) <= max);
-    let all_max = THOUSAND_CONNECTIONS_MAX + scene.kept_max();
-    assert!(count > 1000 || cost.saturating_sub(own) <= all_max);
+    assert!(count > 1000 || cost.saturating_sub(own) <= THOUSAND_CONNECTIONS_MAX);
     assert!(held <= FRAME_BUDGET);
     if scene == Scene::Proven(1, LONG_BLOCK) {
         assert_eq!(budget.places.free(), LONG_BUFFERS_MAX - 1);

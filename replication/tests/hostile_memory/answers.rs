@@ -7,7 +7,9 @@ use ferrocore_log::core::Download;
 use ferrocore_log::proof::{BlockProof, NodeRequest, Proof, ProofRequest};
 use ferrocore_log::push::PushMode;
 use ferrocore_log::{Core, Corestore};
-use ferrocore_replication::limits::{KEPT_BYTES_MAX, PUSHED_WAITING_MAX, WINDOW_START};
+use ferrocore_replication::limits::{
+    KEPT_BYTES_MAX, PUSHED_WAITING_MAX, THOUSAND_CONNECTIONS_MAX, WINDOW_START,
+};
 use ferrocore_replication::messages::{Data, Message, Request};
 
 use crate::common::gate::{self, Gate};
@@ -249,6 +251,7 @@ pub(crate) fn play(scene: Scene) {
     let own = 4 * len; // what is said last, in the script and on its way
     println!("{scene:?}: {cost} bytes, {own} of them the attackers', {kept} of them kept");
     assert!(cost.saturating_sub(own + kept) <= count * CONNECTION_OWN_MAX);
+    assert!(count > 1000 || cost.saturating_sub(own) <= THOUSAND_CONNECTIONS_MAX);
     assert!(kept <= scene.kept_max());
     assert!(
         2 * kept > scene.kept_max().min(count * 40 * len),

@@ -3,6 +3,7 @@
 //! end of a pair on virtual time.
 
 use std::thread;
+use std::time::Duration;
 
 use crate::common::gate::{Gate, reader};
 use crate::common::script::{Script, range, sync_of};
@@ -13,7 +14,7 @@ use ferrocore_log::events::Event;
 use ferrocore_log::proof::{BlockProof, NodeRequest, Proof, ProofRequest};
 use ferrocore_log::push::PushMode;
 use ferrocore_log::{Core, Corestore};
-use ferrocore_replication::limits::KEPT_BYTES_MAX;
+use ferrocore_replication::limits::{KEPT_BYTES_MAX, UNSTORED_BYTES_MAX};
 use ferrocore_replication::messages::{Data, Message, Request};
 
 /// A writer with `count` blocks, a durable reader, and the two connected.
@@ -221,6 +222,35 @@ fn garbage_that_waits_for_the_device_is_bounded() {
     pair.b.connection.attach(&reader);
     let _all = reader.download_all();
     drive_all(&mut pair);
+    assert_complete_copy(&writer, &reader);
+}
+
+/// Goal: who answers truly and fast sends nothing twice because the device takes its time, however much is in flight.
+#[test]
+fn nothing_is_dropped_of_a_peer_that_is_faster_than_the_device() {
+    const LEN: usize = 64 * 1024;
+    let blocks: Vec<_> = (0..1200_u32)
+        .map(|index| Bytes::from(index.to_le_bytes().repeat(LEN / 4)))
+        .collect();
+    let (here, writer, there, _) = writer_and_reader(&blocks);
+    let (reader, gate) = reader(&writer.key());
+    let mut pair = Pair::new(&here, &there);
+    pair.b.connection.attach(&reader);
+    drive_all(&mut pair);
+    let _all = reader.download_all();
+    let mut kept_max = 0;
+    while reader.contiguous_length() < 1200 {
+        gate.close();
+        pair.pass(Duration::from_millis(1));
+        kept_max = kept_max.max(pair.b.connection.backlog().kept_bytes);
+        gate.open();
+        thread::yield_now();
+    }
+    drive_all(&mut pair);
+    let stats = pair.b.stats();
+    println!("{kept_max} bytes waited, {stats:?}");
+    assert!(kept_max > UNSTORED_BYTES_MAX as usize && kept_max <= KEPT_BYTES_MAX);
+    assert_eq!((stats.answers_dropped, stats.blocks_downloaded), (0, 1200));
     assert_complete_copy(&writer, &reader);
 }
 

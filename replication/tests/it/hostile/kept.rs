@@ -1,6 +1,7 @@
 //! Goal: answers that have to wait for another take a bounded memory, and none of what was dropped is lost.
 //! Method: a script holds back the answer that the others rest on.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{block_requests, upgraded, upgraded_to};
@@ -38,11 +39,12 @@ fn garbage_that_waits_for_a_block_is_bounded_and_an_honest_peer_completes() {
     let (mut script, honest, writer, reader) = upgraded(400);
     let _all = reader.download_all();
     script.say(&range(false, 0, 400));
-    let mut asked = block_requests(&script.deliver().unwrap());
+    let mut asked = VecDeque::from(block_requests(&script.deliver().unwrap()));
     assert_eq!(asked.len(), WINDOW_START);
     let mut asked_in_all = asked.len();
-    asked.remove(0); // never answered
-    while let Some(request) = asked.pop() {
+    asked.pop_front(); // never answered
+    // In order: what rests on an answer that is dropped would be judged.
+    while let Some(request) = asked.pop_front() {
         script.say(&garbage(&request));
         let more = block_requests(&script.deliver().unwrap());
         assert!(kept(&script) <= KEPT_BYTES_MAX);
