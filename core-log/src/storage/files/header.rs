@@ -4,7 +4,7 @@
 //! |---|---|
 //! | version | uint 1 |
 //! | flags | uint: 1 external, 2 manifest, 4 key pair |
-//! | external | uint start, uint length of the header in the file `header`; nothing else follows |
+//! | external | uint start, uint length of the header in the file `header`; ours: `fc02` and the CRC-32 of its bytes there; nothing else follows |
 //! | key | 32 bytes |
 //! | manifest | wire form, if flagged |
 //! | key pair | buffer public key, buffer secret key (64 bytes or none), if flagged |
@@ -54,6 +54,9 @@ const FLAG_KEY_PAIR: u64 = 4;
 /// `bitfield`, when the header was written.
 const EXACT: [u8; 2] = [0xfc, 0x01];
 
+/// Before the checksum of a header that lies elsewhere. hypercore 10 reads no further than the place.
+const CHECKED: [u8; 2] = [0xfc, 0x02];
+
 /// A header as it is stored.
 #[derive(Debug)]
 pub(super) struct StoredHeader {
@@ -67,8 +70,60 @@ pub(super) struct StoredHeader {
 pub(super) enum Slot {
     /// The header itself.
     Inline(Box<StoredHeader>),
+    /// It is in the file `header`.
+    External(External),
+}
+
+/// A header that is too long for a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct External {
     /// Where in the file `header` it is.
-    External(Range<u64>),
+    pub(super) at: Range<u64>,
+    /// The CRC-32 of its bytes, if we wrote it.
+    checksum: Option<u32>,
+}
+
+impl External {
+    /// `payload`, written to the file from `start` on.
+    pub(super) fn of(payload: &[u8], start: u64) -> Self {
+        Self {
+            at: start..start + payload.len() as u64,
+            checksum: Some(crc32fast::hash(payload)),
+        }
+    }
+
+    /// Whether these bytes are what was written, as far as it is known.
+    pub(super) fn is(&self, payload: &[u8]) -> bool {
+        let checksum = self.checksum;
+        checksum.is_none_or(|checksum| crc32fast::hash(payload) == checksum)
+    }
+
+    /// The payload of a slot that tells of it.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_uint(&mut out, VERSION);
+        put_uint(&mut out, FLAG_EXTERNAL);
+        put_uint(&mut out, self.at.start);
+        put_uint(&mut out, self.at.end - self.at.start);
+        if let Some(checksum) = self.checksum {
+            out.extend_from_slice(&CHECKED);
+            out.extend_from_slice(&checksum.to_le_bytes());
+        }
+        out
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let (start, length) = (reader.uint()?, reader.uint()?);
+        let end = start.checked_add(length).filter(|end| *end <= NUMBER_MAX);
+        let end = end.ok_or(DecodeError::Invalid("an external header past any file"))?;
+        let is_checked = reader.fixed().is_ok_and(|mark: [u8; 2]| mark == CHECKED);
+        let checksum = match is_checked {
+            true => Some(u32::from_le_bytes(reader.fixed()?)),
+            false => None,
+        };
+        let at = start..end;
+        Ok(Self { at, checksum })
+    }
 }
 
 /// The version a slot's payload claims to have.
@@ -95,10 +150,7 @@ impl Decode for Slot {
 fn decode_v1(reader: &mut Reader<'_>) -> Result<Slot, DecodeError> {
     let flags = reader.uint()?;
     if flags & FLAG_EXTERNAL != 0 {
-        let (start, length) = (reader.uint()?, reader.uint()?);
-        let end = start.checked_add(length).filter(|end| *end <= NUMBER_MAX);
-        let end = end.ok_or(DecodeError::Invalid("an external header past any file"))?;
-        return Ok(Slot::External(start..end));
+        return External::decode(reader).map(Slot::External);
     }
     let key = Key::decode(reader)?;
     let manifest = match flags & FLAG_MANIFEST {
@@ -239,16 +291,6 @@ pub(super) fn bytes_max<'a>(
     (values <= ARRAY_LEN_MAX).then_some(bytes as u64)
 }
 
-/// The payload that says where in the file `header` the header is.
-pub(super) fn encode_external(at: &Range<u64>) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_uint(&mut out, VERSION);
-    put_uint(&mut out, FLAG_EXTERNAL);
-    put_uint(&mut out, at.start);
-    put_uint(&mut out, at.end - at.start);
-    out
-}
-
 fn flags(header: &CoreHeader) -> u64 {
     let manifest = header.manifest.as_ref().map_or(0, |_| FLAG_MANIFEST);
     manifest | header.key_pair.as_ref().map_or(0, |_| FLAG_KEY_PAIR)
@@ -273,7 +315,7 @@ mod tests {
     fn inline(payload: &[u8]) -> CoreHeader {
         match Slot::from_slice(payload).unwrap() {
             Slot::Inline(stored) => stored.header,
-            Slot::External(at) => panic!("external at {at:?}"),
+            Slot::External(external) => panic!("{external:?}"),
         }
     }
 
@@ -314,7 +356,7 @@ mod tests {
         };
         let told = |payload: &[u8]| match Slot::from_slice(payload).unwrap() {
             Slot::Inline(stored) => stored.contiguous_length,
-            Slot::External(at) => panic!("external at {at:?}"),
+            Slot::External(external) => panic!("{external:?}"),
         };
         assert_eq!(told(&encode(&header, PAGE_BITS - 1)), None);
         for length in [PAGE_BITS, 1 << 40] {
@@ -327,8 +369,23 @@ mod tests {
 
     #[test]
     fn an_external_header_is_named_by_its_place() {
-        let slot = Slot::from_slice(&encode_external(&(4096..9999))).unwrap();
-        assert!(matches!(slot, Slot::External(at) if at == (4096..9999)));
+        let ours = External::of(b"a header", 4096);
+        assert_eq!(ours.at, 4096..4104);
+        let slot = Slot::from_slice(&ours.encode()).unwrap();
+        assert!(matches!(slot, Slot::External(external) if external == ours));
+        assert!(ours.is(b"a header") && !ours.is(b"a headex"));
+    }
+
+    /// Goal: what hypercore 10 wrote has no checksum, and is read.
+    #[test]
+    fn an_external_header_of_javascript_is_taken_as_it_is() {
+        let payload = &External::of(b"a header", 4096).encode()[..6];
+        assert_eq!(payload, [1, 1, 0xfd, 0, 0x10, 8]);
+        let Slot::External(external) = Slot::from_slice(payload).unwrap() else {
+            panic!("it is elsewhere");
+        };
+        assert_eq!(external.at, 4096..4104);
+        assert!(external.is(b"any bytes"));
     }
 
     #[test]

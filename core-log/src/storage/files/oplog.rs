@@ -316,6 +316,7 @@ mod tests {
     use super::*;
     use crate::storage::BitWrite;
     use crate::storage::files::block_file::OsFile;
+    use crate::storage::files::header::External;
 
     fn oplog(directory: &tempfile::TempDir) -> Part {
         let path = directory.path().join("oplog");
@@ -339,7 +340,7 @@ mod tests {
 
     fn place(contents: &Contents) -> u64 {
         match &contents.slot {
-            Slot::External(at) => at.start,
+            Slot::External(external) => external.at.start,
             Slot::Inline(_) => panic!("the test writes external headers"),
         }
     }
@@ -351,7 +352,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut log = Oplog::empty(oplog(&directory));
         for round in 0..9 {
-            let payload = header::encode_external(&(round..round + 10));
+            let payload = External::of(b"a header", round).encode();
             log.write_header(&payload, round % 2 == 0).unwrap();
             (0..round).for_each(|index| append(&mut log, index));
             let contents = read(&oplog(&directory)).unwrap().unwrap().unwrap();
@@ -373,12 +374,12 @@ mod tests {
             let _ = std::fs::remove_file(&path);
             let mut log = Oplog::empty(oplog(&directory));
             for header in 0..=round {
-                log.write_header(&header::encode_external(&(header..99)), false)
+                log.write_header(&External::of(b"a header", header).encode(), false)
                     .unwrap();
             }
             append(&mut log, 5);
             let before = std::fs::read(&path).unwrap();
-            log.write_header(&header::encode_external(&(50..99)), false)
+            log.write_header(&External::of(b"a header", 50).encode(), false)
                 .unwrap();
             let after = std::fs::read(&path).unwrap();
             let start = (1 - (round as usize % 2)) * SLOT_BYTES;
@@ -396,7 +397,7 @@ mod tests {
     fn a_group_cut_short_is_dropped_whole() {
         let directory = tempfile::tempdir().unwrap();
         let mut log = Oplog::empty(oplog(&directory));
-        log.write_header(&header::encode_external(&(0..1)), false)
+        log.write_header(&External::of(b"a header", 0).encode(), false)
             .unwrap();
         append(&mut log, 1);
         let whole = log.entries_len();

@@ -9,7 +9,7 @@ use ferrocore_primitives::hash;
 use ferrocore_primitives::keys::DiscoveryKey;
 
 use super::entry::{self, Entry, Upgrade};
-use super::header::{Slot, StoredHeader};
+use super::header::{External, Slot, StoredHeader};
 use super::oplog::{self, Damage, ENTRIES_MEMORY_MAX, ENTRIES_OFFSET, Layout, OPLOG_BYTES_MAX};
 use super::overlay::{Lookup, Overlay};
 use super::part::Part;
@@ -68,7 +68,10 @@ pub(super) fn read(
     tree.check_format()?;
     let (stored, external) = match contents.slot {
         Slot::Inline(stored) => (*stored, None),
-        Slot::External(at) => (read_external(core, header_file, &at)?, Some(at)),
+        Slot::External(external) => {
+            let stored = read_external(core, header_file, &external)?;
+            (stored, Some(external.at))
+        }
     };
     check_identity(core, &stored.header)?;
     // It may be an older one, which knows nothing of what was cleared since.
@@ -211,8 +214,9 @@ impl State {
 pub(super) fn read_external(
     core: &DiscoveryKey,
     file: &Part,
-    at: &Range<u64>,
+    external: &External,
 ) -> Result<StoredHeader, StorageError> {
+    let at = &external.at;
     let damaged = |reason: &str| corrupt(core, "header", at.start, reason.to_owned());
     let length = at.end - at.start;
     if length > HEADER_BYTES_MAX || at.end > file.len()? {
@@ -221,6 +225,9 @@ pub(super) fn read_external(
     let mut payload = vec![0; usize::try_from(length).unwrap_or_default()];
     if file.read(at.start, &mut payload)? < payload.len() {
         return Err(damaged("the file ends before the header does"));
+    }
+    if !external.is(&payload) {
+        return Err(damaged("its checksum is wrong"));
     }
     match Slot::from_slice(&payload) {
         Ok(Slot::Inline(stored)) => Ok(*stored),

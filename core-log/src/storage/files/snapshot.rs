@@ -243,8 +243,8 @@ impl Watch {
         let header = match contents.slot {
             _ if contents.lost_slot => return Ok(None),
             Slot::Inline(stored) => stored.header,
-            Slot::External(at) => {
-                recovery::read_external(&self.core, &self.header_file, &at)?.header
+            Slot::External(external) => {
+                recovery::read_external(&self.core, &self.header_file, &external)?.header
             }
         };
         let last = upgrades.last().map(|upgrade| upgrade.fork);

@@ -9,7 +9,7 @@ use std::ops::Range;
 use ferrocore_primitives::keys::DiscoveryKey;
 
 use super::bitfield::BitfieldFile;
-use super::header;
+use super::header::{self, External};
 use super::oplog::{Oplog, SLOT_BYTES};
 use super::part::Part;
 use super::record::FRAME_BYTES;
@@ -103,24 +103,22 @@ impl Writer {
             self.external = None;
             return Ok(());
         }
-        let at = self.place_external(payload.len() as u64);
-        self.header_file.write(at.start, &payload)?;
+        let external = External::of(&payload, self.place_external(payload.len() as u64));
+        self.header_file.write(external.at.start, &payload)?;
         if sync {
             self.header_file.sync()?;
         }
-        self.oplog
-            .write_header(&header::encode_external(&at), sync)?;
-        self.external = Some(at);
+        self.oplog.write_header(&external.encode(), sync)?;
+        self.external = Some(external.at);
         Ok(())
     }
 
     /// Where a long header goes without touching the current one: before it or behind it, from
     /// a page's start.
-    fn place_external(&self, len: u64) -> Range<u64> {
-        let start = match &self.external {
+    fn place_external(&self, len: u64) -> u64 {
+        match &self.external {
             Some(current) if len > current.start => current.end.next_multiple_of(SLOT_BYTES as u64),
             _ => 0,
-        };
-        start..start + len
+        }
     }
 }
