@@ -24,14 +24,16 @@ use ferrocore_primitives::sign::KeyPair;
 use zeroize::Zeroizing;
 
 use self::opened::Registry;
-use crate::core::{Core, Flusher};
+use crate::core::{Core, CoreError, Flusher};
 use crate::manifest::Manifest;
 use crate::root_secret::RootSecret;
 use crate::signer::Secret;
 #[cfg(feature = "files")]
 use crate::storage::files::{Files, ReadOnlyFiles};
 use crate::storage::memory::Memory;
-use crate::storage::{Alias, CoreWrite, Durability, Garbage, OpenedCore, Storage, StorageError};
+use crate::storage::{
+    Alias, CoreWrite, Durability, GIVEN, Garbage, OpenedCore, Storage, StorageError,
+};
 
 pub use self::batch::Batch;
 pub use self::error::StoreError;
@@ -217,8 +219,12 @@ impl Corestore {
         if must_write && !core.is_writable() && signs_alone(core.manifest()) {
             return Err(StoreError::OpenReadOnly { core: core.key() });
         }
-        if let Some(alias) = wanted.alias {
-            self.inner.storage.set_alias(alias, &discovery_key)?;
+        if let Some(alias) = &wanted.alias {
+            let index = &self.inner.storage;
+            index.set_alias(alias.clone(), &discovery_key)?;
+            if !wanted.is_derived() && !self.inner.read_only {
+                remember(&core, alias)?;
+            }
         }
         Ok(match encryption {
             Some(key) => core.with_encryption(&key),
@@ -376,6 +382,16 @@ impl Drop for Inner {
         self.opened.close();
         self.watchers.close();
     }
+}
+
+/// Lets a core that was not created under `alias` tell it, should the index be lost.
+fn remember(core: &Core, alias: &Alias) -> Result<(), CoreError> {
+    for (key, value) in alias.user_data(GIVEN) {
+        if core.user_data(key).as_ref() != Some(&value) {
+            core.set_user_data(key, Some(&value))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether one key pair is enough to append.

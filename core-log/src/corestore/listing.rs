@@ -4,7 +4,7 @@ use ferrocore_primitives::keys::{DiscoveryKey, Key};
 
 use super::{Corestore, Inner, StoreError};
 use crate::core::Core;
-use crate::storage::Alias;
+use crate::storage::{Alias, CREATED_UNDER};
 
 /// A core of the store, be it damaged.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl CoreInfo {
         Self {
             key: core.key(),
             discovery_key: core.discovery_key(),
-            alias: Alias::from_user_data(|key| core.user_data(key)),
+            alias: Alias::from_user_data(CREATED_UNDER, |key| core.user_data(key)),
             length: head.length,
             fork: head.fork,
         }

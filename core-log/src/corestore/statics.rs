@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{CoreOptions, Corestore, StoreError};
 use crate::core::{Core, HashedBlocks};
 use crate::manifest::{Manifest, Prologue};
-use crate::storage::{NAME_USER_DATA, NAMESPACE_USER_DATA};
+use crate::storage::{CREATED_UNDER, GIVEN};
 
 impl Corestore {
     /// Makes the static core of `blocks`: nobody signs it, nobody can change it, and its key says
@@ -72,7 +72,9 @@ impl Corestore {
         let core = self.get_pinned(Prologue { hash, length })?;
         core.copy_prologue(source)?;
         for (key, value) in source.all_user_data() {
-            let is_name = [NAME_USER_DATA, NAMESPACE_USER_DATA].contains(&key.as_str());
+            let is_name = [CREATED_UNDER, GIVEN]
+                .as_flattened()
+                .contains(&key.as_str());
             if !is_name && core.user_data(&key).as_ref() != Some(&value) {
                 core.set_user_data(&key, Some(&value))?;
             }

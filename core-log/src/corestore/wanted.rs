@@ -8,7 +8,7 @@ use ferrocore_primitives::sign::{KeyPair, PublicKey};
 use super::{CoreOptions, Corestore, StoreError};
 use crate::manifest::Manifest;
 use crate::signer::Secret;
-use crate::storage::{Alias, CoreHeader, Head, NAME_USER_DATA, NAMESPACE_USER_DATA};
+use crate::storage::{Alias, CREATED_UNDER, CoreHeader, Head};
 
 impl Corestore {
     /// Finds out which core `options` mean.
@@ -89,7 +89,7 @@ impl Wanted {
     }
 
     /// Whether the key pair of the name signs for the core.
-    fn is_derived(&self) -> bool {
+    pub(super) fn is_derived(&self) -> bool {
         self.derived
             .as_ref()
             .is_some_and(|derived| self.fits(derived.public_key()))
@@ -99,12 +99,7 @@ impl Wanted {
     /// to be the core's, so other cores do not get it.
     pub(super) fn user_data(&self) -> impl Iterator<Item = (String, Vec<u8>)> {
         let alias = self.alias.iter().filter(|_| self.is_derived());
-        let pairs = alias.flat_map(|alias| {
-            [
-                (NAME_USER_DATA, alias.name.clone().into_bytes()),
-                (NAMESPACE_USER_DATA, alias.namespace.to_vec()),
-            ]
-        });
+        let pairs = alias.flat_map(|alias| alias.user_data(CREATED_UNDER));
         pairs.map(|(key, value)| (key.to_owned(), value))
     }
 }

@@ -269,20 +269,43 @@ pub const NAME_USER_DATA: &str = "corestore/name";
 /// User data that holds the namespace of that name, 32 bytes.
 pub const NAMESPACE_USER_DATA: &str = "corestore/namespace";
 
+/// The keys of both.
+pub(crate) const CREATED_UNDER: [&str; 2] = [NAME_USER_DATA, NAMESPACE_USER_DATA];
+/// User data that holds a name and its namespace which were given to a core that was not created under them. Corestore 6 takes
+/// whatever it finds under its own keys for what the key pair derives from.
+pub(crate) const GIVEN: [&str; 2] = ["ferrocore/name", "ferrocore/namespace"];
+
 impl CoreHeader {
     /// The name the core was created under, if it was created under one.
     pub fn alias(&self) -> Option<Alias> {
-        Alias::from_user_data(|key| self.user_data.get(key).cloned())
+        Alias::from_user_data(CREATED_UNDER, |key| self.user_data.get(key).cloned())
+    }
+
+    /// The name that was given to the core, if it was created under none.
+    pub(crate) fn given_alias(&self) -> Option<Alias> {
+        Alias::from_user_data(GIVEN, |key| self.user_data.get(key).cloned())
     }
 }
 
 impl Alias {
-    /// The name that user data tells, each value of which is had by its key.
-    pub(crate) fn from_user_data(value: impl Fn(&str) -> Option<Vec<u8>>) -> Option<Self> {
+    /// The name that user data tells under these keys, each value of which is had by its key.
+    pub(crate) fn from_user_data(
+        [name, namespace]: [&str; 2],
+        value: impl Fn(&str) -> Option<Vec<u8>>,
+    ) -> Option<Self> {
         Some(Self {
-            name: String::from_utf8(value(NAME_USER_DATA)?).ok()?,
-            namespace: value(NAMESPACE_USER_DATA)?.try_into().ok()?,
+            name: String::from_utf8(value(name)?).ok()?,
+            namespace: value(namespace)?.try_into().ok()?,
         })
+    }
+
+    /// The user data that tells it under these keys.
+    pub(crate) fn user_data<'a>(&self, keys: [&'a str; 2]) -> [(&'a str, Vec<u8>); 2] {
+        let [name, namespace] = keys;
+        [
+            (name, self.name.clone().into_bytes()),
+            (namespace, self.namespace.to_vec()),
+        ]
     }
 }
 

@@ -26,8 +26,7 @@ use crate::storage::{Alias, Durability, StorageError};
 type Names = Vec<(Alias, DiscoveryKey)>;
 
 /// What to do about an index that is too long to be read.
-const TOO_LONG: &str =
-    "move it away: its copy is taken; of both, names of cores that others made are lost";
+const TOO_LONG: &str = "move it away: its copy is taken, or what the cores tell of their names";
 /// What to do about one that would be.
 const FULL: &str = "purge cores that have names";
 

@@ -7,7 +7,7 @@
 //! | `drafts/<discovery key>/<discovery key of the draft>/` | one draft on that core, in the same files |
 //! | `journal` | a change of several cores, while it is being made |
 //! | `conflicts/<discovery key>` | what froze a core whose signers contradict themselves |
-//! | `aliases`, `aliases.copy` | which core has which name; made anew from the cores if both are lost, but for names of cores that others made |
+//! | `aliases`, `aliases.copy` | which core has which name; made anew from the cores if both are lost |
 //! | `keys/<discovery key>` | the secret key of a core that was imported |
 //! | `keys/root-<fingerprint>` | a root secret that another one took the place of |
 //! | `guards`, `guards.copy` | which cores must not be written until somebody shows how long they are; if both are damaged, none |

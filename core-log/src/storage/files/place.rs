@@ -102,14 +102,23 @@ impl Place {
 
     /// The names that the cores themselves tell.
     pub(super) fn names(&self) -> Result<Vec<(Alias, DiscoveryKey)>, StorageError> {
-        let named = self.named()?.into_iter();
-        Ok(named
-            .map(|(alias, header)| (alias, header.key.discovery_key()))
-            .collect())
+        let headers = self.headers()?.into_iter();
+        let named = headers.filter_map(|header| {
+            let alias = header.alias().or_else(|| header.given_alias())?;
+            Some((alias, header.key.discovery_key()))
+        });
+        Ok(named.collect())
     }
 
-    /// The cores that tell a name.
+    /// The cores that tell the name they were created under.
     pub(super) fn named(&self) -> Result<Vec<(Alias, CoreHeader)>, StorageError> {
+        let headers = self.headers()?.into_iter();
+        let named = headers.filter_map(|header| Some((header.alias()?, header)));
+        Ok(named.collect())
+    }
+
+    /// What the cores that can be read tell of themselves.
+    fn headers(&self) -> Result<Vec<CoreHeader>, StorageError> {
         let mut found = Vec::new();
         for core in self.list()? {
             // A core that cannot be read has no name for now; opening it says why.
@@ -117,7 +126,7 @@ impl Place {
                 tracing::warn!(%core, %error, "cannot read a core's name");
                 None
             });
-            found.extend(header.and_then(|header| Some((header.alias()?, header))));
+            found.extend(header);
         }
         Ok(found)
     }
