@@ -19,6 +19,7 @@ use crate::rig::workload::{
 };
 use crate::rig::{Contents, Disk, What, create, create_from, header, key_pair, open};
 use bytes::Bytes;
+use ferrocore_log::audit::Mode;
 use ferrocore_log::core::AcceptError;
 use ferrocore_log::merkle::{Node, Roots};
 use ferrocore_log::proof::{ProofRequest, UpgradeRequest};
@@ -41,6 +42,8 @@ const FEW_CHANGES: usize = 300;
 const SAMPLED_LOSSES: usize = 6;
 /// Of a history, or a recovery, of more changes than this, as that of a wide core may have, only about so many are cut at.
 const MANY_CHANGES: [usize; DEPTH_MAX] = [200, 40, 10];
+/// Every node and block is looked at of a log that is no longer than this.
+const AUDITED_MAX: u64 = 100;
 /// How often a recovery may be cut off in turn.
 const DEPTH_MAX: usize = 3;
 
@@ -295,6 +298,9 @@ fn check_found(core: &Core, cut: &Cut<'_>) -> Snapshot {
     assert!(is_one, "{found:?} is none of {:?}", cut.candidates);
     if cut.recording.source.is_none() && !cut.recording.is_rotting {
         check_proven(core);
+    }
+    if !cut.recording.is_rotting && core.length() <= AUDITED_MAX {
+        assert_eq!(core.audit(Mode::DryRun, |_| {}).unwrap().bad, 0);
     }
     found
 }

@@ -179,6 +179,53 @@ fn fail(fault: Fault, durability: Durability, files: &Contents, states: &[State]
     true
 }
 
+/// Goal: a core that takes an append after something failed keeps it: whatever half a batch may still bring, it is not written
+/// over. Method: as above; every core that was held goes on.
+#[test]
+fn what_is_accepted_after_a_failure_is_kept() {
+    for durability in [Durability::Sync, Durability::Buffered] {
+        let files = start(durability);
+        let (_, calls) = rehearse(&files, durability);
+        let (mut accepted, mut refused) = (0, 0);
+        for fault in faults(0..calls) {
+            let disk = Disk::with_fault(files.clone(), Some(fault));
+            let Some(lengths) = go_on(&disk, durability) else {
+                continue;
+            };
+            accepted += lengths.iter().flatten().count();
+            refused += lengths.iter().filter(|length| length.is_none()).count();
+            for left in left_by(&disk, &files, durability) {
+                let store = open_store(&Disk::new(left), durability).unwrap();
+                let cores = open_cores(&store).unwrap();
+                for (core, length) in cores.iter().zip(&lengths) {
+                    let Some(length) = length else { continue };
+                    let block = core.get_local(length - 1).unwrap();
+                    assert_eq!(block.as_deref(), Some(&b"after"[..]), "{fault:?}");
+                }
+            }
+        }
+        println!("{accepted} accepted, {refused} refused");
+        assert!(accepted > calls && refused > calls, "{accepted} {refused}");
+    }
+}
+
+/// How long each core is that took a block after a step had failed.
+fn go_on(disk: &Disk, durability: Durability) -> Option<Vec<Option<u64>>> {
+    let store = open_store(disk, durability).ok()?;
+    let cores = open_cores(&store).ok()?;
+    STEPS
+        .iter()
+        .find(|step| run(&store, &cores, **step).is_err())?;
+    let lengths = cores.iter().map(|core| match core.append("after") {
+        Ok(_) => Some(core.length()),
+        Err(error) => {
+            assert!(matches!(error, CoreError::Storage(_)), "{error}");
+            None
+        }
+    });
+    Some(lengths.collect())
+}
+
 fn is_io(error: &StoreError) -> bool {
     matches!(error, StoreError::Core(CoreError::Storage(error)) if crate::rig::faults::is_io(error))
 }
