@@ -16,6 +16,8 @@ const USER_DATA: &str = "fcore/name";
 /// The value, as JSON.
 #[derive(Serialize, Deserialize)]
 struct Label {
+    /// Of the core: user data may be copied to another.
+    key: String,
     name: Name,
     kind: CoreKind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -25,6 +27,7 @@ struct Label {
 /// Lets `core` remember what it is called. Of several names it remembers the last.
 pub(crate) fn put(core: &Core, name: &Name, named: &Named) -> Result<()> {
     let label = Label {
+        key: named.key.to_string(),
         name: name.clone(),
         kind: named.kind,
         folder: named.folder.clone(),
@@ -46,6 +49,9 @@ pub(crate) fn find(node: &Node) -> Result<Vec<(Name, Named)>> {
 
 fn get(core: &Core) -> Option<(Name, Named)> {
     let label: Label = serde_json::from_slice(&core.user_data(USER_DATA)?).ok()?;
+    if label.key != core.key().to_string() {
+        return None;
+    }
     let named = Named {
         kind: label.kind,
         key: core.key(),

@@ -165,10 +165,7 @@ impl Store {
     /// Lets `name` stand for `named`, also should the file of names be lost.
     pub(crate) fn name(&self, name: &Name, named: Named) -> Result<()> {
         for (name, named) in self.names.set(name, named)? {
-            let core = self.node.core(&named.key)?;
-            if core.is_writable() {
-                labels::put(&core, &name, &named)?;
-            }
+            labels::put(&self.node.core(&named.key)?, &name, &named)?;
         }
         Ok(())
     }

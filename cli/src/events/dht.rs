@@ -126,7 +126,7 @@ pub(crate) struct DhtPeer {
 }
 
 impl Event for DhtPeer {
-    const NAME: &'static str = "peer";
+    const NAME: &'static str = "found";
 
     fn words(&self) -> Option<String> {
         let relays = self.relays.iter().map(ToString::to_string);

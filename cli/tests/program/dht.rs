@@ -59,7 +59,7 @@ fn records_and_topics_travel_over_a_network_of_our_own() {
     let announced = announcing.wait("announcer");
     let found = run(&["dht", "lookup", "cats", "--json"])
         .expect(0)
-        .event("peer");
+        .event("found");
     assert_eq!(found["public_key"], announced["public_key"]);
     assert!(!found["relays"].as_array().unwrap().is_empty());
     let key = announced["public_key"].as_str().unwrap();

@@ -284,7 +284,7 @@ fn status_tells_of_topics_and_of_dials_that_fail() {
     assert_eq!(shared["searches"][0]["by"], "dht");
     assert_eq!(shared["searches"][0]["state"], "done");
 
-    let key = events(&network.run(&["dht", "lookup", &topic, "--json"]), "peer");
+    let key = events(&network.run(&["dht", "lookup", &topic, "--json"]), "found");
     let key = key[0]["public_key"].clone();
     share.kill();
     let get = on(
