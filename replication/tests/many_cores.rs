@@ -7,7 +7,7 @@ use std::alloc::System;
 use std::time::Duration;
 
 use cap::Cap;
-use common::{Pair, blocks};
+use common::{End, Pair, blocks};
 use ferrocore_log::proof::{ProofRequest, UpgradeRequest};
 use ferrocore_log::{Core, Corestore};
 
@@ -60,9 +60,7 @@ fn idle_cores_cost_little_and_do_nothing() {
     // What is on the way is neither end's.
     pair.a.arriving.shrink_to_fit();
     pair.b.arriving.shrink_to_fit();
-    let cost = ALLOCATOR.allocated().saturating_sub(before) / CORES / 2;
-    println!("{CORES} cores, {cost} bytes each");
-    assert!(cost <= COST_MAX, "{cost} bytes for a core");
+    let both = ALLOCATOR.allocated().saturating_sub(before);
     let of_readers = readers.iter().map(|reader| reader.supply().suppliers());
     assert_eq!(
         of_readers.sum::<usize>(),
@@ -83,4 +81,24 @@ fn idle_cores_cost_little_and_do_nothing() {
     assert_eq!(readers[7_777].length(), 3);
     let length: u64 = readers.iter().map(Core::length).sum();
     assert_eq!(length, 2 * CORES as u64 + 1);
+
+    // What an end gives back is its own, and what neither does counts for each.
+    let Pair { a, b, .. } = pair;
+    let [at_reader, at_writer] = [b, a].map(given_back);
+    let left = both.saturating_sub(at_reader + at_writer);
+    let costs = [at_reader, at_writer].map(|given_back| (given_back + left) / CORES);
+    println!(
+        "{CORES} cores: {costs:?} bytes each at who reads and who writes, {left} in all that stay"
+    );
+    assert!(
+        costs.iter().all(|cost| *cost <= COST_MAX),
+        "{costs:?} bytes for a core"
+    );
+}
+
+/// Bytes that an end takes.
+fn given_back(end: End) -> usize {
+    let before = ALLOCATOR.allocated();
+    drop(end);
+    before - ALLOCATOR.allocated()
 }
