@@ -14,6 +14,7 @@ use ferrocore_primitives::encoding::Encode;
 use ferrocore_primitives::sign::KeyPair;
 use ferrocore_replication::capability::capability;
 use ferrocore_replication::connection::PROTOCOL;
+use ferrocore_replication::limits::UPDATE_TIME_MAX;
 use ferrocore_replication::messages::Handshake;
 use ferrocore_replication::session::SessionOptions;
 use ferrocore_replication::{Session, SessionError};
@@ -255,6 +256,18 @@ async fn stalls_in_a_long_frame(
     core: &Core,
     budgets: &FrameBudgets,
 ) -> (Session, WriteHalf<DuplexStream>) {
+    let (session, mut wire) = opens(store, core, budgets).await;
+    wire.write_all(&[255, 255, 255]).await.unwrap();
+    wire.write_all(&[7; 10_000]).await.unwrap();
+    (session, wire)
+}
+
+/// A peer that knows the key of `core` and has opened it, and its end of the wire.
+async fn opens(
+    store: &Corestore,
+    core: &Core,
+    budgets: &FrameBudgets,
+) -> (Session, WriteHalf<DuplexStream>) {
     let (ours, theirs) = duplex(100_000);
     let (ours, theirs) = tokio::join!(
         secret(ours, Role::Responder),
@@ -277,10 +290,74 @@ async fn stalls_in_a_long_frame(
         .unwrap();
     sender.flush().await.unwrap();
     within(receiver.recv()).await.unwrap().expect("an answer");
-    let mut wire = sender.into_inner();
-    wire.write_all(&[255, 255, 255]).await.unwrap();
-    wire.write_all(&[7; 10_000]).await.unwrap();
-    (session, wire)
+    (session, sender.into_inner())
+}
+
+/// Goal: a frame that comes a byte a second, or stops in its midst, short or long, while we read or write the log: its session
+/// ends in time, having cost little and changed nothing, and an honest peer beside it gets or brings all at once.
+#[tokio::test(start_paused = true)]
+async fn who_trickles_or_stalls_in_a_frame_loses_its_session_alone() {
+    for (frame_len, is_trickling) in [
+        (100_u32, true),
+        (100, false),
+        (70_000, true),
+        (70_000, false),
+    ] {
+        for reads in [true, false] {
+            let row = (frame_len, is_trickling, reads);
+            let (here, writer, there, reader) = writer_and_reader(&blocks(20));
+            let (store, core) = if reads {
+                (&there, &reader)
+            } else {
+                (&here, &writer)
+            };
+            let budgets = FrameBudgets::new(0);
+            let (session, mut wire) = opens(store, core, &budgets).await;
+            let start = tokio::time::Instant::now();
+            wire.write_all(&frame_len.to_le_bytes()[..3]).await.unwrap();
+            let trickle = async {
+                loop {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    if is_trickling {
+                        let _ = wire.write_all(&[7]).await; // it may have ended
+                    }
+                }
+            };
+            let played = async {
+                let all = reader.download_all();
+                let (ours, theirs) = duplex(100_000);
+                let _honest = sessions_over(ours, theirs, &here, &there).await;
+                all.caught_up().await.unwrap();
+                let took = start.elapsed();
+                (session.closed().await, took)
+            };
+            let (ended, took) = tokio::select! {
+                played = played => played,
+                () = trickle => unreachable!(),
+            };
+            assert!(
+                took <= UPDATE_TIME_MAX,
+                "{row:?}: the honest peer took {took:?}"
+            );
+            match ended {
+                Err(SessionError::Stream(error)) => assert!(
+                    matches!(*error, StreamError::FrameTimeout { .. }),
+                    "{row:?}: {error}"
+                ),
+                other => panic!("{row:?}: {other:?}"),
+            }
+            let most = Duration::from_secs(60 + u64::from(frame_len) / 1024 + 2);
+            assert!(start.elapsed() <= most, "{row:?}: {:?}", start.elapsed());
+            let stats = session.stats();
+            assert!(
+                stats.messages_sent <= 4 && stats.blocks_uploaded == 0,
+                "{row:?}: {stats:?}"
+            );
+            assert_eq!(budgets.held(), 0, "{row:?}");
+            assert_eq!((writer.fork(), writer.length()), (0, 20));
+            assert_complete_copy(&writer, &reader);
+        }
+    }
 }
 
 fn options_with(budgets: &FrameBudgets) -> SessionOptions {
