@@ -3,7 +3,7 @@
 //! Not behind a feature, which would compile all that depends on this crate twice.
 
 #[cfg(feature = "backup")]
-pub use crate::backup::fuzzing::{backup, backup_text};
+pub use crate::backup::fuzzing::{backup, backup_text, seal_head};
 #[cfg(feature = "files")]
 pub use crate::storage::files::fuzzing::{aliases, aliases_text, guards, guards_text, journal};
 

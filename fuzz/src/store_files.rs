@@ -81,13 +81,18 @@ pub fn draft_bases(data: &[u8]) {
     }
 }
 
-/// The bytes are a backup: behind the seal if the first one is 0, in words if it is a `w`, else as text. The seal itself
-/// is left out: it is made to be slow.
+/// The bytes are a backup: behind the seal if the first one is 0, before it if it is an `h`, in words if it is a `w`, else as
+/// text. The seal itself is left out: it is made to be slow.
 pub fn backups(data: &[u8]) {
     match data.split_first() {
         Some((0, content)) => {
             if let Some(backup) = fuzzing::backup(content) {
                 assert_eq!(fuzzing::backup(&backup).as_ref(), Some(&backup));
+            }
+        }
+        Some((b'h', sealed)) => {
+            if let Some(head) = fuzzing::seal_head(sealed) {
+                assert!(sealed.starts_with(&head));
             }
         }
         Some((b'w', words)) => phrases(words),
@@ -139,11 +144,23 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("draft_bases", fuzzing::draft_base(&base).expect("a base")),
         ("backups", [&[0], &backup[..]].concat()),
         ("backups", [&[1], text.as_bytes()].concat()),
+        ("backups", [b"h", &seal_head()[..]].concat()),
         (
             "backups",
             [b"w", RootSecret::from([7; 32]).to_phrase().as_bytes()].concat(),
         ),
     ]
+}
+
+/// As new backups have it, with a salt and a nonce of any bytes.
+fn seal_head() -> Vec<u8> {
+    let mut head = b"fcore-keys\x01".to_vec();
+    [64 * 1024_u32, 3, 4]
+        .iter()
+        .for_each(|number| head.extend(number.to_le_bytes()));
+    head.extend([9; 40]);
+    assert_eq!(fuzzing::seal_head(&head).as_ref(), Some(&head));
+    head
 }
 
 /// A root secret, a core with all there may be, and one with nothing.

@@ -289,6 +289,7 @@ fn from_text(text: &[u8]) -> Option<Vec<u8>> {
 
 /// See [`crate::fuzzing`].
 pub(crate) mod fuzzing {
+    use super::sealed::Head;
     use super::{Backup, from_text, is_text};
 
     /// What is behind the seal, decoded and encoded again.
@@ -300,6 +301,11 @@ pub(crate) mod fuzzing {
     /// The sealed bytes that a text form stands for.
     pub fn backup_text(text: &[u8]) -> Option<Vec<u8>> {
         is_text(text).then(|| from_text(text))?
+    }
+
+    /// What stands before the seal, decoded and encoded again.
+    pub fn seal_head(sealed: &[u8]) -> Option<Vec<u8>> {
+        Some(Head::decode(sealed).ok()?.encode())
     }
 }
 

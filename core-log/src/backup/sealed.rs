@@ -50,68 +50,106 @@ struct Cost {
     lanes: u32,
 }
 
+/// What stands before the cipher text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    cost: Cost,
+    salt: [u8; 16],
+    nonce: [u8; 24],
+}
+
+impl Head {
+    fn new(cost: Cost) -> Self {
+        Self {
+            cost,
+            salt: random::bytes(),
+            nonce: random::bytes(),
+        }
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(HEADER_BYTES);
+        out.extend_from_slice(MAGIC);
+        out.push(VERSION);
+        let Cost {
+            memory_kib,
+            passes,
+            lanes,
+        } = self.cost;
+        for number in [memory_kib, passes, lanes] {
+            put_u32(&mut out, number);
+        }
+        out.extend_from_slice(&self.salt);
+        out.extend_from_slice(&self.nonce);
+        out
+    }
+
+    /// Reads no further than the head, and works no harder than that takes.
+    pub(super) fn decode(sealed: &[u8]) -> Result<Self, BackupError> {
+        let damaged = |_| BackupError::Damaged;
+        let mut reader = Reader::new(sealed.strip_prefix(MAGIC).ok_or(BackupError::NotABackup)?);
+        match reader.u8().map_err(damaged)? {
+            VERSION => {}
+            version => return Err(BackupError::Version { version }),
+        }
+        let cost = Cost {
+            memory_kib: reader.u32().map_err(damaged)?,
+            passes: reader.u32().map_err(damaged)?,
+            lanes: reader.u32().map_err(damaged)?,
+        };
+        if !cost.is_bounded() {
+            return Err(BackupError::Damaged);
+        }
+        Ok(Self {
+            cost,
+            salt: reader.fixed().map_err(damaged)?,
+            nonce: reader.fixed().map_err(damaged)?,
+        })
+    }
+
+    fn cipher(&self, passphrase: &[u8]) -> Option<XChaCha20Poly1305> {
+        self.cost.cipher(passphrase, &self.salt)
+    }
+}
+
 /// Encrypts `content` for whoever has the passphrase.
 pub(super) fn seal(content: &[u8], passphrase: &[u8]) -> Vec<u8> {
     seal_at(COST, content, passphrase)
 }
 
 fn seal_at(cost: Cost, content: &[u8], passphrase: &[u8]) -> Vec<u8> {
-    let (salt, nonce): ([u8; 16], [u8; 24]) = (random::bytes(), random::bytes());
-    let mut sealed = Vec::with_capacity(HEADER_BYTES + content.len() + 16);
-    sealed.extend_from_slice(MAGIC);
-    sealed.push(VERSION);
-    for number in [cost.memory_kib, cost.passes, cost.lanes] {
-        put_u32(&mut sealed, number);
-    }
-    sealed.extend_from_slice(&salt);
-    sealed.extend_from_slice(&nonce);
-    let cipher = cost.cipher(passphrase, &salt);
+    let head = Head::new(cost);
+    let mut sealed = head.encode();
+    let cipher = head.cipher(passphrase);
     let cipher = cipher.expect("our own cost is within bounds");
     let payload = Payload {
         msg: content,
         aad: &sealed,
     };
-    let body = cipher.encrypt(&XNonce::from(nonce), payload);
+    let body = cipher.encrypt(&XNonce::from(head.nonce), payload);
     sealed.extend(body.expect("a backup is shorter than 256 GiB"));
     sealed
 }
 
 /// Decrypts what [`seal`] made.
 pub(super) fn open(sealed: &[u8], passphrase: &[u8]) -> Result<Zeroizing<Vec<u8>>, BackupError> {
-    let damaged = |_| BackupError::Damaged;
-    let mut reader = Reader::new(sealed.strip_prefix(MAGIC).ok_or(BackupError::NotABackup)?);
-    match reader.u8().map_err(damaged)? {
-        VERSION => {}
-        version => return Err(BackupError::Version { version }),
-    }
-    let cost = Cost {
-        memory_kib: reader.u32().map_err(damaged)?,
-        passes: reader.u32().map_err(damaged)?,
-        lanes: reader.u32().map_err(damaged)?,
-    };
-    let salt: [u8; 16] = reader.fixed().map_err(damaged)?;
-    let nonce: [u8; 24] = reader.fixed().map_err(damaged)?;
-    let (header, body) = sealed
-        .split_at_checked(HEADER_BYTES)
-        .ok_or(BackupError::Damaged)?;
-    let cipher = cost.cipher(passphrase, &salt).ok_or(BackupError::Damaged)?;
-    let payload = Payload {
-        msg: body,
-        aad: header,
-    };
-    let content = cipher.decrypt(&XNonce::from(nonce), payload);
+    let head = Head::decode(sealed)?;
+    let (aad, msg) = sealed.split_at(HEADER_BYTES);
+    let cipher = head.cipher(passphrase).ok_or(BackupError::Damaged)?;
+    let content = cipher.decrypt(&XNonce::from(head.nonce), Payload { msg, aad });
     content
         .map(Zeroizing::new)
         .map_err(|_| BackupError::Passphrase)
 }
 
 impl Cost {
+    fn is_bounded(self) -> bool {
+        self.memory_kib <= MEMORY_KIB_MAX && self.passes <= PASSES_MAX && self.lanes <= LANES_MAX
+    }
+
     /// The cipher that a passphrase gives; `None` if it would cost too much, or makes no sense.
     fn cipher(self, passphrase: &[u8], salt: &[u8]) -> Option<XChaCha20Poly1305> {
-        let is_bounded = self.memory_kib <= MEMORY_KIB_MAX
-            && self.passes <= PASSES_MAX
-            && self.lanes <= LANES_MAX;
-        if !is_bounded {
+        if !self.is_bounded() {
             return None;
         }
         let mut key = Zeroizing::new([0; 32]);
