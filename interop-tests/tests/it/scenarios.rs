@@ -229,8 +229,9 @@ async fn a_snapshot_of_nodes_keeps_its_view_while_we_fork() {
         peer.call("download", json!({ "start": 0, "end": 10 }));
         peer.call("snapshot", json!({}));
         core.truncate(10, None).unwrap();
-        core.append_batch(filled(40, 50)).unwrap();
+        // Hypercore 10 may be lost if it meets the appended blocks together with the cut, whoever serves them.
         assert_eq!(peer.wait_event("truncate")["fork"], 1);
+        core.append_batch(filled(40, 50)).unwrap();
         let early = peer.call("fromSnapshot", json!({ "index": 5 }));
         let five = peer.call("get", json!({ "index": 5 }));
         assert_eq!(early["base64"], five["base64"], "{tree:?}");

@@ -340,6 +340,40 @@ async fn the_crate_is_killed_while_it_reads() {
     node.close().await;
 }
 
+/// Goal: a log that is cut and goes on otherwise while the crate reads it is more than it follows; what it has of the old
+/// history is right, and we go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn we_fork_while_the_crate_is_in_mid_download() {
+    let mut exceptions = Exceptions::read("crate over a connection, forks");
+    let (node, core, port) = we_serve().await;
+    core.append_batch(filled(40, LONG_FOR_IT)).unwrap();
+    let before = blocks(&core);
+    let tap = Tap::holding_after(port, 1_234_567);
+    let key = core.key().to_hex();
+    let reading = start(&["fetch", "-", &tap.port().to_string(), &key, "40", "6"]);
+    tap.wait_holding();
+    core.truncate(10, None).unwrap();
+    core.append_batch(filled(5, 20)).unwrap();
+    tap.release();
+    let finished = reading.finish_within(Duration::from_secs(90));
+    let read = finished.expect_code(0).events.last().unwrap().clone();
+    if read["blocks"] != blocks(&core) {
+        let (read, before) = (read["blocks"].as_array(), before.as_array());
+        let mut pairs = read.unwrap().iter().zip(before.unwrap());
+        assert!(pairs.all(|(had, block)| had.is_null() || had == block));
+        assert!(read.unwrap().iter().filter(|had| had.is_string()).count() >= 10);
+        exceptions.meet("fork: the crate stays in the history that it began");
+    }
+    assert!(is_sound(&core));
+    assert_eq!((core.fork(), core.length()), (1, 15));
+    let whole = fetched("-", port, &core, 5);
+    if whole["blocks"] != blocks(&core) {
+        exceptions.meet("fork: the crate reads no log that was cut");
+    }
+    exceptions.check();
+    node.close().await;
+}
+
 /// Goal: several cores on one stream are as much as the crate says it can; how far it can is known, in both directions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frames_of_several_channels_are_more_than_the_crate_reads() {
