@@ -176,6 +176,7 @@ impl Unit {
             Self::Seconds if value >= 1.0 => format!("{value:.1} s"),
             Self::Seconds if value >= 1e-3 => format!("{:.2} ms", value * 1e3),
             Self::Seconds => format!("{:.2} µs", value * 1e6),
+            Self::Bytes if value < 1e6 => format!("{:.1} kB", value / 1e3),
             Self::Bytes => format!("{:.1} MB", value / 1e6),
             Self::BytesPerSecond if value < 1e7 => format!("{:.2} MB/s", value / 1e6),
             Self::BytesPerSecond => format!("{:.0} MB/s", value / 1e6),
