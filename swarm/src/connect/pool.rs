@@ -1,5 +1,8 @@
 //! One connection to each peer.
-//! Knows which of two stays (`hyperdht/lib/connection-pool.js` 6.34). Does not know how they are made.
+//! Knows which of two stays. Does not know how they are made.
+//!
+//! Of two that cross, that which the larger key dialled. `hyperdht/lib/connection-pool.js` 6.34 comes to the same where each side
+//! meets the other's dial first, as it mostly is; where both meet them in one order, it loses both, and two of ours none.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,8 +53,8 @@ impl Pool {
         self.admit(connection, &own).ok_or(ConnectError::Duplicate)
     }
 
-    /// Takes a connection in, ours being `own`. If there is one to that peer, one of the two is destroyed: the older,
-    /// if both were dialled by the same side or our key is the larger; else this one, and there is nothing to return.
+    /// Takes a connection in, ours being `own`. If there is one to that peer, one of the two is destroyed: the older, if both were
+    /// dialled by the same side, else the one that the smaller key dialled. If that is this one, there is nothing to return.
     pub fn admit(&self, connection: Connection, own: &PublicKey) -> Option<Connection> {
         let remote = connection.remote_public_key();
         let new = Known {
@@ -60,8 +63,8 @@ impl Pool {
         };
         let mut known = self.lock();
         if let Some(old) = known.get(&remote) {
-            let is_kept =
-                old.is_initiator == new.is_initiator || own.as_bytes() > remote.as_bytes();
+            let is_larger = own.as_bytes() > remote.as_bytes();
+            let is_kept = old.is_initiator == new.is_initiator || new.is_initiator == is_larger;
             let loser = if is_kept { &old.handle } else { &new.handle };
             loser.destroy();
             if !is_kept {

@@ -221,6 +221,68 @@ async fn a_pool_keeps_one_of_two_connections() {
     .await;
 }
 
+/// Goal: of two connections that cross, both sides keep the same one, whichever order they meet them in; of two that one side
+/// dialled, the newer.
+#[tokio::test]
+async fn of_two_that_cross_both_pools_keep_one() {
+    let network = Network::start(3).await;
+    let sides = [network.peers().await, network.peers().await];
+    let pairs = [1, 2].map(|seed| KeyPair::from_seed(&[seed; 32]));
+    let keys = pairs.clone().map(|pair| pair.public_key());
+    let larger = usize::from(keys[1].as_bytes() > keys[0].as_bytes());
+    let mut servers = Vec::new();
+    for (side, pair) in sides.iter().zip(&pairs) {
+        servers.push(side.listen(pair.clone(), ListenOptions::default()).unwrap());
+    }
+    // The connections, each with both its ends, that of side 0 first.
+    let mut dial = async |from: usize| {
+        let to = 1 - from;
+        let options = || {
+            let mut options = ConnectOptions::default();
+            options.key_pair = Some(pairs[from].clone());
+            options
+        };
+        let dialling = async {
+            loop {
+                // The announcement takes a moment.
+                if let Ok(connection) = sides[from].connect(keys[to], options()).await {
+                    return connection;
+                }
+            }
+        };
+        let (ours, theirs) = within(async { tokio::join!(dialling, servers[to].accept()) }).await;
+        let mut ends = [Some(ours), theirs];
+        ends.rotate_left(from);
+        ends.map(Option::unwrap)
+    };
+    for orders in [[0, 1], [1, 0], [0, 0], [1, 1]] {
+        let pools = [Pool::new(), Pool::new()];
+        let made = [dial(0).await, dial(1).await];
+        let mut at = [Vec::new(), Vec::new()];
+        for (number, [one, other]) in made.into_iter().enumerate() {
+            at[0].push((number, one));
+            at[1].push((number, other));
+        }
+        let mut kept = Vec::new();
+        for (side, (mut ends, first)) in at.into_iter().zip(orders).enumerate() {
+            if ends[0].0 != first {
+                ends.reverse();
+            }
+            let mut last = None;
+            for (number, end) in ends {
+                last = pools[side]
+                    .admit(end, &keys[side])
+                    .map(|end| (number, end))
+                    .or(last);
+            }
+            kept.push(last.unwrap());
+        }
+        assert_eq!(kept[0].0, kept[1].0, "orders {orders:?}");
+        assert_eq!(kept[0].0, larger, "orders {orders:?}");
+        assert_eq!((pools[0].len(), pools[1].len()), (1, 1));
+    }
+}
+
 #[tokio::test]
 async fn a_suspended_server_is_gone_and_comes_back() {
     let network = Network::start(4).await;
