@@ -170,8 +170,8 @@ impl Names {
         free.expect("there are more numbers than names")
     }
 
-    /// Lets `name` stand for `named`. A folder belongs to one drive: others lose it. Returns all names that stand
-    /// for something else than before, or for nothing before.
+    /// Lets `name` stand for `named`. A folder belongs to one drive: others lose it. Returns it and all names that stand
+    /// for something else than before: what is to be remembered elsewhere, too, where an older program may not have done so.
     pub(crate) fn set(&self, name: &Name, named: Named) -> Result<Vec<(Name, Named)>> {
         let mut table = self.lock();
         let mut after = table.clone();
@@ -184,7 +184,7 @@ impl Names {
         after.insert(name.clone(), named);
         let changed = after
             .iter()
-            .filter(|(name, named)| table.get(name) != Some(named));
+            .filter(|(each, named)| *each == name || table.get(each) != Some(named));
         let changed = changed
             .map(|(name, named)| (name.clone(), named.clone()))
             .collect();
@@ -364,7 +364,11 @@ mod tests {
         names.set(&name("a"), drive(1, Some("/a"))).unwrap();
         let second = names.free(&name("a"));
         assert_eq!(second, name("a-2"));
-        names.set(&second, drive(2, Some("/a"))).unwrap();
+        let taken = drive(2, Some("/a"));
+        let told = names.set(&second, taken.clone()).unwrap();
+        let last = (second.clone(), taken.clone());
+        assert_eq!(told, [(name("a"), drive(1, None)), last.clone()]);
+        assert_eq!(names.set(&second, taken).unwrap(), [last]);
         assert_eq!(names.of_folder(Path::new("/a")), Some(second));
         assert_eq!(names.find(&name("a")), Some(drive(1, None)));
     }
