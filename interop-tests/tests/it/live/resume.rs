@@ -1,8 +1,8 @@
 //! Killed in the middle, run again: only what was missing crosses the wire, and the end is equal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use ferrocore_interop_tests::fcore::Finished;
+use ferrocore_interop_tests::fcore::Fcore;
 use ferrocore_interop_tests::folder::{self, Snapshot};
 use ferrocore_interop_tests::node::Tree;
 use ferrocore_interop_tests::tap::Tap;
@@ -28,21 +28,7 @@ fn a_killed_get_resumes() {
     tap.wait_holding();
     run.kill();
 
-    let tap = Tap::to(shared.port);
-    let resumed = reader
-        .run(get(&shared.key, &target, tap.port(), &[]))
-        .expect_code(0);
-    let whole = stage
-        .fcore("other")
-        .run(get(
-            &shared.key,
-            &stage.path("other-target"),
-            shared.port,
-            &[],
-        ))
-        .expect_code(0);
-    assert_resumed(&resumed, &whole, tap.passed());
-    Snapshot::of(&source).assert_same(&Snapshot::of(&target));
+    assert_resumes(&stage, &reader, (&shared.key, shared.port), &source);
 }
 
 #[test]
@@ -61,21 +47,7 @@ fn a_get_whose_share_is_killed_ends_with_4_and_resumes() {
     let again = Shared::start(&sharer, &source);
     assert_eq!(again.key, shared.key, "a killed share continues its drive");
     assert_eq!(again.version, shared.version, "and nothing changed");
-    let tap = Tap::to(again.port);
-    let resumed = reader
-        .run(get(&again.key, &target, tap.port(), &[]))
-        .expect_code(0);
-    let whole = stage
-        .fcore("other")
-        .run(get(
-            &again.key,
-            &stage.path("other-target"),
-            again.port,
-            &[],
-        ))
-        .expect_code(0);
-    assert_resumed(&resumed, &whole, tap.passed());
-    Snapshot::of(&source).assert_same(&Snapshot::of(&target));
+    assert_resumes(&stage, &reader, (&again.key, again.port), &source);
 }
 
 #[test]
@@ -155,16 +127,7 @@ fn a_killed_get_from_node_resumes() {
         tap.wait_holding();
         run.kill();
 
-        let tap = Tap::to(port);
-        let resumed = reader
-            .run(get(&key, &target, tap.port(), &[]))
-            .expect_code(0);
-        let whole = stage
-            .fcore("other")
-            .run(get(&key, &stage.path("other-target"), port, &[]))
-            .expect_code(0);
-        assert_resumed(&resumed, &whole, tap.passed());
-        Snapshot::of(&source).assert_same(&Snapshot::of(&target));
+        assert_resumes(&stage, &reader, (&key, port), &source);
     }
 }
 
@@ -234,9 +197,17 @@ fn bulk(stage: &Stage) -> PathBuf {
     dir
 }
 
-/// `resumed` fetched exactly the blocks it lacked, by its own count and by the wire's.
+/// `reader`, run again, fetches exactly the blocks it lacks, by its own count and by the wire's, and its folder becomes `source`.
 #[track_caller]
-fn assert_resumed(resumed: &Finished, whole: &Finished, passed: u64) {
+fn assert_resumes(stage: &Stage, reader: &Fcore, (key, port): (&str, u16), source: &Path) {
+    let (target, tap) = (stage.path("target"), Tap::to(port));
+    let resumed = reader
+        .run(get(key, &target, tap.port(), &[]))
+        .expect_code(0);
+    let whole = stage
+        .fcore("other")
+        .run(get(key, &stage.path("other-target"), port, &[]))
+        .expect_code(0);
     let (done, all) = (resumed.event("done"), whole.event("done"));
     let (have, fetched) = (
         number(&done["blocks_have"]),
@@ -248,5 +219,7 @@ fn assert_resumed(resumed: &Finished, whole: &Finished, passed: u64) {
         number(&all["blocks_fetched"]),
         "blocks are counted once: {done}"
     );
+    let passed = tap.passed();
     assert!(passed < RESUMED_BYTES_MAX, "{passed} bytes came again");
+    Snapshot::of(source).assert_same(&Snapshot::of(&target));
 }
