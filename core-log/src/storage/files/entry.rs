@@ -2,13 +2,16 @@
 //!
 //! | field | encoding |
 //! |---|---|
-//! | flags | one byte: 1 user data, 2 nodes, 4 upgrade, 8 bits |
+//! | flags | one byte: 1 user data, 2 nodes, 4 upgrade, 8 bits, 128 settled |
 //! | user data | string key, buffer value; an empty value removes the key |
 //! | nodes | array of (uint index, uint size, hash 32) |
 //! | upgrade | uint fork, uint ancestors, uint length, buffer signature |
 //! | bits | uint flags (1: clear), uint start, uint length |
+//! | settled | uint: so many bytes of entries had reached the device when this one was written |
 //!
-//! As in `hypercore/lib/messages.js` 10.38.2.
+//! As in `hypercore/lib/messages.js` 10.38.2, but for `settled`: ours alone, in the last entry of a change, and only behind
+//! what was synced. JavaScript looks at no flag it does not know, nor behind what it reads. It is what tells
+//! [damage from a torn write](super::oplog).
 
 use bytes::Bytes;
 use ferrocore_primitives::encoding::{
@@ -23,6 +26,8 @@ const FLAG_USER_DATA: u64 = 1;
 const FLAG_NODES: u64 = 2;
 const FLAG_UPGRADE: u64 = 4;
 const FLAG_BITS: u64 = 8;
+const FLAG_SETTLED: u64 = 128;
+const FLAGS: u64 = FLAG_USER_DATA | FLAG_NODES | FLAG_UPGRADE | FLAG_BITS | FLAG_SETTLED;
 
 const BITS_FLAG_CLEAR: u64 = 1;
 
@@ -33,6 +38,8 @@ pub(super) struct Entry {
     pub(super) nodes: Vec<Node>,
     pub(super) upgrade: Option<Upgrade>,
     pub(super) bits: Option<BitWrite>,
+    /// So many bytes of the entries before had reached the device; 0 if nobody knows.
+    pub(super) settled: u64,
 }
 
 /// A new head as an entry tells it: its root hash follows from the nodes.
@@ -59,6 +66,10 @@ impl Decode for Entry {
         }
         if flags & FLAG_BITS != 0 {
             entry.bits = Some(read_bits(reader)?);
+        }
+        // Behind the field of a flag that is not known, it would be something else.
+        if flags & FLAG_SETTLED != 0 && flags & !FLAGS == 0 {
+            entry.settled = reader.uint()?;
         }
         Ok(entry)
     }
@@ -96,7 +107,18 @@ pub(super) fn cost(payload: &[u8]) -> Result<u64, DecodeError> {
         read_bits(reader)?;
         cost += BITS_COST;
     }
+    if flags & FLAG_SETTLED != 0 && flags & !FLAGS == 0 {
+        reader.uint()?;
+    }
     Ok(cost as u64)
+}
+
+/// How many bytes of entries before `payload` had reached the device, as it tells; 0 if it does not.
+///
+/// # Errors
+/// As decoding it.
+pub(super) fn settled(payload: &[u8]) -> Result<u64, DecodeError> {
+    Ok(Entry::from_slice(payload)?.settled)
 }
 
 impl Decode for Upgrade {
@@ -125,20 +147,22 @@ fn read_bits(reader: &mut Reader<'_>) -> Result<BitWrite, DecodeError> {
 }
 
 /// Appends the records of `write` under header bit `bit`: as many as it has runs of bits or
-/// user data, since an entry holds one of each, all but the last marked as partial.
-pub(super) fn put_records(out: &mut Vec<u8>, bit: bool, write: &CoreWrite) {
+/// user data, since an entry holds one of each, all but the last marked as partial. `settled` bytes of entries have
+/// reached the device.
+pub(super) fn put_records(out: &mut Vec<u8>, bit: bool, write: &CoreWrite, settled: u64) {
     let rest_only = write.nodes.is_empty() && write.head.is_none();
     let count = write.bits.len().max(write.user_data.len());
     let count = if rest_only { count } else { count.max(1) };
     for i in 0..count {
-        let first = i == 0;
-        record::put(out, bit, i + 1 < count, |out| {
+        let (first, last) = (i == 0, i + 1 == count);
+        record::put(out, bit, !last, |out| {
             put_entry(
                 out,
                 write.user_data.get(i),
                 if first { &write.nodes } else { &[] },
                 write.head.as_ref().filter(|_| first),
                 write.bits.get(i),
+                if last { settled } else { 0 },
             );
         });
     }
@@ -150,12 +174,14 @@ fn put_entry(
     nodes: &[Node],
     head: Option<&HeadWrite>,
     bits: Option<&BitWrite>,
+    settled: u64,
 ) {
     let flag = |present: bool, flag: u64| if present { flag } else { 0 };
     let flags = flag(user_data.is_some(), FLAG_USER_DATA)
         | flag(!nodes.is_empty(), FLAG_NODES)
         | flag(head.is_some(), FLAG_UPGRADE)
-        | flag(bits.is_some(), FLAG_BITS);
+        | flag(bits.is_some(), FLAG_BITS)
+        | flag(settled > 0, FLAG_SETTLED);
     put_uint(out, flags);
     if let Some((key, value)) = user_data {
         put_string(out, key);
@@ -174,6 +200,9 @@ fn put_entry(
         put_uint(out, if bits.value { 0 } else { BITS_FLAG_CLEAR });
         put_uint(out, bits.range.start);
         put_uint(out, bits.range.end - bits.range.start);
+    }
+    if settled > 0 {
+        put_uint(out, settled);
     }
 }
 
@@ -229,9 +258,9 @@ mod tests {
     proptest! {
         /// Goal: whatever is journaled comes back, in order, as one atomic group.
         #[test]
-        fn writes_survive_their_records(write in writes(), bit in any::<bool>()) {
+        fn writes_survive_their_records(write in writes(), bit in any::<bool>(), settled in 0u64..1 << 50) {
             let mut bytes = Vec::new();
-            put_records(&mut bytes, bit, &write);
+            put_records(&mut bytes, bit, &write, settled);
             let (mut rest, mut entries, mut partials) = (&bytes[..], Vec::new(), Vec::new());
             let (mut costs, nodes_count, bits_count) = (Vec::new(), write.nodes.len(), write.bits.len());
             while !rest.is_empty() {
@@ -242,6 +271,7 @@ mod tests {
                 costs.push(cost(record.payload).unwrap());
                 rest = &rest[record.len()..];
             }
+            prop_assert_eq!(entries.last().map_or(settled, |last| last.settled), settled);
             prop_assert!(partials.pop().is_none_or(|last| !last));
             prop_assert!(partials.iter().all(|partial| *partial));
             let nodes: Vec<_> = entries.iter().flat_map(|e| e.nodes.clone()).collect();
@@ -259,7 +289,7 @@ mod tests {
         /// Goal: whatever the bytes, that they cost something and that they decode is the same.
         #[test]
         fn any_bytes_decode_or_fail(
-            flags in 0u8..16,
+            flags in (0u8..32, any::<bool>()).prop_map(|(flags, settled)| flags | u8::from(settled) << 7),
             bytes in proptest::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..200),
         ) {
             let bytes = [&[flags], bytes.as_slice()].concat();

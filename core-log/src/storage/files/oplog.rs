@@ -10,6 +10,10 @@
 //! entries count as long as their bit is that number. A new header goes to the other slot under a
 //! bit that changes the number: that makes it active and all entries void in one write. As in
 //! `hypercore/lib/oplog.js` 10.38.2.
+//!
+//! An entry that does not hold is where a write was torn, and ends the log: what may be whole behind it was
+//! never acknowledged. Unless an entry behind it tells that it had reached the device ([`Entry::settled`]): then it was
+//! damaged later, and whoever went on from the entry before it would sign another history.
 
 use std::fmt;
 
@@ -34,12 +38,17 @@ pub(super) const OPLOG_BYTES_MAX: u64 = 128 << 20;
 /// of user data do. Many entries of a few bytes each would take ten times what they have in the file.
 pub(super) const ENTRIES_MEMORY_MAX: u64 = 256 << 20;
 
+/// Most bytes that are hashed in search of an entry behind one that does not hold.
+const SEARCH_BYTES_MAX: usize = 64 << 20;
+
 /// The open oplog of a core.
 pub(super) struct Oplog {
     part: Part,
     /// Header bits of the two slots.
     slots: [bool; 2],
     entries_len: u64,
+    /// How many of them have reached the device.
+    settled: u64,
     /// How many slots hold a header.
     headers: usize,
     /// Records under construction, kept for its capacity.
@@ -130,6 +139,8 @@ pub(super) enum Damage {
     Version(u64),
     /// Its entries would take more memory than [`ENTRIES_MEMORY_MAX`].
     Memory,
+    /// The entry here, an offset in the file, had reached the device and does not hold any more.
+    Entry(u64),
 }
 
 /// The contents of an oplog whose bytes are `bytes`.
@@ -185,7 +196,13 @@ fn parse_slot(area: &[u8]) -> Result<Option<(bool, Slot)>, Damage> {
 fn measure_entries(bytes: &[u8], bit: bool) -> Result<(usize, bool), Damage> {
     let (mut rest, mut foreign) = (bytes, false);
     let (mut whole_bytes, mut cost) = (0, 0);
-    while let Some(record) = Record::decode(rest) {
+    // Where something ends the entries that may be damage.
+    let mut torn = false;
+    loop {
+        let Some(record) = Record::decode(rest) else {
+            torn = true;
+            break;
+        };
         foreign = record.bit != bit;
         let Some(own) = entry::cost(record.payload).ok().filter(|_| !foreign) else {
             break;
@@ -199,7 +216,34 @@ fn measure_entries(bytes: &[u8], bit: bool) -> Result<(usize, bool), Damage> {
             }
         }
     }
+    let behind = bytes.get(whole_bytes..).unwrap_or_default();
+    if torn && was_settled(behind, bit, whole_bytes as u64) {
+        return Err(Damage::Entry(ENTRIES_OFFSET + whole_bytes as u64));
+    }
     Ok((whole_bytes, foreign))
+}
+
+/// Whether anything in `bytes`, which begin `len` bytes behind the first entry, tells under `bit` that more than these had
+/// reached the device.
+///
+/// The length of what is damaged may be wrong, so each place is tried.
+fn was_settled(mut bytes: &[u8], bit: bool, len: u64) -> bool {
+    let mut budget = SEARCH_BYTES_MAX;
+    while !bytes.is_empty() {
+        if let Some(claimed) = record::claimed_len(bytes) {
+            let Some(left) = budget.checked_sub(claimed) else {
+                return false;
+            };
+            budget = left;
+            let record = Record::decode(bytes).filter(|record| record.bit == bit);
+            let settled = record.and_then(|record| entry::settled(record.payload).ok());
+            if settled.is_some_and(|settled| settled > len) {
+                return true;
+            }
+        }
+        bytes = bytes.get(1..).unwrap_or_default();
+    }
+    false
 }
 
 impl Oplog {
@@ -219,6 +263,7 @@ impl Oplog {
             part,
             slots: layout.slots,
             entries_len: layout.entries_len,
+            settled: 0,
             headers: layout.headers,
             buffer: Vec::new(),
         }
@@ -262,7 +307,7 @@ impl Oplog {
     pub(super) fn prepare(&mut self, write: &CoreWrite) -> u64 {
         let bit = self.active() == 1;
         self.buffer.clear();
-        entry::put_records(&mut self.buffer, bit, write);
+        entry::put_records(&mut self.buffer, bit, write, self.settled);
         self.buffer.len() as u64
     }
 
@@ -296,12 +341,14 @@ impl Oplog {
         self.part.set_len(ENTRIES_OFFSET)?;
         self.slots = if target == 0 { [bit, b1] } else { [b0, bit] };
         self.headers = 2.min(self.headers + 1);
-        self.entries_len = 0;
+        (self.entries_len, self.settled) = (0, 0);
         Ok(())
     }
 
-    pub(super) fn sync(&self) -> Result<(), StorageError> {
-        self.part.sync()
+    pub(super) fn sync(&mut self) -> Result<(), StorageError> {
+        self.part.sync()?;
+        self.settled = self.entries_len;
+        Ok(())
     }
 
     /// Number of the slot that holds the header.
@@ -412,6 +459,57 @@ mod tests {
             assert_eq!(contents.layout.entries_len, whole);
         }
         assert_eq!(parse(bytes).unwrap().unwrap().entries.iter().count(), 3);
+    }
+
+    /// Goal: an entry that was synced before another one came is not taken for a torn write, whichever of its bits flips;
+    /// without a sync, or as the last one, it is.
+    #[test]
+    fn a_settled_entry_that_is_damaged_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let entries = |synced: bool| {
+            let mut log = Oplog::empty(oplog(&directory));
+            log.part.set_len(0).unwrap();
+            log.write_header(&External::of(b"a header", 0).encode(), synced)
+                .unwrap();
+            let mut ends = vec![ENTRIES_OFFSET as usize];
+            for index in 0..3 {
+                append(&mut log, index);
+                if synced {
+                    log.sync().unwrap();
+                }
+                ends.push((ENTRIES_OFFSET + log.entries_len()) as usize);
+            }
+            (std::fs::read(directory.path().join("oplog")).unwrap(), ends)
+        };
+        for synced in [true, false] {
+            let (bytes, ends) = entries(synced);
+            assert_eq!(
+                parse(bytes.clone())
+                    .unwrap()
+                    .unwrap()
+                    .entries
+                    .iter()
+                    .count(),
+                3
+            );
+            for at in ENTRIES_OFFSET as usize..bytes.len() {
+                let hit = ends.iter().filter(|end| **end <= at).count() - 1;
+                for flip in 0..8 {
+                    let mut bytes = bytes.clone();
+                    bytes[at] ^= 1 << flip;
+                    match parse(bytes) {
+                        Err(damage) => {
+                            assert!(synced && hit < 2, "byte {at}, bit {flip}");
+                            assert_eq!(damage, Damage::Entry(ends[hit] as u64));
+                        }
+                        Ok(contents) => {
+                            assert!(!synced || hit == 2, "byte {at}, bit {flip}");
+                            assert_eq!(contents.unwrap().entries.iter().count(), hit);
+                        }
+                    }
+                }
+            }
+        }
     }
 
     #[test]

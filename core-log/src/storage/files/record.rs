@@ -48,6 +48,13 @@ impl<'a> Record<'a> {
     }
 }
 
+/// Bytes of the record that may be at the start of `bytes`, frame included, by its own say-so.
+pub(super) fn claimed_len(bytes: &[u8]) -> Option<usize> {
+    let mut reader = Reader::new(bytes.get(4..)?);
+    let payload = usize::try_from(reader.u32().ok()? >> 2).ok()?;
+    (payload <= reader.remaining()).then_some(FRAME_BYTES + payload)
+}
+
 /// The payload of the record at the start of `bytes`, whose checksum was found to hold, and what is behind it.
 pub(super) fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut reader = Reader::new(bytes);

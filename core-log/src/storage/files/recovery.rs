@@ -263,6 +263,10 @@ fn refuse(core: &DiscoveryKey, oplog: &Part, damage: &Damage) -> StorageError {
             corrupt(core, "oplog", OPLOG_BYTES_MAX, reason)
         }
         Damage::Memory => too_much_memory(core),
+        Damage::Entry(offset) => {
+            let reason = "an entry that was acknowledged is damaged, and newer ones follow it";
+            corrupt(core, "oplog", *offset, reason.to_owned())
+        }
     }
 }
 
