@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::{blocks, foreign, program, text};
-use crate::beside_node::{filled, is_sound, listening, within};
+use crate::beside_node::{filled, is_sound, listening};
 use crate::exceptions::Exceptions;
 
 /// Blocks that go over a connection.
@@ -75,6 +75,16 @@ impl Served {
         self.run.say("dial");
         core
     }
+}
+
+/// Waits for what the crate serves. What it is asked while it reads from its disk is lost on it (`Message::Request` with
+/// `pending_create_proof` in its `src/replication/mod.rs`), and we ask again after thirty seconds, each time perhaps at such
+/// a moment: on a busy machine that may come several times.
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    let patience = Duration::from_secs(240);
+    timeout(patience, future)
+        .await
+        .expect("within four minutes")
 }
 
 /// Downloads until `count` blocks are here, each of which is its index.
@@ -250,8 +260,7 @@ async fn empty_and_long_blocks_of_ours_arrive_at_the_crate_as_long_as_it_can_rea
     node.close().await;
 }
 
-/// Reads 40 blocks, one after the other: what the crate is asked while it reads from its disk is lost on it (`Message::Request`
-/// with `pending_create_proof` in its `src/replication/mod.rs`).
+/// Reads 40 blocks, one after the other, so that the crate is asked as little as can be while it reads from its disk.
 async fn read_through(core: &Core) {
     core.update().await.unwrap();
     for index in 0..40 {
