@@ -1,6 +1,7 @@
 // A hyperdht peer on the command line: the twin of ../../swarm/examples/peer.rs, for scripts/nat-test.
 //
 // Usage: node nat_peer.mjs TREE listen|connect|relay HOST:PORT [KEY] [RELAY]
+//        node nat_peer.mjs TREE nodes HOST:PORT COUNT
 
 import { createRequire } from 'node:module'
 import path from 'node:path'
@@ -11,6 +12,11 @@ const relay = load('blind-relay')
 
 const [command, bootstrap, ...keys] = process.argv.slice(3)
 const [host, port] = bootstrap.split(':')
+if (command === 'nodes') {
+  await load('hyperdht/testnet')(Number(keys[0]), { host, port: Number(port) })
+  console.log('ready', keys[0])
+  await new Promise(() => {})
+}
 const dht = new DHT({ bootstrap: [{ host, port: Number(port) }], ephemeral: true })
 await dht.fullyBootstrapped()
 const key = (text) => text ? Buffer.from(text, 'hex') : null
@@ -20,7 +26,7 @@ if (command === 'connect') {
   const stream = dht.connect(key(keys[0]), { relayThrough: key(keys[1]) })
   stream.on('error', (err) => { console.log('failed', err.code); process.exit(1) })
   await new Promise((resolve) => stream.once('open', resolve))
-  console.log('connected', stream.rawStream.remotePort, Date.now() - started)
+  console.log('connected', stream.rawStream.remoteHost, Date.now() - started)
   const size = 1 << 20
   let count = 0
   stream.on('data', (data) => {
