@@ -1,6 +1,7 @@
 //! All tests of the DHT without a network, in one program: each one more would link the same crates again.
 
 mod common;
+mod concurrency;
 mod connect_vectors;
 mod handshakes;
 mod net;
