@@ -22,7 +22,7 @@ use crate::names::CoreKind;
 use crate::progress::with_bar;
 use crate::target::{Name, base_name};
 
-/// Where peers are accepted if `--listen` does not say: everywhere, on any port.
+/// Where peers are accepted if `--listen` does not say and nobody could find us otherwise: everywhere, on any port.
 const LISTEN: &str = "0.0.0.0:0";
 
 /// How often it is told what peers took.
@@ -41,8 +41,11 @@ pub(crate) async fn share(context: &Context, share: Share) -> Result<()> {
         .create_drive(&name, Some(folder.clone()), share.encrypt)
         .await?;
     context.ready_to_write(drive.blobs().await?.core()).await?;
-    let listen = context.listen_anyway(LISTEN).await?;
     context.discover().await?;
+    let listen = match context.is_found() {
+        true => None,
+        false => Some(context.listen_anyway(LISTEN).await?),
+    };
     // Before the import, which misses what changes behind its back.
     let watch = (!share.once).then(|| Watch::new(&folder, context.store.dir.clone()));
 
@@ -50,9 +53,6 @@ pub(crate) async fn share(context: &Context, share: Share) -> Result<()> {
     let encryption = context.store.keyring.get(&drive.key())?;
     let mut ready = ready(&drive, encryption, &tally, listen);
     ready.udp = context.udp_address();
-    if context.is_found() {
-        ready.command = format!("fcore get {}", ready.link);
-    }
     context.output().report(&ready).await?;
     let cores = [drive.index(), drive.blobs().await?.core()].map(Core::discovery_key);
     let following = async {
@@ -180,18 +180,22 @@ fn ready(
     drive: &Drive,
     encryption: Option<EncryptionKey>,
     tally: &Tally,
-    listen: SocketAddr,
+    listen: Option<SocketAddr>,
 ) -> Ready {
     let link = link(drive.key(), encryption.as_ref());
+    let command = match listen.map(reachable) {
+        Some(address) => format!("fcore get {link} --peer {address}"),
+        None => format!("fcore get {link}"),
+    };
     Ready {
         key: drive.key().to_string(),
         discovery_key: drive.index().discovery_key().to_string(),
         version: drive.version(),
         files: tally.files(),
         bytes: tally.bytes(),
-        listen: Some(listen),
+        listen,
         udp: None,
-        command: format!("fcore get {link} --peer {}", reachable(listen)),
+        command,
         link,
     }
 }

@@ -10,9 +10,10 @@ use ferrocore_dht::hyperdht::{
     SEQ_REUSED, SEQ_TOO_LOW, UNANNOUNCE,
 };
 use ferrocore_dht::id::Id;
-use ferrocore_dht::message::{Command, ErrorCode, Token};
+use ferrocore_dht::message::{Command, ErrorCode, Reply, Token};
+use ferrocore_dht::routing_table::K;
 use ferrocore_dht::rpc::{Answer, Incoming, Socket};
-use ferrocore_dht::store::{LOOKUP_PEERS, Moment, OWN_MAX, Store};
+use ferrocore_dht::store::{LOOKUP_PEERS, Moment, OWN_MAX, Store, VALUE_LEN_MAX};
 use ferrocore_primitives::encoding::{Decode, Encode};
 use ferrocore_primitives::hash::hash;
 use ferrocore_primitives::sign::KeyPair;
@@ -180,11 +181,15 @@ fn writes_that_are_not_right_are_met_with_silence() {
     let mut elsewhere = request(ANNOUNCE, topic(), Some(announce.to_vec()));
     elsewhere.token = Some([7; 32].into());
     wrong.push(elsewhere);
-    let empty = MutablePut {
-        record: MutableRecord::signed(1, Vec::new(), &keys(1)),
-        ..put
-    };
-    wrong.push(request(MUTABLE_PUT, key, Some(empty.to_vec())));
+    for len in [0, VALUE_LEN_MAX + 1] {
+        let other = MutablePut {
+            record: MutableRecord::signed(1, vec![1; len], &keys(1)),
+            ..put.clone()
+        };
+        wrong.push(request(MUTABLE_PUT, key, Some(other.to_vec())));
+    }
+    let long = vec![1; VALUE_LEN_MAX + 1];
+    wrong.push(request(IMMUTABLE_PUT, Id::of_value(&long), Some(long)));
     wrong.push(request(UNANNOUNCE, topic(), Some(announce.to_vec())));
     wrong.push(request(MUTABLE_GET, key, None));
     for request in &wrong {
@@ -195,6 +200,50 @@ fn writes_that_are_not_right_are_met_with_silence() {
         assert!(store.handle(&moment(), request).is_some(), "{request:?}");
     }
     assert_eq!((store.records(), store.values()), (1, 2));
+}
+
+/// Goal: whatever a node keeps, no answer is longer than a packet.
+#[test]
+fn the_longest_answers_fit_one_packet() {
+    let mut store = Store::new(Time::ZERO, [1; 32]);
+    let value = vec![7; VALUE_LEN_MAX];
+    let record = MutableRecord::signed(u64::MAX >> 11, value.clone(), &keys(1));
+    let key = Id::of_public_key(&keys(1).public_key());
+    let put = MutablePut {
+        public_key: keys(1).public_key(),
+        record,
+    };
+    let mut writes = vec![
+        request(IMMUTABLE_PUT, Id::of_value(&value), Some(value.clone())),
+        request(MUTABLE_PUT, key, Some(put.to_vec())),
+    ];
+    for n in 1..=LOOKUP_PEERS as u8 + 5 {
+        let announce = announcement(Action::Announce, topic(), n).to_vec();
+        writes.push(request(ANNOUNCE, topic(), Some(announce)));
+    }
+    for write in &writes {
+        assert!(store.handle(&moment(), write).is_some(), "{write:?}");
+    }
+    let any = MutableGet { seq_min: 0 }.to_vec();
+    for question in [
+        request(IMMUTABLE_GET, Id::of_value(&value), None),
+        request(MUTABLE_GET, key, Some(any)),
+        request(LOOKUP, topic(), None),
+    ] {
+        let answer = store.handle(&moment(), &question).unwrap();
+        let reply = Reply {
+            tid: u16::MAX,
+            to: relay(),
+            id: Some(topic()),
+            token: Some(token()),
+            closer_nodes: vec![relay(); K],
+            error: ErrorCode::NONE,
+            value: answer.value,
+        };
+        assert!(reply.value.as_ref().unwrap().len() > 1_000);
+        let len = reply.to_vec().len();
+        assert!(len <= 1_472, "{:?}: {len} bytes", question.command);
+    }
 }
 
 #[test]
