@@ -1,7 +1,7 @@
 //! The HyperDHT as a discovery and a transport of a swarm.
 //! Knows how one node serves both. Does not know how it finds or reaches anybody: that is `dht` and `connect`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddrV4;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +19,7 @@ use crate::connect::{
 };
 use crate::dht::{AnnounceOptions, Dht};
 use crate::discovery::{Discovery, DiscoveryError, Finder, Interest};
+use crate::latest::Latest;
 use crate::limits::{
     DHT_FOUND_EACH, DHT_FOUND_MAX, DIAL_TIMEOUT, LISTEN_PATIENCE, PEERS_KNOWN_MAX,
 };
@@ -43,8 +44,8 @@ struct Shared {
     relays: watch::Sender<Vec<SocketAddrV4>>,
     /// The nodes closest to each topic that we announced.
     announced: Mutex<HashMap<Topic, Vec<SocketAddrV4>>>,
-    /// Who could not be reached without a relay.
-    needs_relay: Mutex<HashSet<PublicKey>>,
+    /// Who could not be reached without a relay, the latest of them.
+    needs_relay: Mutex<Latest<PublicKey>>,
 }
 
 impl Online {
@@ -60,7 +61,7 @@ impl Online {
             is_serving: watch::Sender::new(false),
             relays: watch::Sender::new(Vec::new()),
             announced: Mutex::default(),
-            needs_relay: Mutex::default(),
+            needs_relay: Mutex::new(Latest::new(PEERS_KNOWN_MAX)),
         };
         Self {
             shared: Arc::new(shared),
@@ -193,9 +194,7 @@ impl Shared {
             .needs_relay
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if needs.len() < PEERS_KNOWN_MAX {
-            needs.insert(key);
-        }
+        needs.insert(key);
     }
 
     /// The relay to meet anybody at, when our own NAT gives out random ports.
