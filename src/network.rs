@@ -82,7 +82,7 @@ impl DhtOptions {
             builder = builder.host(host);
         }
         if let Some(port) = self.port {
-            builder = builder.port(port);
+            builder = builder.port(port).any_port(false);
         }
         builder.bind()
     }

@@ -101,6 +101,11 @@ impl Context {
         match self.store.node.discover(&self.globals.discovery()) {
             Ok(()) => Ok(()),
             Err(error) if self.globals.lan_only => Err(error.into()),
+            // Others may have been told to look there.
+            Err(error) if self.globals.port.is_some() || self.globals.host.is_some() => {
+                let failure = Failure::usage(error.to_string());
+                Err(failure.hint("choose another --host or --port"))
+            }
             Err(error) => {
                 self.output().say(&error.to_string()).await;
                 Ok(())

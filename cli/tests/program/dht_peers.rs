@@ -3,7 +3,7 @@
 #![cfg(unix)]
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use crate::common::{Bench, Finished, PATIENCE, Running, files};
@@ -168,6 +168,8 @@ fn a_doctor_says_who_serves_a_drive() {
     bench.write("photos/a.txt", "hello");
     let mut share = bench.start("sharer", &on(&network.bootstrap, &["share", "photos"]));
     let ready = share.wait("ready");
+    assert!(ready["listen"].is_null(), "nobody asked for TCP: {ready}");
+    assert!(!ready["command"].as_str().unwrap().contains("--peer"));
     let [key, topic] = ["key", "discovery_key"].map(|field| ready[field].as_str().unwrap());
     let started = Instant::now();
     while network.run(&["dht", "lookup", topic]).code != Some(0) {
@@ -184,6 +186,33 @@ fn a_doctor_says_who_serves_a_drive() {
     share.interrupt().expect(0);
     let gone = network.run(&["doctor", key, "--json", "--timeout", "8s"]);
     assert_eq!(checks(&gone.expect(4)), all(&names, "target"));
+}
+
+/// Goal: a port that was named is the one that is bound, or nothing is: others may have been told to look there.
+#[test]
+fn a_named_port_that_is_taken_is_refused() {
+    let network = Network::start();
+    let bench = &network.bench;
+    bench.write("photos/a.txt", "hello");
+    let taken = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let key = "y".repeat(52);
+    for command in [
+        &["share", "photos"][..],
+        &["get", &key],
+        &["dht", "bootstrap"],
+        &["dht", "node"],
+    ] {
+        let place = ["--host", "127.0.0.1", "--port", &port];
+        let there = ["--bootstrap", &network.bootstrap];
+        let refused = bench.run("s", &[command, &place, &there].concat());
+        let refused = refused.expect(2);
+        assert!(refused.stderr.contains("--port"), "{}", refused.stderr);
+    }
+    let doctor = ["doctor", "--host", "127.0.0.1", "--port", &port, "--json"];
+    let there = ["--bootstrap", &network.bootstrap];
+    let verdict = bench.run("s", &[&doctor[..], &there].concat()).expect(1);
+    assert!(checks(&verdict).contains(&("udp".to_owned(), false)));
 }
 
 /// Goal: who seeds finds a drive by its key alone, and is found by it when the writer is gone; who replicates a log, too.
@@ -284,7 +313,10 @@ fn status_tells_of_topics_and_of_dials_that_fail() {
     assert_eq!(shared["searches"][0]["by"], "dht");
     assert_eq!(shared["searches"][0]["state"], "done");
 
-    let key = events(&network.run(&["dht", "lookup", &topic, "--json"]), "found");
+    let key = events(
+        &network.run(&["dht", "lookup", &topic, "--json"]),
+        "announcer",
+    );
     let key = key[0]["public_key"].clone();
     share.kill();
     let get = on(

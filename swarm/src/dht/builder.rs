@@ -52,13 +52,14 @@ impl Builder {
         self
     }
 
-    /// The port others reach this node at, or one of the four above it; 0 for any. 49737 by default.
+    /// The port others reach this node at; 0 for any. 49737 by default, or where that is taken one of the four above it, or any:
+    /// see [`any_port`](Self::any_port).
     pub fn port(mut self, port: u16) -> Self {
         self.place.port = port;
         self
     }
 
-    /// Whether any port will do if those are taken; yes by default.
+    /// Whether another port will do if that one is taken; yes by default.
     pub fn any_port(mut self, any: bool) -> Self {
         self.place.any_port = any;
         self
@@ -115,7 +116,7 @@ impl Builder {
     /// Binds the sockets and starts the node, on the runtime this is called in.
     ///
     /// # Errors
-    /// What the operating system says; with [`any_port(false)`](Self::any_port) all of the ports may be in use.
+    /// What the operating system says; with [`any_port(false)`](Self::any_port) the port may be in use.
     ///
     /// # Panics
     /// Outside of a tokio runtime with IO and time enabled.

@@ -11,7 +11,7 @@ use ferrocore_udx::socket::{Udx, UdxSocket};
 use super::shared::Shared;
 use super::{Dht, DhtError};
 
-/// How many ports from the wanted one on are tried.
+/// How many ports from the wanted one on are tried before any other, if any will do.
 const PORTS: u16 = 5;
 
 /// Where a node is bound.
@@ -35,7 +35,8 @@ impl Sockets {
         let bind = |port| udx.bind(SocketAddr::from((place.host, port)));
         let range = match place.port {
             0 => 0..0,
-            port => port..port.saturating_add(PORTS),
+            port if place.any_port => port..port.saturating_add(PORTS),
+            port => port..port.saturating_add(1),
         };
         let candidates = before.map(|(server, _)| server).into_iter().chain(range);
         let mut server = Err(io::Error::from(io::ErrorKind::AddrInUse));
