@@ -28,6 +28,9 @@ pub(super) use ping::reach;
 /// Nodes forget announcements after 13 to 27 minutes.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
+/// When an announcement is tried again that nobody took.
+const ANNOUNCE_RETRY: Duration = Duration::from_secs(60);
+
 /// How long nodes may take to forget us when we end.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -73,7 +76,7 @@ async fn run_first(
     };
     let node = builder(globals).bootstrapper(host);
     let node = start(globals, node.bootstrap(globals.bootstrap.iter().cloned()))?;
-    settled(globals, &node).await?;
+    stop.or_interrupted(settled(globals, &node)).await?;
     output.report(&ready(&node, Some(host))).await?;
     stop.asked().await;
     node.close().await;
@@ -130,21 +133,38 @@ async fn keep_announced(
     let listening = peers.listen(keys.clone(), ListenOptions::default());
     let mut server = listening.map_err(|error| Failure::new(Kind::Other, error))?;
     stop.or_interrupted(announced(globals, &mut server)).await?;
+    output.report(&ready(&node, None)).await?;
     let mut callers = JoinSet::new();
+    let mut announcement = server.announcement();
+    let mut is_announced = false;
     loop {
-        let relays = server.relay_addresses();
+        let relays = announcement.relay_addresses();
         let announcing = in_time(globals, node.announce(topic, &keys, relays.clone()));
-        let stored = stop.or_interrupted(announcing).await?;
-        let announcer = DhtAnnouncer {
-            topic: topic.to_string(),
-            public_key: encode_z32(keys.public_key().as_bytes()),
-            relays,
-            nodes: stored.nodes.len(),
+        let pause = match stop.or_interrupted(announcing).await {
+            Ok(stored) => {
+                is_announced = true;
+                let announcer = DhtAnnouncer {
+                    topic: topic.to_string(),
+                    public_key: encode_z32(keys.public_key().as_bytes()),
+                    relays,
+                    nodes: stored.nodes.len(),
+                };
+                output.report(&announcer).await?;
+                ANNOUNCE_INTERVAL
+            }
+            // The nodes that have it keep it for a while yet.
+            Err(failure)
+                if is_announced && matches!(failure.kind, Kind::NoPeer | Kind::Timeout) =>
+            {
+                output.say(&format!("not renewed: {failure}")).await;
+                ANNOUNCE_RETRY
+            }
+            Err(failure) => return Err(failure),
         };
-        output.report(&announcer).await?;
         tokio::select! {
             () = stop.asked() => break,
-            () = tokio::time::sleep(ANNOUNCE_INTERVAL) => {}
+            () = tokio::time::sleep(pause) => {}
+            () = announcement.changed() => {}
             () = be_there(&mut server, &mut callers) => {}
         }
     }

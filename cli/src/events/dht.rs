@@ -126,7 +126,7 @@ pub(crate) struct DhtPeer {
 }
 
 impl Event for DhtPeer {
-    const NAME: &'static str = "found";
+    const NAME: &'static str = "announcer";
 
     fn words(&self) -> Option<String> {
         let relays = self.relays.iter().map(ToString::to_string);

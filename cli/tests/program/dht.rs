@@ -56,10 +56,11 @@ fn records_and_topics_travel_over_a_network_of_our_own() {
 
     run(&["dht", "lookup", "cats"]).expect(3);
     let mut announcing = start(&["dht", "announce", "cats"]);
+    assert!(announcing.wait("ready")["port"].as_u64().unwrap() > 0);
     let announced = announcing.wait("announcer");
     let found = run(&["dht", "lookup", "cats", "--json"])
         .expect(0)
-        .event("found");
+        .event("announcer");
     assert_eq!(found["public_key"], announced["public_key"]);
     assert!(!found["relays"].as_array().unwrap().is_empty());
     let key = announced["public_key"].as_str().unwrap();
