@@ -139,15 +139,15 @@ impl Host {
         Ok(())
     }
 
-    /// Lets no multicast in, as a firewall might.
+    /// Lets no mDNS in, as a firewall might that passes other multicast.
     ///
     /// # Errors
     /// What `nft` said: then the test is to be skipped, with that message.
     pub fn refuse_multicast(&self) -> Result<(), String> {
         self.nft("add table inet quiet")?;
         self.nft("add chain inet quiet in { type filter hook input priority 0; }")?;
-        self.nft("add rule inet quiet in ip daddr 224.0.0.0/4 drop")?;
-        self.nft("add rule inet quiet in ip6 daddr ff00::/8 drop")?;
+        self.nft("add rule inet quiet in ip daddr 224.0.0.0/4 udp dport 5353 drop")?;
+        self.nft("add rule inet quiet in ip6 daddr ff00::/8 udp dport 5353 drop")?;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use ferrocore_swarm::lan::Networks;
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
@@ -17,12 +17,16 @@ use crate::output::human_bytes;
 /// How long a datagram to ourselves may take.
 const ECHO_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What a datagram to ourselves says.
-const ECHO: &[u8] = b"fcore doctor";
+/// What is written to see whether that works.
+const PROBE: &[u8] = b"fcore doctor";
 
 /// Where mDNS is spoken.
 const MDNS_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 const MDNS_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
+const MDNS_PORT: u16 = 5353;
+
+/// Bytes of a message of mDNS that asks nothing.
+const MDNS_HEADER_LEN: usize = 12;
 
 /// No clock that is right shows less: 2026-01-01, in seconds since 1970.
 const CLOCK_MIN: u64 = 1_767_225_600;
@@ -69,7 +73,7 @@ pub(super) fn disk(dir: &Path) -> Check {
 
 fn write(dir: &Path) -> io::Result<()> {
     let mut file = tempfile::tempfile_in(dir)?;
-    file.write_all(ECHO)?;
+    file.write_all(PROBE)?;
     file.sync_all()
 }
 
@@ -101,7 +105,8 @@ pub(super) async fn udp(globals: &Globals) -> Check {
         true => Ipv4Addr::LOCALHOST,
         false => host,
     };
-    match echo(place, at_home.into(), |_| Ok(())).await {
+    let echoed = async { echo(UdpSocket::bind(place).await?, at_home.into()).await };
+    match echoed.await {
         Ok(()) => Check::good("udp", format!("a socket on {host} sends and receives")),
         Err(error) => Check::bad(
             "udp",
@@ -158,44 +163,58 @@ pub(super) async fn multicast(networks: &Networks) -> Check {
 }
 
 /// Has a datagram go to where mDNS is spoken, and come back, by the interface with this address and number: a machine
-/// without a default route has no other way to such an address.
+/// without a default route has no other way to such an address. Nothing leaves the machine.
 async fn comes_back(address: IpAddr, index: Option<u32>) -> io::Result<()> {
-    match address {
+    let (socket, group) = match address {
         IpAddr::V4(address) => {
-            let join = |socket: &UdpSocket| {
-                socket.join_multicast_v4(MDNS_V4, address)?;
-                SockRef::from(socket).set_multicast_if_v4(&address)?;
-                socket.set_multicast_loop_v4(true)?;
-                socket.set_multicast_ttl_v4(0)
-            };
-            echo((Ipv4Addr::UNSPECIFIED, 0).into(), MDNS_V4.into(), join).await
+            let socket = mdns_socket(Ipv4Addr::UNSPECIFIED.into())?;
+            socket.join_multicast_v4(MDNS_V4, address)?;
+            SockRef::from(&socket).set_multicast_if_v4(&address)?;
+            socket.set_multicast_loop_v4(true)?;
+            socket.set_multicast_ttl_v4(0)?;
+            (socket, MDNS_V4.into())
         }
         IpAddr::V6(_) => {
             let index = index.unwrap_or(0);
-            let join = |socket: &UdpSocket| {
-                socket.join_multicast_v6(&MDNS_V6, index)?;
-                SockRef::from(socket).set_multicast_if_v6(index)?;
-                socket.set_multicast_loop_v6(true)?;
-                SockRef::from(socket).set_multicast_hops_v6(0)
-            };
-            echo((Ipv6Addr::UNSPECIFIED, 0).into(), MDNS_V6.into(), join).await
+            let socket = mdns_socket(Ipv6Addr::UNSPECIFIED.into())?;
+            socket.join_multicast_v6(&MDNS_V6, index)?;
+            SockRef::from(&socket).set_multicast_if_v6(index)?;
+            socket.set_multicast_loop_v6(true)?;
+            SockRef::from(&socket).set_multicast_hops_v6(0)?;
+            (socket, MDNS_V6.into())
         }
-    }
+    };
+    echo(socket, group).await
 }
 
-/// Sends a datagram from a socket at `place` to its own port at `host`, and waits for it.
-async fn echo(
-    place: SocketAddr,
-    host: IpAddr,
-    prepare: impl FnOnce(&UdpSocket) -> io::Result<()>,
-) -> io::Result<()> {
-    let socket = UdpSocket::bind(place).await?;
-    prepare(&socket)?;
+/// A socket that shares the port of mDNS with whoever else speaks that on this machine.
+fn mdns_socket(place: IpAddr) -> io::Result<UdpSocket> {
+    let place = SocketAddr::new(place, MDNS_PORT);
+    let socket = Socket::new(Domain::for_address(place), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_address(true)?;
+    #[cfg(unix)]
+    socket.set_reuse_port(true)?;
+    if place.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&place.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// Sends a datagram from a socket to its own port at `host`, and waits for it. To mDNS it is a message that asks nothing.
+async fn echo(socket: UdpSocket, host: IpAddr) -> io::Result<()> {
+    let mut message = [0; MDNS_HEADER_LEN];
+    let [high, low, ..] = &mut message; // its id
+    [*high, *low] = (std::process::id() as u16).to_be_bytes();
     let to = SocketAddr::new(host, socket.local_addr()?.port());
-    socket.send_to(ECHO, to).await?;
-    let mut buffer = [0; ECHO.len()];
+    socket.send_to(&message, to).await?;
+    let mut buffer = [0; MDNS_HEADER_LEN + 1];
     let heard = async {
-        while socket.recv_from(&mut buffer).await?.0 != ECHO.len() || buffer != *ECHO {}
+        // What others say there is longer, or has another id.
+        while socket.recv_from(&mut buffer).await?.0 != message.len()
+            || !buffer.starts_with(&message)
+        {}
         Ok(())
     };
     let heard = tokio::time::timeout(ECHO_PATIENCE, heard).await;
