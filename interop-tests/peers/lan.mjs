@@ -50,6 +50,16 @@ export function announce (topics, onpeer) {
   })
 }
 
+/** Whether an announcement shows a tag: by itself, or with more than eight others in a filter in parts of 200 bytes. */
+function shows (txt, tag) {
+  const entries = txt.filter((entry) => /^[tf]\d=/.test(entry.subarray(0, 3))).sort(b4a.compare)
+  const parts = entries.filter((entry) => entry[0] === 0x66).map((entry) => entry.subarray(3))
+  if (parts.length === 0) return entries.some((entry) => b4a.toString(entry.subarray(3)) === tag)
+  const filter = b4a.concat(parts)
+  const words = [0, 4, 8, 12].map((at) => b4a.from(tag, 'hex').readUInt32LE(at) % (filter.length * 8))
+  return words.every((bit) => filter[bit >> 3] & (1 << (bit & 7)))
+}
+
 /** Looks for peers of a topic, once, and hands the streams to each to `onpeer`. */
 export function lookup (topic, onpeer) {
   const seen = new Set([instance])
@@ -57,10 +67,10 @@ export function lookup (topic, onpeer) {
     const records = [...answers, ...additionals]
     for (const { name, data: { port, target } } of records.filter((each) => each.type === 'SRV')) {
       const id = name.split('.')[0]
-      const txt = records.find((each) => each.type === 'TXT' && each.name === name)?.data.map(String) ?? []
+      const txt = records.find((each) => each.type === 'TXT' && each.name === name)?.data ?? []
       const at = records.find((each) => each.type === 'A' && each.name === target)?.data
       const tags = [-1, 0, 1].map((day) => tag(topic, id, day))
-      if (!at || seen.has(id) || !txt.some((entry) => tags.includes(entry.split('=')[1]))) continue
+      if (!at || seen.has(id) || !tags.some((each) => shows(txt, each))) continue
       seen.add(id)
       onpeer(new NoiseSecretStream(true, net.connect(port, at)))
     }

@@ -138,6 +138,40 @@ fn node_fetches_from_fcore() {
     assert_eq!(read, "hello");
 }
 
+/// Goal: who serves many topics, which it shows in a filter, is found by Node, too, and by its own kind.
+#[test]
+fn one_of_many_topics_is_found() {
+    let Some(network) = Network::if_permitted(2) else {
+        return;
+    };
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    std::fs::create_dir(at("shared")).unwrap();
+    std::fs::write(at("shared/a.txt"), "hello").unwrap();
+    let serving = Fcore::new(at("s1")).lan_only(&network, 0);
+    let mut sharing = serving.start(["share".as_ref(), at("shared").as_os_str()]);
+    let ready = sharing.wait_event("ready");
+    sharing.interrupt().expect_code(0);
+    let key = ready["key"].as_str().unwrap();
+    let others: Vec<_> = (0..9).map(|i| format!("log{i}")).collect();
+    for other in &others {
+        serving.run(["core", "create", other]).expect_code(0);
+    }
+    let all = ["seed", key].into_iter();
+    let mut seeding = serving.start(all.chain(others.iter().map(String::as_str)));
+    seeding.wait_event("ready");
+
+    let mut node = node_on(&network, 1, &at("s2"));
+    node.call("open", json!({ "key": key }));
+    node.call("lookup", json!({}));
+    let file = json!({ "path": "/a.txt", "version": ready["version"] });
+    assert_eq!(node.call("get", file), "hello");
+    let getting = Fcore::new(at("s3")).lan_only(&network, 1);
+    let got = getting.run(["get".as_ref(), key.as_ref(), at("fetched").as_os_str()]);
+    got.expect_code(0);
+    seeding.interrupt().expect_code(0);
+}
+
 #[test]
 fn fcore_fetches_from_node() {
     let Some(network) = Network::if_permitted(2) else {
