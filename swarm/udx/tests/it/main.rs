@@ -9,5 +9,6 @@ mod driver;
 mod floods;
 mod goodput;
 mod hostile;
+mod losses;
 mod pair;
 mod vectors;
