@@ -19,10 +19,10 @@ serve({
     return { bootstrap: testnet.bootstrap.map(({ host, port }) => `${host}:${port}`) }
   },
 
-  /** A swarm on a DHT that there is. */
-  async attend ({ bootstrap }) {
+  /** A swarm on a DHT that there is; `address` is this host's. */
+  async attend ({ bootstrap, address = '127.0.0.1' }) {
     const [host, port] = bootstrap.split(':')
-    swarm = attend(new Hyperswarm({ dht: new DHT({ bootstrap: [{ host, port: Number(port) }], host: '127.0.0.1' }) }))
+    swarm = attend(new Hyperswarm({ dht: new DHT({ bootstrap: [{ host, port: Number(port) }], host: address }) }))
   },
 
   async open ({ key }) {

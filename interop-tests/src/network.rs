@@ -156,18 +156,46 @@ impl Host {
     /// # Panics
     /// If nobody watches.
     pub fn strays(&self) -> u64 {
-        let rules = self
-            .nft("list table inet strays")
-            .expect("strays are counted");
+        self.counted("inet strays")
+    }
+
+    /// From now on this host loses so many of a thousand datagrams that come in, by chance.
+    ///
+    /// # Errors
+    /// What `nft` or `ip` said: then the test is to be skipped, with that message.
+    pub fn lose(&self, permille: u32) -> Result<(), String> {
+        // Those it sends cross one by one: otherwise a bunch of them would be lost as one.
+        let name = self.name.as_str();
+        ip(["-n", name, "link", "set", "eth0", "gso_max_segs", "1"])?;
+        let rule = format!("meta l4proto udp numgen random mod 1000 < {permille} counter drop");
+        self.nft("add table ip lossy")?;
+        self.nft("flush table ip lossy")?;
+        self.nft("add chain ip lossy in { type filter hook input priority 0; }")?;
+        self.nft(&format!("add rule ip lossy in {rule}"))?;
+        Ok(())
+    }
+
+    /// How many it has lost since [`lose`](Self::lose).
+    ///
+    /// # Panics
+    /// If it loses none.
+    pub fn lost(&self) -> u64 {
+        self.counted("ip lossy")
+    }
+
+    /// Packets counted by the rules of a table.
+    fn counted(&self, table: &str) -> u64 {
+        let rules = self.nft(&format!("list table {table}"));
+        let rules = rules.expect("the table has been made");
         let mut words = rules.split_whitespace();
-        let mut strays = 0;
+        let mut count = 0;
         while let Some(word) = words.next() {
             if word == "packets" {
-                let count = words.next().and_then(|count| count.parse::<u64>().ok());
-                strays += count.expect("a counter has a number");
+                let packets = words.next().and_then(|packets| packets.parse::<u64>().ok());
+                count += packets.expect("a counter has a number");
             }
         }
-        strays
+        count
     }
 
     fn nft(&self, rule: &str) -> Result<String, String> {

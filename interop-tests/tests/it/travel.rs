@@ -8,6 +8,8 @@ use std::path::Path;
 use ferrocore_interop_tests::fcore::{Fcore, Run};
 use ferrocore_interop_tests::network::Network;
 
+use crate::own_dht::OwnDht;
+
 /// At the rate below this takes six seconds.
 const SIZE: usize = 6_000_000;
 
@@ -48,36 +50,16 @@ fn a_stream_goes_on_at_another_address() {
     let at = |name: &str| scratch.path().join(name);
     let data = sample(&at("shared"));
     let text = |path: &Path| path.to_str().unwrap().to_owned();
-    let first = network.address(0).to_string();
-    let run_node = |arguments: &[&str]| {
-        let place = ["--host", &first];
-        let arguments = arguments.iter().chain(&place);
-        let node = Fcore::new(at("s0")).in_dht_on(&network, 0);
-        let mut node = node.start(arguments);
-        node.wait_event("ready");
-        node
-    };
-    let bootstrap = format!("{first}:4000");
-    let mut nodes = vec![run_node(&["dht", "bootstrap", "--port", "4000"])];
-    // As many as it takes to know one's NAT.
-    for _ in 0..5 {
-        let node = ["dht", "node", "--port", "0", "--bootstrap", &bootstrap];
-        nodes.push(run_node(&node));
-    }
-    let on = |fcore: Fcore, host: u8, command: &[&str]| {
-        let place = ["--no-lan", "--bootstrap", &bootstrap];
-        let arguments: Vec<&str> = command.iter().chain(&place).copied().collect();
-        fcore.in_dht_on(&network, host).start(arguments)
-    };
+    let dht = OwnDht::start(&network, &at("s0"));
 
     let sharing = ["share", &text(&at("shared")), "--up", RATE];
-    let mut sharing = on(Fcore::new(at("s1")), 1, &sharing);
+    let mut sharing = dht.run(&network, 1, &at("s1"), &sharing);
     let link = sharing.wait_event("ready")["link"].clone();
     sharing.wait_event("announced");
     for (mover, address) in [(2, 12), (1, 11)] {
         let (store, fetched) = (at(&format!("store{mover}")), at(&format!("fetched{mover}")));
         let get = ["get", link.as_str().unwrap(), &text(&fetched)];
-        let mut getting = on(Fcore::new(store), 2, &get);
+        let mut getting = dht.run(&network, 2, &store, &get);
         is_under_way(&mut getting);
         network.move_host(mover, address);
         let got = getting.finish().expect_code(0);
