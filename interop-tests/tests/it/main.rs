@@ -14,6 +14,7 @@ mod histories;
 mod lan;
 mod live;
 mod losses;
+mod nat;
 mod node_peers;
 mod own_dht;
 mod pipes;
