@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use ferrocore_dht::id::Id;
 use ferrocore_interop_tests::node::{self, Tree};
-use ferrocore_interop_tests::peer::Peer;
+use ferrocore_interop_tests::peer::{Call, Peer};
 use ferrocore_primitives::sign::KeyPair;
 use ferrocore_swarm::dht::{Builder, Dht};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 /// Longest wait for anything in this process, however busy the machine.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -75,10 +76,17 @@ impl Node {
 
     /// Keys that node number `node` finds under a topic.
     fn lookup(&mut self, node: usize, topic: Id) -> BTreeSet<String> {
-        let found = self.call(
-            "lookup",
-            json!({ "node": node, "topic": topic.to_string() }),
-        );
+        let lookup = self.begin_lookup(node, topic);
+        self.finish_lookup(lookup)
+    }
+
+    fn begin_lookup(&mut self, node: usize, topic: Id) -> Call {
+        let arguments = json!({ "node": node, "topic": topic.to_string() });
+        self.peer.begin("lookup", arguments)
+    }
+
+    fn finish_lookup(&mut self, lookup: Call) -> BTreeSet<String> {
+        let found = tokio::task::block_in_place(|| self.peer.finish(lookup));
         found.as_object().unwrap().keys().cloned().collect()
     }
 }
@@ -274,14 +282,25 @@ async fn their_clients_use_a_network_of_ours() {
     assert!(ping["passed"].as_u64().unwrap() >= 300);
 }
 
-/// Ten nodes of each kind, ten announcements by nodes of both; then half of each kind are gone without a word. Every
-/// node that is left finds all ten.
+/// Ten nodes of each kind: each node knows all others and is told everything.
 #[tokio::test(flavor = "multi_thread")]
 async fn half_of_a_mixed_network_dies_and_everything_is_found() {
+    half_dies(10).await;
+}
+
+/// Thirty nodes of each kind: an announcement is kept by the closest twenty of the sixty, of which half are gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_of_a_network_in_which_nobody_keeps_all_dies_and_everything_is_found() {
+    half_dies(30).await;
+}
+
+/// Nodes of each kind, ten announcements by nodes of both; then half of each kind are gone without a word. Every node that is left
+/// finds all ten.
+async fn half_dies(each: usize) {
     let mut ours = vec![staying(None).await];
     let bootstrap = address(&ours[0]);
     let mut node = Node::start();
-    for _ in 0..9 {
+    for _ in 1..each {
         ours.push(staying(Some(bootstrap)).await);
         node.join(1, bootstrap, false);
     }
@@ -289,7 +308,7 @@ async fn half_of_a_mixed_network_dies_and_everything_is_found() {
 
     let topic = Id::from([6; 32]);
     for at in 0..5_u8 {
-        let from = usize::from(at) * 2;
+        let from = usize::from(at) * each / 5;
         within(ours[from].announce(topic, &keys(at), Vec::new()))
             .await
             .unwrap();
@@ -299,14 +318,23 @@ async fn half_of_a_mixed_network_dies_and_everything_is_found() {
     let all: BTreeSet<_> = (0..5).chain(50..55).map(key).collect();
     assert_eq!(lookup(&ours[1], topic).await, all);
 
-    for dead in ours.drain(..5) {
+    let dead = each / 2;
+    for dead in ours.drain(..dead) {
         dead.close().await;
     }
-    node.call("kill", json!({ "from": 0, "to": 5 }));
+    node.call("kill", json!({ "from": 0, "to": dead }));
+    let mut lookups = JoinSet::new();
     for left in &ours {
-        assert_eq!(lookup(left, topic).await, all);
+        let left = left.clone();
+        lookups.spawn(async move { lookup(&left, topic).await });
     }
-    for left in 5..10 {
-        assert_eq!(node.lookup(left, topic), all);
+    while let Some(found) = lookups.join_next().await {
+        assert_eq!(found.unwrap(), all, "by one of ours");
+    }
+    let begun: Vec<_> = (dead..each)
+        .map(|left| node.begin_lookup(left, topic))
+        .collect();
+    for lookup in begun {
+        assert_eq!(node.finish_lookup(lookup), all, "by one of theirs");
     }
 }
