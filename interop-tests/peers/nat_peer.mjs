@@ -1,6 +1,6 @@
 // A hyperdht peer on the command line: the twin of ../../swarm/examples/peer.rs, for scripts/nat-test.
 //
-// Usage: node nat_peer.mjs TREE listen|connect|relay HOST:PORT [KEY] [RELAY]
+// Usage: node nat_peer.mjs TREE listen|connect|relay HOST:PORT [KEY] [RELAY|drain]
 //        node nat_peer.mjs TREE nodes HOST:PORT COUNT
 
 import { createRequire } from 'node:module'
@@ -20,8 +20,14 @@ if (command === 'nodes') {
 const dht = new DHT({ bootstrap: [{ host, port: Number(port) }], ephemeral: true })
 await dht.fullyBootstrapped()
 const key = (text) => text ? Buffer.from(text, 'hex') : null
+const drains = keys.at(-1) === 'drain'
+if (drains) keys.pop()
 
-if (command === 'connect') {
+if (command === 'connect' && drains) {
+  const stream = dht.connect(key(keys[0]))
+  drain(stream)
+  stream.on('close', () => process.exit(0))
+} else if (command === 'connect') {
   const started = Date.now()
   const stream = dht.connect(key(keys[0]), { relayThrough: key(keys[1]) })
   stream.on('error', (err) => { console.log('failed', err.code); process.exit(1) })
@@ -42,10 +48,24 @@ if (command === 'connect') {
     new relay.Server({ createStream: (opts) => dht.createRawStream({ ...opts, framed: true }) })
   const server = dht.createServer({ relayThrough: command === 'listen' ? key(keys[0]) : null }, (stream) => {
     stream.on('error', () => {})
-    if (joined) joined.accept(stream, { id: stream.remotePublicKey }).on('error', () => {})
+    if (drains) drain(stream)
+    else if (joined) joined.accept(stream, { id: stream.remotePublicKey }).on('error', () => {})
     else stream.pipe(stream)
   })
   const keyPair = DHT.keyPair()
   await server.listen(keyPair)
   console.log('key', keyPair.publicKey.toString('hex'))
+}
+
+/** Counts what comes, and ends with the peer. */
+function drain (stream) {
+  let count = 0
+  stream.on('error', (err) => console.log('failed', err.code))
+  stream.on('data', (data) => {
+    if (!data.equals(Buffer.alloc(65536, count++))) stream.destroy(new Error('another message came'))
+  })
+  stream.on('end', () => {
+    console.log('drained', count * 65536)
+    stream.end()
+  })
 }

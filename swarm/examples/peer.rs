@@ -5,6 +5,8 @@
 //!   listen BOOTSTRAP [RELAY]   listens under a fresh key and sends back what comes
 //!   connect BOOTSTRAP KEY [RELAY]   connects, sends a megabyte and compares what comes back; over a relay once more
 //!                              when the stream has left it
+//!   listen BOOTSTRAP pour|drain, connect BOOTSTRAP KEY pour|drain
+//!                              who pours sends 32 MB, says when half of it was taken, and ends; who drains counts what came
 //!   relay BOOTSTRAP            a blind relay
 //!
 //! Each line on stdout is a word and its values; steps of a dial go to stderr.
@@ -28,6 +30,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 const MESSAGES: usize = 16;
 const MESSAGE_LEN: usize = 64 * 1024;
 
+/// Messages of who pours.
+const POURED: usize = 512;
+
 /// A punch of random ports takes 35 seconds at most.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(45);
 
@@ -38,6 +43,17 @@ async fn main() -> Result<()> {
     match *arguments {
         ["nodes", host, port, count] => nodes(host.parse()?, port.parse()?, count.parse()?).await,
         ["listen", bootstrap] => listen(bootstrap, None).await,
+        ["listen", bootstrap, way @ ("pour" | "drain")] => {
+            let peers = peers(bootstrap).await?;
+            let mut server = listening(&peers, None).await?;
+            let connection = server.accept().await.ok_or("the node was closed")?;
+            one_way(connection, way).await
+        }
+        ["connect", bootstrap, peer, way @ ("pour" | "drain")] => {
+            let peers = peers(bootstrap).await?;
+            let dialling = peers.connect(key(peer)?, ConnectOptions::default());
+            one_way(dialling.await?, way).await
+        }
         ["listen", bootstrap, relay] => listen(bootstrap, Some(key(relay)?)).await,
         ["connect", bootstrap, peer] => connect(bootstrap, key(peer)?, None).await,
         ["connect", bootstrap, peer, relay] => {
@@ -166,6 +182,35 @@ where
         }
     }
     println!("echoed {}", MESSAGES * MESSAGE_LEN);
+    Ok(())
+}
+
+/// Bytes go one way, and the other end ends its side once all are there.
+async fn one_way(connection: Connection, way: &str) -> Result<()> {
+    println!("connected {}", connection.route);
+    let (mut sender, mut receiver) = connection.stream.split();
+    if way == "pour" {
+        for number in 0..POURED {
+            if number == POURED / 2 {
+                println!("half");
+            }
+            sender.send(&[vec![number as u8; MESSAGE_LEN]]).await?;
+            sender.flush().await?;
+        }
+        sender.close().await?;
+        while receiver.recv().await?.is_some() {}
+        println!("poured {}", POURED * MESSAGE_LEN);
+    } else {
+        let mut count = 0;
+        while let Some(message) = receiver.recv().await? {
+            if message != vec![count as u8; MESSAGE_LEN] {
+                return Err("another message came".into());
+            }
+            count += 1;
+        }
+        println!("drained {}", count * MESSAGE_LEN);
+        sender.close().await?;
+    }
     Ok(())
 }
 
