@@ -25,14 +25,15 @@ serve({
     return { port: testnet.bootstrap[0].port }
   },
 
-  /** Starts nodes of the network of `port`; those that stay are open. */
-  async node ({ port, host = '127.0.0.1', bootstrap = '127.0.0.1', stays = false, firewalled = true }) {
+  /** Starts nodes of the network of `port`; those that stay are open. Without `keepAlive` their connections may be silent. */
+  async node ({ port, host = '127.0.0.1', bootstrap = '127.0.0.1', stays = false, firewalled = true, keepAlive = true }) {
     const dht = new DHT({
       host,
       bootstrap: [{ host: bootstrap, port }],
       ephemeral: !stays,
       firewalled: stays ? false : firewalled,
-      quickFirewall: false
+      quickFirewall: false,
+      connectionKeepAlive: keepAlive ? undefined : false
     })
     await dht.fullyBootstrapped()
     dhts.push(dht)
@@ -125,6 +126,11 @@ serve({
     })
   },
 
+  /** Ends the stream with an error once nothing has come for so long. */
+  timeout ({ stream, ms }) {
+    streams[stream].setTimeout(ms)
+  },
+
   /** Closes the gate that held rounds wait at, until `release`. */
   hold () {
     gate = new Promise((resolve) => { open = resolve })
@@ -191,7 +197,7 @@ function sendThrough (dht, target, first, second) {
 
 function add (stream) {
   const id = streams.push(stream) - 1
-  stream.on('error', (err) => tell({ event: 'failed', stream: id, code: err.code }))
+  stream.on('error', (err) => tell({ event: 'failed', stream: id, code: err.code, reason: err.message }))
   stream.on('close', () => tell({ event: 'closed', stream: id }))
   return id
 }

@@ -1,6 +1,7 @@
 //! Connections by key between hyperdht in a Node process and ferrocore-swarm in this one, on loopback.
 #![cfg(unix)]
 
+mod idle;
 mod joined;
 mod leaving;
 mod relaying;
