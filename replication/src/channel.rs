@@ -39,6 +39,8 @@ pub(crate) struct CoreChannel {
     reminder: Reminder,
     /// Keeps readers waiting until the peer has answered, or for long enough.
     finding: Option<Box<Finding>>,
+    /// Whether we offered it, and the peer has neither taken nor rejected it.
+    is_unanswered: bool,
     /// Rings when the core has news for us, once both sides have opened the channel.
     alarm: Option<Arc<Alarm>>,
     invalid_requests: u32,
@@ -50,6 +52,7 @@ impl CoreChannel {
         Self {
             events: core.events(),
             finding: Some(Box::new(core.finding())),
+            is_unanswered: false,
             core,
             peer: Peer::default(),
             announcer: Announcer::default(),
@@ -79,6 +82,16 @@ impl CoreChannel {
             .start(&self.core, &self.peer, answers_seeks, wake, waker);
         self.finding = None;
         self.announcer.introduce(&self.core, &self.peer, wire);
+    }
+
+    /// It was offered to the peer.
+    pub(crate) fn note_offered(&mut self) {
+        self.is_unanswered = true;
+    }
+
+    /// The peer has answered, or needs to no more. False if it had.
+    pub(crate) fn note_answered(&mut self) -> bool {
+        std::mem::take(&mut self.is_unanswered)
     }
 
     /// Whether readers wait for the peer to answer our offer.

@@ -132,6 +132,7 @@ impl Connection {
     pub fn new(is_initiator: bool, handshake_hash: [u8; 64], wake: Wake) -> Self {
         let mut mux = Mux::new();
         mux.alias(PROTOCOL, PROTOCOL_ALIAS);
+        let heard = Heard::default();
         Self {
             mux,
             scratch: Vec::new(),
@@ -141,10 +142,10 @@ impl Connection {
             channels: HashMap::new(),
             by_core: HashMap::new(),
             unplaced: Unplaced::default(),
-            offers: Offers::default(),
+            offers: Offers::new(heard.peers()),
             touched: Vec::new(),
             asked: VecDeque::new(),
-            heard: Heard::default(),
+            heard,
             kept: KeptMemory::default(),
             commits: 0,
             long_answers: LongAnswers::default(),
@@ -157,23 +158,35 @@ impl Connection {
         }
     }
 
-    /// Offers `core` to the peer. Nothing happens if it is on the connection already. While there are [`OFFERED_MAX`]
-    /// channels it waits until one of them is closed, as do up to [`OFFERS_WAITING_MAX`](crate::limits::OFFERS_WAITING_MAX)
-    /// others; the peer can still ask for it.
+    /// Offers `core` to the peer. Nothing happens if it is on the connection already. While there is
+    /// [no place](Self::has_place) it waits, as do up to [`OFFERS_WAITING_MAX`](crate::limits::OFFERS_WAITING_MAX)
+    /// others, and for a time those who read it; the peer can still ask for it.
     pub fn attach(&mut self, core: &Core) {
         if self.has(&core.discovery_key()) {
             return;
         }
-        if self.channels.len() >= OFFERED_MAX {
+        if self.channels.len() >= OFFERED_MAX || !self.offers.make_room(self.is_proven) {
             return self.unplaced.push(core);
         }
         let id = core.discovery_key();
         let handshake = self.handshake_for(core);
         let opened = self.alone(|mux| mux.open(PROTOCOL, Some(id.as_bytes()), &handshake));
-        if let Ok(channel) = opened {
-            self.insert(channel, core);
-            self.offers.add(channel);
+        let Ok(channel) = opened else {
+            return self.offers.give_room_back();
+        };
+        self.insert(channel, core);
+        if let Some(channel) = self.channels.get_mut(&channel) {
+            channel.note_offered();
         }
+        self.offers.add(channel);
+    }
+
+    /// Whether a core would be offered to the peer now. That is so of [`OFFERED_MAX`] cores in all, of
+    /// [`UNANSWERED_OFFERS_MAX`](crate::limits::UNANSWERED_OFFERS_MAX) that it has neither taken nor rejected, and of
+    /// [`UNPROVEN_OFFERS_MAX`](crate::limits::UNPROVEN_OFFERS_MAX) before it has shown that it knows a core's key; of fewer while
+    /// other connections have many such offers, but of [`OFFERS_OWN`](crate::limits::OFFERS_OWN) at least.
+    pub fn has_place(&mut self) -> bool {
+        self.channels.len() < OFFERED_MAX && self.offers.have_room(self.is_proven)
     }
 
     /// Takes the peer's offer of a core, or rejects it if there are [`CHANNELS_MAX`] channels: two that have more cores in
@@ -228,6 +241,7 @@ impl Connection {
     /// Gives up requests that are overdue.
     pub fn handle_timeout(&mut self, now: Time) {
         self.look_at_offers(now);
+        self.unplaced.look(now);
         let is_due = |channel: &CoreChannel| {
             channel
                 .next_deadline()
@@ -275,6 +289,7 @@ impl Connection {
     /// it there is enough.
     pub fn share_memory(&mut self, memory: &PeersMemory) {
         self.heard = Heard::new(memory);
+        self.offers = Offers::new(memory);
     }
 
     /// Keeps its output within `bounds` from now on; at first within the long ones.
@@ -318,6 +333,7 @@ impl Connection {
         let busy = self.shares.busy();
         busy.filter_map(|id| self.channels.get(&id)?.next_deadline())
             .chain(self.offers.next_deadline())
+            .chain(self.unplaced.next_deadline())
             .min()
     }
 
@@ -363,8 +379,8 @@ impl Connection {
 
     /// Offers what has waited for places that are free now.
     fn offer_unplaced(&mut self) {
-        while self.unplaced.len() > 0 && self.channels.len() < OFFERED_MAX {
-            let Some(core) = self.unplaced.pop() else {
+        while self.unplaced.len() > 0 && self.has_place() {
+            let Some((core, _finding)) = self.unplaced.pop() else {
                 break;
             };
             self.attach(&core);

@@ -42,6 +42,11 @@ impl Heard {
         }
     }
 
+    /// Shared with other connections.
+    pub(crate) fn peers(&self) -> &PeersMemory {
+        &self.peers
+    }
+
     /// For what the peer says that it has.
     pub(crate) fn blocks(&self) -> &Memory {
         &self.blocks

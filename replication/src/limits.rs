@@ -172,6 +172,27 @@ pub const CHANNELS_MAX: usize = REMOTE_CHANNELS_MAX;
 /// Channels at which no more cores are offered of our own accord: the rest is for those that the peer asks for.
 pub const OFFERED_MAX: usize = CHANNELS_MAX - 1024;
 
+/// Cores that are offered at a time to a peer that has neither taken nor rejected them. The next is offered when it has.
+pub const UNANSWERED_OFFERS_MAX: usize = 1024;
+
+/// The same while it has not shown yet that it knows a core's key.
+pub const UNPROVEN_OFFERS_MAX: usize = 256;
+
+/// So many are offered to any peer at a time, even when others have used up what they share for that.
+pub const OFFERS_OWN: usize = 10;
+
+/// What an offer takes in memory until it is answered, in bytes: its frame, its numbers, its channel.
+pub const OFFER_MEMORY: usize = 1536;
+
+/// Bytes of unanswered offers that all connections of a process share whose peers have shown no key, ...
+pub const UNPROVEN_OFFERS_BYTES: usize = 1024 * 1024;
+
+/// ... and those whose peers have: beyond [`OFFERS_OWN`] of each.
+pub const UNANSWERED_OFFERS_BYTES: usize = 2 * 1024 * 1024;
+
+/// How often those are told the time who wait for cores that were not offered yet.
+pub const UNOFFERED_LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Cores that wait to be offered on a connection that has no place for them; more are not offered, but the peer may ask.
 pub const OFFERS_WAITING_MAX: usize = 1 << 17;
 
@@ -257,19 +278,19 @@ pub const SHORT_UPLOAD_BUFFER_TARGET: usize = 1;
 pub const SHORT_UPLOAD_TOGETHER_BYTES: usize = 64 * 1024;
 
 /// Short: while more bytes than this wait to be written, nothing is read from the peer.
-pub const SHORT_OUTPUT_MAX: usize = 96 * 1024;
+pub const SHORT_OUTPUT_MAX: usize = 80 * 1024;
 
 /// What a session costs of its own while its buffers are short, in bytes, else as [`CONNECTION_OWN_MAX`].
-pub const SHORT_CONNECTION_OWN_MAX: usize = 344 * 1024;
+pub const SHORT_CONNECTION_OWN_MAX: usize = 343 * 1024;
 
-/// What a thousand connections cost together, in bytes, whatever their peers do: with what they share, but without the
-/// cores that were asked for.
+/// What a thousand connections cost together, in bytes, whatever their peers do: with what they share, and with what was
+/// offered and not answered, but without the cores that both sides have opened.
 pub const THOUSAND_CONNECTIONS_MAX: usize = 512 * 1024 * 1024;
 
 /// What a session costs of its own once its peer has shown that it knows a core's key, in bytes: beside the room of
-/// one long frame each way, what is held of [`PEERS_MEMORY_MAX`], answers that are kept ([`KEPT_BYTES_MAX`]), and the cores
-/// that were asked for.
-pub const CONNECTION_OWN_MAX: usize = 2616 * 1024;
+/// one long frame each way, what is held of [`PEERS_MEMORY_MAX`], answers that are kept ([`KEPT_BYTES_MAX`]), offers beyond
+/// [`OFFERS_OWN`], and the cores that both sides have opened.
+pub const CONNECTION_OWN_MAX: usize = 2631 * 1024;
 
 /// How long a session that is closing waits for the peer to take what was written.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -296,9 +317,10 @@ const _: () = assert!(
         + FRAMES_QUEUED_MAX * UPLOAD_TOGETHER_BYTES
         + SEND_BUFFER_LEN
         + UPLOAD_TOGETHER_BYTES
-        // What the peer said.
+        // What the peer said, and what it has not answered.
         + QUESTION_BYTES_OWN
         + REMOTE_BITS_BYTES_OWN
+        + OFFERS_OWN * OFFER_MEMORY
         <= CONNECTION_OWN_MAX
 );
 const _: () = assert!(
@@ -307,9 +329,20 @@ const _: () = assert!(
         // Output: in the connection, and sealed.
         + SHORT_OUTPUT_MAX
         + SHORT_FRAME_LEN
-        // What the peer said.
+        // What the peer said, and what it has not answered.
         + QUESTION_BYTES_OWN
         + REMOTE_BITS_BYTES_OWN
+        + OFFERS_OWN * OFFER_MEMORY
+        <= SHORT_CONNECTION_OWN_MAX
+);
+const _: () = assert!(
+    // The same before the proof: nothing the peer says is remembered.
+    SHORT_BURST_BYTES
+        + SHORT_FRAME_LEN
+        + 2 * SHORT_READ_LEN
+        + UNPROVEN_OUTPUT_MAX
+        + SHORT_FRAME_LEN
+        + OFFERS_OWN * OFFER_MEMORY
         <= SHORT_CONNECTION_OWN_MAX
 );
 const _: () = assert!(
@@ -319,8 +352,17 @@ const _: () = assert!(
         + PEERS_MEMORY_MAX
         + KEPT_BYTES_ALL_MAX
         + 1000 * KEPT_BYTES_OWN
+        + UNPROVEN_OFFERS_BYTES
+        + UNANSWERED_OFFERS_BYTES
         <= THOUSAND_CONNECTIONS_MAX
 );
+const _: () = assert!(
+    OFFERS_OWN > 0
+        && UNPROVEN_OFFERS_MAX <= UNANSWERED_OFFERS_MAX
+        && UNANSWERED_OFFERS_MAX <= OFFERED_MAX,
+    "offers go on when some were answered"
+);
+const _: () = assert!(OFFER_LEN_MAX <= OFFER_MEMORY);
 const _: () = assert!(
     SHORT_UPLOAD_BUFFER_TARGET + SHORT_UPLOAD_TOGETHER_BYTES < SHORT_OUTPUT_MAX,
     "short answers alone never stop reading"

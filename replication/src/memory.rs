@@ -6,13 +6,20 @@ use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::limits::PEERS_MEMORY_MAX;
+use crate::limits::{PEERS_MEMORY_MAX, UNANSWERED_OFFERS_BYTES, UNPROVEN_OFFERS_BYTES};
 
-/// What connections share for what their peers say, beyond the little that each has for itself. Clones are the
-/// same budget.
+/// What connections share for what their peers say, and for offers that these do not answer, beyond the little that
+/// each has for itself. Clones are the same budget.
 #[derive(Clone)]
 pub struct PeersMemory {
     shared: Arc<Shared>,
+    offers: Arc<SharedForOffers>,
+}
+
+/// Whoever has proven nothing takes nothing from those who have.
+struct SharedForOffers {
+    strangers: Arc<Shared>,
+    proven: Arc<Shared>,
 }
 
 struct Shared {
@@ -28,21 +35,34 @@ impl PeersMemory {
         PROCESS.get_or_init(|| Self::new(PEERS_MEMORY_MAX)).clone()
     }
 
-    /// One of its own, of `bytes`.
+    /// One of its own, of `bytes` for what peers say.
     pub fn new(bytes: usize) -> Self {
-        let max = signed(bytes);
+        let offers = SharedForOffers {
+            strangers: Shared::new(UNPROVEN_OFFERS_BYTES),
+            proven: Shared::new(UNANSWERED_OFFERS_BYTES),
+        };
         Self {
-            shared: Arc::new(Shared {
-                max,
-                free: AtomicI64::new(max),
-            }),
+            shared: Shared::new(bytes),
+            offers: Arc::new(offers),
         }
     }
 
     /// Bytes that are held now.
     pub fn held(&self) -> usize {
-        let held = self.shared.max - self.shared.free.load(Ordering::Acquire);
-        usize::try_from(held).unwrap_or(0)
+        let SharedForOffers { strangers, proven } = &*self.offers;
+        self.shared.held() + strangers.held() + proven.held()
+    }
+
+    /// What of it is for offers: to peers that have shown a core's key, or to others.
+    pub(crate) fn for_offers(&self, is_proven: bool) -> Self {
+        let shared = match is_proven {
+            true => &self.offers.proven,
+            false => &self.offers.strangers,
+        };
+        Self {
+            shared: Arc::clone(shared),
+            offers: Arc::clone(&self.offers),
+        }
     }
 
     /// Whether nothing is left.
@@ -71,6 +91,19 @@ impl PeersMemory {
 
     fn give_back(&self, bytes: usize) {
         self.shared.free.fetch_add(signed(bytes), Ordering::AcqRel);
+    }
+}
+
+impl Shared {
+    fn new(bytes: usize) -> Arc<Self> {
+        let max = signed(bytes);
+        let free = AtomicI64::new(max);
+        Arc::new(Self { max, free })
+    }
+
+    fn held(&self) -> usize {
+        let held = self.max - self.free.load(Ordering::Acquire);
+        usize::try_from(held).unwrap_or(0)
     }
 }
 

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use cap::Cap;
 use common::script::{block, request};
 use common::{assert_complete_copy, blocks};
@@ -24,13 +25,15 @@ use ferrocore_log::{Core, Corestore, StoreOptions};
 use ferrocore_mux::limits::REMOTE_CHANNELS_MAX;
 use ferrocore_mux::{ChannelId, Event, Mux};
 use ferrocore_primitives::encoding::Encode;
+use ferrocore_primitives::keys::Key;
 use ferrocore_primitives::sign::KeyPair;
 use ferrocore_replication::Session;
 use ferrocore_replication::capability::capability;
 use ferrocore_replication::connection::PROTOCOL;
 use ferrocore_replication::limits::{
     CONNECTION_OWN_MAX, KEPT_BYTES_ALL_MAX, KEPT_BYTES_MAX, KEPT_BYTES_OWN, LONG_BUFFERS_MAX,
-    PEERS_MEMORY_MAX, SHORT_CONNECTION_OWN_MAX, THOUSAND_CONNECTIONS_MAX, UNPROVEN_FRAME_LEN_MAX,
+    PEERS_MEMORY_MAX, SHORT_CONNECTION_OWN_MAX, THOUSAND_CONNECTIONS_MAX, UNANSWERED_OFFERS_BYTES,
+    UNPROVEN_FRAME_LEN_MAX,
 };
 use ferrocore_replication::messages::{BitfieldWords, Handshake, Message};
 use ferrocore_replication::session::{LongBuffers, PeersMemory, SessionOptions};
@@ -53,6 +56,9 @@ const QUESTIONS: u64 = 8_000;
 /// The longest blocks that are read without room for them, in bytes: with long buffers, and with short ones.
 const LONG_BLOCK: usize = 256 * 1024;
 const SHORT_BLOCK: usize = 64 * 1024;
+
+/// Cores that we read, of which nobody has any.
+const CORES: u64 = 10_000;
 
 /// Bytes that a pipe holds. They count, too.
 const PIPE: usize = 4096;
@@ -169,6 +175,15 @@ impl Attacker {
 
     /// Opens the channel of a core whose key it knows.
     async fn prove(&mut self, core: &Core) -> ChannelId {
+        let (channel, open) = self.open_true(core);
+        self.send(&open).await;
+        let answer = self.receiver.recv().await.unwrap();
+        self.mux.handle_frame(answer.expect("an answer"));
+        channel
+    }
+
+    /// A channel of a core whose key it knows, and the frame that opens it.
+    fn open_true(&mut self, core: &Core) -> (ChannelId, Bytes) {
         let capability = capability(true, &core.key(), &self.handshake_hash);
         let handshake = Handshake {
             seeks: true,
@@ -179,10 +194,16 @@ impl Attacker {
             .mux
             .open(PROTOCOL, Some(id.as_bytes()), &handshake.to_vec());
         let frame = self.mux.poll_transmit().unwrap().to_bytes();
-        self.send(&frame).await;
-        let answer = self.receiver.recv().await.unwrap();
-        self.mux.handle_frame(answer.expect("an answer"));
-        opened.unwrap()
+        (opened.unwrap(), frame)
+    }
+
+    /// The same, and it reads no answer, but waits until it has been heard.
+    async fn prove_unheard(&mut self, core: &Core) {
+        let open = self.open_true(core);
+        self.send(&open.1).await;
+        while !self.session.is_proven() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// What it is told next; nothing once that takes long.
@@ -336,6 +357,10 @@ async fn give(raw: &mut Raw, bytes: &[u8]) -> bool {
 enum Scene {
     One(Attack),
     Many(Attack),
+    /// So many, and we read [`CORES`].
+    Reading(usize, Attack),
+    /// The same, and each knows a key, and answers nothing.
+    ReadingProven(usize),
     /// Once each has shown that it knows a key, it begins the longest frame there is.
     ThousandProven,
     /// So many do all they can once they have shown that they know a key of blocks of this length.
@@ -365,6 +390,11 @@ fn scenes() -> Vec<Scene> {
     scenes.push(Scene::Many(Attack::AlmostUnprovenFrame));
     scenes.push(Scene::Many(Attack::Everything));
     scenes.push(Scene::ThousandProven);
+    scenes.extend(UNPROVEN.map(|attack| Scene::Reading(1, attack)));
+    scenes.push(Scene::Reading(many().unwrap_or(50), Attack::Everything));
+    scenes.push(Scene::Reading(1000, Attack::Silence));
+    scenes.push(Scene::ReadingProven(1));
+    scenes.push(Scene::ReadingProven(1000));
     scenes.push(Scene::Proven(1, LONG_BLOCK));
     scenes.push(Scene::Proven(8, LONG_BLOCK));
     scenes.push(Scene::Proven(1000, SHORT_BLOCK));
@@ -468,6 +498,10 @@ async fn play(scene: Scene) {
         Scene::Parked(count, _) => Some(answers::Read::new(&store, count)),
         _ => None,
     };
+    let _cores = match scene {
+        Scene::Reading(..) | Scene::ReadingProven(_) => unknown(&store),
+        _ => Vec::new(),
+    };
     let long = store.get_named("long").unwrap();
     if let Scene::Proven(_, len) = scene {
         let block = vec![7; len];
@@ -490,6 +524,18 @@ async fn play(scene: Scene) {
             (count, own + scene.kept_max())
         }
         Scene::One(_) => (1, UNPROVEN_MAX),
+        Scene::Reading(count, _) => {
+            let each = UNPROVEN_MAX.min(THOUSAND_CONNECTIONS_MAX / count.max(1));
+            (count, count * each)
+        }
+        Scene::ReadingProven(count) => {
+            let own = if count > 1 {
+                SHORT_CONNECTION_OWN_MAX
+            } else {
+                CONNECTION_OWN_MAX
+            };
+            (count, count * own + UNANSWERED_OFFERS_BYTES)
+        }
         Scene::Proven(count, _) => {
             let long = count.min(LONG_BUFFERS_MAX);
             let short = count - long;
@@ -510,7 +556,13 @@ async fn play(scene: Scene) {
         attacks.spawn(async move {
             let mut attacker = Attacker::connect(&store, &budget).await;
             let own = match scene {
-                Scene::One(attack) | Scene::Many(attack) => attacker.attack(attack).await,
+                Scene::One(attack) | Scene::Many(attack) | Scene::Reading(_, attack) => {
+                    attacker.attack(attack).await
+                }
+                Scene::ReadingProven(_) => {
+                    attacker.prove_unheard(&core).await;
+                    0
+                }
                 Scene::ThousandProven => {
                     attacker.prove(&core).await;
                     attacker.begin_frame(FRAME_LEN_MAX, 100_000).await;
@@ -567,6 +619,16 @@ async fn play(scene: Scene) {
     settle().await;
     assert_eq!(budget.held(), 0, "whoever is gone holds nothing");
     assert_eq!(budget.places.free(), LONG_BUFFERS_MAX);
+}
+
+/// Readers of cores that nobody has.
+fn unknown(store: &Corestore) -> Vec<Core> {
+    let keys = (0..CORES).map(|number| {
+        let mut key = [5; 32];
+        key[..8].copy_from_slice(&number.to_le_bytes());
+        Key::from(key)
+    });
+    keys.map(|key| store.get(&key).unwrap()).collect()
 }
 
 async fn honest_peer_completes(store: &Corestore, core: &Core, budgets: &Budgets) {

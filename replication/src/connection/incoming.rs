@@ -73,7 +73,7 @@ impl Connection {
         };
         let shown = self.check_capability(handshake, channel.core())?;
         self.is_proven = true;
-        self.offers.remove(id);
+        self.end_offer(id);
         let alarm = Alarm::new(&self.bell, id);
         self.with(id, |channel, wire| {
             channel.handle_opened(shown.seeks, wire, alarm)
@@ -108,13 +108,22 @@ impl Connection {
     }
 
     pub(super) fn remove(&mut self, id: ChannelId) {
+        self.end_offer(id);
         if let Some(channel) = self.channels.remove(&id) {
-            self.offers.remove(id);
             self.by_core.remove(&channel.core().discovery_key());
             self.shares.moved(id, channel.in_flight(), 0, false);
             let heard = (channel.questions(), channel.question_bytes());
             self.heard.moved(heard, (0, 0));
             self.commits -= usize::from(channel.is_committing());
+        }
+    }
+
+    /// If it was offered: the peer has answered, or needs to no more.
+    fn end_offer(&mut self, id: ChannelId) {
+        self.offers.remove(id);
+        let channel = self.channels.get_mut(&id);
+        if channel.is_some_and(|channel| channel.note_answered()) {
+            self.offers.give_room_back();
         }
     }
 

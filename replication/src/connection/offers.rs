@@ -1,6 +1,7 @@
 //! Cores that we offered and the peer has said nothing of.
 //!
-//! Each keeps readers waiting, but not for ever. Knows when to look at them next. Does not know what for.
+//! Each keeps readers waiting, but not for ever, and takes memory. Knows how many there may be, and when to look at them
+//! next. Does not know what for.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +10,18 @@ use ferrocore_mux::ChannelId;
 use ferrocore_primitives::time::Time;
 
 use super::Connection;
-use crate::limits::{HEAD_PATIENCE_ALONE, UNANSWERED_LOOK_INTERVAL};
+use crate::limits::{
+    HEAD_PATIENCE_ALONE, OFFER_MEMORY, OFFERS_OWN, UNANSWERED_LOOK_INTERVAL, UNANSWERED_OFFERS_MAX,
+    UNPROVEN_OFFERS_MAX,
+};
+use crate::memory::{Memory, PeersMemory, Share};
 
 /// Those of one connection.
-#[derive(Debug, Default)]
 pub(super) struct Offers {
+    /// What those take that were not answered.
+    share: Share,
+    /// From when on more of them may be made.
+    proven: Option<Memory>,
     /// They were made since somebody knew what time it is.
     fresh: Vec<ChannelId>,
     /// Until when each is waited for.
@@ -22,9 +30,47 @@ pub(super) struct Offers {
 }
 
 impl Offers {
-    /// One more is made.
+    /// None yet, on a connection that shares `peers` with others.
+    pub(super) fn new(peers: &PeersMemory) -> Self {
+        let memory = |is_proven, max| {
+            let shared = peers.for_offers(is_proven);
+            Memory::new(OFFERS_OWN * OFFER_MEMORY, max * OFFER_MEMORY, &shared)
+        };
+        Self {
+            share: memory(false, UNPROVEN_OFFERS_MAX).share(),
+            proven: Some(memory(true, UNANSWERED_OFFERS_MAX)),
+            fresh: Vec::new(),
+            until: BTreeMap::new(),
+            due: None,
+        }
+    }
+
+    /// Whether there is room for one more. `is_proven` tells whether the peer has shown that it knows a core's key.
+    pub(super) fn have_room(&mut self, is_proven: bool) -> bool {
+        if is_proven && let Some(memory) = &self.proven {
+            let mut share = memory.share();
+            // If there is no room, they stay where they are until some were answered.
+            if share.take(self.share.bytes()) {
+                self.share = share;
+                self.proven = None;
+            }
+        }
+        self.share.memory().free() >= OFFER_MEMORY
+    }
+
+    /// Takes room for one more; false if there is none.
+    pub(super) fn make_room(&mut self, is_proven: bool) -> bool {
+        self.have_room(is_proven) && self.share.take(OFFER_MEMORY)
+    }
+
+    /// One more is made, for which there is room.
     pub(super) fn add(&mut self, id: ChannelId) {
         self.fresh.push(id);
+    }
+
+    /// The room of one is free again.
+    pub(super) fn give_room_back(&mut self) {
+        self.share.give_back(OFFER_MEMORY);
     }
 
     /// The peer answered, or the core is on the connection no more.
@@ -44,6 +90,7 @@ impl Offers {
 impl Connection {
     /// Notes when what was offered since was offered.
     pub(super) fn note_offers(&mut self, now: Time) {
+        self.unplaced.note_time(now);
         for id in std::mem::take(&mut self.offers.fresh) {
             let channel = self.channels.get(&id);
             let Some(channel) = channel.filter(|channel| channel.is_finding()) else {

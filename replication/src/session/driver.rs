@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ferrocore_log::core::Finding;
-use ferrocore_log::corestore::OpenedCores;
+use ferrocore_log::corestore::{OpenedCores, StoreFinding};
 use ferrocore_log::{Core, Corestore};
 use ferrocore_primitives::time::Time;
 use ferrocore_secret_stream::{FrameBudget, FrameRoom, MESSAGE_LEN_MAX, SecretStream, StreamError};
@@ -25,7 +25,10 @@ use super::trial::{Trial, Way};
 use super::{SessionError, SessionOptions};
 use crate::buffers::{Bounds, LongBuffers};
 use crate::connection::Connection;
-use crate::limits::{CLOSE_TIMEOUT, LONG_BUFFERS_IDLE, SHORT_BURST_BYTES, UNPROVEN_FRAME_LEN_MAX};
+use crate::limits::{
+    CLOSE_TIMEOUT, HEAD_PATIENCE_ALONE, LONG_BUFFERS_IDLE, SHORT_BURST_BYTES,
+    UNOFFERED_LOOK_INTERVAL, UNPROVEN_FRAME_LEN_MAX,
+};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::stats::{Rate, SessionReport, Stats};
 
@@ -58,7 +61,10 @@ pub(super) struct Driver<T> {
     budget: FrameBudget,
     incoming: FrameBudget,
     writer: JoinHandle<Result<(), StreamError>>,
+    /// Cores to be offered. It keeps its place among them while the connection has none, and takes no memory for them.
     opened: Option<OpenedCores>,
+    /// Keeps readers of those waiting.
+    unoffered: Option<Unoffered>,
     commands: mpsc::UnboundedReceiver<Command>,
     /// Notified when a core has news.
     news: Arc<Notify>,
@@ -76,6 +82,15 @@ pub(super) struct Driver<T> {
     started: Time,
 }
 
+/// Cores that were not offered yet.
+struct Unoffered {
+    _finding: StoreFinding,
+    /// Until when their readers wait.
+    until: Instant,
+    /// When to tell them the time.
+    look: Instant,
+}
+
 /// What the task waited for.
 enum Happened {
     Received(Result<Option<Burst>, StreamError>),
@@ -88,6 +103,8 @@ enum Happened {
     BuffersDue,
     News,
     Timeout,
+    /// Those who wait for cores that were not offered are to be told the time.
+    UnofferedDue,
     Opened(Core),
     Commanded(Option<Command>),
 }
@@ -122,6 +139,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             incoming: options.frame_budgets.incoming,
             writer: tokio::spawn(write(sender, queued)),
             opened,
+            unoffered: None,
             commands,
             news,
             stats: outlets.stats,
@@ -135,10 +153,54 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             started: now(),
         };
         // Before anybody can read from them: a reader without suppliers fails at once.
-        while let Some(core) = driver.opened.as_mut().and_then(OpenedCores::try_next) {
-            driver.follow(&core);
+        driver.offer_opened();
+        if driver.opened.is_some() && !driver.has_place() {
+            driver.unoffered = Some(driver.find_unoffered());
         }
         driver
+    }
+
+    /// Offers cores while there is place for them.
+    fn offer_opened(&mut self) {
+        while self.has_place() {
+            let Some(core) = self.opened.as_mut().and_then(OpenedCores::try_next) else {
+                self.unoffered = None; // none is left
+                return;
+            };
+            self.follow(&core);
+        }
+    }
+
+    fn has_place(&self) -> bool {
+        self.desk().connection.has_place()
+    }
+
+    /// Lets readers of all cores wait until they are offered, but no longer than for an answer.
+    fn find_unoffered(&self) -> Unoffered {
+        let now = Instant::now();
+        Unoffered {
+            _finding: self.desk().store.finding(),
+            until: now + HEAD_PATIENCE_ALONE,
+            look: now,
+        }
+    }
+
+    /// Tells those the time who wait for cores that were not offered: `Core::update` ends for them, too.
+    fn look_at_unoffered(&mut self) {
+        let Some(unoffered) = &mut self.unoffered else {
+            return;
+        };
+        if unoffered.until <= Instant::now() {
+            self.unoffered = None;
+            return;
+        }
+        unoffered.look = unoffered
+            .until
+            .min(Instant::now() + UNOFFERED_LOOK_INTERVAL);
+        let mut cores = self.desk().store.watch_opened();
+        while let Some(core) = cores.try_next() {
+            core.supply().look_at_updates(now());
+        }
     }
 
     pub(super) async fn run(mut self) -> Result<(), SessionError> {
@@ -177,6 +239,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
     /// Runs until the stream ends or the session is closed.
     async fn replicate(&mut self) -> Result<(), SessionError> {
         loop {
+            self.offer_opened();
             self.poll_events()?;
             let output = self.transmit()?;
             match output {
@@ -197,6 +260,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
                     let now = now();
                     self.desk().connection.handle_timeout(now);
                 }
+                Happened::UnofferedDue => self.look_at_unoffered(),
                 Happened::Opened(core) => self.follow(&core),
                 Happened::Commanded(Some(Command::Attach(core, _finding))) => {
                     self.desk().connection.attach(&core);
@@ -357,6 +421,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         // A frame that cannot be worked off holds memory.
         let frame_due = self.inbound.frame_deadline().filter(|_| !is_reading);
         let buffers_due = self.outlet.is_long().then(|| self.buffers_due());
+        let unoffered_due = self.unoffered.as_ref().map(|unoffered| unoffered.look);
+        let has_place = self.has_place();
         tokio::select! {
             burst = self.inbound.next(), if is_reading => Happened::Received(burst),
             () = self.outlet.freed(), if output == Output::WaitsForRoom => Happened::RoomForFrames,
@@ -366,7 +432,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             () = sleep_until(buffers_due.unwrap_or_else(epoch)), if buffers_due.is_some() => Happened::BuffersDue,
             () = self.news.notified() => Happened::News,
             command = self.commands.recv() => Happened::Commanded(command),
-            core = next_opened(&mut self.opened) => Happened::Opened(core),
+            () = sleep_until(unoffered_due.unwrap_or_else(epoch)), if unoffered_due.is_some() => Happened::UnofferedDue,
+            core = next_opened(&mut self.opened), if has_place => Happened::Opened(core),
             () = sleep_until(deadline.unwrap_or_else(epoch)), if deadline.is_some() => Happened::Timeout,
         }
     }

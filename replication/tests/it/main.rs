@@ -26,6 +26,7 @@ mod seeks;
 mod session;
 mod to_javascript;
 mod transcripts;
+mod unanswered;
 mod updates;
 mod vectors;
 mod version_10;

@@ -2,7 +2,7 @@
 
 use ferrocore_log::{Core, Corestore};
 use ferrocore_primitives::keys::Key;
-use ferrocore_replication::limits::{CHANNELS_MAX, OFFERED_MAX};
+use ferrocore_replication::limits::{CHANNELS_MAX, OFFERED_MAX, UNPROVEN_OFFERS_MAX};
 
 use crate::common::Pair;
 
@@ -23,7 +23,7 @@ fn more_cores_than_fit_do_not_cost_the_connection() {
     for number in 0..OFFERED_MAX + surplus {
         pair.a.connection.attach(&open(&here, 1, number));
     }
-    assert_eq!(pair.a.connection.core_stats().len(), OFFERED_MAX);
+    assert_eq!(pair.a.connection.core_stats().len(), UNPROVEN_OFFERS_MAX);
     pair.drive();
     assert!(pair.a.connection.core_stats().is_empty());
     // Both offer the same ones.
