@@ -7,7 +7,7 @@ use ferrocore_interop_tests::lossy::{Damage, LossyLink};
 use ferrocore_udx::socket::{Udx, UdxSocket, UdxStream};
 use ferrocore_udx::stream::Config;
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::udx::ends::{
     Node, OURS, THEIRS, bind_ours, connected, exchange_in_turn, exchange_ours, pattern, read_all,
@@ -184,4 +184,38 @@ async fn a_node_process_that_stands_still_is_waited_for() {
     assert_eq!((count, json!(hash)), (LEN as u64, sent["hash"].clone()));
     within(sending).await.unwrap();
     assert_eq!(within(handle.closed()).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_waits_while_our_window_is_shut() {
+    // Goal: who is not read from is sent no more than there is room for, however long that takes, and all the rest as soon as it
+    // is read. Method: Node writes much more than our window, and we read nothing for a while; then a part, and nothing for a
+    // while; then all. It cannot be the other way round: udx-native takes in whatever comes, and shuts its window never.
+    const WINDOW: u32 = 100_000;
+    const LEN: usize = 2_000_000;
+    let mut config = Config::default();
+    config.receive_window = WINDOW;
+    let (mut node, _udx, _socket, mut stream) = connected(config);
+    let write = json!({ "stream": THEIRS, "bytes": LEN, "seed": 4 });
+    let writing = node.peer.begin("write", write);
+    let (mut hash, mut count) = (blake2b_simd::State::new(), 0);
+    let mut buffer = vec![0; 1 << 16];
+    for part in [0, 300_000, LEN] {
+        while count < part {
+            let len = within(stream.read(&mut buffer)).await.unwrap();
+            hash.update(&buffer[..len]);
+            count += len;
+        }
+        if part < LEN {
+            tokio::time::sleep(Duration::from_secs(2)).await; // that is what is tested
+            let stats = stream.stats();
+            println!("after {count}: {stats:?}");
+            let waiting = stats.bytes_received - count as u64;
+            assert!(waiting < 2 * u64::from(WINDOW), "{stats:?}");
+        }
+    }
+    let sent = node.peer.finish(writing);
+    node.peer.call("end", json!({ "stream": THEIRS }));
+    assert_eq!(within(stream.read(&mut buffer)).await.unwrap(), 0);
+    assert_eq!(json!(hash.finalize().to_hex().to_string()), sent["hash"]);
 }
