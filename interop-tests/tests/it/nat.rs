@@ -1,5 +1,5 @@
-//! Goal: peers behind NATs meet, and are told how. Method: two rows of `scripts/nat-test`, in which Node is the DHT and the blind
-//! relay; where network namespaces are not permitted, the test says so and passes.
+//! Goal: peers behind NATs meet and are told how, or why not. Method: three rows of `scripts/nat-test`, in which Node is the DHT and
+//! the blind relay; where network namespaces are not permitted, the test says so and passes.
 #![cfg(target_os = "linux")]
 
 use std::path::Path;
@@ -7,10 +7,11 @@ use std::process::Command;
 
 use ferrocore_interop_tests::fcore::Fcore;
 
-/// One that is punched, and one that takes a relay.
-const ROWS: [&str; 2] = [
+/// One that is punched, one that takes a relay, and one where `status` says why neither helps.
+const ROWS: [&str; 3] = [
     "fcore get <- fcore share, plain -> plain, among Node's",
     "fcore get <- fcore share, random -> random, with a relay, among Node's",
+    "fcore get <- fcore share, random -> random, with a relay that is not there, among Node's",
 ];
 
 #[test]
