@@ -3,8 +3,8 @@
 //! - [`node`] installs the two pinned npm trees;
 //! - [`peer`] runs a Node script of `peers/` as a separate process and steers it;
 //! - [`fcore`] builds and runs the command line;
-//! - [`lossy`] is a UDP forwarder that loses, delays, reorders, doubles, garbles and slows down;
-//! - [`network`] makes networks of network namespaces;
+//! - [`lossy`] is a UDP forwarder that loses, delays, reorders, doubles, garbles, changes and slows down;
+//! - [`network`] makes networks of network namespaces, and [`wire`] damages the cable of a host of theirs;
 //! - [`rng`] is chance that a seed repeats;
 //! - [`tap`] is a TCP forwarder that can hold or cut a transfer at an exact byte;
 //! - [`folder`] makes folders worth transferring and compares them.
@@ -23,6 +23,8 @@ pub mod peer;
 mod process;
 pub mod rng;
 pub mod tap;
+#[cfg(target_os = "linux")]
+pub mod wire;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A UDP forwarder between two peers that loses, delays, reorders, doubles and garbles what passes, and lets through
+//! A UDP forwarder between two peers that loses, delays, reorders, doubles, garbles and changes what passes, and lets through
 //! only so much a second.
 //! Knows datagrams. Does not know what is in them.
 
@@ -24,6 +24,8 @@ pub struct Damage {
     /// Replaced by noise of the same length, out of a thousand: what a checksum would have dropped, and nothing that
     /// could be taken for a packet of the peers.
     pub corrupt_permille: u64,
+    /// Changed in one bit and handed over, out of a thousand: what no checksum of UDP's notices.
+    pub change_permille: u64,
     /// Overtaken by those behind them, out of a thousand.
     pub late_permille: u64,
     /// How much longer the late ones take.
@@ -47,17 +49,23 @@ pub struct LossyLink {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// What a forwarder has done, and whether it is to do nothing more.
 #[derive(Default)]
-struct Counts {
-    passed: AtomicU64,
-    lost: AtomicU64,
+pub(crate) struct Counts {
+    pub(crate) passed: AtomicU64,
+    pub(crate) lost: AtomicU64,
+    pub(crate) changed: AtomicU64,
     is_cut: AtomicBool,
 }
 
-struct Parcel {
-    side: usize,
-    data: Vec<u8>,
+/// What came in at a side.
+pub(crate) struct Parcel {
+    pub(crate) side: usize,
+    pub(crate) data: Vec<u8>,
 }
+
+/// Sends something out at a side; false if that failed.
+pub(crate) type Exit = Box<dyn Fn(&[u8]) -> bool + Send>;
 
 impl LossyLink {
     /// Starts a forwarder on loopback whose decisions follow from `seed`.
@@ -73,16 +81,15 @@ impl LossyLink {
                 thread::spawn(move || receive(&socket, side, &peers, &sender, &stop))
             })
             .into();
-        let forwarder = Forwarder {
-            sides: sides.clone(),
-            peers: Arc::clone(&peers),
-            counts: Arc::clone(&counts),
-            free_at: [Instant::now(); 2],
-            damage,
-            random: Rng::new(seed),
-            waiting: BinaryHeap::new(),
-            count: 0,
-        };
+        let exits = [0, 1].map(|side| {
+            let (socket, peers) = (Arc::clone(&sides[side]), Arc::clone(&peers));
+            let exit = move |data: &[u8]| {
+                let peer = peers.lock().unwrap_or_else(PoisonError::into_inner)[side];
+                peer.is_some_and(|peer| socket.send_to(data, peer).is_ok())
+            };
+            Box::new(exit) as Exit
+        });
+        let forwarder = Forwarder::new(exits, 0, Arc::clone(&counts), damage, seed);
         threads.push(thread::spawn(move || forwarder.run(&parcels)));
         Self {
             sides,
@@ -132,9 +139,11 @@ impl Drop for LossyLink {
 /// Due when, in which order of arrival, for which side, what.
 type Waiting = (Instant, u64, usize, Vec<u8>);
 
-struct Forwarder {
-    sides: [Arc<UdpSocket>; 2],
-    peers: Arc<Mutex<[Option<SocketAddr>; 2]>>,
+/// Holds what has come in until it is due, and sends it out, damaged.
+pub(crate) struct Forwarder {
+    exits: [Exit; 2],
+    /// Bytes before the datagram, which are not damaged.
+    header_len: usize,
     counts: Arc<Counts>,
     /// When each side's queue will be empty.
     free_at: [Instant; 2],
@@ -145,7 +154,27 @@ struct Forwarder {
 }
 
 impl Forwarder {
-    fn run(mut self, parcels: &Receiver<Parcel>) {
+    pub(crate) fn new(
+        exits: [Exit; 2],
+        header_len: usize,
+        counts: Arc<Counts>,
+        damage: Damage,
+        seed: u64,
+    ) -> Self {
+        Self {
+            exits,
+            header_len,
+            counts,
+            free_at: [Instant::now(); 2],
+            damage,
+            random: Rng::new(seed),
+            waiting: BinaryHeap::new(),
+            count: 0,
+        }
+    }
+
+    /// Until nobody is left to bring parcels.
+    pub(crate) fn run(mut self, parcels: &Receiver<Parcel>) {
         loop {
             match parcels.recv_timeout(self.send_due()) {
                 Ok(parcel) => self.take(parcel),
@@ -172,7 +201,11 @@ impl Forwarder {
             let mut data = parcel.data.clone();
             if self.happens(self.damage.corrupt_permille) {
                 self.counts.lost.fetch_add(1, Ordering::Relaxed);
-                data.fill_with(|| self.random.next() as u8 & 0x7f); // UDX begins with 0xff
+                let body = data.get_mut(self.header_len..).unwrap_or_default();
+                body.fill_with(|| self.random.next() as u8 & 0x7f); // UDX begins with 0xff
+            }
+            if self.damage.change_permille > 0 && self.happens(self.damage.change_permille) {
+                self.change(&mut data);
             }
             self.count += 1;
             let entry = (at, self.count, 1 - parcel.side, data);
@@ -203,16 +236,23 @@ impl Forwarder {
                 return left;
             }
             if let Some(Reverse((_, _, side, data))) = self.waiting.pop() {
-                let peer = self.peers.lock().unwrap_or_else(PoisonError::into_inner)[side];
                 // What cannot be sent is lost, like the rest.
-                if !self.counts.is_cut.load(Ordering::Relaxed)
-                    && peer.is_some_and(|peer| self.sides[side].send_to(&data, peer).is_ok())
-                {
+                if !self.counts.is_cut.load(Ordering::Relaxed) && self.exits[side](&data) {
                     self.counts.passed.fetch_add(1, Ordering::Relaxed);
                 }
             }
         }
         Duration::from_millis(100)
+    }
+
+    /// Turns one bit over.
+    fn change(&mut self, data: &mut [u8]) {
+        let body = data.get_mut(self.header_len..).unwrap_or_default();
+        if !body.is_empty() {
+            let bit = self.random.index(body.len() * 8);
+            body[bit / 8] ^= 1 << (bit % 8);
+            self.counts.changed.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn happens(&mut self, permille: u64) -> bool {

@@ -84,6 +84,33 @@ impl Network {
         taken.expect("a host's addresses can be taken");
     }
 
+    /// Cuts a host's cable, and leaves two ends of devices of the switch's namespace, which is named first: what the host sends
+    /// arrives at the first of them, and the network is behind the second. Packets cross one by one.
+    pub(crate) fn open_cable(&self, host: u8) -> Result<(String, [String; 2]), String> {
+        let (switch, port) = (self.switch(), format!("port{host}"));
+        let (end, plug) = (format!("end{host}"), format!("plug{host}"));
+        ip(["-n", &switch, "link", "set", &port, "nomaster"])?;
+        ip([
+            "-n", &switch, "link", "add", &end, "type", "veth", "peer", "name", &plug,
+        ])?;
+        ip([
+            "-n",
+            &switch,
+            "link",
+            "set",
+            &plug,
+            "master",
+            "switch",
+            "gso_max_segs",
+            "1",
+            "up",
+        ])?;
+        ip(["-n", &switch, "link", "set", &end, "up"])?;
+        let name = self.host(host).name;
+        ip(["-n", &name, "link", "set", "eth0", "gso_max_segs", "1"])?;
+        Ok((switch, [port, end]))
+    }
+
     fn add(&self, host: u8) -> Result<(), String> {
         let (switch, name, port) = (self.switch(), self.host(host).name, format!("port{host}"));
         let address = format!("{}/24", self.address(host));

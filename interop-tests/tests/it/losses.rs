@@ -1,14 +1,17 @@
 //! Goal: what is shared arrives whole, and nothing else arrives, however bad the path is. Method: `fcore` and Hyperswarm on hosts in
-//! network namespaces, found by key in a DHT; the kernel loses datagrams there by chance. Where that is not permitted, the tests say so and pass.
+//! network namespaces, found by key in a DHT; the kernel loses datagrams there by chance, or the cable of one host leads through
+//! this process. Where that is not permitted, the tests say so and pass.
 #![cfg(target_os = "linux")]
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ferrocore_interop_tests::fcore::{Finished, Run};
+use ferrocore_interop_tests::lossy::Damage;
 use ferrocore_interop_tests::network::Network;
 use ferrocore_interop_tests::node::Tree;
 use ferrocore_interop_tests::peer::{self, Peer};
+use ferrocore_interop_tests::wire::Wire;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -54,6 +57,11 @@ impl Hosts {
         permitted(lossy.collect::<Result<Vec<()>, _>>()).is_some()
     }
 
+    /// The cable of who fetches.
+    fn wire(&self, damage: Damage) -> Option<Wire> {
+        permitted(Wire::start(&self.network, 2, damage, 7))
+    }
+
     /// Shares from a fresh store, and returns what `ready` says.
     fn share(&self, store: &str) -> (Run, Value) {
         let shared = self.at("shared");
@@ -91,7 +99,7 @@ fn text(path: &Path) -> &str {
 
 /// None, with a message, if the system does not permit it.
 fn permitted<T>(result: Result<T, String>) -> Option<T> {
-    let skip = |reason: &String| eprintln!("skipped: nothing can be lost here: {reason}");
+    let skip = |reason: &String| eprintln!("skipped: datagrams cannot be damaged here: {reason}");
     result.inspect_err(skip).ok()
 }
 
@@ -151,5 +159,60 @@ fn fcore_and_hyperswarm_fetch_from_each_other_though_five_percent_are_lost() {
     node.call("join", json!({ "server": false }));
     let get = json!({ "path": "/said.txt", "version": ready["version"] });
     assert!(node.call("get", get) == said, "other bytes arrived");
+    sharing.interrupt().expect_code(0);
+}
+
+#[test]
+fn one_connection_carries_all_over_a_path_that_delays_reorders_and_doubles() {
+    let Some(hosts) = Hosts::if_permitted() else {
+        return;
+    };
+    let damage = Damage {
+        duplicate_permille: 50,
+        late_permille: 50,
+        late_by: Duration::from_millis(30),
+        delay: Duration::from_millis(10),
+        jitter: Duration::from_millis(10),
+        ..Damage::default()
+    };
+    let Some(wire) = hosts.wire(damage) else {
+        return;
+    };
+    let (sharing, ready) = hosts.share("from");
+    let started = Instant::now();
+    let (got, fetched) = hosts.get(&ready["link"], "to");
+    println!(
+        "{} datagrams passed in {:?}",
+        wire.passed(),
+        started.elapsed()
+    );
+    assert!(fetched == hosts.data, "other bytes arrived");
+    assert_eq!(connections(&got.events), 1, "{:#?}", got.events);
+    assert!(wire.passed() > 2000, "{} datagrams passed", wire.passed());
+    sharing.interrupt().expect_code(0);
+}
+
+/// UDP's checksum misses one change of 65,536, and UDX has no other. What the encryption then finds wrong ends the connection; another
+/// goes on. About every second change does that.
+#[test]
+fn changed_bits_cost_connections_and_nothing_else() {
+    let Some(hosts) = Hosts::if_permitted() else {
+        return;
+    };
+    let damage = Damage {
+        change_permille: 2,
+        ..Damage::default()
+    };
+    let Some(wire) = hosts.wire(damage) else {
+        return;
+    };
+    let (sharing, ready) = hosts.share("from");
+    let started = Instant::now();
+    let (got, fetched) = hosts.get(&ready["link"], "to");
+    let (changed, passed, took) = (wire.changed(), wire.passed(), started.elapsed());
+    let connections = connections(&got.events);
+    println!("{changed} of {passed} datagrams changed: {connections} connections in {took:?}");
+    assert!(fetched == hosts.data, "other bytes arrived");
+    assert!(changed > 0, "none of {passed} was changed");
     sharing.interrupt().expect_code(0);
 }

@@ -86,6 +86,7 @@ fn any_damage(case: u64) -> Damage {
         jitter: Duration::from_millis(pick(6, [0, 0, 2, 20])),
         bytes_per_second: pick(7, [0, 0, 12_500_000, 1_000_000]),
         queue_bytes: 100_000,
+        ..Damage::default()
     }
 }
 
