@@ -11,6 +11,7 @@ mod extensions;
 mod foreign;
 mod forks;
 mod histories;
+mod killed;
 mod lan;
 mod live;
 mod losses;
