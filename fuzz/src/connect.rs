@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ferrocore_dht::hyperdht::connect::{Handshake, HolepunchPayload};
 use ferrocore_dht::hyperdht::handshake::{ClientHandshake, Handshakes, Met, ServerHandshake};
-use ferrocore_dht::hyperdht::noise::{ConnectError, Firewall, NoisePayload, UdxInfo};
+use ferrocore_dht::hyperdht::noise::{ConnectError, Firewall, NoisePayload};
 use ferrocore_dht::hyperdht::punch::puncher::{Action, BIRTHDAY_SOCKETS, Puncher, RandomPunches};
 use ferrocore_dht::hyperdht::punch::server::{Round, ServerPunch, Step};
 use ferrocore_dht::hyperdht::relay::{PAIRS_PER_SESSION_MAX, Pair, Pairings, SessionId, Unpair};
@@ -57,30 +57,12 @@ fn serve(message: &Handshake) {
     let keys = KeyPair::from_seed(&[1; 32]);
     if let Ok(met) = ServerHandshake::read(&keys, &message.noise) {
         let _ = met.payload();
-        let _ = met.answer(&payload());
+        let _ = met.answer(&NoisePayload::new(7));
     }
     let mut met = Handshakes::new();
     let host = *address(1).ip();
     assert_eq!(met.meet(&message.noise, host, |_| ()), Met::New(0));
     assert_eq!(met.meet(&message.noise, host, |_| ()), Met::Before(0));
-}
-
-fn payload() -> NoisePayload {
-    NoisePayload {
-        error: ConnectError::NONE,
-        firewall: Firewall::UNKNOWN,
-        holepunch: None,
-        addresses4: Vec::new(),
-        addresses6: Vec::new(),
-        udx: Some(UdxInfo {
-            reusable_socket: false,
-            id: 7,
-            seq: 0,
-        }),
-        secret_stream: true,
-        relay_through: None,
-        relay_addresses: None,
-    }
 }
 
 /// Rounds to a server, each behind its length: the input is what is inside of the seal. The first bit of a length says
@@ -185,8 +167,12 @@ pub fn relays(data: &[u8]) {
 pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let server = KeyPair::from_seed(&[1; 32]).public_key();
     let client = KeyPair::from_seed(&[2; 32]);
-    let dial =
-        ClientHandshake::with_ephemeral(&client, server, &payload(), KeyPair::from_seed(&[3; 32]));
+    let dial = ClientHandshake::with_ephemeral(
+        &client,
+        server,
+        &NoisePayload::new(7),
+        KeyPair::from_seed(&[3; 32]),
+    );
     let noise = dial.map(|dial| dial.request().to_vec()).unwrap_or_default();
     let request = handshake_request(noise);
     let through = Handshake {

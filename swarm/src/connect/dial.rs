@@ -5,9 +5,7 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use ferrocore_dht::hyperdht::handshake::ClientHandshake;
-use ferrocore_dht::hyperdht::noise::{
-    ConnectError as Refusal, Firewall, NoisePayload, RelayThrough, UdxInfo,
-};
+use ferrocore_dht::hyperdht::noise::{Firewall, NoisePayload, RelayThrough};
 use ferrocore_dht::hyperdht::path::{Answered, Ours, Way, client_ways};
 use ferrocore_dht::hyperdht::punch::client::Start;
 use ferrocore_dht::hyperdht::seal::Sealing;
@@ -139,19 +137,10 @@ impl<'a> Dial<'a> {
         let lan = self.options.lan.then(|| self.net.lan_addresses());
         let public = self.net.public_address().into_iter();
         NoisePayload {
-            error: Refusal::NONE,
             firewall: self.firewall,
-            holepunch: None,
             addresses4: public.chain(lan.into_iter().flatten()).collect(),
-            addresses6: Vec::new(),
-            udx: Some(UdxInfo {
-                reusable_socket: false,
-                id: stream.local_id().into(),
-                seq: 0,
-            }),
-            secret_stream: true,
             relay_through: self.relay_through,
-            relay_addresses: None,
+            ..NoisePayload::new(stream.local_id())
         }
     }
 

@@ -252,9 +252,7 @@ pub(super) mod tests {
     use std::sync::Arc;
 
     use ferrocore_dht::hyperdht::handshake::{ClientHandshake, ServerHandshake};
-    use ferrocore_dht::hyperdht::noise::{
-        ConnectError as Refusal, Firewall, NoisePayload, UdxInfo,
-    };
+    use ferrocore_dht::hyperdht::noise::NoisePayload;
     use ferrocore_primitives::sign::KeyPair;
     use ferrocore_udx::socket::Udx;
     use ferrocore_udx::stream::Config;
@@ -268,21 +266,7 @@ pub(super) mod tests {
 
     /// What two sides have agreed on, that of the dialling one.
     pub(in crate::connect) fn keys() -> HandshakeResult {
-        let payload = NoisePayload {
-            error: Refusal::NONE,
-            firewall: Firewall::UNKNOWN,
-            holepunch: None,
-            addresses4: Vec::new(),
-            addresses6: Vec::new(),
-            udx: Some(UdxInfo {
-                reusable_socket: false,
-                id: THEIRS.into(),
-                seq: 0,
-            }),
-            secret_stream: true,
-            relay_through: None,
-            relay_addresses: None,
-        };
+        let payload = NoisePayload::new(THEIRS);
         let (client, server) = (KeyPair::generate(), KeyPair::generate());
         let asking = ClientHandshake::new(&client, server.public_key(), &payload).unwrap();
         let asked = ServerHandshake::read(&server, asking.request()).unwrap();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ferrocore_dht::hyperdht::connect::{Handshake, Holepunch};
 use ferrocore_dht::hyperdht::handshake::{Handshakes, Met, ServerHandshake};
 use ferrocore_dht::hyperdht::noise::{
-    ConnectError as Refusal, Firewall, HolepunchInfo, NoisePayload, RelayThrough, UdxInfo,
+    ConnectError as Refusal, Firewall, HolepunchInfo, NoisePayload, RelayThrough,
 };
 use ferrocore_dht::hyperdht::path::{Asked, Ours, ServerWay, server_relay_way, server_way};
 use ferrocore_dht::hyperdht::router::Return;
@@ -562,15 +562,9 @@ impl Task {
                 .into_iter()
                 .chain(lan.into_iter().flatten())
                 .collect(),
-            addresses6: Vec::new(),
-            udx: Some(UdxInfo {
-                reusable_socket: false,
-                id: stream.map_or(0, |stream| stream.local_id().into()),
-                seq: 0,
-            }),
-            secret_stream: true,
             relay_through,
             relay_addresses: (!relay_addresses.is_empty()).then_some(relay_addresses),
+            ..NoisePayload::new(stream.map_or(0, |stream| stream.local_id()))
         }
     }
 

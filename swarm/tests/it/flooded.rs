@@ -9,9 +9,7 @@ use bytes::Bytes;
 use ferrocore_dht::hyperdht::PEER_HANDSHAKE;
 use ferrocore_dht::hyperdht::connect::{Handshake, Mode};
 use ferrocore_dht::hyperdht::handshake::ClientHandshake;
-use ferrocore_dht::hyperdht::noise::{
-    ConnectError as Refusal, Firewall, NoisePayload, RelayThrough, UdxInfo,
-};
+use ferrocore_dht::hyperdht::noise::{Firewall, NoisePayload, RelayThrough};
 use ferrocore_dht::id::Id;
 use ferrocore_dht::message::Request;
 use ferrocore_mux::Mux;
@@ -60,19 +58,9 @@ struct Said {
 impl Said {
     fn datagram(self, server: PublicKey, to: SocketAddrV4, number: u16) -> Vec<u8> {
         let payload = NoisePayload {
-            error: Refusal::NONE,
             firewall: self.firewall,
-            holepunch: None,
-            addresses4: Vec::new(),
-            addresses6: Vec::new(),
-            udx: Some(UdxInfo {
-                reusable_socket: false,
-                id: number.into(),
-                seq: 0,
-            }),
-            secret_stream: true,
             relay_through: self.relay_through,
-            relay_addresses: None,
+            ..NoisePayload::new(number.into())
         };
         let dialling = ClientHandshake::new(&KeyPair::generate(), server, &payload).unwrap();
         let message = Handshake {

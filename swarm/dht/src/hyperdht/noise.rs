@@ -150,6 +150,25 @@ pub enum NoisePayloadError {
 }
 
 impl NoisePayload {
+    /// Of who would be connected to a stream of this id, encrypted, and says no more.
+    pub fn new(stream_id: u32) -> Self {
+        Self {
+            error: ConnectError::NONE,
+            firewall: Firewall::UNKNOWN,
+            holepunch: None,
+            addresses4: Vec::new(),
+            addresses6: Vec::new(),
+            udx: Some(UdxInfo {
+                reusable_socket: false,
+                id: stream_id.into(),
+                seq: 0,
+            }),
+            secret_stream: true,
+            relay_through: None,
+            relay_addresses: None,
+        }
+    }
+
     /// Reads the payload in `bytes`; what follows its last field is skipped.
     ///
     /// # Errors

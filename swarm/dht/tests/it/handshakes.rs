@@ -9,7 +9,7 @@ use ferrocore_dht::hyperdht::handshake::{
     CLEAR_AFTER, ClientHandshake, HANDSHAKES_MAX, HANDSHAKES_PER_HOST_MAX, HandshakeFailure,
     Handshakes, Met, ServerHandshake,
 };
-use ferrocore_dht::hyperdht::noise::{ConnectError, Firewall, NoisePayload, UdxInfo};
+use ferrocore_dht::hyperdht::noise::{ConnectError, NoisePayload};
 use ferrocore_dht::hyperdht::router::{
     FORWARD_AGE_MAX, FORWARDS_MAX, Forward, Forwards, Known, Next, Return, handshake_request,
     read_handshake_reply, read_holepunch_reply, route_handshake, route_holepunch,
@@ -30,18 +30,7 @@ const SERVER: u8 = 9;
 fn payload(error: ConnectError) -> NoisePayload {
     NoisePayload {
         error,
-        firewall: Firewall::UNKNOWN,
-        holepunch: None,
-        addresses4: Vec::new(),
-        addresses6: Vec::new(),
-        udx: Some(UdxInfo {
-            reusable_socket: false,
-            id: 7,
-            seq: 0,
-        }),
-        secret_stream: true,
-        relay_through: None,
-        relay_addresses: None,
+        ..NoisePayload::new(7)
     }
 }
 

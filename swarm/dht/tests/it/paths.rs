@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use ferrocore_dht::hyperdht::noise::{
-    ConnectError, Firewall, HolepunchInfo, NoisePayload, RelayInfo, RelayThrough,
+    Firewall, HolepunchInfo, NoisePayload, RelayInfo, RelayThrough,
 };
 use ferrocore_dht::hyperdht::path::{
     Answered, Asked, Ours, ServerWay, Way, client_ways, server_relay_way, server_way,
@@ -37,18 +37,12 @@ fn payload() -> NoisePayload {
         peer_address: address(SERVER),
     };
     NoisePayload {
-        error: ConnectError::NONE,
-        firewall: Firewall::UNKNOWN,
         holepunch: Some(HolepunchInfo {
             id: 0,
             relays: vec![other, relay_info()],
         }),
         addresses4: vec![address("192.168.1.7:9"), address("127.0.0.1:9")],
-        addresses6: Vec::new(),
-        udx: None,
-        secret_stream: true,
-        relay_through: None,
-        relay_addresses: None,
+        ..NoisePayload::new(7)
     }
 }
 
