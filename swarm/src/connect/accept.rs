@@ -18,11 +18,12 @@ use tokio::time::{Instant, sleep_until};
 use super::blind::{Meeting, meet};
 use super::dial::show_path;
 use super::error::{ConnectError, RelayError, Route};
-use super::net::v4;
+use super::net::{tagged_at, v4};
 use super::peers::Peers;
 use super::punching::{RoundIn, ServerPunching};
-use super::roam::{answers, follow, is_heard, show_ourselves};
+use super::roam::{answers, follow, is_heard, stand_by};
 use super::stream::{Connection, encrypt, proven};
+use crate::dht::{Dht, WeakDht};
 
 /// An answered handshake.
 pub(super) struct Accepting {
@@ -102,7 +103,12 @@ impl Accepting {
         match met(self.stream, self.keys, Route::Direct).await {
             Ok(connection) => {
                 self.came.send(task::id()).await.ok();
-                follow(self.peers.dht(), connection.handle(), None, None);
+                follow(
+                    self.peers.dht().downgrade(),
+                    connection.handle(),
+                    None,
+                    None,
+                );
                 self.connections.send(connection).await.ok();
             }
             Err(error) => tracing::debug!(%error, %to, "accept"),
@@ -144,7 +150,12 @@ impl Accepting {
         };
         let punching = self.punching.as_mut();
         let extra = local.and_then(|local| punching?.take_at(local));
-        follow(self.peers.dht(), self.stream.handle(), extra, None);
+        follow(
+            self.peers.dht().downgrade(),
+            self.stream.handle(),
+            extra,
+            None,
+        );
         hand_out(self.stream, self.keys, route, &self.connections).await;
     }
 
@@ -160,7 +171,7 @@ impl Accepting {
         let (keys, connections) = (self.keys.clone(), self.connections.clone());
         let stream = self.stream;
         let mut upgrade = Upgrade {
-            peers: self.peers,
+            dht: self.peers.dht().downgrade(),
             handle,
             remote_id: self.remote_id,
             punching: self.punching,
@@ -196,7 +207,7 @@ impl Accepting {
 
 /// A relayed stream that may still find a direct path.
 struct Upgrade {
-    peers: Peers,
+    dht: WeakDht,
     handle: StreamHandle,
     remote_id: u32,
     punching: Option<ServerPunching>,
@@ -209,11 +220,10 @@ struct Upgrade {
 
 impl Upgrade {
     async fn run(&mut self) {
-        let disruptions = self.peers.dht().disruptions();
-        let handle = self.handle.clone();
+        let (dht, handle) = (self.dht.clone(), self.handle.clone());
         tokio::select! {
             () = self.move_over() => {}
-            () = show_ourselves(&handle, disruptions) => {}
+            () = stand_by(&dht, &handle) => {}
         }
     }
 
@@ -258,8 +268,9 @@ impl Upgrade {
         if path.remote == SocketAddr::from(self.meeting.address) {
             return;
         }
-        if let Some((tag, socket)) = self.socket_at(path.local) {
-            let dht = self.peers.dht().clone();
+        if let Some(dht) = self.dht.upgrade()
+            && let Some((tag, socket)) = self.socket_at(&dht, path.local)
+        {
             self.pings.spawn(async move {
                 let answers = answers(&dht, tag, path.remote).await;
                 answers.then_some((path, socket))
@@ -272,13 +283,13 @@ impl Upgrade {
         let punching = self.punching.as_mut();
         let extra = punching.and_then(|punching| punching.take_at(path.local));
         let left = Some(self.meeting.address.into());
-        follow(self.peers.dht(), self.handle.clone(), extra, left);
+        follow(self.dht.clone(), self.handle.clone(), extra, left);
     }
 
-    fn socket_at(&self, local: SocketAddr) -> Option<(Socket, UdxSocket)> {
+    fn socket_at(&self, dht: &Dht, local: SocketAddr) -> Option<(Socket, UdxSocket)> {
         let punching = self.punching.as_ref();
         let own = punching.and_then(|punching| punching.socket_at(local));
-        own.or_else(|| self.peers.net().tagged_at(local))
+        own.or_else(|| tagged_at(dht, local))
     }
 }
 

@@ -22,9 +22,10 @@ use super::net::{Extra, Net};
 use super::peers::Peers;
 use super::punching::punch_to_server;
 use super::race::{Carrier, Found, Race, Tries, Won};
-use super::roam::{follow, is_heard, show_ourselves};
+use super::roam::{follow, is_heard, stand_by};
 use super::search::{Answer, search};
 use super::stream::{Connection, PATH_TIMEOUT, raw_stream};
+use crate::dht::WeakDht;
 
 /// How long a dial may take, unless [`ConnectOptions`] say otherwise.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -195,10 +196,12 @@ impl<'a> Dial<'a> {
         let (route, address) = (won.route, won.found.address());
         self.tell(DialEvent::Connected { route, address });
         match won.found {
-            Found::Path(carrier) => follow(self.net.dht(), handle, carrier.extra, None),
+            Found::Path(carrier) => {
+                follow(self.net.dht().downgrade(), handle, carrier.extra, None);
+            }
             Found::Meeting(meeting) => {
                 let leaving = Leaving {
-                    net: self.net.clone(),
+                    dht: self.net.dht().downgrade(),
                     handle,
                     remote_id,
                     meeting,
@@ -304,7 +307,7 @@ async fn knock(net: &Net, to: SocketAddrV4) -> Result<Found, ConnectError> {
 
 /// A relayed stream whose other ways are still tried.
 struct Leaving {
-    net: Net,
+    dht: WeakDht,
     handle: StreamHandle,
     remote_id: u32,
     meeting: Meeting,
@@ -314,11 +317,10 @@ struct Leaving {
 
 impl Leaving {
     async fn run(self, tries: Tries) {
-        let disruptions = self.net.dht().disruptions();
-        let handle = self.handle.clone();
+        let (dht, handle) = (self.dht.clone(), self.handle.clone());
         tokio::select! {
             () = self.move_over(tries) => {}
-            () = show_ourselves(&handle, disruptions) => {}
+            () = stand_by(&dht, &handle) => {}
         }
     }
 
@@ -374,7 +376,7 @@ impl Leaving {
         show_path(&self.handle, self.linger).await;
         let left = Some(self.meeting.address.into());
         drop(self.meeting);
-        follow(self.net.dht(), self.handle, extra, left);
+        follow(self.dht, self.handle, extra, left);
     }
 }
 
@@ -446,7 +448,7 @@ mod tests {
                 told.lock().unwrap().push(event);
             }),
             linger: Duration::ZERO,
-            net,
+            dht: net.dht().downgrade(),
         };
         let mut tries = Tries::new();
         let silent = Carrier::own(ours.clone(), at_nobody);
@@ -492,7 +494,7 @@ mod tests {
             meeting: Meeting::at(ours, at_nobody, 9),
             watcher: Watcher::default(),
             linger: Duration::ZERO,
-            net,
+            dht: dht.downgrade(),
         };
         let leaving = tokio::spawn(leaving.run(Tries::new()));
         tokio::task::yield_now().await;

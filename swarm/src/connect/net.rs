@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::error::ConnectError;
-use crate::dht::{Dht, DhtError, ExtraSocket, Search};
+use crate::dht::{Dht, DhtError, ExtraSocket, Search, WeakDht};
 
 /// Punches that wait for their puncher; more are dropped.
 const PUNCHES_MAX: usize = 64;
@@ -45,6 +45,27 @@ pub(super) struct Net {
     late: Arc<Semaphore>,
 }
 
+/// The same without keeping the node, for what lasts as long as a connection.
+#[derive(Debug, Clone)]
+pub(super) struct WeakNet {
+    dht: WeakDht,
+    randoms: RandomPunches,
+    early: Arc<Semaphore>,
+    late: Arc<Semaphore>,
+}
+
+impl WeakNet {
+    /// What there was, if the node is still there.
+    pub(super) fn upgrade(&self) -> Option<Net> {
+        Some(Net {
+            dht: self.dht.upgrade()?,
+            randoms: self.randoms.clone(),
+            early: Arc::clone(&self.early),
+            late: Arc::clone(&self.late),
+        })
+    }
+}
+
 /// A socket to punch with.
 #[derive(Debug)]
 pub(super) struct Extra {
@@ -61,6 +82,15 @@ impl Net {
             randoms: RandomPunches::new(),
             early: Arc::new(Semaphore::new(EARLY_PUNCHES_MAX)),
             late: Arc::new(Semaphore::new(LATE_PUNCHES_MAX)),
+        }
+    }
+
+    pub(super) fn downgrade(&self) -> WeakNet {
+        WeakNet {
+            dht: self.dht.downgrade(),
+            randoms: self.randoms.clone(),
+            early: Arc::clone(&self.early),
+            late: Arc::clone(&self.late),
         }
     }
 
@@ -149,14 +179,7 @@ impl Net {
 
     /// The node's own socket at this local address.
     pub(super) fn socket_at(&self, local: SocketAddr) -> Option<UdxSocket> {
-        self.tagged_at(local).map(|(_, socket)| socket)
-    }
-
-    /// The same, and how the node knows it.
-    pub(super) fn tagged_at(&self, local: SocketAddr) -> Option<(Socket, UdxSocket)> {
-        let own = [Socket::Server, Socket::Client].into_iter();
-        let mut own = own.filter_map(|tag| Some((tag, self.socket(tag)?)));
-        own.find(|(_, socket)| socket.local_addr() == local)
+        tagged_at(&self.dht, local).map(|(_, socket)| socket)
     }
 
     /// # Errors
@@ -228,6 +251,13 @@ impl Net {
     pub(super) fn instant(&self, time: Time) -> Instant {
         self.dht.instant(time)
     }
+}
+
+/// The node's own socket at this local address, and how the node knows it.
+pub(super) fn tagged_at(dht: &Dht, local: SocketAddr) -> Option<(Socket, UdxSocket)> {
+    let own = [Socket::Server, Socket::Client].into_iter();
+    let mut own = own.filter_map(|tag| Some((tag, dht.socket(tag)?)));
+    own.find(|(_, socket)| socket.local_addr() == local)
 }
 
 /// Hands punches to their puncher and everything else to the node.

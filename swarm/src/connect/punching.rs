@@ -22,7 +22,7 @@ use ferrocore_udx::socket::UdxSocket;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::sleep_until;
 
-use super::net::{Extra, Net};
+use super::net::{Extra, Net, WeakNet};
 use super::sockets::{Input, Sockets};
 
 /// A round for a server's connection, as it came in.
@@ -41,7 +41,7 @@ pub(super) async fn punch_to_server(
     start: Start,
     remote: Firewall,
 ) -> Result<(Extra, SocketAddrV4), PunchError> {
-    let (mut sockets, mut inputs) = Sockets::new(net.clone());
+    let (mut sockets, mut inputs) = Sockets::new(net);
     let mut punch = ClientPunch::new(start, puncher(net, true, remote));
     let mut asked = None;
     loop {
@@ -103,10 +103,11 @@ fn handle_client_input(
 }
 
 /// A server's side of one punch. Its first socket is open as soon as it exists, for the answer to the handshake leaves from there,
-/// unless many punches have begun: then it waits for the client's first round.
+/// unless many punches have begun: then it waits for the client's first round. Beside a relay it may wait as long as the
+/// connection lasts, and does nothing any more once the node is gone.
 #[derive(Debug)]
 pub(super) struct ServerPunching {
-    net: Net,
+    net: WeakNet,
     punch: ServerPunch,
     sockets: Sockets,
     inputs: mpsc::Receiver<Input>,
@@ -118,9 +119,9 @@ pub(super) struct ServerPunching {
 
 impl ServerPunching {
     pub(super) fn new(net: &Net, sealing: Sealing, remote: Firewall) -> Self {
-        let (sockets, inputs) = Sockets::new(net.clone());
+        let (sockets, inputs) = Sockets::new(net);
         let mut punching = Self {
-            net: net.clone(),
+            net: net.downgrade(),
             punch: ServerPunch::new(net.now(), sealing, puncher(net, false, remote)),
             sockets,
             inputs,
@@ -158,6 +159,9 @@ impl ServerPunching {
             way,
             is_our_relay,
         } = round;
+        let Some(net) = self.net.upgrade() else {
+            return;
+        };
         let from = incoming.from;
         let is_main = self.sockets.number(incoming.socket) == Some(self.punch.socket());
         let ticket = self.tickets;
@@ -170,9 +174,9 @@ impl ServerPunching {
             payload: message.payload,
         };
         self.answers.insert(ticket, (incoming, way));
-        self.punch.handle_round(self.net.now(), round);
+        self.punch.handle_round(net.now(), round);
         if self.room.is_none() && self.punch.is_heard() {
-            self.room = self.net.room_to_punch(true);
+            self.room = net.room_to_punch(true);
         }
         self.step();
     }
@@ -180,9 +184,24 @@ impl ServerPunching {
     /// Goes on until something has happened; to be called again, unless it has failed.
     pub(super) async fn turn(&mut self) {
         let timeout = self.punch.poll_timeout();
-        tokio::select! {
-            Some(input) = self.inputs.recv() => self.handle_input(input),
-            () = until(&self.net, timeout) => self.punch.handle_timeout(self.net.now()),
+        let timeout = self.net.upgrade().zip(timeout);
+        let timeout = timeout.map(|(net, time)| net.instant(time));
+        let is_due = async {
+            match timeout {
+                Some(instant) => sleep_until(instant).await,
+                None => pending().await,
+            }
+        };
+        let input = tokio::select! {
+            Some(input) = self.inputs.recv() => Some(input),
+            () = is_due => None,
+        };
+        let Some(net) = self.net.upgrade() else {
+            return;
+        };
+        match input {
+            Some(input) => self.handle_input(net.now(), input),
+            None => self.punch.handle_timeout(net.now()),
         }
         self.step();
     }
@@ -191,8 +210,7 @@ impl ServerPunching {
         self.punch.has_failed()
     }
 
-    fn handle_input(&mut self, input: Input) {
-        let now = self.net.now();
+    fn handle_input(&mut self, now: Time, input: Input) {
         match input {
             Input::Packet(socket, from) => self.punch.handle_packet(now, socket, from),
             Input::Sample(socket, node) => {
@@ -230,10 +248,11 @@ impl ServerPunching {
         let Some((incoming, way)) = self.answers.remove(&ticket) else {
             return;
         };
-        if let Some((value, relay)) = way.holepunch(payload) {
+        if let Some((value, relay)) = way.holepunch(payload)
+            && let Some(net) = self.net.upgrade()
+        {
             let socket = socket.unwrap_or(Socket::Server);
-            self.net
-                .relay(incoming, value.to_vec(), relay, Some(socket));
+            net.relay(incoming, value.to_vec(), relay, Some(socket));
         }
     }
 }

@@ -21,7 +21,7 @@ use ferrocore_udx::socket::{Path, StreamHandle, UdxSocket};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::net::{Extra, v4};
+use super::net::{Extra, tagged_at, v4};
 use crate::dht::{Dht, WeakDht};
 
 /// How often the end that has moved shows itself, and how long it waits each time. Together that is longer than peers are
@@ -39,12 +39,14 @@ const _: () = assert!(SHOWN as u64 * SHOWN_PAUSE.as_secs() > super::KEEP_ALIVE.a
 /// was opened to punch; `left` the relay that it came from. What still comes by that is the peer's, but there the peer has
 /// another id, and the relay answers pings as any node does: a stream that went back would lead nowhere.
 pub(super) fn follow(
-    dht: &Dht,
+    dht: WeakDht,
     handle: StreamHandle,
     extra: Option<Extra>,
     left: Option<SocketAddr>,
 ) {
-    let (disruptions, dht) = (dht.disruptions(), dht.downgrade());
+    let Some(disruptions) = dht.upgrade().map(|dht| dht.disruptions()) else {
+        return;
+    };
     tokio::spawn(async move {
         tokio::select! {
             () = follow_peer(&dht, &handle, extra.as_ref(), left) => {}
@@ -93,11 +95,9 @@ pub(super) async fn answers(dht: &Dht, from: Socket, to: SocketAddr) -> bool {
 
 /// The socket that a packet came to, and how the node knows it.
 fn socket_of(dht: &Dht, path: &Path, extra: Option<&Extra>) -> Option<(Socket, UdxSocket)> {
-    let own = [Socket::Server, Socket::Client].into_iter();
-    let own = own.filter_map(|tag| Some((tag, dht.socket(tag)?)));
     let punched = extra.map(|extra| (extra.tag, extra.socket.clone()));
-    let mut sockets = own.chain(punched);
-    sockets.find(|(_, socket)| socket.local_addr() == path.local)
+    let punched = punched.filter(|(_, socket)| socket.local_addr() == path.local);
+    tagged_at(dht, path.local).or(punched)
 }
 
 /// Follows an end of a link that we are the relay of, until its stream is over: whoever has moved sends from there. JavaScript's
@@ -126,8 +126,17 @@ pub(super) async fn is_heard(handle: &StreamHandle) -> bool {
     false
 }
 
+/// [`show_ourselves`] for as long as there is a node; returns once the stream is over.
+pub(super) async fn stand_by(dht: &WeakDht, handle: &StreamHandle) {
+    let disruptions = dht.upgrade().map(|dht| dht.disruptions());
+    if let Some(disruptions) = disruptions {
+        show_ourselves(handle, disruptions).await;
+    }
+    handle.closed().await;
+}
+
 /// Whenever the network has changed: shows the peer where we are now, and ends the stream if it does not answer.
-pub(super) async fn show_ourselves(handle: &StreamHandle, mut disruptions: watch::Receiver<u64>) {
+async fn show_ourselves(handle: &StreamHandle, mut disruptions: watch::Receiver<u64>) {
     while disruptions.changed().await.is_ok() {
         let before = handle.stats().packets_received;
         for _ in 0..SHOWN {

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::net::{Extra, Net};
+use super::net::{Extra, Net, WeakNet};
 
 /// Things that happened to one punch and wait for it; further packets are dropped.
 const INPUTS_MAX: usize = 256;
@@ -41,17 +41,17 @@ pub(super) enum Input {
 /// The sockets, and the tasks that wait on them.
 #[derive(Debug)]
 pub(super) struct Sockets {
-    net: Net,
+    net: WeakNet,
     open: HashMap<SocketNumber, Extra>,
     inputs: mpsc::Sender<Input>,
     tasks: JoinSet<()>,
 }
 
 impl Sockets {
-    pub(super) fn new(net: Net) -> (Self, mpsc::Receiver<Input>) {
+    pub(super) fn new(net: &Net) -> (Self, mpsc::Receiver<Input>) {
         let (inputs, receiver) = mpsc::channel(INPUTS_MAX);
         let sockets = Self {
-            net,
+            net: net.downgrade(),
             open: HashMap::new(),
             inputs,
             tasks: JoinSet::new(),
@@ -79,9 +79,12 @@ impl Sockets {
             socket: self.tag(socket),
             ..outgoing
         };
-        let (net, inputs) = (self.net.clone(), self.inputs.clone());
+        let (net, inputs) = (self.net.upgrade(), self.inputs.clone());
         self.tasks.spawn(async move {
-            let answer = net.request(outgoing).await.ok().map(Box::new);
+            let answer = match net {
+                Some(net) => net.request(outgoing).await.ok().map(Box::new),
+                None => None,
+            };
             let _ = inputs.send(Input::Round(answer)).await;
         });
     }
@@ -119,7 +122,10 @@ impl Sockets {
     }
 
     fn open(&mut self, number: SocketNumber) {
-        let (extra, mut punches) = match self.net.open_extra() {
+        let Some(net) = self.net.upgrade() else {
+            return;
+        };
+        let (extra, mut punches) = match net.open_extra() {
             Ok(opened) => opened,
             Err(error) => return tracing::debug!(%error, "no socket to punch with"),
         };
@@ -157,7 +163,10 @@ impl Sockets {
     /// Pings nodes from the socket, and other nodes once more if some do not answer.
     fn sample(&mut self, number: SocketNumber) {
         let tag = self.tag(number);
-        let (net, inputs) = (self.net.clone(), self.inputs.clone());
+        let Some(net) = self.net.upgrade() else {
+            return;
+        };
+        let inputs = self.inputs.clone();
         self.tasks.spawn(async move {
             let mut nodes = net.sample_nodes(2 * SAMPLES).into_iter();
             let mut missing = if tag.is_some() { SAMPLES } else { 0 };

@@ -144,6 +144,32 @@ async fn a_relayed_connection_outlives_the_server_that_handed_it_out() {
         .expect("it goes on");
 }
 
+/// Goal: a relayed connection keeps no node, as a direct one keeps none. Method: the nodes of both ends are dropped, while one
+/// waits for rounds of holepunching that do not come; they end, and bytes still cross.
+#[tokio::test]
+async fn a_relayed_connection_keeps_no_node() {
+    let network = Network::start(6).await;
+    let (a, b, c) = (
+        network.peers().await,
+        network.peers().await,
+        network.peers().await,
+    );
+    let (_, key, _) = relaying(&c).await;
+    let options = listen_options(true).relay_through(move || Some(key));
+    let mut server = listening(&a, options).await;
+    let (ours, theirs) = connect(&b, &mut server, connect_options(false)).await;
+    assert_eq!((ours.route, theirs.route), (Route::Relayed, Route::Relayed));
+    let nodes = [a.dht().watch(), b.dht().watch()];
+    drop((server, a, b));
+    for mut node in nodes {
+        // An error if it is gone for good already.
+        within(node.wait_for(|status| status.is_suspended))
+            .await
+            .ok();
+    }
+    talk(ours, theirs).await;
+}
+
 /// Goal: a relayed stream goes on when one of its ends gets another address. Method: the dialling end sends from another socket,
 /// which the relay pings and goes over to.
 #[tokio::test]
