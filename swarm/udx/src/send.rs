@@ -55,6 +55,13 @@ impl Sender {
         }
     }
 
+    /// Takes `seq` for the next packet's number, for a stream that sends none of its own.
+    pub(crate) fn skip_to(&mut self, seq: u64) {
+        if self.flight.is_none() {
+            self.una = self.una.max(seq);
+        }
+    }
+
     /// Makes the next new packet of at most `payload_max` bytes, of which [`Sender::next_new_size`] says that there is one; send it
     /// with [`Sender::transmit`].
     pub(crate) fn packetise(&mut self, payload_max: usize, padding: u8, path: u32) -> u64 {

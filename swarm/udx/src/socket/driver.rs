@@ -172,18 +172,21 @@ impl Driver {
 
     /// Changes the id and nothing else. What cannot be sent at once is lost: the ends repeat it.
     fn relay(&mut self, cell: &Arc<Cell>, destination: &Arc<Cell>, datagram: &mut [u8]) {
+        let header = Header::parse(datagram);
         let target = {
-            let state = destination.lock();
+            let mut state = destination.lock();
             let target = state.stream.remote().zip(state.socket.clone());
             if state.stream.is_closed() {
                 drop(state);
                 self.end_relay(cell);
                 return;
             }
+            header
+                .iter()
+                .for_each(|header| state.stream.note_passed_on(header));
             target
         };
-        let is_last =
-            Header::parse(datagram).is_some_and(|header| header.kinds.has(Kinds::DESTROY));
+        let is_last = header.is_some_and(|header| header.kinds.has(Kinds::DESTROY));
         if let Some(((address, id), socket)) = target
             && readdress(datagram, id)
         {

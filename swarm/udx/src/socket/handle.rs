@@ -317,10 +317,14 @@ impl StreamHandle {
         .await
     }
 
-    /// Drops the stream at once; the peer sees a reset.
+    /// Drops the stream at once; the peer sees a reset. One that [relays](Self::relay_to) ends without a word, as libudx ends
+    /// it: its peers may have found another path. They are told when its socket is closed.
     pub fn destroy(&self) {
         let mut state = self.cell.lock();
-        state.stream.destroy();
+        match state.relay_to {
+            Some(_) => state.stream.abandon(CloseReason::Destroyed),
+            None => state.stream.destroy(),
+        }
         state.wake_all();
         self.submit(state);
     }

@@ -9,7 +9,7 @@ use crate::ack::valid_blocks;
 use crate::congestion::{Ack, AckedRate, Recovery};
 use crate::flight::{Acked, Losses};
 use crate::limits::{DATAGRAM_LEN_MAX, LINGER, MESSAGES_MAX, PACKETS_AHEAD_MAX, SACK_BLOCKS_MAX};
-use crate::packet::{Kinds, Packet};
+use crate::packet::{Header, Kinds, Packet};
 use crate::recv::Received;
 use crate::seq;
 
@@ -74,6 +74,13 @@ impl Stream {
         self.counters.packets_received += 1;
         self.counters.bytes_received += bytes as u64;
         self.timers.on_heard(now);
+    }
+
+    /// Notes that such a packet was passed on to this stream's peer: a DESTROY of ours, which takes the next number, counts there.
+    pub fn note_passed_on(&mut self, header: &Header) {
+        let seq = seq::near(self.sender.next(), header.seq);
+        let is_numbered = header.kinds.has(Kinds::DATA | Kinds::END);
+        self.sender.skip_to(seq + u64::from(is_numbered));
     }
 
     /// DESTROY counts from what is expected next on, so that an old one cannot hit a stream that lives.

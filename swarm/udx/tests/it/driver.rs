@@ -292,6 +292,71 @@ async fn a_relay_joins_two_streams() {
     assert_eq!(within(left.closed()).await, Some(CloseReason::ResetByPeer));
 }
 
+/// Two streams that a relay has joined, of which both have said something.
+struct Joined {
+    middle: UdxSocket,
+    relayed: [UdxStream; 2],
+    sockets: [UdxSocket; 2],
+    ends: [UdxStream; 2],
+}
+
+async fn joined() -> Joined {
+    let (relay, a, b) = (Udx::new(), Udx::new(), Udx::new());
+    let (middle, sockets) = (bind(&relay), [bind(&a), bind(&b)]);
+    let relayed = [100, 200].map(|id| relay.create_stream(id, Config::default()).unwrap());
+    let [left, right] = &relayed;
+    left.listen(1);
+    right.listen(2);
+    left.relay_to(right);
+    right.relay_to(left);
+    let mut one = a.create_stream(1, Config::default()).unwrap();
+    let mut two = b.create_stream(2, Config::default()).unwrap();
+    one.connect(&sockets[0], 100, middle.local_addr()).unwrap();
+    two.connect(&sockets[1], 200, middle.local_addr()).unwrap();
+    let mut word = [0; 5];
+    one.write_all(b"hello").await.unwrap();
+    two.write_all(b"there").await.unwrap();
+    within(one.read_exact(&mut word)).await.unwrap();
+    within(two.read_exact(&mut word)).await.unwrap();
+    Joined {
+        middle,
+        relayed,
+        sockets,
+        ends: [one, two],
+    }
+}
+
+/// Goal: the peers of a relay that goes away need not find that out by its silence. Method: it closes its socket; what they hear
+/// counts as the other's next packet.
+#[tokio::test]
+async fn a_relay_that_closes_tells_its_peers() {
+    let joined = joined().await;
+    within(joined.middle.close()).await;
+    for end in joined.ends {
+        assert_eq!(within(end.closed()).await, Some(CloseReason::ResetByPeer));
+    }
+}
+
+/// Goal: a relay that lets go of two streams ends neither: they may have found another path just now, and have said nothing there
+/// yet. Method: they go over to it after that, and bytes cross.
+#[tokio::test]
+async fn a_relay_that_lets_go_tells_nobody() {
+    let joined = joined().await;
+    for stream in &joined.relayed {
+        stream.destroy();
+        assert_eq!(within(stream.closed()).await, Some(CloseReason::Destroyed));
+    }
+    let ([at_one, at_two], [mut one, mut two]) = (joined.sockets, joined.ends);
+    one.change_remote(&at_one, 2, at_two.local_addr()).unwrap();
+    two.change_remote(&at_two, 1, at_one.local_addr()).unwrap();
+    let mut word = [0; 5];
+    one.write_all(b"again").await.unwrap();
+    within(two.read_exact(&mut word)).await.unwrap();
+    two.write_all(&word).await.unwrap();
+    within(one.read_exact(&mut word)).await.unwrap();
+    assert_eq!(&word, b"again");
+}
+
 /// Goal: a stream that runs over a relay goes on over a direct path that opens later, and loses nothing. Method: both ends
 /// write without a pause until both have moved, and then as much again; every byte is known by its place.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
