@@ -40,8 +40,10 @@ const ROTTING_CUTS: usize = 5_000;
 const FEW_CHANGES: usize = 300;
 /// But so many.
 const SAMPLED_LOSSES: usize = 6;
-/// Of a history, or a recovery, of more changes than this, as that of a wide core may have, only about so many are cut at.
-const MANY_CHANGES: [usize; DEPTH_MAX] = [200, 40, 10];
+/// A history is cut at every change. Of that of a wide core only about so many are cut at, unless more cuts are wanted than CI makes.
+const WIDE_MOMENTS: usize = 200;
+/// Of a recovery, once and twice as deep, at about so many.
+const DEEPER_MOMENTS: [usize; DEPTH_MAX - 1] = [40, 10];
 /// Every node and block is looked at of a log that is no longer than this.
 const AUDITED_MAX: u64 = 100;
 /// How often a recovery may be cut off in turn.
@@ -123,6 +125,11 @@ fn a_cut_amid_a_reorg_never_mixes_histories() {
     }
 }
 
+/// Whether there is time for more cuts than CI makes.
+fn is_soak() -> bool {
+    from_env("FERROCORE_CUTS", CUTS) > CUTS
+}
+
 fn sweep(durability: Durability, recording: &Recording, rng: &mut Rng) -> usize {
     let mut sweep = Sweep {
         durability,
@@ -169,7 +176,12 @@ impl Sweep<'_> {
         let mut released = released.clone();
         let mut marks = recording.marks.iter().peekable();
         let (start, changes) = (&recording.start, &recording.changes);
-        let one_in = changes.len().div_ceil(MANY_CHANGES[depth - 1]);
+        let moments = match depth {
+            1 if recording.is_wide() && !is_soak() => WIDE_MOMENTS,
+            1 => usize::MAX,
+            _ => DEEPER_MOMENTS[depth - 2],
+        };
+        let one_in = changes.len().div_ceil(moments);
         each_moment(start, changes, self.rng.next(), |device, at, losses| {
             while let Some(mark) = marks.next_if(|mark| mark.at <= at) {
                 mark.state.iter().for_each(|s| release(&mut released, s));

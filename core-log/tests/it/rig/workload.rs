@@ -182,6 +182,16 @@ pub(crate) struct Recording {
     pub(crate) is_rotting: bool,
 }
 
+impl Recording {
+    /// Whether the core is a wide one at any time.
+    pub(crate) fn is_wide(&self) -> bool {
+        let states = self.marks.iter().filter_map(|mark| mark.state.as_ref());
+        states
+            .map(|state| state.length)
+            .any(|length| length > WHOLE_LENGTH_MAX)
+    }
+}
+
 /// One history in so many is of a wide core.
 const ONE_IN_WIDE: usize = 4;
 
