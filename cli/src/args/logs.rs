@@ -53,7 +53,11 @@ pub(crate) struct CoreAppend {
 
 /// Write blocks to stdout
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Example:\n  fcore core get journal 0..10")]
+#[command(
+    after_help = "Nothing in a log tells that it is encrypted: without its key, of an encrypted one come bytes of no\n\
+        meaning, and the exit code is 0. Give the whole link, as in hyper://KEY#ENCRYPTION-KEY.\n\n\
+        Example:\n  fcore core get journal 0..10"
+)]
 pub(crate) struct CoreGet {
     /// The log
     pub(crate) core: Place,

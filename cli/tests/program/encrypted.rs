@@ -165,4 +165,14 @@ fn a_log_is_encrypted_by_name_and_read_by_link() {
         );
         bench.run("s", &["core", "get", link, "0"]).expect(0);
     }
+
+    // Goal: nothing in a log tells that it is encrypted: without the key its bytes are written as those of any log.
+    for kept in std::fs::read_dir(bench.path("s").join("keys")).unwrap() {
+        std::fs::remove_file(kept.unwrap().path()).unwrap();
+    }
+    for link in [link, compat] {
+        let key = link.split_once('#').unwrap().0;
+        let written = bench.run("s", &["core", "get", key, "0"]).expect(0).stdout;
+        assert!(written.len() > 3 && !written.ends_with(b"one"));
+    }
 }
