@@ -40,6 +40,7 @@ pub mod limits;
 mod network;
 mod node;
 mod peers;
+mod shared;
 mod tcp;
 mod throttle;
 #[cfg(feature = "websocket")]

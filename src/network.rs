@@ -19,7 +19,7 @@ use tokio::time::{timeout, timeout_at};
 
 use crate::known_nodes::KnownNodes;
 use crate::limits::{LEAVE_TIMEOUT, TOPICS_MAX};
-use crate::node::{Hold, Shared};
+use crate::shared::{Hold, Shared};
 use crate::tcp::attend;
 
 /// Where a node looks for peers, and is found by them. Nowhere, unless something is chosen.

@@ -26,8 +26,8 @@ use crate::limits::{
     ACCEPT_PAUSE, CONNECT_TIMEOUT, GOODBYE_TIMEOUT, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, REDIAL_MAX,
     REDIAL_MIN,
 };
-use crate::node::{Hold, Shared};
 use crate::peers::{Arrival, PeerEvent, Refusal};
+use crate::shared::{Hold, Shared};
 use crate::throttle::Throttled;
 
 /// An address where peers are accepted. Dropped, it takes no more, and those it took are let go.
