@@ -219,6 +219,8 @@ async fn a_connection_of_nodes_cut_in_mid_data_leaves_no_half_block() {
     }
 }
 
+/// Goal: a snapshot of Node's is as long as it was when it was taken, has what both histories share, and has nothing of the
+/// new one where they differ.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_of_nodes_keeps_its_view_while_we_fork() {
     for tree in Tree::ALL {
@@ -239,6 +241,12 @@ async fn a_snapshot_of_nodes_keeps_its_view_while_we_fork() {
         let early = peer.call("fromSnapshot", json!({ "index": 9 }));
         let nine = peer.call("get", json!({ "index": 9 }));
         assert_eq!(early["base64"], nine["base64"], "{tree:?}");
+        assert_eq!(early["length"], 30, "{tree:?}");
+        for index in [10, 29] {
+            let cut_off = peer.begin("fromSnapshot", json!({ "index": index }));
+            let refused = peer.try_finish(&cut_off).unwrap_err();
+            assert!(refused.contains("SNAPSHOT_NOT_AVAILABLE"), "{refused}");
+        }
         node.close().await;
     }
 }

@@ -13,10 +13,10 @@ use tokio::time::timeout;
 /// How long one step may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn start(storage: &Path) -> Peer {
-    let mut command = script("websocket.mjs", Tree::Current, storage);
+fn start(tree: Tree, storage: &Path) -> Peer {
+    let mut command = script("websocket.mjs", tree, storage);
     command.arg(node::ensure(Tree::WebSocket));
-    Peer::run("websocket.mjs", &mut command)
+    Peer::run(format!("websocket.mjs on {tree:?}"), &mut command)
 }
 
 fn tree_hash(core: &Core) -> String {
@@ -53,22 +53,26 @@ async fn exchange(node: &Node, peer: &mut Peer, connect: impl FnOnce(&mut Peer))
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_serves_a_websocket() {
-    let scratch = tempfile::tempdir().unwrap();
-    let mut peer = start(scratch.path());
-    let port = peer.listen();
-    let url = format!("ws://127.0.0.1:{port}/any/path");
-    let node = Node::builder().peer(url).open().await.unwrap();
-    exchange(&node, &mut peer, |_| {}).await;
-    node.close().await;
+    for tree in Tree::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut peer = start(tree, scratch.path());
+        let port = peer.listen();
+        let url = format!("ws://127.0.0.1:{port}/any/path");
+        let node = Node::builder().peer(url).open().await.unwrap();
+        exchange(&node, &mut peer, |_| {}).await;
+        node.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_dials_a_websocket() {
-    let scratch = tempfile::tempdir().unwrap();
-    let mut peer = start(scratch.path());
-    let builder = Node::builder().listen("ws://127.0.0.1:0");
-    let node = builder.open().await.unwrap();
-    let port = node.listen_addr().unwrap().port();
-    exchange(&node, &mut peer, |peer| peer.connect(port)).await;
-    node.close().await;
+    for tree in Tree::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut peer = start(tree, scratch.path());
+        let builder = Node::builder().listen("ws://127.0.0.1:0");
+        let node = builder.open().await.unwrap();
+        let port = node.listen_addr().unwrap().port();
+        exchange(&node, &mut peer, |peer| peer.connect(port)).await;
+        node.close().await;
+    }
 }
