@@ -26,7 +26,7 @@ pub(super) enum Program {
 }
 
 pub(super) struct Apart {
-    name: String,
+    pub(super) name: String,
     dir: PathBuf,
     pub(super) program: Program,
     pub(super) peer: Peer,
@@ -135,8 +135,10 @@ pub(super) async fn was_a_peer() -> bool {
         if asked["do"] == "converge" {
             let (core, head) = (ours.core(slot_of(&asked)).clone(), Head::told(&asked));
             tokio::spawn(async move {
-                agree(&core, &head).await;
-                tell(&json!({ "id": asked["id"], "ok": null }));
+                tell(&match agree(&core, &head).await {
+                    Ok(()) => json!({ "id": asked["id"], "ok": null }),
+                    Err(error) => json!({ "id": asked["id"], "error": error }),
+                });
             });
         } else {
             let answer = answer(&mut ours, &asked).await;

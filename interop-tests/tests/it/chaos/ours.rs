@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use ferrocore::log::audit::{Mode, Step};
 use ferrocore::log::core::Download;
 use ferrocore::{Core, Dialing, Node};
 use serde_json::{Value, json};
@@ -93,11 +94,22 @@ impl Ours {
     }
 }
 
-/// Waits until `core` is what `head` says, with every block.
-pub(super) async fn agree(core: &Core, head: &Head) {
+/// Waits until `core` is what `head` says, with every block; then looks at what is stored: each block must be the leaf it is
+/// said to be, and all nodes lead to the roots that are signed.
+pub(super) async fn agree(core: &Core, head: &Head) -> Result<(), String> {
     let events = core.events();
     while head_of(core) != *head || core.contiguous_length() != head.length {
         events.next().await;
+    }
+    let mut damages = Vec::new();
+    let audited = core.audit(Mode::DryRun, |step| {
+        if let Step::Found { damage, .. } = step {
+            damages.push(format!("{damage:?}"));
+        }
+    });
+    match audited {
+        Ok(report) if damages.is_empty() && report.blocks == head.length => Ok(()),
+        audited => Err(format!("{head:?} is stored with {damages:?}: {audited:?}")),
     }
 }
 
