@@ -1,47 +1,49 @@
 //! Which blocks a peer has: those without a gap from the first, and others as far as there is memory for them.
 //!
+//! | module | noun |
+//! |---|---|
+//! | `scattered` | blocks beyond a gap, page by page |
+//! | `denied` | blocks that it would not give |
+//! | `words` | the bits of a message |
+//!
 //! Knows what the peer said last of each block. Does not know what is asked of it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::iter;
+mod denied;
+mod scattered;
+mod words;
+
 use std::ops::Range;
 
-use ferrocore_log::bitfield::{Bitfield, PAGE_BITS, PAGE_MEMORY_MAX};
+use ferrocore_log::bitfield::{PAGE_BITS, PAGE_MEMORY_MAX};
 
-use crate::limits::{BITFIELD_PAGES_MAX, DENIALS_MAX, WANT_BLOCKS};
-use crate::memory::{Memory, Share};
+use self::denied::Denied;
+use self::scattered::{Scattered, hull};
+use self::words::{by_page, runs};
+use crate::limits::{BITFIELD_PAGES_MAX, WANT_BLOCKS};
+use crate::memory::Memory;
 use crate::messages::{self, BitfieldWords};
 use crate::seldom::Seldom;
 
+pub(crate) use self::scattered::Forgotten;
+
 /// Words of a batch that can be asked for.
 const WANT_WORDS: usize = (WANT_BLOCKS / 32) as usize;
-
-/// Blocks of which the peer spoke and no more is known than before, for want of memory: all of them lie in this range.
-pub(crate) type Forgotten = Option<Range<u64>>;
 
 /// The blocks that a peer has.
 #[derive(Debug, Default)]
 pub(crate) struct RemoteBlocks {
     /// It has every block before this one.
     contiguous: u64,
-    others: Seldom<Scattered>,
+    others: Seldom<Others>,
 }
 
-/// What a peer has beside the blocks that it has without a gap.
+/// What there is to know beside that.
 #[derive(Debug, Default)]
-struct Scattered {
-    /// Blocks that it has.
-    bits: Bitfield,
-    /// Pages of `bits` that may be in memory, and how many bytes are taken for each.
-    pages: BTreeMap<u64, usize>,
-    /// What is taken for them, from the first on.
-    share: Option<Share>,
+struct Others {
+    scattered: Scattered,
     /// What it said of blocks from here on was the first to find no memory the last time.
     cut_at: u64,
-    /// Blocks that it announced but would not give, and has not taken back since.
-    denied: BTreeSet<u64>,
-    /// How often it would not give one.
-    denials: usize,
+    denied: Denied,
 }
 
 impl RemoteBlocks {
@@ -58,12 +60,12 @@ impl RemoteBlocks {
             let found = if from < self.contiguous {
                 from
             } else {
-                others?.bits.next_set(from)?
+                others?.scattered.next(from)?
             };
             if found >= range.end {
                 return None;
             }
-            if !others.is_some_and(|others| others.denied.contains(&found)) {
+            if !others.is_some_and(|others| others.denied.contains(found)) {
                 return Some(found);
             }
             from = found + 1;
@@ -74,26 +76,26 @@ impl RemoteBlocks {
     /// Whether it has all of `range`.
     pub(crate) fn has_all(&self, range: Range<u64>) -> bool {
         let from = range.start.max(self.contiguous);
-        let has_others = |others: &Scattered| others.bits.next_unset(from) >= range.end;
+        let has_others = |others: &Others| others.scattered.has_all(from..range.end);
         from >= range.end || self.others.get().is_some_and(has_others)
     }
 
     /// It would not give a block that it has. False once that happened too often.
     pub(crate) fn deny(&mut self, index: u64) -> bool {
-        let others = self.others.need();
-        others.denials += usize::from(others.denied.insert(index));
-        others.denials < DENIALS_MAX
+        self.others.need().denied.add(index)
     }
 
     /// How many pages more may be remembered, as far as others leave memory for them.
     pub(crate) fn pages_free(&self, memory: &Memory) -> usize {
-        let pages = self.others.get().map_or(0, |others| others.pages.len());
+        let others = self.others.get();
+        let pages = others.map_or(0, |others| others.scattered.pages());
         (BITFIELD_PAGES_MAX - pages).min(memory.free() / PAGE_MEMORY_MAX)
     }
 
     /// Forgets what it has beside the blocks without a gap.
     pub(crate) fn forget_scattered(&mut self) -> Forgotten {
-        self.others.get_mut().and_then(Scattered::forget)
+        let others = self.others.get_mut();
+        others.and_then(|others| others.scattered.forget())
     }
 
     /// It has, or has no more, a run of blocks. Returns those of which there was no memory to know that.
@@ -146,10 +148,8 @@ impl RemoteBlocks {
         }
         self.advance(contiguous);
         runs.peek()?;
-        let is_set = self
-            .others
-            .need()
-            .set_in_page(start / PAGE_BITS, runs, memory);
+        let scattered = &mut self.others.need().scattered;
+        let is_set = scattered.set_in_page(start / PAGE_BITS, runs, memory);
         (!is_set).then(|| start..start + words.len() as u64 * 32)
     }
 
@@ -160,7 +160,8 @@ impl RemoteBlocks {
             return None;
         }
         let end = blocks.end.min(blocks.start.saturating_add(WANT_BLOCKS));
-        let set_to = self.others.need().set(blocks.start..end, memory);
+        let scattered = &mut self.others.need().scattered;
+        let set_to = scattered.set(blocks.start..end, memory);
         (set_to < blocks.end).then_some(set_to..blocks.end)
     }
 
@@ -169,7 +170,7 @@ impl RemoteBlocks {
         if end > self.contiguous {
             self.contiguous = end;
             if let Some(others) = self.others.get_mut() {
-                others.clear_pages_before(end);
+                others.scattered.clear_pages_before(end);
             }
         }
     }
@@ -183,147 +184,19 @@ impl RemoteBlocks {
                 forgotten = self.set(behind, memory);
             }
         }
-        let others = self.others.get_mut();
-        hull(forgotten, others.and_then(|others| others.clear(blocks)))
-    }
-}
-
-impl Scattered {
-    /// Sets as much of `blocks`, from its start, as there is memory for. Returns where that ends.
-    fn set(&mut self, blocks: Range<u64>, memory: &Memory) -> u64 {
-        let mut start = blocks.start;
-        while start < blocks.end {
-            let page = start / PAGE_BITS;
-            let end = blocks.end.min((page + 1) * PAGE_BITS);
-            if !self.set_in_page(page, iter::once(start..end), memory) {
-                break;
-            }
-            start = end;
-        }
-        start
-    }
-
-    /// Sets `runs`, all of them in `page`; false, and none is set, if there is no memory for it.
-    fn set_in_page(
-        &mut self,
-        page: u64,
-        runs: impl Iterator<Item = Range<u64>>,
-        memory: &Memory,
-    ) -> bool {
-        let share = self.share.get_or_insert_with(|| memory.share());
-        let taken = self.pages.get(&page).copied();
-        let is_one_more = taken.is_none() && self.pages.len() == BITFIELD_PAGES_MAX;
-        if is_one_more || !share.take(PAGE_MEMORY_MAX - taken.unwrap_or(0)) {
-            return false;
-        }
-        for run in runs {
-            self.bits.set_range(run, true);
-        }
-        let takes = self.bits.page_memory(page).min(PAGE_MEMORY_MAX);
-        share.give_back(PAGE_MEMORY_MAX - takes);
-        self.pages.insert(page, takes);
-        true
-    }
-
-    /// Clears `blocks`. A page that would take more memory then than there is, is cleared as a whole: what is
-    /// not known of the peer is not asked of it.
-    fn clear(&mut self, blocks: Range<u64>) -> Forgotten {
+        let Some(others) = self.others.get_mut() else {
+            return forgotten;
+        };
         // JavaScript refuses what it clears before it takes it back; should it fetch that again, it will give it.
-        self.denied.retain(|index| !blocks.contains(index));
-        let share = self.share.as_mut()?; // else nothing was set
-        let mut forgotten = None;
-        let mut is_empty = false;
-        // Only pages that are in memory hold set bits: the span of `blocks` is the peer's say-so.
-        for (page, taken) in self.pages.range_mut(blocks.start / PAGE_BITS..) {
-            let whole = page * PAGE_BITS..(page + 1) * PAGE_BITS;
-            let part = blocks.start.max(whole.start)..blocks.end.min(whole.end);
-            if part.is_empty() {
-                break;
-            }
-            let is_affordable = share.take(PAGE_MEMORY_MAX - *taken);
-            let held = if is_affordable {
-                PAGE_MEMORY_MAX
-            } else {
-                *taken
-            };
-            let cleared = if is_affordable { part } else { whole.clone() };
-            self.bits.set_range(cleared, false);
-            *taken = self.bits.page_memory(*page).min(held);
-            share.give_back(held - *taken);
-            is_empty |= *taken == 0;
-            forgotten = hull(forgotten, (!is_affordable).then_some(whole));
-        }
-        if is_empty {
-            self.pages.retain(|_, taken| *taken > 0);
-        }
-        forgotten
+        others.denied.take_back(&blocks);
+        hull(forgotten, others.scattered.clear(blocks))
     }
-
-    /// Clears the pages that lie before `end` as a whole.
-    fn clear_pages_before(&mut self, end: u64) {
-        let kept = self.pages.split_off(&(end / PAGE_BITS));
-        let cleared = std::mem::replace(&mut self.pages, kept);
-        self.give_up(cleared);
-    }
-
-    /// Clears everything, but knows what the peer would not give.
-    fn forget(&mut self) -> Forgotten {
-        let cleared = std::mem::take(&mut self.pages);
-        let (first, last) = (cleared.first_key_value()?, cleared.last_key_value()?);
-        let forgotten = first.0 * PAGE_BITS..(last.0 + 1) * PAGE_BITS;
-        self.give_up(cleared);
-        Some(forgotten)
-    }
-
-    fn give_up(&mut self, pages: BTreeMap<u64, usize>) {
-        for (page, taken) in pages {
-            let whole = page * PAGE_BITS..(page + 1) * PAGE_BITS;
-            self.bits.set_range(whole, false);
-            if let Some(share) = &mut self.share {
-                share.give_back(taken);
-            }
-        }
-    }
-}
-
-/// What holds both.
-fn hull(one: Forgotten, other: Forgotten) -> Forgotten {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.start.min(other.start)..one.end.max(other.end)),
-        (one, other) => one.or(other),
-    }
-}
-
-/// The parts of `words`, which begin at block `start`, that lie in one page each, and where they begin.
-fn by_page(start: u64, words: &[u32]) -> Vec<(u64, &[u32])> {
-    let (mut pages, mut start, mut rest) = (Vec::new(), start, words);
-    while !rest.is_empty() {
-        let left_of_page = (PAGE_BITS - start % PAGE_BITS) / 32;
-        let (words, behind) = rest.split_at(rest.len().min(left_of_page as usize));
-        pages.push((start, words));
-        start += left_of_page * 32;
-        rest = behind;
-    }
-    pages
-}
-
-/// The runs of ones in `words`, in order. A run may come in parts.
-fn runs(words: &[u32]) -> impl Iterator<Item = Range<u64>> {
-    let in_word = |(index, word): (usize, &u32)| {
-        let (first, mut rest) = (index as u64 * 32, *word);
-        iter::from_fn(move || {
-            let start = (rest != 0).then(|| rest.trailing_zeros())?;
-            let end = start + (rest >> start).trailing_ones();
-            rest &= u32::MAX.checked_shl(end).unwrap_or(0);
-            Some(first + u64::from(start)..first + u64::from(end))
-        })
-    };
-    words.iter().enumerate().flat_map(in_word)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::DENIALS_MAX;
     use crate::memory::PeersMemory;
     use proptest::prelude::*;
 
@@ -405,7 +278,7 @@ mod tests {
         for batch in 0..100 {
             blocks.handle_range(have(1 + batch * WANT_BLOCKS, 1 << 52), &memory());
         }
-        assert_eq!(blocks.others.need().pages.len(), BITFIELD_PAGES_MAX);
+        assert_eq!(blocks.others.need().scattered.pages(), BITFIELD_PAGES_MAX);
         assert_eq!(blocks.next(0..10), Some(1));
         blocks.handle_range(have(1 << 50, 1), &memory());
         assert_eq!(blocks.next(1 << 50..1 << 51), None, "one page too many");
