@@ -292,6 +292,12 @@ impl Connection {
         self.offers = Offers::new(memory);
     }
 
+    /// Shares `memory` with other connections for answers that wait, for those they rest on or for the device: instead of
+    /// what the process has for that. To be called before there are channels.
+    pub fn share_answers(&mut self, memory: &PeersMemory) {
+        self.kept = KeptMemory::new(memory);
+    }
+
     /// Keeps its output within `bounds` from now on; at first within the long ones.
     pub(crate) fn set_bounds(&mut self, bounds: Bounds) {
         self.bounds = bounds;

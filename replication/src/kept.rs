@@ -3,16 +3,12 @@
 //! Knows what they take in memory, and that it is bounded: on a connection and in a process. Does not know what
 //! they wait for.
 
-use std::sync::OnceLock;
-
 use bytes::Bytes;
 use ferrocore_log::manifest::Manifest;
 use ferrocore_log::merkle::Node;
 use ferrocore_log::proof::{Proof, UpgradeProof};
 
-use crate::limits::{
-    KEPT_BYTES_ALL_MAX, KEPT_BYTES_ASKING, KEPT_BYTES_MAX, KEPT_BYTES_OWN, UNSTORED_BYTES_MAX,
-};
+use crate::limits::{KEPT_BYTES_ASKING, KEPT_BYTES_MAX, KEPT_BYTES_OWN, UNSTORED_BYTES_MAX};
 use crate::memory::{Memory, PeersMemory, Share};
 
 /// What the answers on one connection may take, on all its channels.
@@ -22,15 +18,13 @@ pub(crate) struct KeptMemory(Memory);
 impl Default for KeptMemory {
     /// Of a connection that shares with all of the process.
     fn default() -> Self {
-        static PROCESS: OnceLock<PeersMemory> = OnceLock::new();
-        let process = PROCESS.get_or_init(|| PeersMemory::new(KEPT_BYTES_ALL_MAX));
-        Self::new(process)
+        Self::new(&PeersMemory::process_answers())
     }
 }
 
 impl KeptMemory {
     /// Nothing yet, beside others that share `all`.
-    fn new(all: &PeersMemory) -> Self {
+    pub(crate) fn new(all: &PeersMemory) -> Self {
         Self(Memory::new(KEPT_BYTES_OWN, KEPT_BYTES_MAX, all))
     }
 

@@ -6,7 +6,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::limits::{PEERS_MEMORY_MAX, UNANSWERED_OFFERS_BYTES, UNPROVEN_OFFERS_BYTES};
+use crate::limits::{
+    KEPT_BYTES_ALL_MAX, PEERS_MEMORY_MAX, UNANSWERED_OFFERS_BYTES, UNPROVEN_OFFERS_BYTES,
+};
 
 /// What connections share for what their peers say, and for offers that these do not answer, beyond the little that
 /// each has for itself. Clones are the same budget.
@@ -33,6 +35,14 @@ impl PeersMemory {
     pub fn process() -> Self {
         static PROCESS: OnceLock<PeersMemory> = OnceLock::new();
         PROCESS.get_or_init(|| Self::new(PEERS_MEMORY_MAX)).clone()
+    }
+
+    /// That of this process for answers that wait, of [`KEPT_BYTES_ALL_MAX`]; likewise.
+    pub fn process_answers() -> Self {
+        static PROCESS: OnceLock<PeersMemory> = OnceLock::new();
+        PROCESS
+            .get_or_init(|| Self::new(KEPT_BYTES_ALL_MAX))
+            .clone()
     }
 
     /// One of its own, of `bytes` for what peers say.

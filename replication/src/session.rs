@@ -51,6 +51,8 @@ pub struct SessionOptions {
     pub frame_budgets: FrameBudgets,
     /// The memory that what peers say shares: that of the process, likewise.
     pub peers_memory: PeersMemory,
+    /// The memory that answers share which cannot be stored yet: that of the process, likewise.
+    pub answers_memory: PeersMemory,
     /// Places for sessions that hold more than a little of what comes and goes: those of the process, likewise.
     pub long_buffers: LongBuffers,
     /// Threads that verify and commit while a session reads and decrypts: those of the process, unless there is
@@ -64,6 +66,7 @@ impl Default for SessionOptions {
             follow_readers: true,
             frame_budgets: FrameBudgets::process(),
             peers_memory: PeersMemory::process(),
+            answers_memory: PeersMemory::process_answers(),
             long_buffers: LongBuffers::process(),
             helpers: Helpers::process(),
         }

@@ -118,6 +118,7 @@ impl Attacker {
         let session = SessionOptions {
             frame_budgets: budgets.frames.clone(),
             peers_memory: budgets.words.clone(),
+            answers_memory: budgets.answers.clone(),
             long_buffers: budgets.places.clone(),
             ..SessionOptions::default()
         };
@@ -461,12 +462,13 @@ fn hostile_connections_cost_little() {
 struct Budgets {
     frames: FrameBudgets,
     words: PeersMemory,
+    answers: PeersMemory,
     places: LongBuffers,
 }
 
 impl Budgets {
     fn held(&self) -> usize {
-        self.frames.held() + self.words.held()
+        self.frames.held() + self.words.held() + self.answers.held()
     }
 }
 
@@ -512,6 +514,7 @@ async fn play(scene: Scene) {
     let budget = Budgets {
         frames: FrameBudgets::new(FRAME_BUDGET),
         words: PeersMemory::new(PEERS_MEMORY_MAX),
+        answers: PeersMemory::new(KEPT_BYTES_ALL_MAX),
         places: LongBuffers::new(LONG_BUFFERS_MAX),
     };
     drop(Attacker::connect(&store, &budget).await); // makes what is made once
@@ -651,6 +654,7 @@ async fn completes(store: &Corestore, there: &Corestore, all: &Download, budgets
     let options = SessionOptions {
         frame_budgets: budgets.frames.clone(),
         peers_memory: budgets.words.clone(),
+        answers_memory: budgets.answers.clone(),
         long_buffers: budgets.places.clone(),
         ..SessionOptions::default()
     };

@@ -124,6 +124,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         connection.limit_long_answers();
         connection.set_bounds(Bounds::SHORT);
         connection.share_memory(&options.peers_memory);
+        connection.share_answers(&options.answers_memory);
         let (sender, mut receiver) = stream.split();
         receiver.set_message_len_max(UNPROVEN_FRAME_LEN_MAX);
         receiver.set_frame_budget(options.frame_budgets.unproven);

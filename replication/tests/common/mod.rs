@@ -14,6 +14,8 @@ use bytes::Bytes;
 use ferrocore_log::{Core, Corestore};
 use ferrocore_primitives::time::Time;
 use ferrocore_replication::connection::{Connection, Event};
+use ferrocore_replication::limits::KEPT_BYTES_ALL_MAX;
+use ferrocore_replication::session::PeersMemory;
 use ferrocore_replication::{PeerMisbehaved, Stats};
 
 /// The handshake hash of every connection here and in the vectors.
@@ -35,9 +37,12 @@ impl End {
         let is_woken = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&is_woken);
         let wake = Arc::new(move || flag.store(true, Ordering::SeqCst));
+        let mut connection = Connection::new(is_initiator, HANDSHAKE_HASH, wake);
+        // Others run beside this one in one process, and some use up what it has.
+        connection.share_answers(&PeersMemory::new(KEPT_BYTES_ALL_MAX));
         Self {
             store: store.clone(),
-            connection: Connection::new(is_initiator, HANDSHAKE_HASH, wake),
+            connection,
             is_woken,
             arriving: VecDeque::new(),
             received_bytes: 0,

@@ -8,9 +8,10 @@ use ferrocore_log::proof::{BlockProof, NodeRequest, Proof, ProofRequest};
 use ferrocore_log::push::PushMode;
 use ferrocore_log::{Core, Corestore};
 use ferrocore_replication::limits::{
-    KEPT_BYTES_MAX, PUSHED_WAITING_MAX, THOUSAND_CONNECTIONS_MAX, WINDOW_START,
+    KEPT_BYTES_ALL_MAX, KEPT_BYTES_MAX, PUSHED_WAITING_MAX, THOUSAND_CONNECTIONS_MAX, WINDOW_START,
 };
 use ferrocore_replication::messages::{Data, Message, Request};
+use ferrocore_replication::session::PeersMemory;
 
 use crate::common::gate::{self, Gate};
 use crate::common::script::{Script, range, sync_of};
@@ -119,6 +120,8 @@ struct Stalled {
     writer: Core,
     reader: Core,
     gate: Gate,
+    /// What their connections share.
+    answers: PeersMemory,
     scripts: Vec<Script>,
 }
 
@@ -139,6 +142,7 @@ impl Stalled {
             writer,
             reader,
             gate,
+            answers: PeersMemory::new(KEPT_BYTES_ALL_MAX),
             scripts: Vec::new(),
         }
     }
@@ -146,6 +150,7 @@ impl Stalled {
     /// Connects one more, which says to have all, and returns what it is asked for.
     fn connect(&mut self) -> Vec<Request> {
         let mut script = Script::open(&Corestore::memory(), &self.reader);
+        script.victim.connection.share_answers(&self.answers);
         script.victim.connection.attach(&self.reader);
         script.deliver().unwrap();
         script.say(&sync_of(self.writer.length()));
