@@ -30,7 +30,7 @@ impl KeptMemory {
 
     /// For one more that keeps answers.
     pub(crate) fn kept(&self) -> Kept {
-        Kept(self.0.share())
+        Kept::new(self.0.share())
     }
 
     /// Bytes that are kept.
@@ -41,24 +41,33 @@ impl KeptMemory {
 
 /// What one side of a channel keeps. Given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Kept(Share);
+pub(crate) struct Kept {
+    share: Share,
+    /// Bytes of the last answer that there was no room for, or of none.
+    refused: usize,
+}
 
 impl Kept {
+    fn new(share: Share) -> Self {
+        Self { share, refused: 0 }
+    }
+
     /// For another side of the same connection.
     pub(crate) fn beside(&self) -> Self {
-        Self(self.0.memory().share())
+        Self::new(self.share.memory().share())
     }
 
     /// Bytes that are kept here.
     pub(crate) fn bytes(&self) -> usize {
-        self.0.bytes()
+        self.share.bytes()
     }
 
     /// Notes that `proof` is kept, and sees to it that no longer frame is kept with it. Returns its bytes, or nothing
     /// if there is no room for it.
     pub(crate) fn keep(&mut self, proof: &mut Proof) -> Option<usize> {
         let bytes = bytes_of(proof);
-        if !self.0.take(bytes) {
+        if !self.share.take(bytes) {
+            self.refused = bytes;
             return None;
         }
         if let Some(block) = &mut proof.block {
@@ -73,17 +82,18 @@ impl Kept {
     /// Notes that so many bytes more are here, whether there is room for them or not: they are on their way to the
     /// device already.
     pub(crate) fn hold(&mut self, bytes: usize) {
-        self.0.hold(self.0.bytes() + bytes);
+        self.share.hold(self.share.bytes() + bytes);
     }
 
     /// Gives `bytes` back.
     pub(crate) fn give_back(&mut self, bytes: usize) {
-        self.0.give_back(bytes);
+        self.share.give_back(bytes);
     }
 
     /// Gives back all but `bytes`.
     pub(crate) fn retain(&mut self, bytes: usize) {
-        self.0.give_back(self.0.bytes().saturating_sub(bytes));
+        let bytes = self.bytes().saturating_sub(bytes);
+        self.share.give_back(bytes);
     }
 
     /// Whether answers to more requests may have to be kept here.
@@ -93,8 +103,23 @@ impl Kept {
 
     /// Whether all channels of the connection together, or all connections, keep too much.
     pub(crate) fn is_crowded(&self) -> bool {
-        let used = self.0.memory().used();
-        used > KEPT_BYTES_ASKING || (used > KEPT_BYTES_OWN && self.0.memory().is_used_up())
+        let used = self.share.memory().used();
+        used > KEPT_BYTES_ASKING || (used > KEPT_BYTES_OWN && self.is_tight())
+    }
+
+    /// How many requests may be in flight. Whoever keeps next to nothing and finds no room all the same, as others have
+    /// used it up, goes on with one at a time: its answer rests on no other, and need not be kept.
+    pub(crate) fn in_flight_max(&self) -> usize {
+        match (self.has_room(), self.is_tight()) {
+            (false, _) => 0,
+            (true, true) => 1,
+            (true, false) => usize::MAX,
+        }
+    }
+
+    /// Whether there is no room for an answer like the last that found none: asked for again, it would find none again.
+    fn is_tight(&self) -> bool {
+        self.share.memory().free() < self.refused.max(1)
     }
 }
 
@@ -183,5 +208,26 @@ mod tests {
         two.hold(1);
         drop((one, two));
         assert!(!third.is_crowded() && memory.bytes() == 0);
+    }
+
+    /// Goal: what found no room is not asked for again before there is some, however little others have left; and one
+    /// that keeps nothing gets on all the same.
+    #[test]
+    fn what_found_no_room_waits_until_there_is_some() {
+        let all = PeersMemory::new(100_000);
+        let (others, memory) = (KeptMemory::new(&all), KeptMemory::new(&all));
+        let (mut others, mut kept) = (others.kept(), memory.kept());
+        others.hold(KEPT_BYTES_OWN + 99_000);
+        assert_eq!(kept.in_flight_max(), usize::MAX);
+        assert!(kept.keep(&mut proof_of(KEPT_BYTES_OWN + 1000)).is_none());
+        assert!(
+            kept.has_room() && kept.in_flight_max() == 1,
+            "one at a time"
+        );
+        kept.hold(KEPT_BYTES_OWN + 1);
+        assert!(all.held() < 100_000, "something is left");
+        assert!(!kept.has_room() && kept.in_flight_max() == 0);
+        others.retain(KEPT_BYTES_OWN);
+        assert!(kept.has_room() && kept.in_flight_max() == usize::MAX);
     }
 }

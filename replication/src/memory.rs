@@ -180,11 +180,6 @@ impl Memory {
         let with_others = own.saturating_sub(used) + self.budget.peers.free();
         max.saturating_sub(used).min(with_others)
     }
-
-    /// Whether nothing is left of what is taken of the others'.
-    pub(crate) fn is_used_up(&self) -> bool {
-        self.budget.peers.is_used_up()
-    }
 }
 
 impl Budget {

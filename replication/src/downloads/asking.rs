@@ -82,7 +82,9 @@ impl Downloads {
     ) {
         let mean_block = core.byte_length() / core.length().max(1);
         let wanted = self.requests.room(mean_block);
-        let room = wanted.min(budget);
+        let granted = wanted.min(budget);
+        let may_wait = self.kept.in_flight_max();
+        let room = granted.min(may_wait.saturating_sub(self.requests.len()));
         let available = Available::new(peer);
         self.request_seeks(core, id, &available, wire, now);
         for claim in self.claim(core, id, &available, room, now) {
@@ -95,7 +97,8 @@ impl Downloads {
         let pace = self.requests.pace();
         let outlook = pace.outlook(self.requests.len(), mean_block, now);
         core.supply().expect(id, outlook);
-        let is_cut = room < wanted && self.requests.room(mean_block) == wanted - room;
+        let is_cut = room == granted && room < wanted;
+        let is_cut = is_cut && self.requests.room(mean_block) == wanted - room;
         self.is_short = is_cut && core.supply().is_wanting();
     }
 

@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{block_requests, upgraded, upgraded_to};
-use crate::common::script::{Script, range};
-use crate::common::{Pair, assert_complete_copy};
+use crate::common::script::{Script, before_reader, range, sync_of};
+use crate::common::{Pair, assert_complete_copy, blocks};
 use bytes::Bytes;
 use ferrocore_log::proof::{BlockProof, Proof};
 use ferrocore_replication::limits::{KEPT_BYTES_MAX, UNSTORED_BYTES_MAX, WINDOW_START};
 use ferrocore_replication::messages::{Data, Message, Request};
+use ferrocore_replication::session::PeersMemory;
 
 const LONG: usize = 4 * 1024 * 1024;
 
@@ -112,4 +113,32 @@ fn what_was_dropped_is_asked_for_again() {
         (0, 0)
     );
     assert_eq!(script.victim.connection.backlog().requests, 0);
+}
+
+/// Goal: where others have used up what is shared, what there is no room for is not asked for again and again, and all of it
+/// comes in the end. Method: nothing is shared; garbage comes ahead of what it would rest on, and then the truth.
+#[test]
+fn what_there_is_no_room_for_is_asked_for_one_by_one() {
+    let (writer, reader, mut script) = before_reader(&blocks(400));
+    script.victim.connection.share_answers(&PeersMemory::new(0));
+    let _all = reader.download_all();
+    script.say(&sync_of(400));
+    script.say(&range(false, 0, 400));
+    let mut asked = block_requests(&script.deliver().unwrap());
+    let first = asked.remove(0);
+    for request in &asked {
+        script.say(&garbage(request));
+    }
+    assert!(block_requests(&script.deliver().unwrap()).is_empty());
+    let dropped = script.victim.stats().answers_dropped;
+    assert!(dropped > 0 && kept(&script) == 0);
+    let mut asked = vec![first];
+    while let Some(Request { id, proof, .. }) = asked.pop() {
+        assert!(asked.is_empty(), "more than one at a time");
+        let proof = writer.prove(&proof).unwrap().unwrap();
+        script.say(&Message::Data(Data { request: id, proof }));
+        asked = block_requests(&script.deliver().unwrap());
+    }
+    assert_complete_copy(&writer, &reader);
+    assert_eq!(script.victim.stats().answers_dropped, dropped);
 }
