@@ -75,19 +75,12 @@ pub struct Proof {
 impl Proof {
     /// Whether it proves nothing.
     pub fn is_empty(&self) -> bool {
-        let Self {
-            fork: _,
-            block,
-            hash,
-            seek,
-            upgrade,
-            manifest,
-        } = self;
-        block.is_none()
-            && hash.is_none()
-            && seek.is_none()
-            && upgrade.is_none()
-            && manifest.is_none()
+        let fork = self.fork;
+        *self
+            == Self {
+                fork,
+                ..Self::default()
+            }
     }
 }
 
