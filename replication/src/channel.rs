@@ -157,6 +157,11 @@ impl CoreChannel {
         Ok(())
     }
 
+    /// Whether as much has come as is committed together.
+    pub(crate) fn has_lot(&self) -> bool {
+        self.downloads.has_lot()
+    }
+
     /// Commits what has come, tells what is new, and asks for more: after a burst of messages, or
     /// when the core has news. `budget` bounds the new requests.
     pub(crate) fn settle(

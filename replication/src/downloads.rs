@@ -35,6 +35,7 @@ use self::supplier::Supplier;
 use self::waits::Waits;
 use crate::following::Following;
 use crate::kept::Kept;
+use crate::limits::ANSWERS_TOGETHER_MAX;
 use crate::messages::{Data, NoData};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::pace::Pace;
@@ -167,6 +168,12 @@ impl Downloads {
     /// Whether more would be asked for if the connection had room for it.
     pub(crate) fn is_short(&self) -> bool {
         self.is_short
+    }
+
+    /// Whether as many answers wait to be committed as are at a time.
+    pub(crate) fn has_lot(&self) -> bool {
+        let arrived = self.arrived.get().map_or(0, Vec::len);
+        arrived >= ANSWERS_TOGETHER_MAX && self.committing.is_none()
     }
 
     /// Whether something that came is on its way to the device.

@@ -82,6 +82,11 @@ pub const KEPT_BYTES_OWN: usize = 8 * 1024;
 /// device takes nothing for a tenth of a second.
 pub const KEPT_BYTES_ALL_MAX: usize = 32 * 1024 * 1024;
 
+/// Answers on one channel that are verified and committed together: more of a burst are the next lot. What is gathered of
+/// so many takes less than 128 KiB each time, from which on an allocator may take pages of their own and keep as much unused
+/// afterwards, in each thread.
+pub const ANSWERS_TOGETHER_MAX: usize = 256;
+
 /// Pushed blocks on one channel that may wait for those before them to be stored; more are dropped, and so is what
 /// takes more than [`KEPT_BYTES_MAX`] with what was asked for.
 pub const PUSHED_WAITING_MAX: usize = 64;

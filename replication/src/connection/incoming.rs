@@ -98,7 +98,11 @@ impl Connection {
         if self.touched.last() != Some(&id) {
             self.touched.push(id);
         }
-        self.judge(id, handled.unwrap_or(Ok(())))
+        self.judge(id, handled.unwrap_or(Ok(())))?;
+        match self.channels.get(&id) {
+            Some(channel) if channel.has_lot() => self.settle(now),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn insert(&mut self, id: ChannelId, core: &Core) {

@@ -15,6 +15,7 @@ mod flips;
 mod forks;
 mod hostile;
 mod liars;
+mod lots;
 mod offers;
 mod pair;
 mod props;
