@@ -99,6 +99,7 @@ impl SupplyHub {
             wake,
             standing: Standing::Silent,
             tardiness: Tardiness::None,
+            heeds_blocks: true,
             outlook: None,
             has: None,
         };
@@ -131,6 +132,13 @@ impl SupplyHub {
     pub(crate) fn share(&self, id: SupplierId, has: SharedAvailability) {
         if let Some(supplier) = self.lock().suppliers.get_mut(&id) {
             supplier.has = Some(has);
+        }
+    }
+
+    /// Whether a supplier is woken for blocks that have come while others are missing.
+    pub(crate) fn heed_blocks(&self, id: SupplierId, heeds: bool) {
+        if let Some(supplier) = self.lock().suppliers.get_mut(&id) {
+            supplier.heeds_blocks = heeds;
         }
     }
 
@@ -459,6 +467,13 @@ impl SupplyHub {
     pub(crate) fn wake_suppliers(&self) {
         self.lock().wake_all();
         self.progress.notify(usize::MAX);
+    }
+
+    /// Blocks have come, and others are missing.
+    pub(crate) fn wake_for_blocks(&self) {
+        let state = self.lock();
+        let heeding = state.suppliers.values().filter(|s| s.heeds_blocks);
+        heeding.for_each(|supplier| (supplier.wake)());
     }
 
     /// Something has changed that only those who wait care for.

@@ -175,6 +175,7 @@ impl CoreChannel {
         if let Some(alarm) = &self.alarm {
             alarm.rearm();
         }
+        self.heed_blocks();
         self.announce_or_wait(wire);
         self.announcer
             .sync_if_push_changed(&self.core, &self.peer, wire);
@@ -189,11 +190,24 @@ impl CoreChannel {
         self.downloads.cancel_unwanted(core, wire);
         self.downloads.schedule(core, peer, wire, budget, now);
         self.downloads.look_how_late(core, peer, now);
+        if self.heed_blocks()
+            && let Some(alarm) = &self.alarm
+        {
+            alarm.ring(); // some may have come before
+        }
+        let (core, peer) = (&self.core, &self.peer);
         let is_waiting = self.downloads.waits_for_sync(core, peer)
             || is_left_behind(core, peer)
             || is_misunderstood(core, peer);
         self.reminder.look(is_waiting, now);
         Ok(())
+    }
+
+    /// Says whether blocks that come from elsewhere matter here: not to a peer that has all of them, unless it is asked for one
+    /// that another is asked for, too. True if they do from now on.
+    fn heed_blocks(&mut self) -> bool {
+        let has_all = self.peer.blocks.has_all(0..self.core.length());
+        self.downloads.heed_blocks(&self.core, !has_all)
     }
 
     /// Goes on with pushed blocks that had to wait.

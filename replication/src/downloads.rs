@@ -75,6 +75,8 @@ pub(crate) struct Downloads {
     suspicion: Suspicion,
     shown: Shown,
     waits: Seldom<Waits>,
+    /// Whether the peer is woken for blocks that come from elsewhere.
+    heeds_blocks: bool,
 }
 
 impl Downloads {
@@ -96,6 +98,7 @@ impl Downloads {
             suspicion: Suspicion::default(),
             shown: Shown::default(),
             waits: Seldom::default(),
+            heeds_blocks: true,
         }
     }
 
@@ -113,6 +116,22 @@ impl Downloads {
         core.supply().share(supplier.id, peer.blocks.share());
         self.supplier = Some(supplier);
         self.waker = waker;
+    }
+
+    /// Says whether blocks that come from elsewhere are `of_interest`. They are, too, where another is asked for the same. True
+    /// if that is new.
+    pub(crate) fn heed_blocks(&mut self, core: &Core, of_interest: bool) -> bool {
+        let heeds = of_interest || self.requests.is_contested();
+        let Some(supplier) = self
+            .supplier
+            .as_ref()
+            .filter(|_| heeds != self.heeds_blocks)
+        else {
+            return false;
+        };
+        core.supply().heed_blocks(supplier.id, heeds);
+        self.heeds_blocks = heeds;
+        heeds
     }
 
     /// Told when what came from the peer has reached storage.

@@ -108,6 +108,12 @@ impl Requests {
         self.ledger().is_some_and(|ledger| ledger.heads > 0)
     }
 
+    /// Whether the block of one of them is being got from another peer, too, or may be.
+    pub(crate) fn is_contested(&self) -> bool {
+        self.ledger()
+            .is_some_and(|ledger| !ledger.contested.is_empty())
+    }
+
     /// Forgets all of them: their answers mean nothing any more.
     pub(crate) fn forget(&mut self) {
         if let Some(ledger) = self.0.get_mut() {

@@ -483,7 +483,15 @@ impl Inner {
     fn announce(&self, events: &[Event]) {
         self.end_guard();
         events.iter().for_each(|event| self.events.emit(event));
-        self.supply.wake_suppliers();
+        let are_blocks = events.iter().all(|event| matches!(event, Event::Have(_)));
+        let is_complete = {
+            let shared = self.read();
+            shared.contiguous_length == shared.roots.length()
+        };
+        match are_blocks && !is_complete {
+            true => self.supply.wake_for_blocks(),
+            false => self.supply.wake_suppliers(),
+        }
     }
 }
 

@@ -315,6 +315,13 @@ impl Supply<'_> {
             .claim(id, &bits, length, remote, max, is_patient)
     }
 
+    /// Says whether the supplier is woken for blocks that have come while others are missing, as it is at first. Whoever has
+    /// all of them itself, and waits for none of them, has nothing to do then: of many suppliers each would be woken for what
+    /// any of them brings.
+    pub fn heed_blocks(&self, id: SupplierId, heeds: bool) {
+        self.core.inner.supply.heed_blocks(id, heeds);
+    }
+
     /// Says how soon the supplier will answer, if that is known.
     pub fn expect(&self, id: SupplierId, outlook: Option<Outlook>) {
         self.core.inner.supply.expect(id, outlook);

@@ -92,6 +92,9 @@ impl State {
         is_patient: bool,
         claims: &mut Claims,
     ) {
+        if self.blocks.is_empty() {
+            return;
+        }
         let mut faster = match is_patient {
             true => self.faster_than(ask.id),
             false => Vec::new(),

@@ -40,6 +40,8 @@ pub(super) struct Supplier {
     pub(super) wake: Wake,
     pub(super) standing: Standing,
     pub(super) tardiness: Tardiness,
+    /// Whether it is woken for blocks that have come while others are missing.
+    pub(super) heeds_blocks: bool,
     pub(super) outlook: Option<Outlook>,
     pub(super) has: Option<SharedAvailability>,
 }
