@@ -402,17 +402,11 @@ fn scenes() -> Vec<Scene> {
     scenes.push(Scene::Proven(1000, LONG_BLOCK));
     let many = many().unwrap_or(16);
     let (long, short) = (4 << 20, 16 << 10); // either comes to more than may be kept
-    scenes.extend([
-        Scene::Parked(1, long),
-        Scene::Parked(many.min(PARKED_MAX), short),
-    ]);
+    scenes.extend([Scene::Parked(1, long), Scene::Parked(many, short)]);
     scenes.extend([Scene::Undurable(1, long), Scene::Undurable(many, short)]);
     scenes.extend([Scene::Pushed(1, long), Scene::Pushed(many, short)]);
     scenes
 }
-
-/// A thousand whose answers are parked did not end in twenty minutes beside other work, 400 took 76 s.
-const PARKED_MAX: usize = 400;
 
 /// How many of those that do all they can, or answer us, there are at once.
 fn many() -> Option<usize> {
