@@ -6,9 +6,13 @@
 
 #[path = "hostile_table/act.rs"]
 mod act;
+#[path = "hostile_table/beside.rs"]
+mod beside;
 #[path = "hostile_table/channels.rs"]
 mod channels;
 mod common;
+#[path = "hostile_table/counted.rs"]
+mod counted;
 #[path = "hostile_table/holdings.rs"]
 mod holdings;
 #[path = "hostile_table/lies.rs"]
@@ -103,26 +107,42 @@ struct Found {
     sent: usize,
     /// Whether the log is another than before.
     is_changed: bool,
-    /// Whether an honest peer beside it completed.
-    is_honest_served: bool,
+    /// Messages of the peer that arrived, and how many it sent.
+    arrived: (u64, u64),
+    /// Why we refused.
+    reasons: String,
+    /// Proofs that were looked at and did not hold.
+    proofs: u64,
+    /// How often our storage was read.
+    reads: usize,
+    /// Whether an honest peer had all it wanted meanwhile, and another one completed afterwards.
+    is_honest_served: (bool, bool),
 }
 
 fn play(row: &Row, role: Role) -> Found {
-    let mut stage = Stage::set(role, row.from);
+    let (from, acts) = row.played(role);
+    let mut stage = Stage::set(role, from);
     let before = stage.state();
     stage.answers = 0;
     stage.refusals = 0;
+    stage.reasons.clear();
     stage.sent = 0;
+    stage.said = 0;
+    let (stats, reads) = (stage.stats(), stage.reads());
+    let beside_bytes = stage.beside_bytes();
     // The allocator knows one peak only, that of all time: the row begins from there.
     let ballast = Vec::<u8>::with_capacity(ALLOCATOR.max_allocated() - ALLOCATOR.allocated());
     let allocated = ALLOCATOR.allocated();
-    for act in &row.acts {
+    for act in acts {
         stage.play(act);
     }
-    let peak = ALLOCATOR.max_allocated() - allocated;
-    let own = stage.own_bytes();
+    let beside = stage.beside_bytes().saturating_sub(beside_bytes);
+    let peak = (ALLOCATOR.max_allocated() - allocated).saturating_sub(beside);
+    let own = stage.own_bytes().saturating_sub(beside_bytes);
     let held = ALLOCATOR.allocated().saturating_sub(allocated + own);
     drop(ballast);
+    let reads = stage.reads() - reads;
+    let stats = stage.stats() - stats;
     let (verdict, error) = stage.verdict();
     let is_changed = stage.state() != before;
     Found {
@@ -133,7 +153,11 @@ fn play(row: &Row, role: Role) -> Found {
         peak,
         sent: stage.sent,
         is_changed,
-        is_honest_served: stage.serves_an_honest_peer(),
+        arrived: (stats.messages_received, stage.said),
+        reasons: Vec::from_iter(stage.reasons.iter().map(String::as_str)).join(", "),
+        proofs: stats.proofs_refused,
+        reads,
+        is_honest_served: (stage.has_served_beside(), stage.serves_an_honest_peer()),
     }
 }
 
@@ -158,8 +182,25 @@ fn differs(found: &Found, expected: &Expected) -> Option<String> {
     if found.is_changed != expected.changes {
         wrong.push_str("the log; ");
     }
-    if !found.is_honest_served {
-        wrong.push_str("the honest peer was not served; ");
+    let goes_on = matches!(
+        found.verdict,
+        Verdict::Ignore | Verdict::Refuse | Verdict::StopAsking
+    );
+    let (arrived, said) = found.arrived;
+    if arrived > said || (goes_on && arrived < said) {
+        let _ = write!(wrong, "{arrived} messages arrived of {said}; ");
+    }
+    if found.reasons != expected.reasons {
+        let _ = write!(wrong, "expected the reasons {:?}; ", expected.reasons);
+    }
+    if found.proofs > expected.proofs_max {
+        let _ = write!(wrong, "at most {} proofs; ", expected.proofs_max);
+    }
+    if found.reads > expected.reads_max {
+        let _ = write!(wrong, "at most {} reads; ", expected.reads_max);
+    }
+    if found.is_honest_served != (true, true) {
+        wrong.push_str("an honest peer was not served; ");
     }
     (!wrong.is_empty()).then_some(wrong)
 }

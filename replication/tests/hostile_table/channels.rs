@@ -172,6 +172,18 @@ pub(crate) fn frames() -> Vec<Row> {
             &[0xff; 40],
             closes("Mux(Malformed)"),
         ),
+        frame(
+            "garbage instead of a pushed block",
+            From::Pushed,
+            &[0xff; 40],
+            closes("Mux(Malformed)"),
+        ),
+        frame(
+            "garbage instead of a pushed log",
+            From::OnlyPushed,
+            &[0xff; 40],
+            closes("Mux(Malformed)"),
+        ),
         frame("an empty frame", From::Open, &[], IGNORE),
         frame(
             "a batch cut short",
@@ -231,6 +243,8 @@ pub(crate) fn malformed() -> Vec<Row> {
         garbage("Data of garbage for a block", From::Block),
         garbage("Data of garbage for all blocks", From::All),
         garbage("Data of garbage for a fork's proof", From::Fork),
+        garbage("Data of garbage for a pushed block", From::Pushed),
+        garbage("Data of garbage for a pushed log", From::OnlyPushed),
         raw("a Sync cut short", 0, &[7]),
         raw("a Request cut short", 1, &[1, 1, 0, 4]),
         raw("a number above 2^53", 2, &[0xff; 9]),

@@ -106,7 +106,15 @@ pub(crate) enum Lie {
 }
 
 impl Lie {
+    /// Whether it is told in the proof itself.
+    pub(crate) fn changes_proof(self) -> bool {
+        !matches!(self, Self::None | Self::Id | Self::IdZero)
+    }
+
     /// The answer of `writer` to `asked`, but for this.
+    ///
+    /// # Panics
+    /// If there is nothing in it to lie about: the row would play the truth.
     pub(crate) fn tell(
         self,
         writer: &Core,
@@ -127,6 +135,9 @@ impl Lie {
                 _ => {}
             }
         }
+        let truth = writer.prove(asked).ok().flatten();
+        let is_lie = truth.as_ref() != Some(&proof);
+        assert_eq!(is_lie, self.changes_proof(), "{self:?} of {asked:?}");
         Some(proof)
     }
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use ferrocore_replication::limits::STRIKES_MAX;
 use ferrocore_replication::messages::{Message, NoData, Reason};
 
 use crate::act::{Act, Opening};
 use crate::lies::Lie;
-use crate::rows::{Expected, IGNORE, MAX, REFUSE, Row, Verdict, both, drops, row};
+use crate::rows::{Expected, IGNORE, MAX, Row, Verdict, both, drops, row};
 use crate::stage::{From, LENGTH, sync};
 
 pub(crate) fn answers() -> Vec<Row> {
@@ -24,12 +25,11 @@ pub(crate) fn answers() -> Vec<Row> {
             vec![Act::Answer(Lie::IdZero)],
             IGNORE,
         ),
-        row(
+        both(
             "the same data twice",
-            From::Block,
+            From::Missing,
             vec![Act::Answer(Lie::None), Act::Again],
             IGNORE.changes(),
-            IGNORE,
         ),
         both(
             "a flood of data that nobody asked for",
@@ -51,39 +51,35 @@ pub(crate) fn answers() -> Vec<Row> {
         ),
         both(
             "withholds one block that it announced",
-            From::Block,
+            From::Missing,
             vec![Act::Refuse],
             IGNORE,
         ),
-        row(
+        both(
             "withholds all that it announced",
             From::All,
             vec![Act::RefuseAll],
             Expected::of(Verdict::StopAsking, "TooManyDenials"),
-            IGNORE,
         ),
-        row(
+        both(
             "answers once, and then never again",
             From::All,
             vec![Act::Answer(Lie::None)],
             IGNORE.changes(),
-            IGNORE,
         ),
-        row(
+        both(
             "answers once, and then never again, and time passes",
             From::All,
             vec![Act::Answer(Lie::None), Act::Pass(Duration::from_secs(100))],
             IGNORE.answers(130).changes(),
-            IGNORE,
         ),
-        row(
+        both(
             "answers the others and never the first",
             From::All,
             vec![Act::Withhold, Act::AnswerAll],
             IGNORE.kib(64).changes(),
-            IGNORE,
         ),
-        row(
+        both(
             "answers the others and never the first, and time passes",
             From::All,
             vec![
@@ -92,7 +88,6 @@ pub(crate) fn answers() -> Vec<Row> {
                 Act::Pass(Duration::from_secs(100)),
             ],
             IGNORE.answers(100).changes(),
-            IGNORE,
         ),
         row(
             "proofs of a conflict, again and again",
@@ -107,13 +102,8 @@ pub(crate) fn answers() -> Vec<Row> {
 pub(crate) fn block_lies() -> Vec<Row> {
     // A proof that may show another signed history is asked for whole, and refused.
     let lie = |name, lie, reads| {
-        row(
-            name,
-            From::Block,
-            vec![Act::Answer(lie), Act::RefuseAll],
-            reads,
-            IGNORE.peak(reads.peak_kib_max),
-        )
+        let acts = vec![Act::Answer(lie), Act::RefuseAll];
+        both(name, From::Missing, acts, reads)
     };
     let checksum = drops("BadProof(Checksum)");
     let unanchored = drops("BadProof(Unanchored)");
@@ -178,13 +168,8 @@ pub(crate) fn block_lies() -> Vec<Row> {
 
 pub(crate) fn length_lies() -> Vec<Row> {
     let lie = |name, lie, reads| {
-        row(
-            name,
-            From::Length,
-            vec![Act::Answer(lie), Act::RefuseAll],
-            reads,
-            IGNORE.peak(reads.peak_kib_max),
-        )
+        let acts = vec![Act::Answer(lie), Act::RefuseAll];
+        both(name, From::Length, acts, reads)
     };
     let signature = drops("BadProof(Signature)");
     let nodes = drops("BadProof(UnexpectedNode)");
@@ -215,7 +200,15 @@ pub(crate) fn length_lies() -> Vec<Row> {
             Lie::OtherManifest,
             drops("BadProof(Manifest)"),
         ),
-        lie("no manifest", Lie::NoManifest, signature),
+        // Who writes the log knows its manifest, and does not ask for it: what comes without is true.
+        row(
+            "no manifest",
+            From::Length,
+            vec![Act::Answer(Lie::NoManifest), Act::RefuseAll],
+            signature,
+            IGNORE.changes(),
+        )
+        .while_we_write(From::OnlyPushed, vec![Act::PushLog(1, Lie::NoManifest)]),
         lie("an upgrade from elsewhere", Lie::UpgradeStart, IGNORE),
         lie("an upgrade said to be longer", Lie::UpgradeLonger, nodes),
         lie("an upgrade said to be shorter", Lie::UpgradeShorter, nodes),
@@ -230,18 +223,18 @@ pub(crate) fn length_lies() -> Vec<Row> {
         lie("a surplus root", Lie::RootSurplus, nodes),
         lie("a missing root", Lie::RootMissing, nodes),
         lie("nodes past the head", Lie::Additional, nodes),
-        row(
+        both(
             "bad proofs on one channel after the other",
-            From::Connected,
+            From::Lost,
             strikes(),
-            Expected::of(Verdict::Ban, "TooManyStrikes").answers(80),
-            REFUSE.answers(80),
+            Expected::of(Verdict::Ban, "TooManyStrikes")
+                .answers(80)
+                .proofs(STRIKES_MAX.into()),
         ),
-        row(
+        both(
             "no answer to the question for its length",
             From::Length,
             vec![Act::Refuse],
-            IGNORE,
             IGNORE,
         ),
     ]

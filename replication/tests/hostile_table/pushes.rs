@@ -17,15 +17,17 @@ pub(crate) fn pushes() -> Vec<Row> {
             From::Pushed,
             vec![Act::Push(count, lie)],
             reads,
-            IGNORE,
+            IGNORE.reads(reads.reads_max),
         )
     };
     // Where the block is here already, nodes that do not fit are seen all the same.
-    let false_block =
-        |name, lie, error| both(name, From::Pushed, vec![Act::Push(MANY, lie)], drops(error));
+    let false_block = |name, lie, error| {
+        let acts = vec![Act::Push(MANY, lie)];
+        both(name, From::Pushed, acts, drops(error).proofs(MANY as u64))
+    };
     let log = |name, count, lie, reads: Expected| {
         let pushed = vec![Act::PushLog(count, lie)];
-        row(name, From::OnlyPushed, pushed, reads, IGNORE)
+        both(name, From::OnlyPushed, pushed, reads)
     };
     vec![
         block("a forged block, pushed", 1, Lie::Value, IGNORE),
@@ -43,7 +45,7 @@ pub(crate) fn pushes() -> Vec<Row> {
             "blocks without their nodes, pushed until it is enough",
             MANY,
             Lie::NoNodes,
-            drops("BadProof(Unanchored)"),
+            drops("BadProof(Unanchored)").proofs(MANY as u64),
         ),
         false_block(
             "blocks with a surplus node, pushed until it is enough",
@@ -66,7 +68,7 @@ pub(crate) fn pushes() -> Vec<Row> {
             "the same block, pushed without end",
             10_000,
             Lie::None,
-            IGNORE.changes().kib(96).peak(4000),
+            IGNORE.changes().kib(96).peak(4000).reads(11_000),
         ),
         log(
             "a log with a forged signature, pushed",
@@ -78,19 +80,19 @@ pub(crate) fn pushes() -> Vec<Row> {
             "logs with a forged signature, pushed until it is enough",
             MANY,
             Lie::Signature,
-            drops("BadProof(Signature)"),
+            drops("BadProof(Signature)").proofs(MANY as u64),
         ),
         log(
             "logs without a signature, pushed until it is enough",
             MANY,
             Lie::NoSignature,
-            drops("BadProof(Signature)"),
+            drops("BadProof(Signature)").proofs(MANY as u64),
         ),
         log(
             "the signature of a shorter log, pushed until it is enough",
             MANY,
             Lie::OldSignature,
-            drops("BadProof(Signature)"),
+            drops("BadProof(Signature)").proofs(MANY as u64),
         ),
         both(
             "blocks pushed to who takes none, without end",

@@ -111,7 +111,7 @@ pub(crate) fn states() -> Vec<Row> {
                 Act::Pass(Duration::from_secs(100)),
             ],
             IGNORE.answers(60),
-            IGNORE,
+            IGNORE.answers(60),
         ),
         row(
             "uploading taken back while a read is left to it",
@@ -176,63 +176,64 @@ pub(crate) fn requests() -> Vec<Row> {
         }),
         ..seek(MAX)
     };
-    let one = |name, proof| both(name, From::Block, vec![ask(1, proof)], REFUSE);
+    let one = |name, proof, reads, writes| {
+        let acts = vec![ask(1, proof)];
+        row(
+            name,
+            From::Block,
+            acts,
+            REFUSE.because(reads),
+            REFUSE.because(writes),
+        )
+    };
+    let not_here = |name, proof| one(name, proof, "NotAvailable", "NotAvailable");
+    let invalid = |name, proof| one(name, proof, "InvalidRequest", "InvalidRequest");
+    // Who has the block sees what is wrong with the rest.
+    let invalid_of_block = |name, proof| one(name, proof, "NotAvailable", "InvalidRequest");
     vec![
-        one("a request for a block past the end", of_block(MAX, 0)),
-        one(
+        not_here("a request for a block past the end", of_block(MAX, 0)),
+        not_here(
             "a request of another fork",
             ProofRequest {
                 fork: 7,
                 ..of_block(3, 0)
             },
         ),
-        one("a request for an upgrade past the end", upgrade(4, 99)),
-        one(
+        invalid("a request for an upgrade past the end", upgrade(4, 99)),
+        invalid(
             "a request for an upgrade that wraps around",
             upgrade(MAX, MAX),
         ),
-        one("a request for an upgrade by nothing", upgrade(3, 0)),
-        one(
+        invalid("a request for an upgrade by nothing", upgrade(3, 0)),
+        invalid_of_block(
             "a request for 2^53 - 1 nodes above a block",
             of_block(3, MAX),
         ),
-        one("a request for node 2^53 - 1", hash(MAX, 1)),
-        row(
+        invalid("a request for node 2^53 - 1", hash(MAX, 1)),
+        invalid_of_block(
             "a request for a byte past the end",
-            From::Block,
-            vec![ask(
-                1,
-                ProofRequest {
-                    seek: Some(SeekRequest {
-                        bytes: MAX,
-                        padding: 0,
-                    }),
-                    ..hash(8, 3)
-                },
-            )],
-            REFUSE,
-            REFUSE,
+            ProofRequest {
+                seek: Some(SeekRequest {
+                    bytes: MAX,
+                    padding: 0,
+                }),
+                ..hash(8, 3)
+            },
         ),
-        one("a request for everything at once", everything),
+        invalid_of_block("a request for everything at once", everything),
         both(
             "70 requests in a row that make no sense",
             From::Block,
             vec![Act::Each(70, |id| request(id, upgrade(4, 99)))],
             closes("TooManyInvalidRequests").answers(63).kib(32),
         ),
-        row(
-            "a request without a question",
-            From::Block,
-            vec![ask(1, ProofRequest::default())],
-            REFUSE,
-            REFUSE,
-        ),
+        not_here("a request without a question", ProofRequest::default()),
         row(
             "a flood of requests",
             From::Block,
             vec![Act::Each(100_000, |id| request(id, of_block(id % 20, 0)))],
-            REFUSE.answers(100_000),
-            IGNORE.answers(100_000),
+            REFUSE.answers(100_000).because("NotAvailable"),
+            IGNORE.answers(100_000).reads(120_000),
         ),
         row(
             "a flood of requests, and it reads no answer",
@@ -248,7 +249,7 @@ pub(crate) fn requests() -> Vec<Row> {
             "a flood of requests under one id",
             From::Block,
             vec![Act::Each(100_000, |id| request(1, of_block(id % 20, 0)))],
-            REFUSE.answers(100_000).peak(1000),
+            REFUSE.answers(100_000).peak(1000).because("NotAvailable"),
             IGNORE.answers(100_000).peak(1000),
         ),
         row(
@@ -261,14 +262,14 @@ pub(crate) fn requests() -> Vec<Row> {
                     priority: MAX,
                 })
             })],
-            REFUSE.answers(10_000).peak(500),
-            IGNORE.answers(10_000).peak(500),
+            REFUSE.answers(10_000).peak(500).because("NotAvailable"),
+            IGNORE.answers(10_000).peak(500).reads(12_000),
         ),
         row(
             "requests replayed",
             From::Block,
             vec![ask(1, of_block(3, 0)), ask(1, of_block(3, 0))],
-            REFUSE,
+            REFUSE.because("NotAvailable"),
             IGNORE,
         ),
         both(

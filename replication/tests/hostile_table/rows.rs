@@ -2,7 +2,7 @@
 //! `proofs`, `pushes` and `holdings`.
 
 use crate::act::Act;
-use crate::stage::From;
+use crate::stage::{From, Role};
 use crate::{channels, holdings, proofs, pushes, requests};
 
 /// One misbehaviour.
@@ -11,10 +11,30 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) from: From,
     pub(crate) acts: Vec<Act>,
+    /// What it does instead while we write the log, where that is not asked for the same.
+    pub(crate) to_writer: Option<(From, Vec<Act>)>,
     /// What comes of it while we read from the peer.
     pub(crate) reads: Expected,
     /// What comes of it while we write the log.
     pub(crate) writes: Expected,
+}
+
+impl Row {
+    /// How it is played.
+    pub(crate) fn played(&self, role: Role) -> (From, &[Act]) {
+        match (&self.to_writer, role) {
+            (Some((from, acts)), Role::Writes) => (*from, acts),
+            _ => (self.from, &self.acts),
+        }
+    }
+
+    /// This is what it does while we write the log.
+    pub(crate) fn while_we_write(self, from: From, acts: Vec<Act>) -> Self {
+        Self {
+            to_writer: Some((from, acts)),
+            ..self
+        }
+    }
 }
 
 /// What is done about a peer.
@@ -51,6 +71,12 @@ pub(crate) struct Expected {
     pub(crate) peak_kib_max: usize,
     /// Whether the log grows, by what is true in it.
     pub(crate) changes: bool,
+    /// Why it is refused, if it is told.
+    pub(crate) reasons: &'static str,
+    /// Proofs that may be looked at and do not hold. Each is a signature at most.
+    pub(crate) proofs_max: u64,
+    /// How often it may have our storage read.
+    pub(crate) reads_max: usize,
 }
 
 impl Expected {
@@ -62,6 +88,9 @@ impl Expected {
             held_kib_max: 16,
             peak_kib_max: 64,
             changes: false,
+            reasons: "",
+            proofs_max: 1,
+            reads_max: 128,
         }
     }
 
@@ -87,6 +116,21 @@ impl Expected {
             peak_kib_max,
             ..self
         }
+    }
+
+    /// It is told why.
+    pub(crate) const fn because(self, reasons: &'static str) -> Self {
+        Self { reasons, ..self }
+    }
+
+    /// Up to so many proofs are looked at that do not hold.
+    pub(crate) const fn proofs(self, proofs_max: u64) -> Self {
+        Self { proofs_max, ..self }
+    }
+
+    /// Our storage may be read so often.
+    pub(crate) const fn reads(self, reads_max: usize) -> Self {
+        Self { reads_max, ..self }
     }
 
     /// What was true in it is kept.
@@ -144,6 +188,7 @@ pub(crate) fn row(
         name,
         from,
         acts,
+        to_writer: None,
         reads,
         writes,
     }

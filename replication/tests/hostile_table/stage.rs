@@ -1,7 +1,7 @@
 //! Where rows are played: an honest end of ours, a scripted peer before it, and an honest writer who knows the
 //! truth.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Waker};
@@ -11,26 +11,33 @@ use bytes::Bytes;
 use ferrocore_log::core::Download;
 use ferrocore_log::proof::{Proof, ProofRequest, UpgradeRequest};
 use ferrocore_log::push::PushMode;
-use ferrocore_log::{Core, CoreOptions, Corestore};
+use ferrocore_log::storage::memory::Memory;
+use ferrocore_log::{Core, CoreOptions, Corestore, StoreOptions};
 use ferrocore_mux::{ChannelId, Event, Mux, Segment};
 use ferrocore_primitives::encoding::{Encode, put_buffer, put_string, put_uint};
+use ferrocore_primitives::keys::Key;
 use ferrocore_primitives::sign::KeyPair;
 use ferrocore_primitives::time::Time;
-use ferrocore_replication::PeerMisbehaved;
 use ferrocore_replication::capability::capability;
 use ferrocore_replication::connection::PROTOCOL;
 use ferrocore_replication::limits::{UPDATE_TIME_MAX, UPDATE_TOTAL_ALONE_MAX};
 use ferrocore_replication::messages::{Data, Handshake, Message, NoData, Reason, Request, Sync};
+use ferrocore_replication::{PeerMisbehaved, Stats};
 
 use crate::act::{Act, Opening};
+use crate::beside::Beside;
 use crate::common::script::{range, sync_on};
 use crate::common::{End, HANDSHAKE_HASH, Pair, blocks};
+use crate::counted::{Counted, Reads};
 use crate::lies::{Lie, Signatures, of_block, whole};
 use crate::rows::Verdict;
 
 /// Blocks of the log, and how long it was when the writer signed it before.
 pub(crate) const LENGTH: u64 = 40;
 const OLD_LENGTH: usize = 10;
+
+/// The last kind of message that we know.
+const KIND_MAX: u64 = 9;
 
 /// What we do while the peer misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,24 +48,29 @@ pub(crate) enum Role {
     Writes,
 }
 
-/// How far both are when a row begins. Who writes the log asks nothing.
+/// How far both are when a row begins. Who writes the log asks for it only where it has lost it: its store was brought
+/// back without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum From {
     /// The stream is there, nothing more.
     Connected,
+    /// The same. Who writes the log has lost it.
+    Lost,
     /// The peer's channel is open.
     Open,
-    /// We have asked for the whole log's proof.
+    /// We have asked for the whole log's proof. Who writes the log has lost it.
     Length,
-    /// We have the proof, and have asked for block 4.
+    /// We have the proof, and have asked for block 4. Who writes the log has it.
     Block,
-    /// We have the proof, and have asked for all blocks.
+    /// The same. Who writes the log had lost it.
+    Missing,
+    /// We have the proof, and have asked for all blocks. Who writes the log had lost it.
     All,
     /// The peer says that it is on fork 1, and we have asked for its proof.
     Fork,
     /// We have the proof of the log, have asked for nothing more, and take what is pushed.
     Pushed,
-    /// We have nothing, ask for nothing, and take what is pushed.
+    /// We have nothing, ask for nothing, and take what is pushed. Who writes the log has lost it.
     OnlyPushed,
 }
 
@@ -75,13 +87,21 @@ pub(crate) struct Stage {
     questions: VecDeque<Request>,
     last_answer: Option<Message>,
     is_reading: bool,
-    role: Role,
+    /// Whether the log is written and whole where it is attacked.
+    is_whole: bool,
     _wanted: Option<Download>,
+    beside: Beside,
+    /// How often our storage was read.
+    reads: Reads,
     now: Time,
     /// Messages that we sent.
     pub(crate) answers: usize,
     /// How many of them refused something: NoData, rejects.
     pub(crate) refusals: usize,
+    /// Why, as far as it was said.
+    pub(crate) reasons: BTreeSet<String>,
+    /// Messages that the peer sent on its channel, of kinds that we know.
+    pub(crate) said: u64,
     /// Bytes that the peer sent.
     pub(crate) sent: usize,
 }
@@ -99,11 +119,13 @@ pub(crate) struct State {
 impl Stage {
     pub(crate) fn set(role: Role, from: From) -> Self {
         let (here, writer) = writer();
-        let there = match role {
-            Role::Reads => Corestore::memory(),
-            Role::Writes => here.clone(),
+        let reads = Reads::default();
+        let (there, core) = attacked(role, from, &writer.key(), &reads);
+        let is_whole = role == Role::Writes && !has_lost(from);
+        let beside = match is_whole {
+            true => Beside::of_log(&there, &writer.key(), &reads),
+            false => Beside::of_another(&there, &reads),
         };
-        let core = there.get(&writer.key()).unwrap();
         let mut stage = Self {
             signatures: signatures(),
             victim: End::new(false, &there),
@@ -113,11 +135,15 @@ impl Stage {
             questions: VecDeque::new(),
             last_answer: None,
             is_reading: true,
-            role,
+            is_whole,
             _wanted: None,
+            beside,
+            reads,
             now: Time::ZERO,
             answers: 0,
             refusals: 0,
+            reasons: BTreeSet::new(),
+            said: 0,
             sent: 0,
             writer,
             here,
@@ -128,7 +154,7 @@ impl Stage {
     }
 
     fn come_to(&mut self, from: From) {
-        if from == From::Connected {
+        if matches!(from, From::Connected | From::Lost) {
             return;
         }
         match from {
@@ -142,6 +168,7 @@ impl Stage {
         }
         self.play(&Act::Say(sync(0, LENGTH)));
         if from == From::Length {
+            assert!(!self.questions.is_empty(), "it is asked for the proof");
             return;
         }
         self.play(&Act::AnswerAll);
@@ -149,18 +176,18 @@ impl Stage {
             return;
         }
         let wanted = match from {
-            From::Block => 4..5,
+            From::Block | From::Missing => 4..5,
             _ => 0..LENGTH,
         };
         if from == From::Fork {
             self.play(&Act::Say(sync(1, LENGTH)));
-        } else if self.role == Role::Reads {
+        } else if !self.is_whole {
             self._wanted = Some(self.core.download(wanted));
             self.play(&Act::Say(range(false, 0, LENGTH)));
         }
         assert_eq!(
             self.questions.is_empty(),
-            self.role == Role::Writes && from != From::Fork,
+            self.is_whole && from != From::Fork,
             "{from:?}"
         );
     }
@@ -190,6 +217,7 @@ impl Stage {
             Act::Close => self.mux.close(self.channel.unwrap()),
         }
         self.deliver();
+        self.beside.go_on(self.now);
     }
 
     /// Lets clocks go on, a second at a time.
@@ -198,6 +226,7 @@ impl Stage {
         while self.now < until {
             self.now = until.min(self.now + Duration::from_secs(1));
             self.deliver();
+            self.beside.go_on(self.now);
         }
     }
 
@@ -253,20 +282,41 @@ impl Stage {
         }
     }
 
-    /// Bytes that the scripted peer itself keeps.
+    /// Bytes that the scripted peer itself keeps, and the honest one beside it.
     pub(crate) fn own_bytes(&mut self) -> usize {
         (self.questions, self.last_answer) = (VecDeque::new(), None);
-        self.victim.arriving.iter().map(Bytes::len).sum()
+        let arriving: usize = self.victim.arriving.iter().map(Bytes::len).sum();
+        arriving + self.beside_bytes()
+    }
+
+    /// Bytes that the honest peer beside it keeps.
+    pub(crate) fn beside_bytes(&self) -> usize {
+        usize::try_from(self.beside.bytes).unwrap_or(0)
+    }
+
+    /// How often our storage was read, but for the honest peer beside it.
+    pub(crate) fn reads(&self) -> usize {
+        self.reads.count() - self.beside.reads
+    }
+
+    /// Whether the honest peer had all it wanted while the other one was at it.
+    pub(crate) fn has_served_beside(&self) -> bool {
+        self.beside.is_served
+    }
+
+    /// What the connection with the peer has carried.
+    pub(crate) fn stats(&self) -> Stats {
+        self.victim.stats()
     }
 
     /// Lets an honest peer do what it came for, beside the other one and not faster than clocks go: who reads knows the
     /// newest length, has caught up and gets a block in [`UPDATE_TIME_MAX`].
     pub(crate) fn serves_an_honest_peer(&mut self) -> bool {
         let third = Corestore::memory();
-        let (mut pair, reader) = match self.role {
-            Role::Reads => (Pair::new(&self.here, &self.victim.store), self.core.clone()),
-            Role::Writes => (
-                Pair::new(&self.here, &third),
+        let (mut pair, reader) = match self.is_whole {
+            false => (Pair::new(&self.here, &self.victim.store), self.core.clone()),
+            true => (
+                Pair::new(&self.victim.store, &third),
                 third.get(&self.writer.key()).unwrap(),
             ),
         };
@@ -300,6 +350,7 @@ impl Stage {
     }
 
     fn say(&mut self, message: &Message) {
+        self.said += 1;
         let (mux, channel) = (&mut self.mux, self.channel.expect("it is open"));
         let _ = message.encode(&mut Vec::new(), |segments| {
             mux.send(channel, message.kind(), segments)
@@ -307,6 +358,7 @@ impl Stage {
     }
 
     fn raw(&mut self, kind: u64, bytes: &[u8]) {
+        self.said += u64::from(kind <= KIND_MAX);
         let channel = self.channel.expect("it is open");
         let _ = self.mux.send(channel, kind, &[Segment::Copy(bytes)]);
     }
@@ -320,6 +372,7 @@ impl Stage {
         let asked = self.questions.pop_front();
         let (id, asked) = match asked {
             Some(request) => (request.id, request.proof),
+            None if lie.changes_proof() => panic!("nobody asks, so {lie:?} is not heard"),
             None => (77, of_block(4, 3)),
         };
         let proof = match lie.tell(&self.writer, &asked, &self.signatures) {
@@ -453,6 +506,14 @@ impl Stage {
         connection.poll_event(self.now).map(|_| Vec::new())
     }
 
+    fn note_reason(&mut self, reason: Reason) {
+        // Once each: what a row keeps is counted.
+        let reason = format!("{reason:?}");
+        if !self.reasons.contains(&reason) {
+            self.reasons.insert(reason);
+        }
+    }
+
     fn hear(&mut self, frame: Bytes) {
         self.mux.handle_frame(frame);
         // What answers a frame that the mux here has not sent is an error to it.
@@ -464,7 +525,10 @@ impl Stage {
             match event {
                 Event::Message { kind, payload, .. } => match Message::decode(kind, &payload) {
                     Ok(Some(Message::Request(request))) => self.questions.push_back(request),
-                    Ok(Some(Message::NoData(_))) => self.refusals += 1,
+                    Ok(Some(Message::NoData(no_data))) => {
+                        self.refusals += 1;
+                        self.note_reason(no_data.reason);
+                    }
                     _ => {}
                 },
                 Event::Rejected { .. } => self.refusals += 1,
@@ -502,27 +566,61 @@ fn pushed_log() -> ProofRequest {
     }
 }
 
-/// A writer that has signed its log twice.
-fn writer() -> (Corestore, Core) {
-    let store = Corestore::memory();
-    let options = CoreOptions {
+/// Whether who writes the log has lost it.
+fn has_lost(from: From) -> bool {
+    matches!(
+        from,
+        From::Lost | From::Length | From::Missing | From::All | From::OnlyPushed
+    )
+}
+
+/// The store that is attacked, and the log in it.
+fn attacked(role: Role, from: From, key: &Key, reads: &Reads) -> (Corestore, Core) {
+    let has_lost = role == Role::Writes && has_lost(from);
+    let memory = match has_lost {
+        true => Memory::restored([9; 32]),
+        false => Memory::with_root_secret([9; 32]),
+    };
+    let storage = Counted {
+        memory,
+        reads: reads.clone(),
+    };
+    let store = Corestore::with_storage(storage, StoreOptions::default()).unwrap();
+    let core = match role {
+        Role::Reads => store.get(key).unwrap(),
+        Role::Writes => store.get_with(writer_options()).unwrap(),
+    };
+    assert_eq!(core.is_guarded(), has_lost);
+    if role == Role::Writes && !has_lost {
+        write(&core);
+    }
+    (store, core)
+}
+
+fn writer_options() -> CoreOptions {
+    CoreOptions {
         key_pair: Some(KeyPair::from_seed(&[1; 32])),
         ..CoreOptions::default()
-    };
-    let core = store.get_with(options).unwrap();
+    }
+}
+
+fn write(core: &Core) {
     let blocks = blocks(LENGTH as usize);
     core.append_batch(blocks[..OLD_LENGTH].to_vec()).unwrap();
     core.append_batch(blocks[OLD_LENGTH..].to_vec()).unwrap();
+}
+
+/// A writer that has signed its log twice.
+fn writer() -> (Corestore, Core) {
+    let store = Corestore::memory();
+    let core = store.get_with(writer_options()).unwrap();
+    write(&core);
     (store, core)
 }
 
 fn signatures() -> Signatures {
     let old = Corestore::memory();
-    let options = CoreOptions {
-        key_pair: Some(KeyPair::from_seed(&[1; 32])),
-        ..CoreOptions::default()
-    };
-    let old = old.get_with(options).unwrap();
+    let old = old.get_with(writer_options()).unwrap();
     let blocks = blocks(LENGTH as usize);
     old.append_batch(blocks[..OLD_LENGTH].to_vec()).unwrap();
     let signature = |core: &Core| whole(core).upgrade.unwrap().signature.unwrap();
