@@ -183,6 +183,11 @@ impl BlockCipher {
         Some(u64::from_le_bytes(self.blinded(index, *blinded_fork)))
     }
 
+    /// Whether `other` encrypts with the same key.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.block_key.ct_eq(other.block_key.as_slice()).into()
+    }
+
     fn blind(&self, index: u64, fork: u64) -> [u8; PADDING] {
         self.blinded(index, fork.to_le_bytes())
     }

@@ -9,7 +9,6 @@ use ferrocore_primitives::hash::{self, Hash};
 use super::group::{AppendTicket, Done, Make, Request, Waiter};
 use super::ticket::Completer;
 use super::{AppendOptions, Core, CoreError, Inner};
-use crate::encryption::BlockCipher;
 use crate::events::Event;
 use crate::limits::{APPENDS_WAITING_BYTES_MAX, BATCH_BYTES_MAX, BLOCK_BYTES_MAX, NUMBER_MAX};
 use crate::merkle::{Node, Roots};
@@ -101,7 +100,9 @@ impl Core {
     ///
     /// # Errors
     /// [`CoreError::NotWritable`], [`CoreError::ReadOnly`], [`CoreError::BlockTooLarge`],
-    /// [`CoreError::BatchTooLarge`], [`CoreError::Prologue`]; [`CoreError::Unconfirmed`] or
+    /// [`CoreError::BatchTooLarge`], [`CoreError::Prologue`]; [`CoreError::WrongKey`] or
+    /// [`CoreError::NotEncrypted`] if this handle encrypts, and with another key than the last block that is here;
+    /// [`CoreError::Unconfirmed`] or
     /// [`CoreError::Behind`] while there may be more of the log elsewhere; or
     /// [`CoreError::Storage`], after which the core must be opened again.
     pub fn append_batch(&self, blocks: Vec<Bytes>) -> Result<Appended, CoreError> {
@@ -220,36 +221,37 @@ impl Core {
         &self,
         options: AppendOptions,
         hashed: HashedBlocks,
-    ) -> impl FnOnce(u64, u64) -> Result<HashedBlocks, CoreError> + Send + use<> {
-        let core = self.key();
-        move |start, fork| {
-            options.check(core, (fork, start), hashed.blocks.len() as u64)?;
+    ) -> impl FnOnce(&Inner, &Growth) -> Result<HashedBlocks, CoreError> + Send + use<> {
+        move |inner, growth| {
+            options.check(inner.key, growth.end(), hashed.blocks.len() as u64)?;
             Ok(hashed)
         }
     }
 
-    /// Encrypts once the place of the blocks is certain, which is in the key stream.
+    /// Encrypts once the place of the blocks is certain, which is in the key stream, and the blocks before them.
     fn encrypting(
         &self,
         blocks: Vec<Bytes>,
         options: AppendOptions,
-    ) -> Result<impl FnOnce(u64, u64) -> Result<HashedBlocks, CoreError> + Send + use<>, CoreError>
-    {
+    ) -> Result<
+        impl FnOnce(&Inner, &Growth) -> Result<HashedBlocks, CoreError> + Send + use<>,
+        CoreError,
+    > {
         let core = self.key();
         let not_writable = || CoreError::NotWritable { core };
         let cipher = self.cipher().filter(|_| self.is_writable());
         let cipher = cipher.ok_or_else(not_writable)?.clone();
-        Ok(move |start, fork| {
-            options.check(core, (fork, start), blocks.len() as u64)?;
-            Ok(encrypt(&cipher, &blocks, start, fork))
+        Ok(move |inner: &Inner, growth: &Growth| {
+            options.check(inner.key, growth.end(), blocks.len() as u64)?;
+            inner.encrypt_next(&cipher, &blocks, growth)
         })
     }
 
-    /// Appends what `make` makes for the block index and the fork they will have.
+    /// Appends what `make` makes for where the log ends then.
     fn append_made(
         &self,
         bytes: usize,
-        make: impl FnOnce(u64, u64) -> Result<HashedBlocks, CoreError> + Send + 'static,
+        make: impl FnOnce(&Inner, &Growth) -> Result<HashedBlocks, CoreError> + Send + 'static,
     ) -> Result<Appended, CoreError> {
         self.check_not_read_only()?;
         match self.inner.durability {
@@ -301,6 +303,17 @@ impl Growth {
         self.blocks.is_empty()
     }
 
+    /// The fork, and the index of the next block.
+    pub(super) fn end(&self) -> (u64, u64) {
+        (self.fork, self.roots.length())
+    }
+
+    /// The last block, if it was added here.
+    pub(super) fn last_block(&self) -> Option<(u64, &Bytes)> {
+        let block = self.blocks.last()?;
+        Some((self.roots.length() - 1, block))
+    }
+
     /// The log as it would be now, of whose blocks so many bytes each are not the caller's.
     pub(super) fn appended(&self, padding: usize) -> Appended {
         let length = self.roots.length();
@@ -317,7 +330,7 @@ impl Inner {
     fn append_alone(
         &self,
         padding: usize,
-        make: impl FnOnce(u64, u64) -> Result<HashedBlocks, CoreError>,
+        make: impl FnOnce(&Self, &Growth) -> Result<HashedBlocks, CoreError>,
     ) -> Result<Appended, CoreError> {
         let _writer = self.lock_writer();
         let mut growth = self.growth();
@@ -360,15 +373,15 @@ impl Inner {
         }
     }
 
-    /// Adds the blocks that `make` makes for their index and fork; if they do not fit, `growth`
+    /// Adds the blocks that `make` makes for where `growth` ends; if they do not fit, it
     /// is as it was.
     pub(super) fn grow(
         &self,
         growth: &mut Growth,
-        make: impl FnOnce(u64, u64) -> Result<HashedBlocks, CoreError>,
+        make: impl FnOnce(&Self, &Growth) -> Result<HashedBlocks, CoreError>,
     ) -> Result<(), CoreError> {
         let start = growth.roots.length();
-        let hashed = make(start, growth.fork)?;
+        let hashed = make(self, growth)?;
         let mut roots = growth.roots.clone();
         let nodes = self.add_leaves(&mut roots, &hashed)?;
         self.check_prologue(start, &roots)?;
@@ -499,17 +512,6 @@ pub(super) fn sealed(growth: Growth, signature: Bytes) -> (CoreWrite, Grown) {
     let (start, offset) = (growth.start, growth.byte_offset);
     let write = appending(start, offset, growth.blocks, growth.nodes, head);
     (write, grown)
-}
-
-/// `blocks` as they are stored from block `start` on.
-pub(super) fn encrypt(
-    cipher: &BlockCipher,
-    blocks: &[Bytes],
-    start: u64,
-    fork: u64,
-) -> HashedBlocks {
-    let encrypt = |(index, block): (u64, &Bytes)| cipher.encrypt(index, fork, block);
-    HashedBlocks::hash((start..).zip(blocks).map(encrypt).collect())
 }
 
 /// The change that appends `blocks` behind block `start`.

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Arc, Mutex};
 
-use super::append::{Appended, HashedBlocks};
+use super::append::{Appended, Growth, HashedBlocks};
 use super::flusher::Flusher;
 use super::ticket::{Completer, Ticket};
 use super::{AcceptError, Accepted, CoreError, Inner};
@@ -29,8 +29,8 @@ pub type AcceptTicket = Ticket<Accepted, AcceptError>;
 /// A move to another history that is under way.
 pub type AdoptTicket = Ticket<(), AcceptError>;
 
-/// Makes blocks for the block index and the fork they will have, unless those do not suit it.
-pub(super) type Make = Box<dyn FnOnce(u64, u64) -> Result<HashedBlocks, CoreError> + Send>;
+/// Makes the blocks that go behind those of a log as it grows, unless that does not suit them.
+pub(super) type Make = Box<dyn FnOnce(&Inner, &Growth) -> Result<HashedBlocks, CoreError> + Send>;
 
 /// One append that waits for its commit.
 pub(super) struct Request {

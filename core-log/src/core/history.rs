@@ -129,6 +129,7 @@ impl Inner {
             }
         });
         committed?;
+        self.forget_fitting();
         self.supply.truncated(ancestors);
         let truncate = Event::Truncate {
             length: ancestors,

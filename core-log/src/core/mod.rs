@@ -42,7 +42,7 @@ use ferrocore_primitives::sign::KeyPair;
 use self::group::CommitQueue;
 use crate::bitfield::Bitfield;
 use crate::conflict::Conflict;
-use crate::encryption::CoreCiphers;
+use crate::encryption::{BlockCipher, CoreCiphers};
 use crate::events::{Event, EventHub, Events};
 use crate::extension::{Extension, ExtensionError, ExtensionHub};
 use crate::flat_tree;
@@ -115,6 +115,8 @@ struct Inner {
     exclusive: Arc<AsyncMutex<()>>,
     cuts: Cuts,
     drafts: Drafts,
+    /// The cipher that was last found to fit the blocks of this history.
+    fitting: Mutex<Option<BlockCipher>>,
     supply: SupplyHub,
     guard: WriteGuard,
     events: EventHub,
@@ -265,6 +267,7 @@ impl Core {
             exclusive: Arc::default(),
             cuts: Cuts::default(),
             drafts: Drafts::new(opened.drafts),
+            fitting: Mutex::default(),
             supply: SupplyHub::default(),
             guard: WriteGuard::default(),
             events: EventHub::default(),

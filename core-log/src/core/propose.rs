@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ferrocore_primitives::keys::Key;
 
 use self::sealed::Tree;
-use super::append::{Growth, HashedBlocks, check_sizes, encrypt};
+use super::append::{Growth, HashedBlocks, check_sizes};
 use super::{Appended, Core, CoreError, Inner};
 use crate::flat_tree;
 use crate::merkle::{Node, Roots};
@@ -150,7 +150,8 @@ impl Core {
     ///
     /// # Errors
     /// [`CoreError::NotWritable`] while the manifest is not known; [`CoreError::BlockTooLarge`],
-    /// [`CoreError::BatchTooLarge`], [`CoreError::Prologue`].
+    /// [`CoreError::BatchTooLarge`], [`CoreError::Prologue`]; [`CoreError::WrongKey`] and
+    /// [`CoreError::NotEncrypted`] as for [`Core::append_batch`].
     ///
     /// # Examples
     /// Two of three signers agree on an append:
@@ -180,9 +181,11 @@ impl Core {
         check_sizes(&blocks, self.padding())?;
         let inner = &*self.inner;
         inner.check_not_frozen()?;
+        // So that the key is tried on a block of the log that grows.
+        let _writer = self.is_encrypted().then(|| inner.lock_writer());
         let mut growth = inner.growth();
-        inner.grow(&mut growth, |start, fork| match self.cipher() {
-            Some(cipher) => Ok(encrypt(cipher, &blocks, start, fork)),
+        inner.grow(&mut growth, |inner, growth| match self.cipher() {
+            Some(cipher) => inner.encrypt_next(cipher, &blocks, growth),
             None => Ok(HashedBlocks::hash(blocks)),
         })?;
         Proposal::of(inner, growth)

@@ -3,12 +3,18 @@
 //! under random operations, and three stores of which the middle one has no key.
 
 use crate::common::{bytes, fixed32, ready, section, vector};
+#[cfg(feature = "files")]
+use crate::rig::{Contents, Disk, create, open};
 use bytes::Bytes;
+use ferrocore_log::core::HashedBlocks;
 use ferrocore_log::encryption::{BlockCipher, PADDING};
 use ferrocore_log::limits::BLOCK_BYTES_MAX;
 use ferrocore_log::proof::{NodeRequest, ProofRequest, UpgradeRequest};
 use ferrocore_log::storage::memory::Memory;
-use ferrocore_log::{Core, CoreError, CoreOptions, Corestore, EncryptionKey, StoreOptions};
+use ferrocore_log::{
+    AppendOptions, CommitOptions, Core, CoreError, CoreOptions, Corestore, DraftOptions,
+    Durability, EncryptionKey, StoreError, StoreOptions,
+};
 use ferrocore_primitives::keys::Key;
 use ferrocore_primitives::sign::KeyPair;
 use proptest::prelude::*;
@@ -183,6 +189,166 @@ fn a_wrong_key_is_told_from_the_right_one() {
             assert_wrong(wrong.draft("draft").unwrap().get_local(2));
             assert_eq!(wrong.get_raw(0).unwrap(), early.get_raw(0).unwrap());
         }
+    }
+}
+
+/// Goal: what is appended can be read with the key that reads what was there before, whichever way it comes; a key
+/// that does not is told, and nothing is appended. Method: each way, through a handle with another key, on a core
+/// that was just opened and on one that knows its key already.
+#[test]
+fn nothing_is_appended_with_a_wrong_key() {
+    for (compat, durability) in [
+        (false, Durability::Buffered),
+        (true, Durability::Buffered),
+        (false, Durability::Sync),
+    ] {
+        let memory = Memory::with_root_secret([3; 32]);
+        let store = Corestore::with_storage(memory, durability.into()).unwrap();
+        let core = encrypted(&store, compat);
+        core.append_batch(vec!["one".into(), "".into()]).unwrap();
+        drop(core);
+        for knows_its_key in [false, true] {
+            for way in 0..WAYS {
+                let core = encrypted(&store, compat); // opened again: nobody has it any more
+                let length = core.length();
+                if knows_its_key {
+                    core.append_batch(Vec::new()).unwrap();
+                }
+                let wrong = core.with_encryption(&WRONG.into());
+                assert_wrong(append(&store, &wrong, way));
+                assert_eq!(core.length(), length, "way {way}");
+                assert_eq!(append(&store, &core, way).unwrap(), length + 1, "way {way}");
+                assert_wrong(append(&store, &wrong, way));
+                for index in 0..core.length() {
+                    core.get_local(index).unwrap().unwrap();
+                }
+            }
+        }
+    }
+}
+
+const WAYS: usize = 8;
+
+/// Appends a block in the way of this number; returns how long the log is then.
+fn append(store: &Corestore, core: &Core, way: usize) -> Result<u64, CoreError> {
+    let block = || Bytes::from("more");
+    match way {
+        0 => Ok(core.append(block())?.length),
+        1 => Ok(core
+            .append_hashed(HashedBlocks::hash(vec![block()]))?
+            .length),
+        2 => Ok(core.append_async(block()).wait()?.length),
+        3 => {
+            let at = AppendOptions::at(core.fork(), core.length());
+            Ok(core.append_with(vec![block()], at)?.length)
+        }
+        4 => {
+            let mut sink = core.sink();
+            sink.push(block())?;
+            sink.flush()?;
+            Ok(core.length())
+        }
+        5 => {
+            let mut batch = store.batch();
+            batch.append(core, block()).unwrap();
+            match batch.commit() {
+                Err(StoreError::Core(error)) => Err(error),
+                committed => Ok(committed.unwrap()[0].1.length),
+            }
+        }
+        6 => {
+            let anew = DraftOptions {
+                overwrite: true,
+                ..DraftOptions::default()
+            };
+            let draft = core.draft_with("draft", anew)?;
+            draft.append(block())?;
+            Ok(draft.commit(CommitOptions::default())?.length)
+        }
+        _ => {
+            core.propose(vec![block()])?;
+            Ok(core.append(block())?.length)
+        }
+    }
+}
+
+/// Goal: a key is tried on what is appended with it, too, before anybody has committed that.
+#[test]
+fn a_batch_has_one_key_for_a_core() {
+    let store = fixed();
+    let core = encrypted(&store, false);
+    let wrong = core.with_encryption(&WRONG.into());
+    let mut batch = store.batch();
+    batch.append(&core, "first").unwrap();
+    batch.append(&wrong, "second").unwrap();
+    let Err(StoreError::Core(error)) = batch.commit() else {
+        panic!("committed");
+    };
+    assert_wrong::<()>(Err(error));
+    assert_eq!(core.length(), 0);
+
+    let draft = core.draft("draft").unwrap();
+    draft.append("first").unwrap();
+    draft.append("second").unwrap();
+    assert_wrong(wrong.draft("draft").unwrap().append("third"));
+    draft.truncate(0).unwrap();
+    wrong.draft("draft").unwrap().append("first").unwrap();
+    assert_wrong(draft.append("second"));
+}
+
+/// Goal: which key fits says what is in the log now. Method: a log that was emptied, one that has no block here, and
+/// one that was never encrypted.
+#[test]
+fn a_key_fits_what_is_here() {
+    let core = encrypted(&fixed(), false);
+    let other = core.with_encryption(&WRONG.into());
+    core.append_batch(vec!["one".into(), "two".into()]).unwrap();
+    core.append("three").unwrap();
+    core.truncate(0, None).unwrap();
+    other.append("begun anew").unwrap();
+    assert_wrong(core.append("again"));
+    core.clear(0..1).unwrap();
+    core.append("nothing is here that tells").unwrap();
+    assert_wrong(other.append("again"));
+
+    let plain = fixed().get_named("plain").unwrap();
+    plain.append("short").unwrap();
+    let error = plain.with_encryption(&key()).append("hidden");
+    assert!(matches!(
+        error,
+        Err(CoreError::NotEncrypted { index: 0, .. })
+    ));
+    plain.append("as long as a blinded fork").unwrap();
+    assert_wrong(plain.with_encryption(&key()).append("hidden"));
+}
+
+/// Goal: a damaged block says nothing about keys; a log that has no other block takes none that could be wrong.
+#[cfg(feature = "files")]
+#[test]
+fn a_key_is_tried_on_a_block_that_is_whole() {
+    let disk = Disk::new(Contents::new());
+    let core = create(&disk, Durability::Buffered).unwrap();
+    let core = core.with_encryption(&key());
+    core.append_batch(vec!["one".into(), "two".into()]).unwrap();
+    core.flush().unwrap();
+    let damaged = |places: &[usize]| {
+        let mut files = disk.contents();
+        let data = files.get_mut("data").unwrap();
+        data.edit(|data| places.iter().for_each(|at| data[*at] ^= 1));
+        open(&Disk::new(files), Durability::Buffered)
+            .unwrap()
+            .unwrap()
+    };
+    let last = damaged(&[PADDING + 3]);
+    assert_wrong(last.with_encryption(&WRONG.into()).append("three"));
+    last.with_encryption(&key()).append("three").unwrap();
+    let both = damaged(&[0, PADDING + 3]);
+    for key in [key(), WRONG.into()] {
+        let error = both.with_encryption(&key).append("three");
+        assert!(matches!(
+            error,
+            Err(CoreError::CorruptBlock { index: 1, .. })
+        ));
     }
 }
 

@@ -61,6 +61,20 @@ fn every_range_is_read() {
 }
 
 #[test]
+fn nothing_is_put_with_another_key() {
+    let blobs = blobs(Some(EncryptionKey::from([7; 32])));
+    block_on(blobs.put(bytes())).unwrap();
+    let length = blobs.core().length();
+    let wrong = blobs.core().with_encryption(&EncryptionKey::from([8; 32]));
+    let refused = block_on(Blobs::new(wrong).put("more"));
+    assert!(
+        matches!(refused, Err(DriveError::Core(CoreError::WrongKey { .. }))),
+        "{refused:?}"
+    );
+    assert_eq!(blobs.core().length(), length);
+}
+
+#[test]
 fn what_lies_before_a_missing_block_is_read() {
     let bytes = bytes();
     for missing in 0..10 {

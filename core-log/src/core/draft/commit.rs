@@ -140,7 +140,7 @@ impl Inner {
     fn advance(&self, state: &mut State, roots: &Roots, fork: u64) -> Result<(), CoreError> {
         let base = Base::behind(roots, fork);
         let below = self.plain.still_begins_with(&base)?;
-        state.moves += 1;
+        state.moved();
         if base.length == self.length(state) {
             return self.leave_at(state, below, base);
         }

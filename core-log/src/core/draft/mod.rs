@@ -19,7 +19,9 @@ use ferrocore_primitives::hash::Hash;
 pub(crate) use self::base::draft_base_again;
 use self::base::{BASE_USER_DATA, Base};
 use super::append::check_sizes;
+use super::encrypt::nearest_block;
 use super::{AppendOptions, Appended, Core, CoreError, HashedBlocks, Snapshot};
+use crate::encryption::BlockCipher;
 use crate::merkle::{Node, Roots};
 use crate::storage::lock;
 
@@ -72,6 +74,16 @@ struct State {
     below: Option<Snapshot>,
     /// Counts what makes blocks change their place.
     moves: u64,
+    /// The cipher that was last found to fit the draft's blocks.
+    fitting: Option<BlockCipher>,
+}
+
+impl State {
+    /// Blocks change their place.
+    fn moved(&mut self) {
+        self.moves += 1;
+        self.fitting = None;
+    }
 }
 
 impl Draft {
@@ -164,10 +176,10 @@ impl Draft {
     ) -> Result<Appended, CoreError> {
         let (inner, core) = (&*self.inner, &self.core);
         check_sizes(&blocks, core.padding())?;
-        let state = lock(&inner.state);
+        let mut state = lock(&inner.state);
         let (fork, start) = (core.fork(), inner.length(&state));
         options.check(core.key(), (fork, start), blocks.len() as u64)?;
-        let blocks = self.encrypted(blocks, start, fork)?;
+        let blocks = self.encrypted(&mut state, blocks, fork)?;
         inner.own.append_hashed(HashedBlocks::hash(blocks))?;
         Ok(Appended {
             length: inner.length(&state),
@@ -188,7 +200,7 @@ impl Draft {
         let mut state = lock(&inner.state);
         inner.check_length(&state, length)?;
         self.check_prologue(length)?;
-        state.moves += 1;
+        state.moved();
         if length > state.base.length {
             inner.own.truncate(length - state.base.origin, None)?;
             return Ok(());
@@ -212,7 +224,7 @@ impl Draft {
         let mut state = lock(&inner.state);
         let below = inner.plain.snapshot();
         let base = Base::behind(below.roots(), below.fork());
-        state.moves += 1;
+        state.moved();
         inner.leave_at(&mut state, Some(below), base)
     }
 
@@ -261,8 +273,8 @@ impl Draft {
 
     fn encrypted(
         &self,
+        state: &mut State,
         blocks: Vec<Bytes>,
-        start: u64,
         fork: u64,
     ) -> Result<Vec<Bytes>, CoreError> {
         let core = &self.core;
@@ -273,6 +285,15 @@ impl Draft {
             // Which of two ciphers is the core's is not known yet.
             return Err(CoreError::NotWritable { core: core.key() });
         }
+        let is_known = state
+            .fitting
+            .as_ref()
+            .is_some_and(|last| last.is_same(cipher));
+        if !is_known && let Some((index, block)) = self.inner.nearest_block(state)? {
+            core.inner.check_fits(cipher, index, &block)?;
+            state.fitting = Some(cipher.clone());
+        }
+        let start = self.inner.length(state);
         let encrypt = |(index, block): (u64, &Bytes)| cipher.encrypt(index, fork, block);
         Ok((start..).zip(&blocks).map(encrypt).collect())
     }
@@ -380,6 +401,20 @@ impl Inner {
             if lock(&self.state).moves == moves {
                 return block;
             }
+        }
+    }
+
+    /// The last block that is here, as it is stored: of the draft's own, or else of what it still sees of the core.
+    fn nearest_block(&self, state: &State) -> Result<Option<(u64, Bytes)>, CoreError> {
+        let own = &self.own;
+        let nearest = nearest_block(&own.inner.bits(), own.length(), |index| own.get_raw(index))?;
+        let nearest = nearest.map(|(index, block)| (state.base.origin + index, block));
+        match (nearest, &state.below) {
+            (None, Some(below)) => {
+                let (bits, end) = (self.plain.inner.bits(), below.compat_length());
+                nearest_block(&bits, end, |index| below.get_raw(index))
+            }
+            (nearest, _) => Ok(nearest),
         }
     }
 

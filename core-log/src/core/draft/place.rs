@@ -143,6 +143,7 @@ impl Core {
             below: plain.still_begins_with(&base)?,
             base,
             moves: 0,
+            fitting: None,
         };
         Ok(Inner {
             name: name.to_owned(),
