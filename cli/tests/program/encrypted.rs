@@ -176,3 +176,48 @@ fn a_log_is_encrypted_by_name_and_read_by_link() {
         assert!(written.len() > 3 && !written.ends_with(b"one"));
     }
 }
+
+/// Goal: nothing is written that the log's own link does not read. Method: a wrong link; a key file with a flipped bit,
+/// and one of versions before, which has no checksum.
+#[test]
+fn a_wrong_key_appends_nothing() {
+    let bench = Bench::new();
+    for kind in [&[][..], &["--public-key-is-key"]] {
+        let store = if kind.is_empty() { "s" } else { "compat" };
+        let create = [&["core", "create", "log", "--encrypt", "--json"], kind].concat();
+        let created = bench.run(store, &create).expect(0).event("core");
+        let link = created["link"].as_str().unwrap();
+        let append = |log: &str, block: &[u8]| {
+            bench.run_with(store, &["core", "append", log, "--json"], block)
+        };
+        let refused = |log: &str, code: i32, says: &str| {
+            let error = append(log, b"lost").expect(code).event("error");
+            let [message, hint] = ["message", "hint"].map(|field| error[field].as_str().unwrap());
+            assert!(message.contains(says) && hint.contains('#'), "{error}");
+        };
+        append("log", b"one").expect(0);
+        let wrong = format!("{}#{WRONG}", link.split_once('#').unwrap().0);
+        refused(&wrong, 6, "the key does not fit");
+
+        let name = created["discovery_key"].as_str().unwrap();
+        let path = bench.path(&format!("{store}/keys/{name}.encryption"));
+        let kept = std::fs::read(&path).unwrap();
+        let flipped = |len: usize| {
+            let mut bytes = kept[..len].to_vec();
+            bytes[7] ^= 0x10;
+            std::fs::write(&path, bytes).unwrap();
+        };
+        flipped(kept.len());
+        refused("log", 7, path.to_str().unwrap());
+        bench.run(store, &["core", "get", "log", "0"]).expect(7);
+        append(link, b"two").expect(0);
+        flipped(32);
+        refused("log", 6, "the key does not fit");
+        std::fs::write(&path, &kept[..32]).unwrap();
+        append("log", b"three").expect(0);
+        for log in ["log", link] {
+            let blocks = bench.run(store, &["core", "get", log, ".."]).expect(0);
+            assert_eq!(blocks.text(), "onetwothree");
+        }
+    }
+}
