@@ -79,6 +79,11 @@ impl Keyring {
         self.remove(&key.discovery_key())
     }
 
+    /// Whether a key of `core` is here, damaged or not.
+    pub(crate) fn contains(&self, core: &DiscoveryKey) -> bool {
+        self.path(core).exists()
+    }
+
     /// Forgets what `core` is encrypted with, if that was remembered.
     pub(crate) fn remove(&self, core: &DiscoveryKey) -> Result<()> {
         let path = self.path(core);

@@ -30,7 +30,8 @@ pub(crate) struct Du {
 
 /// Delete a drive or log from this store for good
 ///
-/// Peers keep what they have. One made later under the same name has the same key, so choose another.
+/// Its secret key and its encryption key go with it, if they are kept here: `fcore key export` it before if you may want to
+/// write or read what peers keep. One made later under the same name has the same key, so choose another.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Example:\n  fcore purge photos")]
 pub(crate) struct Purge {

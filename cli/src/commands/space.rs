@@ -78,11 +78,16 @@ pub(crate) async fn purge(context: &Context, purge: Purge) -> Result<()> {
         return context.output().report(&found).await;
     }
     let bytes = human_bytes(found.bytes.unwrap_or_default());
-    let what = format!("Delete {} for good, {bytes}", purge.target.base);
+    let key_too = match found.encryption {
+        0 => "",
+        _ => ", and the only key here that decrypts it",
+    };
+    let what = format!("Delete {} for good, {bytes}{key_too}", purge.target.base);
     confirm(context, &what).await?;
     let mut bytes = 0;
     for core in &doomed {
         bytes += store.purge(core)?;
+        context.store.keyring.remove(core)?;
     }
     let named = context.store.names.all().into_iter();
     let named = named.map(|(_, named)| named.key);
@@ -101,9 +106,10 @@ pub(crate) async fn purge(context: &Context, purge: Purge) -> Result<()> {
 /// What purging `cores` would free. Says which of them are damaged, so that nobody can tell what is in them.
 async fn survey(context: &Context, cores: &[DiscoveryKey]) -> Result<Freed> {
     let store = context.store.node.store();
-    let (mut bytes, mut blocks, mut damaged) = (0, 0, 0);
+    let (mut bytes, mut blocks, mut damaged, mut encryption) = (0, 0, 0, 0);
     for core in cores {
         bytes += store.disk_bytes(core)?;
+        encryption += usize::from(context.store.keyring.contains(core));
         match store.get_by_discovery_key(core) {
             Ok(core) => blocks += core.as_ref().map_or(0, held),
             Err(error) if is_in_use(&error) => return Err(error.into()),
@@ -118,6 +124,7 @@ async fn survey(context: &Context, cores: &[DiscoveryKey]) -> Result<Freed> {
         bytes: Some(bytes),
         blocks,
         damaged,
+        encryption,
         dry_run: true,
     })
 }

@@ -59,6 +59,7 @@ pub(crate) async fn clear(context: &Context, clear: CoreClear) -> Result<()> {
         // How much of them shares its space with others, the file system alone knows.
         let freed = Freed {
             damaged: 0,
+            encryption: 0,
             bytes: None,
             blocks,
             dry_run: true,
@@ -79,6 +80,7 @@ pub(crate) async fn clear(context: &Context, clear: CoreClear) -> Result<()> {
     let after = store.disk_bytes(&core.discovery_key())?;
     let freed = Freed {
         damaged: 0,
+        encryption: 0,
         bytes: Some(before.saturating_sub(after)),
         blocks,
         dry_run: false,

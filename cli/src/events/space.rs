@@ -36,6 +36,9 @@ pub(crate) struct Freed {
     /// How many cores were too damaged to be opened.
     #[serde(skip_serializing_if = "is_zero")]
     pub(crate) damaged: usize,
+    /// How many encryption keys went with it.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) encryption: usize,
     pub(crate) dry_run: bool,
 }
 
@@ -56,7 +59,12 @@ impl Event for Freed {
         let bytes = self
             .bytes
             .map(|bytes| format!(", {} freed", human_bytes(bytes)));
-        Some(format!("{blocks} {gone}{}", bytes.unwrap_or_default()))
+        let key = match self.encryption {
+            0 => "",
+            _ => ", with the key that decrypts them",
+        };
+        let bytes = bytes.unwrap_or_default();
+        Some(format!("{blocks} {gone}{key}{bytes}"))
     }
 }
 

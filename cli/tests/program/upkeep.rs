@@ -206,6 +206,30 @@ fn space_is_told_and_a_log_is_purged() {
     bench.run("s", &["core", "info", "log"]).expect(3);
 }
 
+/// Goal: what is deleted for good leaves no key of it behind, and that is said before.
+#[test]
+fn a_log_is_purged_with_its_encryption_key() {
+    let bench = Bench::new();
+    let create = |name| {
+        let create = ["core", "create", name, "--encrypt", "--json"];
+        let created = bench.run("s", &create).expect(0).event("core");
+        let name = created["discovery_key"].as_str().unwrap();
+        bench.path(&format!("s/keys/{name}.encryption"))
+    };
+    let (key, other) = (create("log"), create("other"));
+    append(&bench, b"one\n");
+    let dry = bench.run("s", &["purge", "log", "--dry-run"]).expect(0);
+    assert!(dry.stderr.contains("key that decrypts"), "{}", dry.stderr);
+    assert!(key.exists());
+    let purged = bench.run("s", &["purge", "log", "--yes", "--json"]);
+    assert_eq!(purged.expect(0).event("freed")["encryption"], 1);
+    assert!(!key.exists() && other.exists());
+    bench.run("s", &["core", "create", "log"]).expect(0);
+    append(&bench, b"plain\n");
+    let read = bench.run("s", &["core", "get", "log", "0"]).expect(0);
+    assert_eq!(read.text(), "plain");
+}
+
 #[test]
 fn a_drive_is_purged_with_its_bytes() {
     let bench = Bench::new();
