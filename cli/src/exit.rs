@@ -249,6 +249,9 @@ impl From<CoreError> for Failure {
                 return Self::usage(error)
                     .hint("leave --fork out, or name a later one than `fcore core info` shows");
             }
+            CoreError::ForkTooLarge { .. } => {
+                return Self::usage(error).hint("leave --fork out, or name a smaller one");
+            }
             CoreError::WrongKey { .. } => {
                 return Self::new(Kind::NotPermitted, error).hint(WRONG_KEY_HINT);
             }
@@ -334,6 +337,9 @@ mod tests {
             Kind::Usage
         );
         assert_eq!(kind(CoreError::Prologue { core }), Kind::Usage);
+        let (fork, max) = (1 << 53, (1 << 53) - 1);
+        let too_large = CoreError::ForkTooLarge { core, fork, max };
+        assert_eq!(kind(too_large), Kind::Usage);
         let corrupt = Failure::from(CoreError::CorruptBlock { core, index: 7 });
         assert!(corrupt.message.contains("block 7") && corrupt.message.contains(&core.to_string()));
     }

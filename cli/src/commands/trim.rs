@@ -22,11 +22,7 @@ pub(crate) async fn truncate(context: &Context, truncate: CoreTruncate) -> Resul
         let message = format!("core {} has {before} blocks only", core.key());
         return Err(Failure::not_found(message).hint("a log is cut to a length that it has"));
     }
-    let next = truncate.fork.unwrap_or(core.fork() + 1);
-    if next <= core.fork() {
-        let (core, fork) = (core.key(), next);
-        return Err(CoreError::InvalidFork { core, fork }.into());
-    }
+    let next = core.next_fork(truncate.fork)?;
     if context.globals.dry_run {
         let truncated = Truncated {
             length,

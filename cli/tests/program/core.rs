@@ -184,6 +184,15 @@ fn refusals_say_what_to_do() {
         assert_eq!(refused["code"], code, "{arguments:?}");
         assert!(refused["hint"].is_string(), "{arguments:?}: {refused}");
     }
+    for last in ["--dry-run", "--yes"] {
+        let fork = (1u64 << 53).to_string();
+        let cut = [
+            "core", "truncate", "log", "0", "--fork", &fork, last, "--json",
+        ];
+        let refused = bench.run("s", &cut).expect(2).event("error");
+        let message = refused["message"].as_str().unwrap();
+        assert!(message.contains("is larger than"), "{message}");
+    }
     let info = bench.run("s", &["core", "info", "log", "--json"]);
     assert_eq!(info.expect(0).event("core")["fork"], 5);
 }

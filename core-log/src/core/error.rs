@@ -207,6 +207,16 @@ pub enum CoreError {
         /// The fork asked for.
         fork: u64,
     },
+    /// A fork must be a number that JavaScript can count to; leave it out, or name a smaller one.
+    #[error("fork {fork} of core {core} is larger than {max}")]
+    ForkTooLarge {
+        /// The core.
+        core: Key,
+        /// The fork asked for.
+        fork: u64,
+        /// [`NUMBER_MAX`](crate::limits::NUMBER_MAX).
+        max: u64,
+    },
     /// The manifest pins the beginning: it can neither be cut nor differ. Append it as one batch.
     #[error("core {core} would not begin as its prologue does")]
     Prologue {

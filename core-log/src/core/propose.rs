@@ -220,7 +220,7 @@ impl Core {
     ///
     /// # Errors
     /// [`CoreError::NotWritable`] while the manifest is not known; [`CoreError::OutOfBounds`],
-    /// [`CoreError::InvalidFork`] and [`CoreError::Prologue`] as for [`Core::truncate`];
+    /// [`CoreError::InvalidFork`], [`CoreError::ForkTooLarge`] and [`CoreError::Prologue`] as for [`Core::truncate`];
     /// [`CoreError::Conflict`]; [`CoreError::MissingNodes`], [`CoreError::Storage`].
     ///
     /// # Examples

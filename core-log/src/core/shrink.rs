@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use ferrocore_primitives::keys::Key;
 
 use super::history::History;
 use super::{Appended, Core, CoreError, Inner, Stored, load_roots};
@@ -19,8 +20,8 @@ impl Core {
     ///
     /// # Errors
     /// [`CoreError::NotWritable`], [`CoreError::ReadOnly`]; [`CoreError::OutOfBounds`] if the log is shorter;
-    /// [`CoreError::InvalidFork`] if `fork` is not newer; [`CoreError::Prologue`] below the
-    /// pinned beginning; [`CoreError::Unconfirmed`] or [`CoreError::Behind`] while there may be more of
+    /// [`CoreError::InvalidFork`] and [`CoreError::ForkTooLarge`] as for [`Core::next_fork`];
+    /// [`CoreError::Prologue`] below the pinned beginning; [`CoreError::Unconfirmed`] or [`CoreError::Behind`] while there may be more of
     /// the log elsewhere; [`CoreError::Storage`].
     ///
     /// # Examples
@@ -45,6 +46,14 @@ impl Core {
         let roots = load_roots(&*inner.storage, &inner.key, length)?;
         let signature = inner.sign(fork, &roots)?;
         inner.cut(fork, roots, signature, self.padding())
+    }
+
+    /// The fork that a truncate leads to: `fork`, or the next if there is none.
+    ///
+    /// # Errors
+    /// [`CoreError::InvalidFork`] if `fork` is not newer, [`CoreError::ForkTooLarge`].
+    pub fn next_fork(&self, fork: Option<u64>) -> Result<u64, CoreError> {
+        next_fork(self.key(), self.fork(), fork)
     }
 
     /// Forgets the blocks of `range` here and gives their disk space back. The log still has
@@ -120,11 +129,7 @@ impl Inner {
         if prologue.is_some_and(|prologue| length < prologue.length) {
             return Err(CoreError::Prologue { core });
         }
-        let next = fork.unwrap_or(shared.fork + 1);
-        if next <= shared.fork || next > NUMBER_MAX {
-            return Err(CoreError::InvalidFork { core, fork: next });
-        }
-        Ok(next)
+        next_fork(core, shared.fork, fork)
     }
 
     /// The bytes of `range` and of the absent blocks on both sides, or `None` where the tree
@@ -140,5 +145,15 @@ impl Inner {
             None => Some(roots.byte_length()),
         };
         Ok(start.zip(end).map(|(start, end)| start..end))
+    }
+}
+
+/// The fork after `current`, or `fork` if there is one.
+fn next_fork(core: Key, current: u64, fork: Option<u64>) -> Result<u64, CoreError> {
+    let (fork, max) = (fork.unwrap_or(current + 1), NUMBER_MAX);
+    match fork {
+        _ if fork <= current => Err(CoreError::InvalidFork { core, fork }),
+        _ if fork > max => Err(CoreError::ForkTooLarge { core, fork, max }),
+        _ => Ok(fork),
     }
 }
