@@ -154,6 +154,10 @@ pub(crate) const BLOCK_HINT: &str =
 const AUDIT_HINT: &str =
     "`fcore core audit` names all that is damaged; with --repair it can be fetched again";
 
+/// What whoever has a log that cannot be opened can do.
+const UNREADABLE_HINT: &str = "put the log's files back from a copy of the store; or, if somebody else writes it and a peer has it, \
+    `fcore purge` it and fetch it again";
+
 /// What whoever has a key that does not fit can do.
 const WRONG_KEY_HINT: &str = "give the whole link it was shared with, as in hyper://KEY#ENCRYPTION-KEY, or no # if it is not encrypted";
 
@@ -304,8 +308,38 @@ impl From<BackupError> for Failure {
 
 impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
-        Self::new(Kind::Storage, error)
+        let hint = hint_of(&error);
+        let failure = Self::new(Kind::Storage, error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     }
+}
+
+/// What whoever meets `error` can do, unless it says that itself.
+fn hint_of(error: &StorageError) -> Option<String> {
+    let again = "run the command again; restart what holds the store, if that is another fcore";
+    let hint = match error {
+        StorageError::Locked { holder, .. } => {
+            let holder = holder.map_or("it".to_owned(), |pid| format!("process {pid}"));
+            return Some(format!(
+                "wait for {holder} to end, or stop it, or name another store with --store"
+            ));
+        }
+        StorageError::Corrupt { part, .. } => match *part {
+            "tree" | "bitfield" | "data" => AUDIT_HINT,
+            _ => UNREADABLE_HINT,
+        },
+        StorageError::Decode { .. } => UNREADABLE_HINT,
+        StorageError::UnknownFormat { .. } => "a later version may have written it: use that one",
+        StorageError::Changed { .. }
+        | StorageError::Unsettled { .. }
+        | StorageError::Poisoned { .. }
+        | StorageError::Unfinished { .. } => again,
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }
 
 #[cfg(test)]
@@ -342,6 +376,31 @@ mod tests {
         assert_eq!(kind(too_large), Kind::Usage);
         let corrupt = Failure::from(CoreError::CorruptBlock { core, index: 7 });
         assert!(corrupt.message.contains("block 7") && corrupt.message.contains(&core.to_string()));
+    }
+
+    /// Goal: whoever meets damage, or somebody who has the store, is told what to do, whatever it is.
+    #[test]
+    fn storage_errors_say_what_to_do() {
+        let core = ferrocore::Key::from([1; 32]).discovery_key();
+        let hint = |error: StorageError| Failure::from(error).hint.unwrap_or_default();
+        let corrupt = |part| StorageError::Corrupt {
+            core,
+            part,
+            offset: 0,
+            reason: String::new(),
+        };
+        assert!(hint(corrupt("tree")).contains("audit"));
+        for part in ["oplog", "head", "header"] {
+            assert!(hint(corrupt(part)).contains("copy of the store"), "{part}");
+        }
+        let locked = |holder| StorageError::Locked {
+            path: "oplog".into(),
+            holder,
+        };
+        assert!(hint(locked(Some(7))).contains("process 7"));
+        assert!(hint(locked(None)).contains("--store"));
+        assert!(locked(None).to_string().contains("another program (Node?)"));
+        assert!(hint(StorageError::Poisoned { core }).contains("again"));
     }
 
     #[test]

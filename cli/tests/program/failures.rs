@@ -428,6 +428,11 @@ fn a_store_held_by_a_program_without_a_socket_is_locked() {
     let create = ["core", "create", "log", "--json"];
     let error = bench.run("s", &create).expect(7).event("error");
     assert_eq!(error["kind"], "storage");
+    let holder = format!("process {}", share.pid());
+    for field in ["message", "hint"] {
+        let text = error[field].as_str().unwrap();
+        assert!(text.contains(&holder), "{text}");
+    }
     // What only reads gets what the holder last wrote.
     let listed = bench.run("s", &["list"]).expect(0);
     assert!(listed.text().contains("in"), "{}", listed.text());

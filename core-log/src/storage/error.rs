@@ -23,7 +23,7 @@ pub enum StorageError {
         source: std::io::Error,
     },
     /// Somebody else has the store or the core open.
-    #[error("{} is in use by {}; stop it or use another store", path.display(), holder.map_or("another program".to_owned(), |pid| format!("process {pid}")))]
+    #[error("{} is in use by {}; stop it or use another store", path.display(), holder.map_or("another program (Node?)".to_owned(), |pid| format!("process {pid}")))]
     Locked {
         /// The locked file.
         path: PathBuf,

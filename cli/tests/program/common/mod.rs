@@ -228,6 +228,10 @@ impl Running {
         }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     #[track_caller]
     pub(crate) fn signal(&self, name: &str) {
         send_signal(self.child.id(), name);
