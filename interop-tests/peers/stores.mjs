@@ -4,6 +4,7 @@
 import { decodeKey, hex, load, serve } from './peer.mjs'
 
 const Corestore = load('corestore')
+const Hypercore = load('hypercore')
 
 let store = null
 let core = null
@@ -16,6 +17,19 @@ serve({
   async open ({ directory, key, name, compat = true, manifestVersion }) {
     store = new Corestore(directory, { compat, manifestVersion })
     core = store.get(key ? { key: decodeKey(key) } : { name })
+    await core.ready()
+    return info()
+  },
+
+  /** Opens the store in `directory`, and no core in it. */
+  async openStore ({ directory }) {
+    store = new Corestore(directory)
+    await store.ready()
+  },
+
+  /** Opens the one core whose files are in `directory`, without a store: hypercore 10 only. */
+  async openBare ({ directory }) {
+    core = new Hypercore(directory, { createIfMissing: false })
     await core.ready()
     return info()
   },
@@ -51,7 +65,8 @@ serve({
 
   async shut () {
     await core.close()
-    await store.close()
+    if (store) await store.close()
+    store = null
   }
 })
 

@@ -24,6 +24,7 @@ mod restored;
 mod scenarios;
 mod seeks;
 mod signers;
+mod stores;
 mod swarm;
 mod swarms;
 mod travel;
