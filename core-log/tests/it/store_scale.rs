@@ -18,7 +18,7 @@ use ferrocore_log::{Core, CoreError, Corestore, Durability, StorageError, StoreO
 use ferrocore_primitives::keys::DiscoveryKey;
 use nix::sys::resource::{Resource, setrlimit};
 
-const CORES: usize = 3_000;
+const CORES: usize = 10_000;
 /// What the system lets the other process open, of all kinds.
 const DESCRIPTORS: u64 = 64;
 const OPEN_FILES_MAX: usize = 32;
