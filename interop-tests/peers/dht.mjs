@@ -29,6 +29,9 @@ serve({
       const node = new DHT({
         bootstrap: [{ host: '127.0.0.1', port }],
         host: '127.0.0.1',
+        // Any port. By default they begin at 49737: one that was killed would be replaced there by a node of another test's
+        // network, and those that still ask for it would make one network of the two.
+        port: [0, 1],
         ephemeral: client,
         firewalled: client
       })
