@@ -37,7 +37,7 @@ pub(super) struct Accepting {
     pub(super) socket: Socket,
     pub(super) punching: Option<ServerPunching>,
     pub(super) relay: Option<AtRelay>,
-    pub(super) rounds: mpsc::Receiver<RoundIn>,
+    pub(super) rounds: mpsc::Receiver<Box<RoundIn>>,
     pub(super) connections: mpsc::Sender<Connection>,
     /// Is told which task's client has come.
     pub(super) came: mpsc::Sender<task::Id>,
@@ -125,7 +125,7 @@ impl Accepting {
             }
             tokio::select! {
                 connected = handle.connected() => return connected.ok().map(|_| Came::Directly),
-                Some(round) = self.rounds.recv() => self.handle_round(round),
+                Some(round) = self.rounds.recv() => self.handle_round(*round),
                 () = turn(&mut self.punching) => {}
                 Some(met) = meetings.join_next() => match met {
                     Ok(Ok(meeting)) => return Some(Came::Relayed(meeting)),
@@ -211,7 +211,7 @@ struct Upgrade {
     handle: StreamHandle,
     remote_id: u32,
     punching: Option<ServerPunching>,
-    rounds: mpsc::Receiver<RoundIn>,
+    rounds: mpsc::Receiver<Box<RoundIn>>,
     meeting: Meeting,
     linger: Duration,
     /// One at most: whether somebody is where a packet came from.
@@ -246,7 +246,7 @@ impl Upgrade {
                 }
                 Some(round) = self.rounds.recv() => {
                     if let Some(punching) = &mut self.punching {
-                        punching.handle_round(round);
+                        punching.handle_round(*round);
                     }
                 }
                 () = turn(&mut self.punching) => {}

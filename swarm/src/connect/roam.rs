@@ -66,7 +66,8 @@ async fn follow_peer(
         if left != Some(path.remote)
             && let Some((tag, socket)) = socket_of(&dht, &path, extra)
         {
-            take_path(&dht, handle, &path, tag, &socket).await;
+            // Apart, for nearly all connections wait for this as long as they last, and hold room for all of it.
+            Box::pin(take_path(&dht, handle, &path, tag, &socket)).await;
         }
     }
 }
@@ -138,15 +139,20 @@ pub(super) async fn stand_by(dht: &WeakDht, handle: &StreamHandle) {
 /// Whenever the network has changed: shows the peer where we are now, and ends the stream if it does not answer.
 async fn show_ourselves(handle: &StreamHandle, mut disruptions: watch::Receiver<u64>) {
     while disruptions.changed().await.is_ok() {
-        let before = handle.stats().packets_received;
-        for _ in 0..SHOWN {
-            // One that cannot be sent is as one that is lost.
-            handle.send_message(Bytes::new()).ok();
-            sleep(SHOWN_PAUSE).await;
-        }
-        if handle.stats().packets_received == before {
+        if !Box::pin(is_found(handle)).await {
             tracing::debug!(remote = ?handle.remote(), "a peer does not find us any more");
             return handle.destroy();
         }
     }
+}
+
+/// Shows the peer where we are; false if nothing comes back.
+async fn is_found(handle: &StreamHandle) -> bool {
+    let before = handle.stats().packets_received;
+    for _ in 0..SHOWN {
+        // One that cannot be sent is as one that is lost.
+        handle.send_message(Bytes::new()).ok();
+        sleep(SHOWN_PAUSE).await;
+    }
+    handle.stats().packets_received != before
 }

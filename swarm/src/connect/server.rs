@@ -216,8 +216,8 @@ pub(super) enum ServerRequest {
 struct Slot {
     /// Our message, and the socket that it leaves from.
     reply: Option<(Vec<u8>, Option<Socket>)>,
-    /// To the task of its connection.
-    rounds: Option<mpsc::Sender<RoundIn>>,
+    /// To the task of its connection. A channel has 32 places from the beginning, for which there is mostly no use.
+    rounds: Option<mpsc::Sender<Box<RoundIn>>>,
     task: Option<Ending>,
 }
 
@@ -572,12 +572,12 @@ impl Task {
         let is_our_relay = self.announcing.is_relay(&incoming.from);
         let slot = self.handshakes.get(message.id);
         if let Some(rounds) = slot.and_then(|slot| slot.rounds.as_ref()) {
-            let _ = rounds.try_send(RoundIn {
+            let _ = rounds.try_send(Box::new(RoundIn {
                 incoming,
                 message,
                 way,
                 is_our_relay,
-            });
+            }));
         }
     }
 }
