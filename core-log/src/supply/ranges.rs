@@ -58,6 +58,9 @@ struct Want {
     is_paused: bool,
     /// Everything before is here.
     missing_from: u64,
+    /// Everything before is here or claimed: no search need look there. Else each of many suppliers would walk over all that the
+    /// others have claimed.
+    claimed_to: u64,
     searches: HashMap<SupplierId, Search>,
 }
 
@@ -77,6 +80,7 @@ impl RangeWants {
         let id = RangeId { purpose, number };
         let want = Want {
             missing_from: range.start,
+            claimed_to: range.start,
             range,
             is_paused: false,
             searches: HashMap::new(),
@@ -169,9 +173,11 @@ impl RangeWants {
 
     /// Block `index`, and those behind it, may be claimed again.
     pub(super) fn offer(&mut self, index: u64) {
-        let wants = self.wants.values_mut();
-        for search in wants.flat_map(|want| want.searches.values_mut()) {
-            search.cursor = search.cursor.min(index);
+        for want in self.wants.values_mut() {
+            want.claimed_to = want.claimed_to.min(index);
+            for search in want.searches.values_mut() {
+                search.cursor = search.cursor.min(index);
+            }
         }
     }
 
@@ -211,7 +217,8 @@ impl Want {
         if id.purpose == Purpose::Keeping && !others.all_have(open.clone()) {
             search.claim_rarest(ask, open.clone(), others, left, take);
         }
-        search.claim_in_order(ask, open, left, take);
+        self.claimed_to = self.claimed_to.max(open.start);
+        search.claim_in_order(ask, open, &mut self.claimed_to, left, take);
     }
 }
 
@@ -220,22 +227,24 @@ impl Search {
         &mut self,
         ask: &Ask<'_>,
         open: Range<u64>,
+        claimed_to: &mut u64,
         left: &mut usize,
         take: &mut impl FnMut(u64) -> bool,
     ) {
-        self.cursor = self.cursor.max(open.start);
+        self.cursor = self.cursor.max(*claimed_to);
         while *left > 0 && self.cursor < open.end {
             let Some(index) = ask.remote.next_available(self.cursor..open.end) else {
                 self.cursor = open.end;
                 break;
             };
             let missing = ask.local.next_unset(index);
-            self.cursor = missing.max(index);
-            if missing > index {
-                continue;
+            self.cursor = missing.max(index + 1);
+            if missing == index {
+                *left -= usize::from(take(index)); // or somebody has claimed it
             }
-            self.cursor = index + 1;
-            *left -= usize::from(take(index));
+            if *claimed_to == index {
+                *claimed_to = self.cursor;
+            }
         }
     }
 

@@ -390,3 +390,43 @@ fn a_range_without_end_is_given_up_at_once() {
     hub.detach(ids[0]);
     assert!(hub.lock().abandoned.is_empty());
 }
+
+/// Goal: what many suppliers have claimed of a range is not walked over by each of them.
+#[test]
+fn each_block_is_looked_at_a_few_times_however_many_suppliers_there_are() {
+    const LENGTH: u64 = 64 * 100;
+    #[derive(Default)]
+    struct Looks(std::cell::Cell<u64>);
+    impl Availability for Looks {
+        fn next_available(&self, range: Range<u64>) -> Option<u64> {
+            self.0.set(self.0.get() + 1);
+            All.next_available(range)
+        }
+    }
+    let (hub, ids) = hub_with_suppliers(64);
+    let (local, looks) = (Bitfield::new(), Looks::default());
+    hub.want_range(0..LENGTH, Purpose::Reading);
+    let mut claimed = BTreeSet::new();
+    for id in ids.iter().cycle() {
+        let claims = claim(&hub, *id, &local, LENGTH, &looks, 10);
+        if claims.is_empty() {
+            break;
+        }
+        claimed.extend(indexes(&claims));
+    }
+    assert_eq!(claimed.len() as u64, LENGTH);
+    assert!(looks.0.get() < 2 * LENGTH, "{} looks", looks.0.get());
+    // What is given back is found by whoever looks next, and nothing else is.
+    let [first, second, ..] = ids[..] else {
+        panic!("there are many");
+    };
+    hub.release(first, 3);
+    looks.0.set(0);
+    assert_eq!(
+        indexes(&claim(&hub, second, &local, LENGTH, &looks, 1)),
+        [3]
+    );
+    assert_eq!(looks.0.get(), 1);
+    hub.release(second, 3);
+    assert_eq!(indexes(&claim(&hub, first, &local, LENGTH, &looks, 1)), [3]);
+}
