@@ -31,6 +31,7 @@ mod storage_recovery;
 mod storage_vectors;
 mod store_crash;
 mod store_failures;
+mod store_files;
 mod store_open;
 mod store_read_only;
 mod store_scale;

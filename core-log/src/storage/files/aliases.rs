@@ -12,18 +12,26 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ferrocore_primitives::keys::DiscoveryKey;
 
+use super::file_system::{FileAccess, FileSystem};
 use super::io_error;
 use super::place::parse_hex;
 use super::whole::{self, ALIASES_BYTES_MAX};
 use crate::storage::{Alias, Durability, StorageError};
 
 type Names = Vec<(Alias, DiscoveryKey)>;
+
+/// The names that the cores of a store tell.
+pub(super) struct Told {
+    pub(super) names: Names,
+    /// One that could not be asked, and may be another time.
+    pub(super) unread: Option<PathBuf>,
+}
 
 /// What to do about an index that is too long to be read.
 const TOO_LONG: &str = "move it away: its copy is taken, or what the cores tell of their names";
@@ -32,9 +40,12 @@ const FULL: &str = "purge cores that have names";
 
 /// The names in memory and on disk.
 pub(super) struct Aliases {
+    files: Arc<dyn FileSystem>,
     /// The index and its copy.
     paths: [PathBuf; 2],
     generation: u64,
+    /// A core that could not be asked for its name, which is none of these. It is asked again when the store is opened next.
+    unread: Option<PathBuf>,
     cores: HashMap<Alias, DiscoveryKey>,
 }
 
@@ -51,10 +62,11 @@ impl Aliases {
     /// Reads the index at `path` and makes both files whole and equal. If neither can be relied
     /// on, `headers` tells the names that cores themselves know; what can be read goes before.
     pub(super) fn load(
+        files: Arc<dyn FileSystem>,
         path: PathBuf,
-        headers: impl FnOnce() -> Result<Names, StorageError>,
+        headers: impl FnOnce() -> Result<Told, StorageError>,
     ) -> Result<Self, StorageError> {
-        let (mut aliases, needs_repair) = Self::read(path, headers)?;
+        let (mut aliases, needs_repair) = Self::read(files, path, headers)?;
         if needs_repair {
             aliases.rewrite()?;
         }
@@ -63,11 +75,12 @@ impl Aliases {
 
     /// As [`Aliases::load`], but changes nothing, and says whether the files need it.
     pub(super) fn read(
+        files: Arc<dyn FileSystem>,
         path: PathBuf,
-        headers: impl FnOnce() -> Result<Names, StorageError>,
+        headers: impl FnOnce() -> Result<Told, StorageError>,
     ) -> Result<(Self, bool), StorageError> {
         let copy = path.with_extension("copy");
-        let found = [Found::read(&path)?, Found::read(&copy)?];
+        let found = [Found::read(&*files, &path)?, Found::read(&*files, &copy)?];
         let are_equal = match &found {
             [Some(one), Some(two)] => one.bytes == two.bytes,
             _ => false,
@@ -77,29 +90,42 @@ impl Aliases {
         let newest = whole.max_by_key(age);
         let generation = found.iter().flatten().filter_map(|found| found.generation);
         let generation = generation.max().unwrap_or(0);
-        let (cores, needs_repair) = match newest {
-            Some(found) => (found.names.iter().cloned().collect(), !are_equal),
+        let (cores, unread, needs_repair) = match newest {
+            Some(found) => (found.names.iter().cloned().collect(), None, !are_equal),
             None => {
-                let mut cores: HashMap<_, _> = headers()?.into_iter().collect();
+                let told = headers()?;
+                let mut cores: HashMap<_, _> = told.names.into_iter().collect();
                 let [main, copy] = found;
                 let rest = [copy, main].into_iter().flatten();
                 cores.extend(rest.flat_map(|found| found.names));
-                (cores, true)
+                (cores, told.unread, true)
             }
         };
         let aliases = Self {
+            files,
             paths: [path, copy],
             generation,
+            unread,
             cores,
         };
         Ok((aliases, needs_repair))
     }
 
-    pub(super) fn get(&self, alias: &Alias) -> Option<DiscoveryKey> {
-        self.cores.get(alias).copied()
+    /// The core of this name.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] if that may be one which could not be asked: it must not be taken for a name that nobody has.
+    pub(super) fn get(&self, alias: &Alias) -> Result<Option<DiscoveryKey>, StorageError> {
+        match (self.cores.get(alias), &self.unread) {
+            (None, Some(unread)) => {
+                let reason = "its name is not known, which may be the one that is looked for";
+                Err(io_error("read", unread)(io::Error::other(reason)))
+            }
+            (found, _) => Ok(found.copied()),
+        }
     }
 
-    /// All names, in no particular order.
+    /// All names that are known, in no particular order.
     pub(super) fn all(&self) -> Names {
         let names = self.cores.iter();
         names.map(|(alias, core)| (alias.clone(), *core)).collect()
@@ -112,13 +138,14 @@ impl Aliases {
         core: DiscoveryKey,
         durability: Durability,
     ) -> Result<(), StorageError> {
-        if self.get(&alias) == Some(core) {
+        if self.cores.get(&alias) == Some(&core) {
             return Ok(());
         }
         let line = name_line(&alias, &core);
         self.make_room(line.len() as u64)?;
         for path in &self.paths {
-            append(path, &line, durability).map_err(io_error("write", path))?;
+            let appended = append(&*self.files, path, &line, durability);
+            appended.map_err(io_error("write", path))?;
         }
         self.cores.insert(alias, core);
         Ok(())
@@ -128,12 +155,13 @@ impl Aliases {
     /// took the place of are dropped first.
     fn make_room(&mut self, bytes: u64) -> Result<(), StorageError> {
         let [path, _] = self.paths.clone();
-        let len = || fs::metadata(&path).map_or(0, |metadata| metadata.len());
-        if len() + bytes <= ALIASES_BYTES_MAX {
+        let file = self.files.file(&path, FileAccess::Read);
+        let len = file.len().map_err(io_error("look at", &path))?;
+        if len + bytes <= ALIASES_BYTES_MAX {
             return Ok(());
         }
-        self.rewrite()?;
-        whole::check(&path, len() + bytes, ALIASES_BYTES_MAX, FULL)
+        let len = self.rewrite()?;
+        whole::check(&path, len + bytes, ALIASES_BYTES_MAX, FULL)
     }
 
     /// Keeps `core` under `alias` in memory only.
@@ -143,29 +171,37 @@ impl Aliases {
 
     /// Forgets every name of `core`.
     pub(super) fn remove(&mut self, core: &DiscoveryKey) -> Result<(), StorageError> {
-        let before = self.cores.len();
-        self.cores.retain(|_, named| named != core);
-        match self.cores.len() == before {
-            true => Ok(()),
-            false => self.rewrite(),
+        if !self.cores.values().any(|named| named == core) {
+            return Ok(());
         }
+        let others = self.cores.iter().filter(|(_, named)| *named != core);
+        let others = others.map(|(alias, named)| (alias.clone(), *named));
+        let others = others.collect();
+        let before = std::mem::replace(&mut self.cores, others);
+        let written = self.rewrite().map(drop);
+        if written.is_err() {
+            self.cores = before; // so that it can be asked for again
+        }
+        written
     }
 
-    /// Writes both files anew, each in one step, which a power cut does not halve.
-    fn rewrite(&mut self) -> Result<(), StorageError> {
+    /// Writes both files anew, each in one step, which a power cut does not halve; returns how long they are.
+    fn rewrite(&mut self) -> Result<u64, StorageError> {
         self.generation += 1;
-        let text = whole_text(self.generation, self.cores.iter());
+        let first = self.unread.is_none().then_some(self.generation);
+        let text = whole_text(first, self.cores.iter());
         for path in &self.paths {
-            whole::replace(path, text.as_bytes()).map_err(io_error("write", path))?;
+            let replaced = whole::replace(&*self.files, path, text.as_bytes());
+            replaced.map_err(io_error("write", path))?;
         }
-        Ok(())
+        Ok(text.len() as u64)
     }
 }
 
 impl Found {
     /// The file at `path`, if there is one.
-    fn read(path: &Path) -> Result<Option<Self>, StorageError> {
-        let bytes = whole::read(path, ALIASES_BYTES_MAX, TOO_LONG)?;
+    fn read(files: &dyn FileSystem, path: &Path) -> Result<Option<Self>, StorageError> {
+        let bytes = whole::read(files, path, ALIASES_BYTES_MAX, TOO_LONG)?;
         Ok(bytes.map(Self::parse))
     }
 
@@ -192,23 +228,32 @@ pub(super) fn parse(bytes: &[u8]) -> (Names, bool) {
 
 /// A new index of these names.
 pub(super) fn text_of(names: &[(Alias, DiscoveryKey)]) -> Vec<u8> {
-    whole_text(1, names.iter().map(|(alias, core)| (alias, core))).into_bytes()
+    whole_text(Some(1), names.iter().map(|(alias, core)| (alias, core))).into_bytes()
 }
 
+/// The index of these names. Without a generation it is none that is whole, so that names which are missing are looked for.
 fn whole_text<'a>(
-    generation: u64,
+    generation: Option<u64>,
     names: impl Iterator<Item = (&'a Alias, &'a DiscoveryKey)>,
 ) -> String {
-    let first = closed_line(format!("generation {generation}"));
+    let first = match generation {
+        Some(generation) => closed_line(format!("generation {generation}")),
+        None => "incomplete\n".to_owned(),
+    };
     let lines = names.map(|(alias, core)| name_line(alias, core));
     std::iter::once(first).chain(lines).collect()
 }
 
-fn append(path: &Path, line: &str, durability: Durability) -> io::Result<()> {
-    let mut file = OpenOptions::new().append(true).create(true).open(path)?;
-    file.write_all(line.as_bytes())?;
+fn append(
+    files: &dyn FileSystem,
+    path: &Path,
+    line: &str,
+    durability: Durability,
+) -> io::Result<()> {
+    let file = files.file(path, FileAccess::Write);
+    file.write(file.len()?, line.as_bytes())?;
     match durability {
-        Durability::Sync => file.sync_data(),
+        Durability::Sync => file.sync(),
         Durability::Buffered => Ok(()),
     }
 }
@@ -261,7 +306,9 @@ fn parse_bytes(hex: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::file_system::OsFileSystem;
     use super::*;
+    use std::fs;
 
     fn alias(name: &str) -> Alias {
         let namespace = [7; 32];
@@ -274,12 +321,16 @@ mod tests {
     }
 
     fn load(path: &Path) -> Aliases {
-        Aliases::load(path.to_owned(), || panic!("the index is whole")).unwrap()
+        Aliases::load(Arc::new(OsFileSystem), path.to_owned(), || {
+            panic!("the index is whole")
+        })
+        .unwrap()
     }
 
     /// An index with two names that cores know and one that they do not.
     fn index(path: &Path) -> Aliases {
-        let mut aliases = Aliases::load(path.to_owned(), || Ok(headers())).unwrap();
+        let mut aliases =
+            Aliases::load(Arc::new(OsFileSystem), path.to_owned(), || Ok(told())).unwrap();
         aliases
             .set(alias("ours"), core(3), Durability::Buffered)
             .unwrap();
@@ -289,12 +340,16 @@ mod tests {
         aliases
     }
 
-    fn headers() -> Names {
-        vec![(alias("a\nb ü"), core(1)), (alias(""), core(2))]
+    fn told() -> Told {
+        Told {
+            names: vec![(alias("a\nb ü"), core(1)), (alias(""), core(2))],
+            unread: None,
+        }
     }
 
     fn assert_all(aliases: &Aliases) {
-        let found = ["a\nb ü", "", "ours", "theirs", "b"].map(|name| aliases.get(&alias(name)));
+        let found =
+            ["a\nb ü", "", "ours", "theirs", "b"].map(|name| aliases.get(&alias(name)).unwrap());
         let expected = [
             Some(core(1)),
             Some(core(2)),
@@ -316,10 +371,13 @@ mod tests {
             .set(alias(""), core(4), Durability::Buffered)
             .unwrap();
         let mut aliases = load(&path);
-        assert_eq!(aliases.get(&alias("")), Some(core(4)));
+        assert_eq!(aliases.get(&alias("")).unwrap(), Some(core(4)));
         aliases.remove(&core(4)).unwrap();
         let aliases = load(&path);
-        assert_eq!((aliases.get(&alias("")), aliases.all().len()), (None, 3));
+        assert_eq!(
+            (aliases.get(&alias("")).unwrap(), aliases.all().len()),
+            (None, 3)
+        );
     }
 
     /// Goal: whatever becomes of one file, the other has all names, and both are whole again.
@@ -357,7 +415,7 @@ mod tests {
                     .unwrap();
                 let [main, copy] = &aliases.paths;
                 assert_eq!(fs::read(main).unwrap(), fs::read(copy).unwrap());
-                assert_eq!(load(&path).get(&alias("b")), Some(core(5)));
+                assert_eq!(load(&path).get(&alias("b")).unwrap(), Some(core(5)));
             }
         }
     }
@@ -381,23 +439,24 @@ mod tests {
                     .paths
                     .iter()
                     .for_each(|path| fs::write(path, &damaged).unwrap());
-                let names = || Ok(headers());
-                let (loaded, needs_repair) = Aliases::read(path.clone(), names).unwrap();
+                let names = || Ok(told());
+                let (loaded, needs_repair) =
+                    Aliases::read(Arc::new(OsFileSystem), path.clone(), names).unwrap();
                 assert!(needs_repair || cut);
                 for (name, core) in [("theirs", core(9)), ("ours", core(3))] {
-                    let found = loaded.get(&alias(name));
+                    let found = loaded.get(&alias(name)).unwrap();
                     assert!(found.is_none_or(|found| found == core), "{at}");
                 }
                 if !cut {
-                    assert_eq!(loaded.get(&alias("a\nb ü")), Some(core(1)));
-                    assert_eq!(loaded.get(&alias("")), Some(core(2)));
-                    let both = ["ours", "theirs"].map(|name| loaded.get(&alias(name)));
+                    assert_eq!(loaded.get(&alias("a\nb ü")).unwrap(), Some(core(1)));
+                    assert_eq!(loaded.get(&alias("")).unwrap(), Some(core(2)));
+                    let both = ["ours", "theirs"].map(|name| loaded.get(&alias(name)).unwrap());
                     let joins = whole[at] == b'\n';
                     assert!(joins || both.iter().any(Option::is_some), "{at}");
                 }
             }
         }
-        let repaired = Aliases::load(path.clone(), || Ok(headers())).unwrap();
+        let repaired = Aliases::load(Arc::new(OsFileSystem), path.clone(), || Ok(told())).unwrap();
         assert_eq!(load(&path).all().len(), repaired.all().len());
     }
 
@@ -410,17 +469,19 @@ mod tests {
         let mut aliases = index(&path);
         for name in ["aliases", "aliases.copy"] {
             let path = directory.path().join(name);
-            let file = OpenOptions::new().write(true).open(path).unwrap();
+            let file = fs::OpenOptions::new().write(true).open(path).unwrap();
             file.set_len(ALIASES_BYTES_MAX + 1).unwrap();
         }
-        let read = Aliases::read(path.clone(), || panic!("nothing is lost yet"));
+        let read = Aliases::read(Arc::new(OsFileSystem), path.clone(), || {
+            panic!("nothing is lost yet")
+        });
         let error = read.err().unwrap();
         assert!(matches!(error, StorageError::FileTooLong { .. }), "{error}");
         aliases
             .set(alias("b"), core(5), Durability::Buffered)
             .unwrap();
         let aliases = load(&path);
-        assert_eq!(aliases.get(&alias("b")), Some(core(5)));
+        assert_eq!(aliases.get(&alias("b")).unwrap(), Some(core(5)));
         assert!(fs::metadata(&path).unwrap().len() < 2000);
     }
 
@@ -435,7 +496,7 @@ mod tests {
         aliases.remove(&core(9)).unwrap();
         for stale in aliases.paths.clone() {
             fs::write(stale, &old).unwrap();
-            assert_eq!(load(&path).get(&alias("theirs")), None);
+            assert_eq!(load(&path).get(&alias("theirs")).unwrap(), None);
         }
     }
 }

@@ -69,6 +69,8 @@ pub trait BlockFile: Send + Sync + 'static {
 pub struct OsFile {
     path: PathBuf,
     writable: bool,
+    /// Whether it is made for its owner's eyes alone.
+    is_private: bool,
     file: OnceLock<File>,
     /// Whether its directory entry may not have reached the device yet.
     is_new: AtomicBool,
@@ -80,8 +82,17 @@ impl OsFile {
         Self {
             path,
             writable: true,
+            is_private: false,
             file: OnceLock::new(),
             is_new: AtomicBool::new(false),
+        }
+    }
+
+    /// As [`OsFile::new`]; if it is made, only its owner may read it.
+    pub fn private(path: PathBuf) -> Self {
+        Self {
+            is_private: true,
+            ..Self::new(path)
         }
     }
 
@@ -114,11 +125,22 @@ impl OsFile {
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
+        if self.is_private {
+            make_private(&mut options);
+        }
         let file = options.open(&self.path)?;
         self.is_new.store(true, Ordering::Relaxed);
         Ok(self.file.get_or_init(|| file))
     }
 }
+
+#[cfg(unix)]
+fn make_private(options: &mut OpenOptions) {
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+}
+
+#[cfg(not(unix))]
+fn make_private(_: &mut OpenOptions) {}
 
 impl BlockFile for OsFile {
     fn len(&self) -> io::Result<u64> {

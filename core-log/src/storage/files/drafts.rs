@@ -3,26 +3,24 @@
 //! `drafts/<discovery key of the core>/<discovery key of the draft>/` holds the files of one; which
 //! name it has says its header.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ferrocore_primitives::keys::DiscoveryKey;
 
-use super::block_file::{BlockFile, OsFile};
 use super::directory::{Access, CoreDirectory};
 use super::file_core::{CoreFiles, FileCore};
+use super::file_system::{FileAccess, FileSystem};
 use super::open_cores::OpenCores;
-use super::place::{core_files, entries, parse_core};
+use super::place::{Place, core_files};
 use super::pool::Pool;
-use super::positional::sync_directory;
-use super::{create_directories, file_error, io_error, remove_directory};
+use super::{file_error, io_error};
 use crate::storage::{CoreHeader, DraftStorage, Durability, OpenedCore, StorageError};
 
 /// The drafts of all cores of a store.
 pub(super) struct Drafts {
-    pub(super) directory: PathBuf,
+    pub(super) place: Arc<Place>,
     pub(super) durability: Durability,
     pub(super) open_cores: Arc<OpenCores>,
     pub(super) pool: Arc<Pool>,
@@ -32,38 +30,31 @@ impl Drafts {
     /// Those of one core.
     pub(super) fn of(&self, core: &DiscoveryKey) -> Arc<dyn DraftStorage> {
         Arc::new(CoreDrafts {
-            store: self.directory.clone(),
-            directory: self.directory.join(core.to_hex()),
+            directory: self.place.drafts_of(core),
+            place: Arc::clone(&self.place),
             durability: self.durability,
             open_cores: Arc::clone(&self.open_cores),
             pool: Arc::clone(&self.pool),
         })
     }
 
-    /// Those of one core in the store's `directory` of drafts, to be read only: nothing is locked, and
-    /// nothing is changed.
+    /// Those of one core, to be read only: nothing is locked, and nothing is changed.
     pub(super) fn read_only(
-        directory: &Path,
+        place: &Arc<Place>,
         core: &DiscoveryKey,
         pool: &Arc<Pool>,
     ) -> Arc<dyn DraftStorage> {
         Arc::new(ReadOnlyDrafts {
-            directory: directory.join(core.to_hex()),
+            directory: place.drafts_of(core),
+            place: Arc::clone(place),
             pool: Arc::clone(pool),
         })
-    }
-
-    /// Deletes those of one core.
-    pub(super) fn purge(&self, core: &DiscoveryKey) -> Result<(), StorageError> {
-        let directory = self.directory.join(core.to_hex());
-        remove_directory(&directory).map_err(io_error("remove", &directory))
     }
 }
 
 /// The drafts of one core.
 struct CoreDrafts {
-    /// Above the directories of all cores.
-    store: PathBuf,
+    place: Arc<Place>,
     directory: PathBuf,
     durability: Durability,
     open_cores: Arc<OpenCores>,
@@ -104,27 +95,25 @@ impl DraftStorage for CoreDrafts {
     fn create(&self, header: CoreHeader) -> Result<OpenedCore, StorageError> {
         let draft = header.key.discovery_key();
         let directory = self.directory_of(&draft);
-        create_directories(&directory)?;
+        let files = &self.place.files;
+        let made = files.create_directory(&directory, false);
+        made.map_err(io_error("create", &directory))?;
         let not_there = || io_error("create", &directory)(io::ErrorKind::NotFound.into());
-        let files = self
+        let core_files = self
             .files_of(&draft, Access::Create)?
             .ok_or_else(not_there)?;
-        let opened = FileCore::create(files, header, self.durability)?;
+        let opened = FileCore::create(core_files, header, self.durability)?;
         if self.durability == Durability::Sync {
-            let above = [
-                Some(&*self.directory),
-                Some(&*self.store),
-                self.store.parent(),
-            ];
-            for directory in above.into_iter().flatten() {
-                sync_directory(directory).map_err(io_error("sync", directory))?;
+            for directory in [&self.directory, &self.place.drafts, &self.place.store] {
+                let synced = files.sync_directory(directory);
+                synced.map_err(io_error("sync", directory))?;
             }
         }
         Ok(opened)
     }
 
     fn list(&self) -> Result<Vec<CoreHeader>, StorageError> {
-        list(&self.directory)
+        list(&self.place, &self.directory)
     }
 
     fn remove(&self, draft: &DiscoveryKey) -> Result<bool, StorageError> {
@@ -134,11 +123,12 @@ impl DraftStorage for CoreDrafts {
         let directory = self.directory_of(draft);
         // Renamed it is no draft any more, so a crash leaves none with half its files.
         let doomed = directory.with_extension("purged");
+        let files = &self.place.files;
         let remove = || {
-            remove_directory(&doomed)?;
-            fs::rename(&directory, &doomed)?;
-            sync_directory(&self.directory)?;
-            remove_directory(&doomed)
+            files.remove_all(&doomed)?;
+            files.rename(&directory, &doomed)?;
+            files.sync_directory(&self.directory)?;
+            files.remove_all(&doomed)
         };
         remove().map_err(io_error("remove", &directory))?;
         Ok(true)
@@ -147,6 +137,7 @@ impl DraftStorage for CoreDrafts {
 
 /// The drafts of one core in a store that is only read.
 struct ReadOnlyDrafts {
+    place: Arc<Place>,
     directory: PathBuf,
     pool: Arc<Pool>,
 }
@@ -168,7 +159,7 @@ impl DraftStorage for ReadOnlyDrafts {
     }
 
     fn list(&self) -> Result<Vec<CoreHeader>, StorageError> {
-        list(&self.directory)
+        list(&self.place, &self.directory)
     }
 
     fn remove(&self, draft: &DiscoveryKey) -> Result<bool, StorageError> {
@@ -177,19 +168,21 @@ impl DraftStorage for ReadOnlyDrafts {
 }
 
 /// The headers of the drafts below `directory`.
-fn list(directory: &Path) -> Result<Vec<CoreHeader>, StorageError> {
-    let drafts = entries(directory)?;
-    let drafts = drafts.iter().filter_map(|directory| parse_core(directory));
-    let header = |draft| peek(directory, &draft).transpose();
+fn list(place: &Place, directory: &Path) -> Result<Vec<CoreHeader>, StorageError> {
+    let drafts = place.cores_in(directory)?.into_iter();
+    let header = |draft| peek(&*place.files, directory, &draft).transpose();
     drafts.filter_map(header).collect()
 }
 
-fn peek(directory: &Path, draft: &DiscoveryKey) -> Result<Option<CoreHeader>, StorageError> {
+fn peek(
+    files: &dyn FileSystem,
+    directory: &Path,
+    draft: &DiscoveryKey,
+) -> Result<Option<CoreHeader>, StorageError> {
     let directory = directory.join(draft.to_hex());
     FileCore::peek(draft, || {
         let path = directory.clone();
-        let file =
-            |name: &str| -> Box<dyn BlockFile> { Box::new(OsFile::read_only(path.join(name))) };
+        let file = |name: &str| files.file(&path.join(name), FileAccess::Read);
         Ok(Some(core_files(directory.clone(), file)))
     })
 }

@@ -10,13 +10,14 @@
 
 mod lines;
 
-use std::fs::OpenOptions;
-use std::io::{self, Seek as _, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ferrocore_primitives::keys::DiscoveryKey;
 
 use self::lines::{Content, Lines, Said, line_of, line_of_all};
+use super::file_system::{FileAccess, FileSystem};
 use super::io_error;
 use super::whole::{self, GUARDS_BYTES_MAX};
 use crate::storage::StorageError;
@@ -26,8 +27,8 @@ const TOO_LONG: &str = "restore it from a backup; without it nothing keeps a cor
     longer elsewhere";
 
 /// The guards in memory and on disk.
-#[derive(Debug)]
 pub(super) struct Guards {
+    files: Arc<dyn FileSystem>,
     /// The file and its copy.
     paths: [PathBuf; 2],
     /// Those of both files; what a crash left behind them goes with the next one. `None` before the first.
@@ -69,12 +70,12 @@ impl Guards {
     /// # Errors
     /// [`StorageError::UnknownFormat`] if a later program wrote them, [`StorageError::FileTooLong`],
     /// [`StorageError::Io`].
-    pub(super) fn load(path: PathBuf) -> Result<Self, StorageError> {
-        let (mut guards, repair) = Self::read(path)?;
+    pub(super) fn load(files: Arc<dyn FileSystem>, path: PathBuf) -> Result<Self, StorageError> {
+        let (mut guards, repair) = Self::read(files, path)?;
         match repair {
             Repair::None => {}
             Repair::Copy(whole) => guards.replace(&whole)?,
-            Repair::Anew => guards.rewrite()?,
+            Repair::Anew => guards.rewrite(guards.said.clone())?,
         }
         Ok(guards)
     }
@@ -83,9 +84,12 @@ impl Guards {
     ///
     /// # Errors
     /// As for [`Guards::load`].
-    pub(super) fn read(path: PathBuf) -> Result<(Self, Repair), StorageError> {
+    pub(super) fn read(
+        files: Arc<dyn FileSystem>,
+        path: PathBuf,
+    ) -> Result<(Self, Repair), StorageError> {
         let copy = path.with_extension("copy");
-        let found = (Found::read(&path)?, Found::read(&copy)?);
+        let found = (Found::read(&*files, &path)?, Found::read(&*files, &copy)?);
         let are_equal = match &found {
             (Some(main), Some(copy)) => main.bytes == copy.bytes,
             _ => false,
@@ -104,7 +108,13 @@ impl Guards {
             }
         };
         let paths = [path, copy];
-        Ok((Self { paths, lines, said }, repair))
+        let guards = Self {
+            files,
+            paths,
+            lines,
+            said,
+        };
+        Ok((guards, repair))
     }
 
     pub(super) fn is_guarded(&self, core: &DiscoveryKey) -> bool {
@@ -125,40 +135,44 @@ impl Guards {
 
     fn add(&mut self, line: &str) -> Result<(), StorageError> {
         let Some(lines) = &self.lines else {
-            self.said.apply(line); // the first of all: it forbids
-            return self.rewrite();
+            let mut said = self.said.clone();
+            said.apply(line);
+            return self.rewrite(said);
         };
         let (mut after, mut text) = (lines.clone(), String::new());
         after.push(line, &mut text);
         let [path, _] = &self.paths;
         whole::check(path, after.len, GUARDS_BYTES_MAX, TOO_LONG)?;
         for path in &self.paths {
-            append(path, lines.len, &text).map_err(io_error("write", path))?;
+            let appended = append(&*self.files, path, lines.len, &text);
+            appended.map_err(io_error("write", path))?;
         }
         self.lines = Some(after);
         self.said.apply(line);
         Ok(())
     }
 
-    /// Writes both files anew, so that each is there whole at any moment.
-    fn rewrite(&mut self) -> Result<(), StorageError> {
-        let (lines, text) = self.said.to_lines();
+    /// Writes both files anew, so that each is there whole at any moment. What could not be written does not hold here either,
+    /// so that it can be asked for again.
+    fn rewrite(&mut self, said: Said) -> Result<(), StorageError> {
+        let (lines, text) = said.to_lines();
         let [path, _] = &self.paths;
         whole::check(path, lines.len, GUARDS_BYTES_MAX, TOO_LONG)?;
         self.replace(text.as_bytes())?;
-        self.lines = Some(lines);
+        (self.lines, self.said) = (Some(lines), said);
         Ok(())
     }
 
     fn replace(&self, whole: &[u8]) -> Result<(), StorageError> {
+        let replace = |path| whole::replace(&*self.files, path, whole);
         let mut paths = self.paths.iter();
-        paths.try_for_each(|path| whole::replace(path, whole).map_err(io_error("write", path)))
+        paths.try_for_each(|path| replace(path).map_err(io_error("write", path)))
     }
 }
 
 impl Found {
-    fn read(path: &Path) -> Result<Option<Self>, StorageError> {
-        let Some(bytes) = whole::read(path, GUARDS_BYTES_MAX, TOO_LONG)? else {
+    fn read(files: &dyn FileSystem, path: &Path) -> Result<Option<Self>, StorageError> {
+        let Some(bytes) = whole::read(files, path, GUARDS_BYTES_MAX, TOO_LONG)? else {
             return Ok(None);
         };
         match lines::parse(&bytes) {
@@ -206,12 +220,11 @@ fn choose(found: (Option<Found>, Option<Found>)) -> Choice {
 }
 
 /// Writes behind the first `len` bytes; on the device when this returns.
-fn append(path: &Path, len: u64, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).open(path)?;
+fn append(files: &dyn FileSystem, path: &Path, len: u64, text: &str) -> io::Result<()> {
+    let file = files.file(path, FileAccess::Write);
     file.set_len(len)?;
-    file.seek(io::SeekFrom::End(0))?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    file.write(len, text.as_bytes())?;
+    file.sync()
 }
 
 /// Whether all cores are guarded, and those of which something else is said, in a single file.
@@ -234,10 +247,15 @@ pub(super) fn text_of(is_restored: bool, cores: &[(DiscoveryKey, bool)]) -> Stri
 mod tests {
     use std::fs;
 
+    use super::super::file_system::OsFileSystem;
     use super::*;
 
     fn core(number: u8) -> DiscoveryKey {
         DiscoveryKey::from([number; 32])
+    }
+
+    fn load(path: PathBuf) -> Result<Guards, StorageError> {
+        Guards::load(Arc::new(OsFileSystem), path)
     }
 
     fn place() -> (tempfile::TempDir, PathBuf, PathBuf) {
@@ -249,7 +267,7 @@ mod tests {
 
     /// All cores are guarded but the first, and the third was imported.
     fn written(path: &Path) -> Vec<u8> {
-        let mut guards = Guards::load(path.to_owned()).unwrap();
+        let mut guards = load(path.to_owned()).unwrap();
         guards.guard_all().unwrap();
         guards.set(&core(1), false).unwrap();
         guards.set(&core(3), false).unwrap();
@@ -258,7 +276,7 @@ mod tests {
     }
 
     fn is_as_written(path: &Path) -> bool {
-        let guards = Guards::load(path.to_owned()).unwrap();
+        let guards = load(path.to_owned()).unwrap();
         let copy = path.with_extension("copy");
         assert_eq!(fs::read(path).unwrap(), fs::read(copy).unwrap());
         assert!(guards.is_guarded(&core(2)) && guards.is_guarded(&core(3)));
@@ -268,7 +286,7 @@ mod tests {
     #[test]
     fn guards_outlive_the_process() {
         let (_directory, path, _) = place();
-        let open = || Guards::load(path.clone()).unwrap();
+        let open = || load(path.clone()).unwrap();
         assert!(!open().is_guarded(&core(1)));
         assert!(!path.exists(), "nothing to say");
         open().set(&core(1), true).unwrap();
@@ -286,7 +304,7 @@ mod tests {
     #[test]
     fn a_cut_line_confirms_nothing() {
         let (_directory, path, copy) = place();
-        let mut guards = Guards::load(path.clone()).unwrap();
+        let mut guards = load(path.clone()).unwrap();
         guards.guard_all().unwrap();
         let before = fs::read(&path).unwrap();
         guards.set(&core(1), false).unwrap();
@@ -295,17 +313,17 @@ mod tests {
             for copied in [before.len(), len] {
                 fs::write(&path, &after[..len]).unwrap();
                 fs::write(&copy, &after[..copied]).unwrap();
-                let mut guards = Guards::load(path.clone()).unwrap();
+                let mut guards = load(path.clone()).unwrap();
                 assert!(guards.is_guarded(&core(1)), "cut at {len}");
                 guards.set(&core(2), false).unwrap();
-                let guards = Guards::load(path.clone()).unwrap();
+                let guards = load(path.clone()).unwrap();
                 assert!(guards.is_guarded(&core(1)) && !guards.is_guarded(&core(2)));
             }
         }
         // Between the two files.
         fs::write(&path, &after).unwrap();
         fs::write(&copy, &before).unwrap();
-        assert!(!Guards::load(path).unwrap().is_guarded(&core(1)));
+        assert!(!load(path).unwrap().is_guarded(&core(1)));
         assert_eq!(fs::read(copy).unwrap(), after);
     }
 
@@ -351,27 +369,27 @@ mod tests {
         {
             fs::write(&path, one).unwrap();
             fs::write(&copy, other).unwrap();
-            let (guards, repair) = Guards::read(path.clone()).unwrap();
+            let (guards, repair) = Guards::read(Arc::new(OsFileSystem), path.clone()).unwrap();
             assert!(guards.is_guarded(&core(1)) && repair == Repair::Anew);
             assert_eq!(&fs::read(&path).unwrap(), one, "reading changes nothing");
-            let mut guards = Guards::load(path.clone()).unwrap();
+            let mut guards = load(path.clone()).unwrap();
             guards.set(&core(1), false).unwrap();
             assert!(is_as_written(&path));
         }
         fs::write(&path, "").unwrap();
         fs::remove_file(&copy).unwrap();
-        assert!(Guards::load(path).unwrap().is_guarded(&core(1)));
+        assert!(load(path).unwrap().is_guarded(&core(1)));
     }
 
     #[test]
     fn files_that_contradict_each_other_guard_every_core() {
         let (_directory, path, copy) = place();
-        let mut guards = Guards::load(path.clone()).unwrap();
+        let mut guards = load(path.clone()).unwrap();
         guards.set(&core(1), true).unwrap();
         guards.set(&core(1), false).unwrap();
         let foreign = text_of(false, &[(core(2), true)]);
         fs::write(&copy, foreign).unwrap();
-        assert!(Guards::load(path).unwrap().is_guarded(&core(1)));
+        assert!(load(path).unwrap().is_guarded(&core(1)));
     }
 
     #[test]
@@ -387,7 +405,7 @@ mod tests {
     #[test]
     fn guards_have_a_bound() {
         let (_directory, path, _) = place();
-        let mut guards = Guards::load(path.clone()).unwrap();
+        let mut guards = load(path.clone()).unwrap();
         guards.set(&core(2), true).unwrap();
         let before = fs::read(&path).unwrap();
         guards.lines.as_mut().unwrap().len = GUARDS_BYTES_MAX - 10;
@@ -398,7 +416,7 @@ mod tests {
             .unwrap()
             .set_len(GUARDS_BYTES_MAX + 1)
             .unwrap();
-        let error = Guards::load(path).unwrap_err();
+        let error = load(path).err().unwrap();
         assert!(matches!(error, StorageError::FileTooLong { .. }), "{error}");
     }
 
@@ -408,16 +426,16 @@ mod tests {
         let (_directory, path, _) = place();
         let checksum = crc32fast::hash(b"guards 2");
         fs::write(&path, format!("guards 2 {checksum:08x}\n")).unwrap();
-        let error = Guards::load(path.clone()).unwrap_err();
+        let error = load(path.clone()).err().unwrap();
         assert!(
             matches!(error, StorageError::UnknownFormat { .. }),
             "{error}"
         );
         fs::remove_file(&path).unwrap();
         written(&path);
-        let mut guards = Guards::load(path.clone()).unwrap();
+        let mut guards = load(path.clone()).unwrap();
         guards.add("frozen x").unwrap();
-        let error = Guards::load(path).unwrap_err();
+        let error = load(path).err().unwrap();
         assert!(
             matches!(error, StorageError::UnknownFormat { .. }),
             "{error}"

@@ -12,7 +12,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
+
+use super::block_file::BlockFile;
+use super::positional;
 
 /// An open file that nobody else has locked until this is dropped.
 pub(super) struct LockedFile {
@@ -27,15 +31,61 @@ impl Drop for LockedFile {
     }
 }
 
+impl BlockFile for LockedFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        positional::read_at(&self.file, offset, buffer)
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        positional::write_all_at(&self.file, bytes, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    fn punch(&self, range: Range<u64>) -> io::Result<()> {
+        positional::punch(&self.file, range)
+    }
+}
+
 /// Opens and locks the file at `path`, or `None` if somebody else has it locked.
 pub(super) fn open(path: &Path, create: bool) -> io::Result<Option<LockedFile>> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(create);
-    sys::open(&mut options, path)
+    loop {
+        match sys::open(&mut options, path)? {
+            // Whoever had it locked put another one in its place, or removed it.
+            Some(locked) if !sys::is_at(&locked.file, path)? => {}
+            result => return Ok(result),
+        }
+    }
+}
+
+/// Whether the file is the one at `path`.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let ours = file.metadata()?;
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        theirs => {
+            Ok(theirs.map(|theirs| (theirs.dev(), theirs.ino()))? == (ours.dev(), ours.ino()))
+        }
+    }
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod sys {
+    pub(super) use super::is_at;
     use super::{File, LockedFile, OpenOptions, Path, io};
     use nix::errno::Errno;
     use nix::fcntl::{FcntlArg, fcntl};
@@ -78,6 +128,7 @@ mod sys {
 
 #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
 mod sys {
+    pub(super) use super::is_at;
     use super::{File, LockedFile, OpenOptions, Path, io};
     use nix::errno::Errno;
     use nix::fcntl::{Flock, FlockArg};
@@ -109,6 +160,11 @@ mod sys {
     use std::os::windows::fs::OpenOptionsExt;
 
     const ERROR_SHARING_VIOLATION: i32 = 32;
+
+    /// Nobody can move a file that is open without sharing.
+    pub(super) fn is_at(_: &File, _: &Path) -> io::Result<bool> {
+        Ok(true)
+    }
 
     /// Nothing to hold: the lock lives as long as the open file, which no other process gets.
     pub(super) struct Lock;

@@ -11,6 +11,7 @@
 //! | `keys/<discovery key>` | the secret key of a core that was imported |
 //! | `keys/root-<fingerprint>` | a root secret that another one took the place of |
 //! | `guards`, `guards.copy` | which cores must not be written until somebody shows how long they are; if both are damaged, none |
+//! | `purges/<discovery key>` | a purge under way |
 //! | `pid` | who has the store open; locked likewise |
 //!
 //! What JavaScript reads and writes lies in `corestore/`, what is ours beside it. Other files in
@@ -25,6 +26,7 @@ mod directory;
 mod drafts;
 mod entry;
 mod file_core;
+pub mod file_system;
 pub(crate) mod fuzzing;
 mod gc;
 mod guards;
@@ -41,6 +43,7 @@ mod place;
 mod poison;
 mod pool;
 mod positional;
+mod purges;
 mod read_only;
 mod record;
 mod recovery;
@@ -53,8 +56,7 @@ mod tree_page;
 mod whole;
 mod writer;
 
-use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -63,17 +65,16 @@ use ferrocore_primitives::keys::DiscoveryKey;
 use ferrocore_primitives::sign::KeyPair;
 
 use self::aliases::Aliases;
-use self::block_file::OsFile;
+use self::block_file::BlockFile;
 use self::directory::{Access, CoreDirectory, Unusable};
 use self::drafts::Drafts;
 pub use self::file_core::{CoreFiles, FileCore};
+use self::file_system::{FileAccess, FileSystem, OsFileSystem};
 use self::guards::Guards;
 pub use self::journal::{JOURNAL_BYTES_MAX, Journal};
-use self::lock::LockedFile;
 use self::open_cores::OpenCores;
 use self::place::{Place, core_files};
 use self::pool::Pool;
-use self::positional::sync_directory;
 pub use self::read_only::ReadOnlyFiles;
 use self::secrets::Secrets;
 use crate::corestore::signs_for;
@@ -85,7 +86,7 @@ use crate::storage::{
 
 /// A store in a directory; exclusive until dropped.
 pub struct Files {
-    place: Place,
+    place: Arc<Place>,
     durability: Durability,
     root_secret: root_secret::Secret,
     guards: Mutex<Guards>,
@@ -95,10 +96,12 @@ pub struct Files {
     journal: Journal,
     /// Held shared while a core's directories are made, exclusively while empty ones are removed.
     creating: RwLock<()>,
+    /// Held while a purge is begun or finished.
+    purging: Mutex<()>,
     open_cores: Arc<OpenCores>,
     pool: Arc<Pool>,
-    _lock: LockedFile,
-    _holder: Option<LockedFile>,
+    _lock: Box<dyn BlockFile>,
+    _holder: Option<Box<dyn BlockFile>>,
 }
 
 impl Files {
@@ -123,47 +126,63 @@ impl Files {
         durability: Durability,
         open_files_max: Option<usize>,
     ) -> Result<Self, StorageError> {
-        let place = Place::new(directory);
-        let (lock, path) = lock_store(directory, &place)?;
-        let found = root_secret::read(&lock.file).map_err(io_error("read", &path))?;
+        let files = Arc::new(OsFileSystem);
+        Self::open_on(files, directory, durability, open_files_max)
+    }
+
+    /// As [`Files::open_with`], of files and directories that need not be the operating system's: but those of cores are.
+    ///
+    /// # Errors
+    /// As for [`Files::open`].
+    pub fn open_on(
+        files: Arc<dyn FileSystem>,
+        directory: &Path,
+        durability: Durability,
+        open_files_max: Option<usize>,
+    ) -> Result<Self, StorageError> {
+        let place = Arc::new(Place::new(Arc::clone(&files), directory));
+        let (lock, path) = lock_store(&place)?;
+        let found = root_secret::read(&*lock).map_err(io_error("read", &path))?;
         let is_new = found.is_none();
         let root_secret = match found {
             Some(secret) => secret,
             // It is on the device before there is any core.
             None if !place.list()?.is_empty() => return Err(StorageError::RootSecretLost { path }),
-            None => root_secret::make(&lock.file).map_err(io_error("write", &path))?,
+            None => root_secret::make(&*lock).map_err(io_error("write", &path))?,
         };
         // Every name depends on the secret: it must not be lost whatever the durability.
         if is_new || durability == Durability::Sync {
-            sync_store(directory, &place.corestore)?;
+            sync_store(&place)?;
         }
         let journal = directory.join("journal");
-        let journal = Journal::new(Box::new(OsFile::new(journal.clone())), journal);
+        let journal = Journal::new(files.file(&journal, FileAccess::Write), journal);
         let open_cores = Arc::new(OpenCores::default());
         let pool = Arc::new(Pool::new(open_files_max));
-        let files = Self {
+        let store = Self {
             drafts: Drafts {
-                directory: place.drafts.clone(),
+                place: Arc::clone(&place),
                 durability,
                 open_cores: Arc::clone(&open_cores),
                 pool: Arc::clone(&pool),
             },
             durability,
             root_secret,
-            guards: Mutex::new(Guards::load(place.guards.clone())?),
+            guards: Mutex::new(Guards::load(Arc::clone(&files), place.guards.clone())?),
             aliases: Mutex::new(None),
-            secrets: Secrets::new(place.secrets.clone()),
+            secrets: Secrets::new(files, place.secrets.clone()),
             open_cores,
             journal,
             creating: RwLock::new(()),
+            purging: Mutex::new(()),
             pool,
-            _holder: announce_holder(directory)?,
+            _holder: announce_holder(&place)?,
             _lock: lock,
             place,
         };
-        let open = |core: &_| Ok(files.open_shared(core)?.map(|(_, core)| core));
-        files.journal.recover(open)?;
-        Ok(files)
+        let open = |core: &_| Ok(store.open_shared(core)?.map(|(_, core)| core));
+        store.journal.recover(open)?;
+        store.finish_purges();
+        Ok(store)
     }
 
     /// Gives the store in `directory` this root secret, and guards all its cores. There may be no store
@@ -175,21 +194,35 @@ impl Files {
     /// [`RestoreError::NotOfStore`] if it has none, and no name derives from this one, unless `replace` allows
     /// it; [`RestoreError::Storage`].
     pub fn restore(directory: &Path, root: &RootSecret, replace: bool) -> Result<(), RestoreError> {
-        let place = Place::new(directory);
-        let (lock, path) = lock_store(directory, &place)?;
-        let found = root_secret::read(&lock.file).map_err(io_error("read", &path))?;
+        Self::restore_on(Arc::new(OsFileSystem), directory, root, replace)
+    }
+
+    /// As [`Files::restore`], of files and directories that need not be the operating system's.
+    ///
+    /// # Errors
+    /// As for [`Files::restore`].
+    pub fn restore_on(
+        files: Arc<dyn FileSystem>,
+        directory: &Path,
+        root: &RootSecret,
+        replace: bool,
+    ) -> Result<(), RestoreError> {
+        let place = Place::new(Arc::clone(&files), directory);
+        let (lock, path) = lock_store(&place)?;
+        let found = root_secret::read(&*lock).map_err(io_error("read", &path))?;
         let found = found.map(RootSecret::from);
         let named = place.named()?;
         let derived = |root: &RootSecret| named.iter().filter(|core| derives(root, core)).count();
+        let is_there = found.as_ref() == Some(root);
         match found {
-            Some(found) if found == *root => {}
+            Some(_) if is_there => {}
             Some(other) => {
                 let (fingerprint, cores) = (other.fingerprint(), place.list()?.len());
                 let is_strayed = derived(root) > 0 && derived(&other) == 0;
                 if !(is_strayed || cores == 0 && replace) {
                     return Err(RestoreError::OtherRoot { fingerprint, cores });
                 }
-                secrets::put_aside(&place.secrets, &fingerprint, &other)?;
+                secrets::put_aside(&*files, &place.secrets, &fingerprint, &other)?;
             }
             None if !named.is_empty() && derived(root) == 0 && !replace => {
                 let cores = named.len();
@@ -198,10 +231,14 @@ impl Files {
             None => {}
         }
         // The guard is there before what it guards.
-        Guards::load(place.guards.clone())?.guard_all()?;
-        let written = root_secret::write(&lock.file, root.bytes());
-        written.map_err(io_error("write", &path))?;
-        Ok(sync_store(directory, &place.corestore)?)
+        Guards::load(Arc::clone(&files), place.guards.clone())?.guard_all()?;
+        if !is_there {
+            // Windows lets nobody rename a file that somebody has locked, and what holds a name in Unix is the file.
+            let _lock = (!cfg!(windows)).then_some(lock);
+            let replaced = root_secret::replace(&*files, &path, root.bytes());
+            replaced.map_err(io_error("write", &path))?;
+        }
+        Ok(sync_store(&place)?)
     }
 
     fn open_shared(
@@ -251,7 +288,30 @@ impl Files {
     }
 
     fn load_aliases(&self) -> Result<Aliases, StorageError> {
-        Aliases::load(self.place.aliases.clone(), || self.place.names())
+        let files = Arc::clone(&self.place.files);
+        Aliases::load(files, self.place.aliases.clone(), || self.place.names())
+    }
+
+    /// Finishes the purges that were cut off. What stays is tried again when the store is opened next, or the core is purged
+    /// again or comes back.
+    fn finish_purges(&self) {
+        let finish = |core| self.finish_purge(&core).map(drop);
+        let purging = self.place.purging();
+        let finished = purging.and_then(|cores| cores.into_iter().try_for_each(finish));
+        if let Err(error) = finished {
+            tracing::warn!(%error, "cannot finish a purge");
+        }
+    }
+
+    /// Removes what a purge that was cut off left of a core; returns the bytes that this gave back.
+    fn finish_purge(&self, core: &DiscoveryKey) -> Result<u64, StorageError> {
+        let _alone = lock_mutex(&self.purging);
+        self.finish_purge_alone(core)
+    }
+
+    fn finish_purge_alone(&self, core: &DiscoveryKey) -> Result<u64, StorageError> {
+        let forget_names = || self.with_aliases(|aliases| aliases.remove(core));
+        self.place.finish_purge(core, forget_names)
     }
 }
 
@@ -276,8 +336,9 @@ impl Storage for Files {
     fn create(&self, mut header: CoreHeader) -> Result<OpenedCore, StorageError> {
         let core = header.key.discovery_key();
         let directory = self.place.of_core(&core);
+        self.finish_purge(&core)?;
         let creating = self.creating.read().unwrap_or_else(PoisonError::into_inner);
-        create_directories(&directory)?;
+        create_directory(&self.place, &directory)?;
         if self.peek(&core)?.is_some() {
             let exists = io::Error::from(io::ErrorKind::AlreadyExists);
             return Err(io_error("create", &directory)(exists));
@@ -313,29 +374,16 @@ impl Storage for Files {
 
     fn purge(&self, core: &DiscoveryKey) -> Result<u64, StorageError> {
         self.journal.check_open(core)?;
-        let directory = self.place.of_core(core);
-        if !place::holds_core(&directory) {
-            return Ok(0);
+        let _alone = lock_mutex(&self.purging);
+        if !self.place.holds_core(&self.place.of_core(core))? {
+            return self.finish_purge_alone(core);
         }
         // One that lost its oplog gets another to lock.
         let Some(_locked) = self.files_of(core, Access::Create)? else {
             return Ok(0);
         };
-        let freed = self.disk_bytes(core)?;
-        self.drafts.purge(core)?;
-        // Renamed it is no core any more, so a crash leaves none with half its files.
-        let doomed = directory.with_extension("purged");
-        let remove = || {
-            remove_directory(&doomed)?;
-            fs::rename(&directory, &doomed)?;
-            directory.parent().map_or(Ok(()), sync_directory)?;
-            remove_directory(&doomed)
-        };
-        remove().map_err(io_error("remove", &directory))?;
-        self.with_aliases(|aliases| aliases.remove(core))?;
-        self.secrets.remove(core)?;
-        self.place.conflict(core).remove()?;
-        Ok(freed)
+        self.place.begin_purge(core)?;
+        self.finish_purge_alone(core)
     }
 
     fn collect_garbage(&self, dry_run: bool) -> Result<Vec<Garbage>, StorageError> {
@@ -360,6 +408,7 @@ impl Storage for Files {
     }
 
     fn set_secret(&self, core: &DiscoveryKey, key_pair: &KeyPair) -> Result<(), StorageError> {
+        self.finish_purge(core)?;
         self.secrets.put(core, key_pair)
     }
 
@@ -372,7 +421,7 @@ impl Storage for Files {
     }
 
     fn alias(&self, alias: &Alias) -> Result<Option<DiscoveryKey>, StorageError> {
-        self.with_aliases(|aliases| Ok(aliases.get(alias)))
+        self.with_aliases(|aliases| aliases.get(alias))
     }
 
     fn aliases(&self) -> Result<Vec<(Alias, DiscoveryKey)>, StorageError> {
@@ -392,42 +441,49 @@ fn derives(root: &RootSecret, core: &(Alias, CoreHeader)) -> bool {
 }
 
 /// Makes the entries of the store's directories survive a power cut, and that of the store.
-fn sync_store(directory: &Path, corestore: &Path) -> Result<(), StorageError> {
-    for synced in [corestore, directory] {
-        sync_directory(synced).map_err(io_error("sync", synced))?;
+fn sync_store(place: &Place) -> Result<(), StorageError> {
+    let files = &place.files;
+    for synced in [&place.corestore, &place.store] {
+        files
+            .sync_directory(synced)
+            .map_err(io_error("sync", synced))?;
     }
     // Whose directory the store is in, may not let us open it.
-    let parent = directory.canonicalize().ok();
+    let parent = place.store.canonicalize().ok();
     let parent = parent.as_deref().and_then(Path::parent);
-    match parent.map_or(Ok(()), sync_directory) {
+    match parent.map_or(Ok(()), |parent| files.sync_directory(parent)) {
         Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
-            Err(io_error("sync", directory)(error))
+            Err(io_error("sync", &place.store)(error))
         }
         _ => Ok(()),
     }
 }
 
-/// Locks the store in `directory`, creating it if there is none; returns the locked file and its path.
-fn lock_store(directory: &Path, place: &Place) -> Result<(LockedFile, PathBuf), StorageError> {
-    create_directories(&place.corestore)?;
+/// Locks the store, creating it if there is none; returns the locked file and its path.
+fn lock_store(place: &Place) -> Result<(Box<dyn BlockFile>, PathBuf), StorageError> {
+    create_directory(place, &place.corestore)?;
     let path = place.primary_key();
-    match lock::open(&path, true).map_err(io_error("open", &path))? {
+    let locked = place.files.lock(&path, true);
+    match locked.map_err(io_error("open", &path))? {
         Some(locked) => Ok((locked, path)),
         None => Err(StorageError::Locked {
             path,
-            holder: holder(directory),
+            holder: holder(place),
         }),
     }
 }
 
 /// Leaves our process id for whoever finds the store locked. Not being able to is no failure.
-fn announce_holder(directory: &Path) -> Result<Option<LockedFile>, StorageError> {
-    let path = directory.join("pid");
-    let Some(mut locked) = lock::open(&path, true).map_err(io_error("open", &path))? else {
+fn announce_holder(place: &Place) -> Result<Option<Box<dyn BlockFile>>, StorageError> {
+    let path = place.holder();
+    let locked = place.files.lock(&path, true);
+    let Some(locked) = locked.map_err(io_error("open", &path))? else {
         return Ok(None);
     };
-    let written = locked.file.set_len(0);
-    let written = written.and_then(|()| writeln!(locked.file, "{}", process::id()));
+    let note = format!("{}\n", process::id());
+    let written = locked
+        .set_len(0)
+        .and_then(|()| locked.write(0, note.as_bytes()));
     written.map_err(io_error("write", &path))?;
     Ok(Some(locked))
 }
@@ -437,27 +493,20 @@ const PID_BYTES_MAX: u64 = 16;
 
 /// The process id left by the holder of the store, unless the holder is another program and the
 /// note an old one.
-fn holder(directory: &Path) -> Option<u32> {
-    let path = directory.join("pid");
-    match lock::open(&path, false) {
+fn holder(place: &Place) -> Option<u32> {
+    let path = place.holder();
+    match place.files.lock(&path, false) {
         Ok(None) => {
-            let bytes = whole::read_to(&path, PID_BYTES_MAX).ok()??;
+            let bytes = whole::read_to(&*place.files, &path, PID_BYTES_MAX).ok()??;
             str::from_utf8(&bytes).ok()?.trim().parse().ok()
         }
         _ => None,
     }
 }
 
-fn create_directories(path: &Path) -> Result<(), StorageError> {
-    fs::create_dir_all(path).map_err(io_error("create", path))
-}
-
-/// Removes a directory with all that is in it, if it is there.
-fn remove_directory(directory: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+fn create_directory(place: &Place, path: &Path) -> Result<(), StorageError> {
+    let created = place.files.create_directory(path, false);
+    created.map_err(io_error("create", path))
 }
 
 /// Says what could not be done, and to which file.

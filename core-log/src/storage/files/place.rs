@@ -2,19 +2,22 @@
 //!
 //! Knows the directory layout. Does not know what is in a core's files, and opens none to write.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ferrocore_primitives::keys::DiscoveryKey;
 
-use super::block_file::{BlockFile, OsFile};
+use super::aliases::Told;
+use super::block_file::BlockFile;
 use super::conflicts::ConflictFile;
+use super::file_system::{FileAccess, FileSystem};
 use super::{CoreFiles, CoreHeader, FileCore, StorageError, io_error};
 use crate::storage::Alias;
 
 /// A store's directory.
 pub(super) struct Place {
+    /// Which tells what is there.
+    pub(super) files: Arc<dyn FileSystem>,
     /// `STORE`.
     pub(super) store: PathBuf,
     /// `STORE/corestore`.
@@ -31,12 +34,15 @@ pub(super) struct Place {
     pub(super) conflicts: PathBuf,
     /// `STORE/guards`, beside which its copy is.
     pub(super) guards: PathBuf,
+    /// `STORE/purges`: which cores are being purged.
+    pub(super) purges: PathBuf,
 }
 
 impl Place {
-    pub(super) fn new(store: &Path) -> Self {
+    pub(super) fn new(files: Arc<dyn FileSystem>, store: &Path) -> Self {
         let corestore = store.join("corestore");
         Self {
+            files,
             cores: corestore.join("cores"),
             corestore,
             aliases: store.join("aliases"),
@@ -45,12 +51,18 @@ impl Place {
             conflicts: store.join("conflicts"),
             store: store.to_owned(),
             guards: store.join("guards"),
+            purges: store.join("purges"),
         }
     }
 
     /// The file of the root secret.
     pub(super) fn primary_key(&self) -> PathBuf {
         self.corestore.join("primary-key")
+    }
+
+    /// The file in which the holder of the store leaves its process id.
+    pub(super) fn holder(&self) -> PathBuf {
+        self.store.join("pid")
     }
 
     /// The directory of a core, whether or not it is there.
@@ -61,9 +73,19 @@ impl Place {
         parents.join(second.unwrap_or_default()).join(name)
     }
 
+    /// The file of a core's secret key, if that was imported.
+    pub(super) fn secret_of(&self, core: &DiscoveryKey) -> PathBuf {
+        self.secrets.join(core.to_hex())
+    }
+
+    /// The file of what froze a core.
+    pub(super) fn conflict_of(&self, core: &DiscoveryKey) -> PathBuf {
+        self.conflicts.join(core.to_hex())
+    }
+
     /// Where what froze a core is kept.
     pub(super) fn conflict(&self, core: &DiscoveryKey) -> ConflictFile {
-        ConflictFile::new(&self.conflicts, core)
+        ConflictFile::new(Arc::clone(&self.files), self.conflict_of(core))
     }
 
     /// As [`Storage::peek`](crate::storage::Storage::peek).
@@ -71,8 +93,7 @@ impl Place {
         let directory = self.of_core(core);
         FileCore::peek(core, || {
             let path = directory.clone();
-            let file =
-                |name: &str| -> Box<dyn BlockFile> { Box::new(OsFile::read_only(path.join(name))) };
+            let file = |name: &str| self.files.file(&path.join(name), FileAccess::Read);
             Ok(Some(core_files(directory.clone(), file)))
         })
     }
@@ -80,19 +101,68 @@ impl Place {
     /// As [`Storage::list`](crate::storage::Storage::list).
     pub(super) fn list(&self) -> Result<Vec<DiscoveryKey>, StorageError> {
         let mut cores = Vec::new();
-        for first in entries(&self.cores)? {
-            for second in entries(&first)? {
-                let names = entries(&second)?.into_iter();
-                cores.extend(names.filter_map(|path| parse_core(&path)));
+        for first in self.entries(&self.cores)? {
+            for second in self.entries(&first)? {
+                cores.extend(self.cores_in(&second)?);
             }
         }
         Ok(cores)
     }
 
+    /// The cores whose directories are in `directory`, which are named after their discovery keys.
+    pub(super) fn cores_in(&self, directory: &Path) -> Result<Vec<DiscoveryKey>, StorageError> {
+        let mut cores = Vec::new();
+        for path in self.entries(directory)? {
+            if let Some(core) = core_of(&path)
+                && self.holds_core(&path)?
+            {
+                cores.push(core);
+            }
+        }
+        Ok(cores)
+    }
+
+    /// Whether there is a core in its directory, be it one that lost its oplog: nothing is in `tree` or `bitfield`
+    /// before that is on the device.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] if that cannot be told: it must not be taken for one that is not there.
+    pub(super) fn holds_core(&self, directory: &Path) -> Result<bool, StorageError> {
+        let look = |name| {
+            let path = directory.join(name);
+            let found = self.files.look(&path);
+            found.map_err(io_error("look at", &path))
+        };
+        let is_written = |name| {
+            let found = look(name)?;
+            Ok(found.is_some_and(|entry| !entry.is_directory && entry.len > 0))
+        };
+        Ok(look("oplog")?.is_some() || is_written("tree")? || is_written("bitfield")?)
+    }
+
+    /// The entries of a directory; none if it does not exist or is none.
+    pub(super) fn entries(&self, directory: &Path) -> Result<Vec<PathBuf>, StorageError> {
+        let entries = self.files.entries(directory);
+        entries.map_err(io_error("list", directory))
+    }
+
     /// As [`Storage::disk_bytes`](crate::storage::Storage::disk_bytes).
     pub(super) fn disk_bytes(&self, core: &DiscoveryKey) -> Result<u64, StorageError> {
-        let bytes = |path: PathBuf| disk_bytes(&path).map_err(io_error("look at", &path));
-        Ok(bytes(self.of_core(core))? + bytes(self.drafts_of(core))?)
+        Ok(self.bytes_at(&self.of_core(core))? + self.bytes_at(&self.drafts_of(core))?)
+    }
+
+    /// What a file, or a directory with all that is in it, takes on the disk; nothing if it does not
+    /// exist.
+    pub(super) fn bytes_at(&self, path: &Path) -> Result<u64, StorageError> {
+        let found = self.files.look(path).map_err(io_error("look at", path))?;
+        let Some(found) = found else { return Ok(0) };
+        let mut bytes = found.allocated;
+        if found.is_directory {
+            for path in self.entries(path)? {
+                bytes += self.bytes_at(&path)?;
+            }
+        }
+        Ok(bytes)
     }
 
     /// The directory of a core's drafts, whether or not there are any.
@@ -101,34 +171,42 @@ impl Place {
     }
 
     /// The names that the cores themselves tell.
-    pub(super) fn names(&self) -> Result<Vec<(Alias, DiscoveryKey)>, StorageError> {
-        let headers = self.headers()?.into_iter();
-        let named = headers.filter_map(|header| {
+    pub(super) fn names(&self) -> Result<Told, StorageError> {
+        let (headers, unread) = self.headers()?;
+        let named = headers.into_iter().filter_map(|header| {
             let alias = header.alias().or_else(|| header.given_alias())?;
             Some((alias, header.key.discovery_key()))
         });
-        Ok(named.collect())
+        Ok(Told {
+            names: named.collect(),
+            unread,
+        })
     }
 
     /// The cores that tell the name they were created under.
     pub(super) fn named(&self) -> Result<Vec<(Alias, CoreHeader)>, StorageError> {
-        let headers = self.headers()?.into_iter();
-        let named = headers.filter_map(|header| Some((header.alias()?, header)));
+        let (headers, _) = self.headers()?;
+        let named = headers
+            .into_iter()
+            .filter_map(|header| Some((header.alias()?, header)));
         Ok(named.collect())
     }
 
-    /// What the cores that can be read tell of themselves.
-    fn headers(&self) -> Result<Vec<CoreHeader>, StorageError> {
-        let mut found = Vec::new();
+    /// What the cores that can be read tell of themselves, and one that the system did not let us read.
+    fn headers(&self) -> Result<(Vec<CoreHeader>, Option<PathBuf>), StorageError> {
+        let (mut found, mut unread) = (Vec::new(), None);
         for core in self.list()? {
             // A core that cannot be read has no name for now; opening it says why.
             let header = self.peek(&core).unwrap_or_else(|error| {
                 tracing::warn!(%core, %error, "cannot read a core's name");
+                if matches!(error, StorageError::Io { .. }) {
+                    unread = Some(self.of_core(&core));
+                }
                 None
             });
             found.extend(header);
         }
-        Ok(found)
+        Ok((found, unread))
     }
 }
 
@@ -147,60 +225,9 @@ pub(super) fn core_files(
     }
 }
 
-/// What a file, or a directory with all that is in it, takes on the disk; nothing if it does not
-/// exist.
-pub(super) fn disk_bytes(path: &Path) -> io::Result<u64> {
-    let metadata = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        metadata => metadata?,
-    };
-    let mut bytes = allocated(&metadata);
-    if metadata.is_dir() {
-        for entry in fs::read_dir(path)? {
-            bytes += disk_bytes(&entry?.path())?;
-        }
-    }
-    Ok(bytes)
-}
-
-#[cfg(unix)]
-pub(super) fn allocated(metadata: &fs::Metadata) -> u64 {
-    512 * std::os::unix::fs::MetadataExt::blocks(metadata)
-}
-
-#[cfg(not(unix))]
-pub(super) fn allocated(metadata: &fs::Metadata) -> u64 {
-    metadata.len()
-}
-
-/// The entries of a directory; none if it does not exist or is none.
-pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>, StorageError> {
-    use io::ErrorKind::{NotADirectory, NotFound};
-    let read = |directory| -> io::Result<Vec<PathBuf>> {
-        fs::read_dir(directory)?
-            .map(|entry| Ok(entry?.path()))
-            .collect()
-    };
-    match read(directory) {
-        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(Vec::new()),
-        result => result.map_err(io_error("list", directory)),
-    }
-}
-
-/// The discovery key a core's directory is named after, if it holds a core.
-pub(super) fn parse_core(directory: &Path) -> Option<DiscoveryKey> {
-    let key = parse_hex(directory.file_name()?.to_str()?)?;
-    holds_core(directory).then_some(key.into())
-}
-
-/// Whether there is a core in its directory, be it one that lost its oplog: nothing is in `tree` or `bitfield`
-/// before that is on the device.
-pub(super) fn holds_core(directory: &Path) -> bool {
-    let is_written = |name| {
-        let metadata = fs::metadata(directory.join(name));
-        metadata.is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0)
-    };
-    directory.join("oplog").exists() || is_written("tree") || is_written("bitfield")
+/// The discovery key that a path ends with.
+pub(super) fn core_of(path: &Path) -> Option<DiscoveryKey> {
+    Some(parse_hex(path.file_name()?.to_str()?)?.into())
 }
 
 /// 32 bytes of lower-case hexadecimal.

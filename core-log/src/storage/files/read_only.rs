@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::aliases::Aliases;
 use super::directory::{Access, CoreDirectory};
 use super::drafts::Drafts;
+use super::file_system::{FileSystem, OsFileSystem};
 use super::guards::Guards;
 use super::place::{Place, core_files};
 use super::pool::Pool;
@@ -30,7 +31,7 @@ use crate::storage::{
 /// see what was written meanwhile. A change of several cores that is being made, or was begun when
 /// the writer died, may be there in some of them only.
 pub struct ReadOnlyFiles {
-    place: Place,
+    place: Arc<Place>,
     root_secret: root_secret::Secret,
     /// Names given through this handle are kept here only.
     aliases: Mutex<Option<Aliases>>,
@@ -44,9 +45,10 @@ impl ReadOnlyFiles {
     /// [`StorageError::Io`] if it is none or cannot be read, [`StorageError::RootSecretLost`],
     /// [`StorageError::UnknownFormat`].
     pub fn open(directory: &Path, open_files_max: Option<usize>) -> Result<Self, StorageError> {
-        let place = Place::new(directory);
+        let files: Arc<dyn FileSystem> = Arc::new(OsFileSystem);
+        let place = Place::new(Arc::clone(&files), directory);
         let path = place.primary_key();
-        let secret = whole::read_to(&path, ROOT_SECRET_BYTES as u64);
+        let secret = whole::read_to(&*files, &path, ROOT_SECRET_BYTES as u64);
         let secret = secret.map_err(io_error("read", &path))?;
         let is_whole = secret.as_ref().is_some_and(|bytes| {
             bytes.len() >= ROOT_SECRET_BYTES && bytes.iter().any(|byte| *byte != 0)
@@ -62,7 +64,7 @@ impl ReadOnlyFiles {
             reason: format!("a root secret has {ROOT_SECRET_BYTES} bytes"),
         })?;
         Ok(Self {
-            place,
+            place: Arc::new(place),
             root_secret,
             aliases: Mutex::default(),
             pool: Arc::new(Pool::new(open_files_max)),
@@ -83,7 +85,8 @@ impl ReadOnlyFiles {
             Some(aliases) => aliases,
             empty => {
                 let names = || self.place.names();
-                let (aliases, _) = Aliases::read(self.place.aliases.clone(), names)?;
+                let files = Arc::clone(&self.place.files);
+                let (aliases, _) = Aliases::read(files, self.place.aliases.clone(), names)?;
                 empty.insert(aliases)
             }
         };
@@ -102,7 +105,7 @@ impl Storage for ReadOnlyFiles {
             self.peek(core)?; // it may have lost its oplog
         }
         Ok(opened.map(|opened| OpenedCore {
-            drafts: Some(Drafts::read_only(&self.place.drafts, core, &self.pool)),
+            drafts: Some(Drafts::read_only(&self.place, core, &self.pool)),
             conflicts: Some(Arc::new(self.place.conflict(core).read_only())),
             ..opened
         }))
@@ -137,7 +140,8 @@ impl Storage for ReadOnlyFiles {
     }
 
     fn secret(&self, core: &DiscoveryKey) -> Result<Option<KeyPair>, StorageError> {
-        Secrets::new(self.place.secrets.clone()).get(core)
+        let files = Arc::clone(&self.place.files);
+        Secrets::new(files, self.place.secrets.clone()).get(core)
     }
 
     fn set_secret(&self, core: &DiscoveryKey, _: &KeyPair) -> Result<(), StorageError> {
@@ -145,7 +149,8 @@ impl Storage for ReadOnlyFiles {
     }
 
     fn is_guarded(&self, core: &DiscoveryKey) -> Result<bool, StorageError> {
-        let (guards, _) = Guards::read(self.place.guards.clone())?;
+        let files = Arc::clone(&self.place.files);
+        let (guards, _) = Guards::read(files, self.place.guards.clone())?;
         Ok(guards.is_guarded(core))
     }
 
@@ -154,7 +159,7 @@ impl Storage for ReadOnlyFiles {
     }
 
     fn alias(&self, alias: &Alias) -> Result<Option<DiscoveryKey>, StorageError> {
-        self.with_aliases(|aliases| aliases.get(alias))
+        self.with_aliases(|aliases| aliases.get(alias))?
     }
 
     fn aliases(&self) -> Result<Vec<(Alias, DiscoveryKey)>, StorageError> {

@@ -1,15 +1,14 @@
 //! Secret keys that do not derive from the store's root secret: one 0600 file a core, 64 bytes.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ferrocore_primitives::keys::DiscoveryKey;
 use ferrocore_primitives::sign::KeyPair;
 use zeroize::Zeroizing;
 
+use super::file_system::FileSystem;
 use super::io_error;
-use super::positional::sync_directory;
 use super::whole;
 use crate::root_secret::{Fingerprint, RootSecret};
 use crate::storage::StorageError;
@@ -19,19 +18,20 @@ const SECRET_BYTES: usize = 64;
 
 /// The directory of imported secret keys.
 pub(super) struct Secrets {
+    files: Arc<dyn FileSystem>,
     directory: PathBuf,
 }
 
 impl Secrets {
-    pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory }
+    pub(super) fn new(files: Arc<dyn FileSystem>, directory: PathBuf) -> Self {
+        Self { files, directory }
     }
 
     /// The key pair kept for `core`.
     pub(super) fn get(&self, core: &DiscoveryKey) -> Result<Option<KeyPair>, StorageError> {
         let path = self.path(core);
         // One more than there may be, so that what is too long is none.
-        let secret = whole::read_to(&path, SECRET_BYTES as u64 + 1);
+        let secret = whole::read_to(&*self.files, &path, SECRET_BYTES as u64 + 1);
         let Some(secret) = secret.map_err(io_error("read", &path))? else {
             return Ok(None);
         };
@@ -48,18 +48,12 @@ impl Secrets {
     /// Keeps `key_pair` for `core`, on the device when this returns: nothing can bring it back.
     pub(super) fn put(&self, core: &DiscoveryKey, key_pair: &KeyPair) -> Result<(), StorageError> {
         let secret = key_pair.to_secret();
-        put(&self.directory, &core.to_hex(), secret.as_slice())
-    }
-
-    /// Forgets the key pair of `core`, if there is one.
-    pub(super) fn remove(&self, core: &DiscoveryKey) -> Result<(), StorageError> {
-        let path = self.path(core);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(io_error("remove", &path)(error))
-            }
-            _ => Ok(()),
-        }
+        put(
+            &*self.files,
+            &self.directory,
+            &core.to_hex(),
+            secret.as_slice(),
+        )
     }
 
     fn path(&self, core: &DiscoveryKey) -> PathBuf {
@@ -69,51 +63,46 @@ impl Secrets {
 
 /// Keeps a root secret that another one takes the place of.
 pub(super) fn put_aside(
+    files: &dyn FileSystem,
     directory: &Path,
     fingerprint: &Fingerprint,
     secret: &RootSecret,
 ) -> Result<(), StorageError> {
-    put(directory, &format!("root-{fingerprint}"), secret.bytes())
+    put(
+        files,
+        directory,
+        &format!("root-{fingerprint}"),
+        secret.bytes(),
+    )
 }
 
 /// Puts a secret into a private file, which is there whole or not at all.
-fn put(directory: &Path, name: &str, secret: &[u8]) -> Result<(), StorageError> {
+fn put(
+    files: &dyn FileSystem,
+    directory: &Path,
+    name: &str,
+    secret: &[u8],
+) -> Result<(), StorageError> {
     let path = directory.join(name);
-    let new = path.with_extension("new");
     let write = || {
-        create_private_directory(directory)?;
-        let mut file = private_file(&new)?;
-        file.write_all(secret)?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        sync_directory(directory)
+        files.create_directory(directory, true)?;
+        let above = directory.parent();
+        above.map_or(Ok(()), |above| files.sync_directory(above))?;
+        whole::replace_private(files, &path, secret)
     };
     write().map_err(io_error("write", &path))
 }
 
-fn create_private_directory(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(path)?;
-    path.parent().map_or(Ok(()), sync_directory)
-}
-
-fn private_file(path: &Path) -> io::Result<fs::File> {
-    let mut options = OpenOptions::new();
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.write(true).create(true).truncate(true).open(path)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::file_system::OsFileSystem;
     use super::*;
+    use std::fs;
 
     #[test]
     fn secrets_come_back_and_are_private() {
         let directory = tempfile::tempdir().unwrap();
-        let secrets = Secrets::new(directory.path().join("keys"));
+        let secrets = Secrets::new(Arc::new(OsFileSystem), directory.path().join("keys"));
         let core = DiscoveryKey::from([1; 32]);
         assert!(secrets.get(&core).unwrap().is_none());
         secrets.put(&core, &KeyPair::from_seed(&[2; 32])).unwrap();

@@ -2,12 +2,11 @@
 //!
 //! Knows lengths. Does not know what is in the files.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::path::Path;
 
+use super::file_system::{FileAccess, FileSystem};
 use super::io_error;
-use super::positional::sync_directory;
 use crate::storage::StorageError;
 
 /// Most bytes of an index of names, which is there twice: some 200,000 names. Those that cores were created under
@@ -23,11 +22,12 @@ pub(super) const GUARDS_BYTES_MAX: u64 = 64 << 20;
 /// [`StorageError::FileTooLong`] if it is longer than `max` bytes, which says to do as `remedy` tells;
 /// [`StorageError::Io`].
 pub(super) fn read(
+    files: &dyn FileSystem,
     path: &Path,
     max: u64,
     remedy: &'static str,
 ) -> Result<Option<Vec<u8>>, StorageError> {
-    match read_to(path, max.saturating_add(1)).map_err(io_error("read", path))? {
+    match read_to(files, path, max.saturating_add(1)).map_err(io_error("read", path))? {
         Some(bytes) => check(path, bytes.len() as u64, max, remedy).map(|()| Some(bytes)),
         None => Ok(None),
     }
@@ -54,44 +54,75 @@ pub(super) fn check(
 }
 
 /// Reads at most the first `max` bytes of the file at `path`, `None` if there is none.
-pub(super) fn read_to(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
-    let mut bytes = Vec::new();
-    file.take(max).read_to_end(&mut bytes)?;
+pub(super) fn read_to(
+    files: &dyn FileSystem,
+    path: &Path,
+    max: u64,
+) -> io::Result<Option<Vec<u8>>> {
+    if files.look(path)?.is_none() {
+        return Ok(None);
+    }
+    let file = files.file(path, FileAccess::Read);
+    let len = file.len()?.min(max);
+    let mut bytes = vec![0; usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?];
+    let count = file.read(0, &mut bytes)?;
+    bytes.truncate(count);
+    // Whoever writes it may have cut it meanwhile.
+    if (count as u64) < len && (count as u64) < file.len()? {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     Ok(Some(bytes))
 }
 
 /// Puts a file of these bytes in the place of the one at `path`, which is there whole at any moment; on the device when this
 /// returns.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn replace(files: &dyn FileSystem, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(files, path, bytes, FileAccess::Write)
+}
+
+/// As [`replace`]; the file is for its owner's eyes alone.
+pub(super) fn replace_private(files: &dyn FileSystem, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(files, path, bytes, FileAccess::WritePrivate)
+}
+
+fn replace_with(
+    files: &dyn FileSystem,
+    path: &Path,
+    bytes: &[u8],
+    access: FileAccess,
+) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
-    let mut file = File::create(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    path.parent().map_or(Ok(()), sync_directory)
+    let new = Path::new(&new);
+    let file = files.file(new, access);
+    file.set_len(0)?; // one that was cut off may be longer
+    file.write(0, bytes)?;
+    file.sync()?;
+    drop(file);
+    files.rename(new, path)?;
+    path.parent()
+        .map_or(Ok(()), |parent| files.sync_directory(parent))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::file_system::OsFileSystem;
     use super::*;
 
     #[test]
     fn a_file_is_read_up_to_its_bound() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
-        assert!(read(&path, 3, "").unwrap().is_none());
+        assert!(read(&OsFileSystem, &path, 3, "").unwrap().is_none());
         std::fs::write(&path, "abc").unwrap();
-        assert_eq!(read(&path, 3, "").unwrap().unwrap(), b"abc");
-        let error = read(&path, 2, "shorten it").unwrap_err().to_string();
+        assert_eq!(read(&OsFileSystem, &path, 3, "").unwrap().unwrap(), b"abc");
+        let error = read(&OsFileSystem, &path, 2, "shorten it")
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("file") && error.contains("shorten it"),
             "{error}"
         );
-        assert_eq!(read_to(&path, 2).unwrap().unwrap(), b"ab");
+        assert_eq!(read_to(&OsFileSystem, &path, 2).unwrap().unwrap(), b"ab");
     }
 }

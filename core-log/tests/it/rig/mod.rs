@@ -8,6 +8,8 @@ pub(crate) mod proofs;
 pub(crate) mod rng;
 pub(crate) mod rot;
 pub(crate) mod store;
+pub(crate) mod tree;
+pub(crate) mod watched;
 pub(crate) mod workload;
 
 use std::collections::{BTreeMap, HashMap};

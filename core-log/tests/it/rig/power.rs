@@ -196,7 +196,7 @@ impl Device {
 }
 
 /// Some of the parts, of `unit` bytes in the file, of a write. Bytes are kept up to one of them.
-fn kept_parts(offset: u64, len: usize, unit: usize, rng: &mut Rng) -> Vec<Range<usize>> {
+pub(crate) fn kept_parts(offset: u64, len: usize, unit: usize, rng: &mut Rng) -> Vec<Range<usize>> {
     if unit == 1 {
         return std::iter::once(0..rng.below(len + 1)).collect();
     }

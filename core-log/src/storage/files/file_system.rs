@@ -1,0 +1,200 @@
+//! Files and directories by path, reduced to what a store asks of the operating system for all that is not in a core.
+//!
+//! [`FileSystem`] is where a test puts one that fails, or that records what a power cut may take. Knows paths. Does not know
+//! what is in the files, nor the files of cores, which stay open (`directory.rs`).
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::block_file::{BlockFile, OsFile};
+use super::{lock, positional};
+
+/// What a store asks of the operating system, beside the files of its cores.
+///
+/// What fails has been done, or not, or in part: so has whatever the operating system says.
+pub trait FileSystem: Send + Sync + 'static {
+    /// The file at `path`, which need not exist: it is opened when it is first used.
+    fn file(&self, path: &Path, access: FileAccess) -> Box<dyn BlockFile>;
+
+    /// The file at `path`, locked until it is dropped; `None` if somebody else has it locked. Made first if `create`.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn lock(&self, path: &Path, create: bool) -> io::Result<Option<Box<dyn BlockFile>>>;
+
+    /// What is at `path`, be it a link to nowhere; `None` if nothing is.
+    ///
+    /// # Errors
+    /// The operating system's, if that cannot be told.
+    fn look(&self, path: &Path) -> io::Result<Option<Entry>>;
+
+    /// The paths in a directory, in any order; none if it does not exist or is none.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn entries(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
+
+    /// Makes a directory, and those above it that do not exist; one for its owner alone if `is_private`.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn create_directory(&self, path: &Path, is_private: bool) -> io::Result<()>;
+
+    /// Gives a file or directory another name, in the same directory, in the place of a file that has that name.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file, if it is there.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a directory in which there is nothing.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn remove_empty(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a directory with all that is in it, if it is there.
+    ///
+    /// # Errors
+    /// The operating system's; some of it may be gone then.
+    fn remove_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Returns once all that was made, renamed and removed in this very directory survives a power cut.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+}
+
+/// What is done with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileAccess {
+    /// It is only read.
+    Read,
+    /// It is written, and made when it first is.
+    Write,
+    /// The same, for its owner's eyes alone if it is made.
+    WritePrivate,
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Whether it is a file, and not a link to one.
+    pub is_file: bool,
+    /// Whether it is a directory, and not a link to one.
+    pub is_directory: bool,
+    /// Its length in bytes.
+    pub len: u64,
+    /// What it takes on the disk, in bytes.
+    pub allocated: u64,
+    /// When it was last changed, where that is known.
+    pub modified: Option<SystemTime>,
+}
+
+/// That of the operating system.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct OsFileSystem;
+
+impl FileSystem for OsFileSystem {
+    fn file(&self, path: &Path, access: FileAccess) -> Box<dyn BlockFile> {
+        let path = path.to_owned();
+        Box::new(match access {
+            FileAccess::Read => OsFile::read_only(path),
+            FileAccess::Write => OsFile::new(path),
+            FileAccess::WritePrivate => OsFile::private(path),
+        })
+    }
+
+    fn lock(&self, path: &Path, create: bool) -> io::Result<Option<Box<dyn BlockFile>>> {
+        let locked = lock::open(path, create)?;
+        Ok(locked.map(|locked| Box::new(locked) as _))
+    }
+
+    fn look(&self, path: &Path) -> io::Result<Option<Entry>> {
+        match fs::symlink_metadata(path) {
+            Err(error) if is_missing(&error) => Ok(None),
+            metadata => Ok(Some(Entry::from(&metadata?))),
+        }
+    }
+
+    fn entries(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        match fs::read_dir(directory) {
+            Err(error) if is_missing(&error) => Ok(Vec::new()),
+            entries => entries?.map(|entry| Ok(entry?.path())).collect(),
+        }
+    }
+
+    fn create_directory(&self, path: &Path, is_private: bool) -> io::Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        if is_private {
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        }
+        #[cfg(not(unix))]
+        let _ = is_private;
+        builder.recursive(true).create(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        unless_missing(fs::remove_file(path))
+    }
+
+    fn remove_empty(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
+    fn remove_all(&self, path: &Path) -> io::Result<()> {
+        unless_missing(fs::remove_dir_all(path))
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        positional::sync_directory(path)
+    }
+}
+
+impl From<&fs::Metadata> for Entry {
+    fn from(metadata: &fs::Metadata) -> Self {
+        Self {
+            is_file: metadata.is_file(),
+            is_directory: metadata.is_dir(),
+            len: metadata.len(),
+            allocated: allocated(metadata),
+            modified: metadata.modified().ok(),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn allocated(metadata: &fs::Metadata) -> u64 {
+    512 * std::os::unix::fs::MetadataExt::blocks(metadata)
+}
+
+#[cfg(not(unix))]
+fn allocated(metadata: &fs::Metadata) -> u64 {
+    metadata.len()
+}
+
+/// Whether nothing is there, or nothing can be: what should be a directory is a file.
+fn is_missing(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
+}
+
+fn unless_missing(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}

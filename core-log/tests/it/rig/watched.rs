@@ -1,0 +1,324 @@
+//! A store's small files and directories, on a real disk, that fail when asked to and remember every change.
+
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use ferrocore_log::storage::files::block_file::BlockFile;
+use ferrocore_log::storage::files::file_system::{Entry, FileAccess, FileSystem, OsFileSystem};
+
+use super::{Fault, FaultKind, What};
+
+/// The operating system's files and directories below one of them. Nothing is synced: who kills the process that tests
+/// this, has no use for what it wrote.
+#[derive(Clone)]
+pub(crate) struct Watched(Arc<Mutex<State>>);
+
+struct State {
+    fault: Option<Fault>,
+    calls: Vec<Call>,
+    changes: Vec<TreeChange>,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// What is there.
+    Look,
+    /// Bytes, which may be fewer than there are.
+    Read,
+    Change,
+}
+
+impl Call {
+    /// Every way in which it may fail, as the call of this number: with a broken disk, and a full or a short one where that
+    /// makes a difference; once and from then on.
+    pub(crate) fn faults(self, call: usize) -> impl Iterator<Item = Fault> {
+        let kinds: &[_] = match self {
+            Self::Look => &[FaultKind::Broken],
+            Self::Read => &[FaultKind::Broken, FaultKind::ShortRead],
+            Self::Change => &[FaultKind::Broken, FaultKind::Short],
+        };
+        let both = |kind: &FaultKind| [(*kind, false), (*kind, true)];
+        let all = kinds.iter().flat_map(both);
+        all.map(move |(kind, lasts)| Fault { call, lasts, kind })
+    }
+}
+
+/// One change of what is below a directory.
+#[derive(Debug, Clone)]
+pub(crate) enum TreeChange {
+    CreateFile(PathBuf),
+    CreateDirectory(PathBuf),
+    Content(PathBuf, What),
+    Rename(PathBuf, PathBuf),
+    Remove(PathBuf),
+    SyncDirectory(PathBuf),
+}
+
+impl Watched {
+    pub(crate) fn new(fault: Option<Fault>) -> Self {
+        let (calls, changes) = (Vec::new(), Vec::new());
+        Self(Arc::new(Mutex::new(State {
+            fault,
+            calls,
+            changes,
+        })))
+    }
+
+    /// As a store takes it.
+    pub(crate) fn files(&self) -> Arc<dyn FileSystem> {
+        Arc::new(self.clone())
+    }
+
+    /// All that it was asked for, in order.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.lock().calls.clone()
+    }
+
+    /// Every change so far, in order.
+    pub(crate) fn changes(&self) -> Vec<TreeChange> {
+        self.lock().changes.clone()
+    }
+
+    /// How many changes there were.
+    pub(crate) fn now(&self) -> usize {
+        self.lock().changes.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    fn changed(&self, change: TreeChange) {
+        self.lock().changes.push(change);
+    }
+
+    /// Counts a call, and says whether it is one that fails.
+    fn fault(&self, what: Call) -> Option<FaultKind> {
+        let mut state = self.lock();
+        let call = state.calls.len();
+        state.calls.push(what);
+        let fault = state.fault?;
+        let fails = call == fault.call || fault.lasts && call > fault.call;
+        fails.then_some(fault.kind)
+    }
+
+    fn look<T>(&self, look: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        match self.fault(Call::Look) {
+            None | Some(FaultKind::ShortRead) => look(),
+            Some(fault) => Err(fault.into()),
+        }
+    }
+
+    /// What fails in the [short](FaultKind::Short) way, and has no halves, is done all the same.
+    fn change(&self, change: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        match self.fault(Call::Change) {
+            None | Some(FaultKind::ShortRead) => change(),
+            Some(FaultKind::Short) => change().and(Err(FaultKind::Short.into())),
+            Some(fault) => Err(fault.into()),
+        }
+    }
+
+    fn remove_below(&self, directory: &Path, count_max: usize) -> io::Result<()> {
+        for path in OsFileSystem.entries(directory)?.iter().take(count_max) {
+            match OsFileSystem.look(path)?.is_some_and(|e| e.is_directory) {
+                true => self.remove_whole(path)?,
+                false => {
+                    OsFileSystem.remove_file(path)?;
+                    self.changed(TreeChange::Remove(path.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_whole(&self, directory: &Path) -> io::Result<()> {
+        self.remove_below(directory, usize::MAX)?;
+        OsFileSystem.remove_empty(directory)?;
+        self.changed(TreeChange::Remove(directory.to_owned()));
+        Ok(())
+    }
+
+    fn watch(&self, path: &Path, inner: Box<dyn BlockFile>, is_locked: bool) -> WatchedFile {
+        WatchedFile {
+            disk: self.clone(),
+            path: path.to_owned(),
+            inner,
+            is_locked,
+            is_new: AtomicBool::new(false),
+        }
+    }
+}
+
+impl FileSystem for Watched {
+    fn file(&self, path: &Path, access: FileAccess) -> Box<dyn BlockFile> {
+        Box::new(self.watch(path, OsFileSystem.file(path, access), false))
+    }
+
+    fn lock(&self, path: &Path, create: bool) -> io::Result<Option<Box<dyn BlockFile>>> {
+        self.look(|| {
+            let is_new = !path.exists();
+            let locked = OsFileSystem.lock(path, create)?;
+            if is_new && locked.is_some() {
+                self.changed(TreeChange::CreateFile(path.to_owned()));
+            }
+            Ok(locked.map(|locked| Box::new(self.watch(path, locked, true)) as _))
+        })
+    }
+
+    fn look(&self, path: &Path) -> io::Result<Option<Entry>> {
+        self.look(|| OsFileSystem.look(path))
+    }
+
+    fn entries(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut entries = self.look(|| OsFileSystem.entries(directory))?;
+        entries.sort_unstable(); // so that each run makes the same calls
+        Ok(entries)
+    }
+
+    fn create_directory(&self, path: &Path, is_private: bool) -> io::Result<()> {
+        self.change(|| {
+            let above = path.ancestors().take_while(|above| !above.exists());
+            let new: Vec<_> = above.map(Path::to_owned).collect();
+            OsFileSystem.create_directory(path, is_private)?;
+            let new = new.into_iter().rev().map(TreeChange::CreateDirectory);
+            new.for_each(|change| self.changed(change));
+            Ok(())
+        })
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.change(|| {
+            OsFileSystem.rename(from, to)?;
+            self.changed(TreeChange::Rename(from.to_owned(), to.to_owned()));
+            Ok(())
+        })
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.change(|| {
+            if path.exists() {
+                OsFileSystem.remove_file(path)?;
+                self.changed(TreeChange::Remove(path.to_owned()));
+            }
+            Ok(())
+        })
+    }
+
+    fn remove_empty(&self, path: &Path) -> io::Result<()> {
+        self.change(|| {
+            OsFileSystem.remove_empty(path)?;
+            self.changed(TreeChange::Remove(path.to_owned()));
+            Ok(())
+        })
+    }
+
+    fn remove_all(&self, path: &Path) -> io::Result<()> {
+        let fault = self.fault(Call::Change);
+        match fault {
+            _ if !path.exists() => {}
+            None | Some(FaultKind::ShortRead) => self.remove_whole(path)?,
+            Some(FaultKind::Short) => self.remove_below(path, 2)?,
+            Some(_) => {}
+        }
+        match fault.filter(|fault| !matches!(fault, FaultKind::ShortRead)) {
+            Some(fault) => Err(fault.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        self.look(|| match path.exists() {
+            true => {
+                self.changed(TreeChange::SyncDirectory(path.to_owned()));
+                Ok(())
+            }
+            false => Err(io::ErrorKind::NotFound.into()),
+        })
+    }
+}
+
+struct WatchedFile {
+    disk: Watched,
+    path: PathBuf,
+    inner: Box<dyn BlockFile>,
+    is_locked: bool,
+    /// Whether this handle made it: then a sync covers its entry, too.
+    is_new: AtomicBool,
+}
+
+impl WatchedFile {
+    fn made(&self) {
+        if !self.is_locked && !self.path.exists() {
+            self.is_new.store(true, Ordering::Relaxed);
+            self.disk.changed(TreeChange::CreateFile(self.path.clone()));
+        }
+    }
+
+    fn changed(&self, what: What) {
+        let change = TreeChange::Content(self.path.clone(), what);
+        self.disk.changed(change);
+    }
+}
+
+impl BlockFile for WatchedFile {
+    fn len(&self) -> io::Result<u64> {
+        self.disk.look(|| self.inner.len())
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.disk.fault(Call::Read) {
+            None => self.inner.read(offset, buffer),
+            Some(FaultKind::ShortRead) => Ok(self.inner.read(offset, buffer)? / 2),
+            Some(fault) => Err(fault.into()),
+        }
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let fault = self.disk.fault(Call::Change);
+        let bytes = match fault {
+            None | Some(FaultKind::ShortRead) => bytes,
+            Some(FaultKind::Short) => &bytes[..bytes.len() / 2],
+            Some(fault) => return Err(fault.into()),
+        };
+        self.made();
+        self.inner.write(offset, bytes)?;
+        let bytes = bytes.into();
+        self.changed(What::Write { offset, bytes });
+        match fault.filter(|fault| matches!(fault, FaultKind::Short)) {
+            Some(fault) => Err(fault.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.disk.change(|| {
+            self.made();
+            self.inner.set_len(len)?;
+            self.changed(What::SetLen(len));
+            Ok(())
+        })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.look(|| {
+            if self.path.exists() {
+                self.changed(What::Sync);
+            }
+            if self.is_new.swap(false, Ordering::Relaxed)
+                && let Some(above) = self.path.parent()
+            {
+                let change = TreeChange::SyncDirectory(above.to_owned());
+                self.disk.changed(change);
+            }
+            Ok(())
+        })
+    }
+
+    fn punch(&self, _: Range<u64>) -> io::Result<()> {
+        unreachable!("no small file has holes")
+    }
+}
