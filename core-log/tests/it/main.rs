@@ -1,5 +1,6 @@
 //! All tests of the log, its proofs and the store, in one program: each one more would link the same crates again.
 
+mod append_cost;
 mod audit;
 mod batch;
 mod common;

@@ -1,0 +1,35 @@
+//! Goal: an append costs two writes, wherever the core is between two flushes: its bytes, and the entry that commits it.
+//! Method: a core on files in memory that remember every change.
+#![cfg(feature = "files")]
+
+use crate::rig::{Change, Contents, Disk, What, create};
+use bytes::Bytes;
+use ferrocore_log::Durability;
+
+/// The files that were changed, and whether by a write.
+fn changed(changes: &[Change]) -> Vec<(&'static str, bool)> {
+    let is_write = |change: &Change| matches!(change.what, What::Write { .. });
+    changes.iter().map(|c| (c.file, is_write(c))).collect()
+}
+
+#[test]
+fn an_append_is_two_writes() {
+    let disk = Disk::new(Contents::new());
+    let core = create(&disk, Durability::Buffered).unwrap();
+    for number in 0..200_u64 {
+        if number % 50 == 49 {
+            core.flush().unwrap();
+        }
+        let before = disk.now();
+        match number % 3 {
+            0 => drop(core.append(vec![7; number as usize + 1]).unwrap()),
+            _ => {
+                let blocks = (0..number % 7 + 1).map(|_| Bytes::from_static(b"one of several"));
+                core.append_batch(blocks.collect()).unwrap();
+            }
+        }
+        let changes = disk.changes().split_off(before);
+        let expected = [("data", true), ("oplog", true)];
+        assert_eq!(changed(&changes), expected, "append {number}");
+    }
+}
