@@ -5,6 +5,7 @@
 #![cfg(all(feature = "files", unix))]
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -14,6 +15,8 @@ use ferrocore_log::{CommitOptions, Core, Corestore, Durability, StoreOptions};
 
 const KILLS: usize = 30;
 const WORKLOADS: usize = 7;
+/// The one that clears blocks.
+const CLEAR: usize = 3;
 /// The one that changes two cores together.
 const TOGETHER: usize = 5;
 /// The one that writes a draft, and commits it.
@@ -32,10 +35,15 @@ fn a_killed_process_loses_nothing() {
     for kill in 0..from_env("FERROCORE_KILLS", KILLS) {
         let directory = tempfile::tempdir().unwrap();
         let mut rng = Rng::new((seed + kill) as u64);
+        let workload = kill % WORKLOADS;
+        let mut cleared = Cleared::default();
         // A store may be killed more than once.
         for _ in 0..1 + kill % 3 {
-            let acknowledged = kill_one(directory.path(), kill % WORKLOADS, 1 + rng.below(150));
-            check(directory.path(), kill % WORKLOADS, acknowledged);
+            let told = kill_one(directory.path(), workload, 1 + rng.below(150));
+            if workload == CLEAR {
+                cleared.add(&told);
+            }
+            check(directory.path(), workload, *told.last().unwrap(), &cleared);
         }
     }
 }
@@ -48,8 +56,38 @@ struct Told {
     length: u64,
 }
 
-/// Starts a process, kills it after it has told of `steps` steps, and returns the last one told.
-fn kill_one(directory: &Path, workload: usize, steps: usize) -> Told {
+/// What is not there any more.
+#[derive(Default)]
+struct Cleared {
+    told: Vec<Range<u64>>,
+    /// By a step that was killed, if it came so far.
+    perhaps: Vec<Range<u64>>,
+}
+
+impl Cleared {
+    /// Adds what one process cleared that told of these steps, one at least.
+    fn add(&mut self, told: &[Told]) {
+        let clearing = told.iter().filter(|told| clears(told.steps));
+        self.told
+            .extend(clearing.map(|told| cleared_at(told.length)));
+        let last = told.last().unwrap();
+        if clears(last.steps + 1) {
+            self.perhaps.push(cleared_at(last.length));
+        }
+    }
+
+    /// Whether a block is gone, if that is sure.
+    fn is_gone(&self, block: u64) -> Option<bool> {
+        let is_in = |ranges: &[Range<u64>]| ranges.iter().any(|range| range.contains(&block));
+        match is_in(&self.told) {
+            true => Some(true),
+            false => (!is_in(&self.perhaps)).then_some(false),
+        }
+    }
+}
+
+/// Starts a process, kills it after it has told of `steps` steps, and returns all that it told of.
+fn kill_one(directory: &Path, workload: usize, steps: usize) -> Vec<Told> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", NAME, "--nocapture"])
         .env(CHILD, format!("{workload} {}", directory.display()))
@@ -58,10 +96,11 @@ fn kill_one(directory: &Path, workload: usize, steps: usize) -> Told {
         .unwrap();
     let told = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut told = told.filter_map(|line| parse(&line.unwrap()));
-    let first = told.by_ref().take(steps).last();
+    let mut all: Vec<Told> = told.by_ref().take(steps).collect();
     child.kill().unwrap();
     child.wait().unwrap();
-    told.last().or(first).unwrap()
+    all.extend(told);
+    all
 }
 
 fn parse(line: &str) -> Option<Told> {
@@ -154,12 +193,22 @@ fn run(core: &Core, workload: usize, step: u64) {
         2 if step % 7 == 6 => {
             core.truncate(length / 2, None).unwrap();
         }
-        3 if step % 3 == 2 => core.clear(length.saturating_sub(3)..length).unwrap(),
-        3 if step % 11 == 10 => core.flush().unwrap(),
+        CLEAR if clears(step) => core.clear(cleared_at(length)).unwrap(),
+        CLEAR if step % 11 == 10 => core.flush().unwrap(),
         _ => append(core, 1 + step % 5),
     }
     let note = step.to_le_bytes();
     core.set_user_data("steps", Some(&note)).unwrap();
+}
+
+/// Whether that step of [`CLEAR`] clears blocks.
+fn clears(step: u64) -> bool {
+    step % 3 == 2
+}
+
+/// The blocks that are cleared of a log of that length.
+fn cleared_at(length: u64) -> Range<u64> {
+    length.saturating_sub(3)..length
 }
 
 fn append(core: &Core, count: u64) {
@@ -177,7 +226,7 @@ fn block(fork: u64, index: u64) -> Bytes {
 }
 
 /// All that was told is there, and at most the step after it.
-fn check(directory: &Path, workload: usize, told: Told) {
+fn check(directory: &Path, workload: usize, told: Told, cleared: &Cleared) {
     let (store, core) = open(directory, workload);
     let steps = core.user_data("steps").map_or(0, |steps| number(&steps));
     assert!(
@@ -191,13 +240,14 @@ fn check(directory: &Path, workload: usize, told: Told) {
         "{told:?}, found {found:?}"
     );
     for index in 0..core.length() {
-        match core.get_local(index).unwrap() {
-            Some(found) => {
-                let fork = number_at(&found);
-                assert!(fork <= core.fork());
-                assert_eq!(found, block(fork, index));
-            }
-            None => assert_eq!(workload, 3, "block {index} is gone"),
+        let found = core.get_local(index).unwrap();
+        if let Some(found) = &found {
+            let fork = number_at(found);
+            assert!(fork <= core.fork());
+            assert_eq!(*found, block(fork, index));
+        }
+        if let Some(is_gone) = cleared.is_gone(index) {
+            assert_eq!(found.is_none(), is_gone, "block {index} after {told:?}");
         }
     }
     if workload == TOGETHER {
