@@ -12,6 +12,7 @@
 //!
 //! Knows nodes, blocks and bits. Does not know locks, nor when what it would mend is written.
 
+mod roots;
 mod stored;
 
 use std::ops::Range;
@@ -180,9 +181,20 @@ impl Auditor {
             self.add(Damage::Head, None);
         }
         let mut byte_offset = 0;
+        let suspect = match is_proven {
+            true => None,
+            false => stored.only_unbacked(roots)?,
+        };
+        let mut is_placed = true;
         for node in roots.nodes().iter().copied() {
-            if stored.slot(node.index)? != Slot::Here(node) {
+            let is_suspect = suspect == Some(node.index);
+            if is_suspect || stored.slot(node.index)? != Slot::Here(node) {
                 self.add(Damage::Node(node.index), Some(Remedy::Node(node)));
+            }
+            // How many bytes there are below a root of which nothing is left, nobody knows.
+            is_placed &= !node.is_blank();
+            if !is_placed {
+                continue;
             }
             self.rest.push(Work::Check(Subtree {
                 node,
@@ -351,7 +363,8 @@ impl Auditor {
     ) -> Result<(), StorageError> {
         let both_here = slots.iter().all(|slot| slot.node().is_some());
         let [left_slot, right_slot] = slots;
-        let [left_offset, right_offset] = [at.byte_offset, right_offset(at, slots)];
+        let right_offset = right_offset(at, slots).unwrap_or(at.byte_offset);
+        let left_offset = at.byte_offset;
         let is_left_backed = stored.is_backed(left_slot, left_offset)?;
         let is_right_backed = stored.is_backed(right_slot, right_offset)?;
         let is_told_apart = is_left_backed != is_right_backed;
@@ -439,10 +452,9 @@ impl Auditor {
     }
 }
 
-/// Where the right child begins, by its own size if it is known: the left one's may be wrong.
-fn right_offset(at: &Subtree, [left, right]: [Slot; 2]) -> u64 {
+/// Where the right child begins, by its own size if it is known: the left one's may be wrong. `None` if neither is.
+fn right_offset(at: &Subtree, [left, right]: [Slot; 2]) -> Option<u64> {
     let by_right = right.node().and_then(|n| at.node.size.checked_sub(n.size));
     let by_left = left.node().map(|left| left.size);
-    at.byte_offset
-        .saturating_add(by_right.or(by_left).unwrap_or(0))
+    Some(at.byte_offset.saturating_add(by_right.or(by_left)?))
 }

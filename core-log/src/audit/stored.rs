@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::Subtree;
+use super::{Subtree, right_offset};
 use crate::bitfield::Bitfield;
 use crate::flat_tree;
 use crate::merkle::Node;
@@ -51,6 +51,7 @@ impl Stored<'_> {
         Ok(self.next_node(range)?.is_some())
     }
 
+    /// What is in the place of node `index`.
     pub(super) fn slot(&self, index: u64) -> Result<Slot, StorageError> {
         match self.storage.node(index) {
             Ok(node) => Ok(node.map_or(Slot::Absent, Slot::Here)),
@@ -92,8 +93,10 @@ impl Stored<'_> {
         let Some((left, right)) = flat_tree::children(at.node.index) else {
             return Ok(None);
         };
-        let lefts = self.candidates(at, left, slots)?;
-        let rights = self.candidates(at, right, slots)?;
+        let lefts = self.candidates(at, left, slots, at.byte_offset)?;
+        let left_size = lefts.first().map_or(0, |node| node.size);
+        let start = right_offset(at, slots).unwrap_or(at.byte_offset.saturating_add(left_size));
+        let rights = self.candidates(at, right, slots, start)?;
         let pairs = lefts
             .iter()
             .flat_map(|left| rights.iter().map(move |right| (*left, *right)));
@@ -108,6 +111,7 @@ impl Stored<'_> {
         at: &Subtree,
         index: u64,
         [left, right]: [Slot; 2],
+        byte_offset: u64,
     ) -> Result<Vec<Node>, StorageError> {
         let is_left = index < at.node.index;
         let (own, other) = if is_left {
@@ -119,6 +123,7 @@ impl Stored<'_> {
         if flat_tree::children(index).is_some() {
             candidates.extend(self.parent_of_children(index)?);
             candidates.extend(self.rebuilt(index)?);
+            candidates.extend(self.made_of_all_below(index, byte_offset)?);
             return Ok(candidates);
         }
         let block = flat_tree::first_block(index);

@@ -1,11 +1,50 @@
 //! Auditing a core: a little at a time, so that others get at it in between.
 
-use super::{Core, CoreError, Inner, Shared};
+use std::sync::Arc;
+
+use super::{Core, CoreError, Inner, Shared, is_signed, verifier_of};
 use crate::audit::{Auditor, Mode, Report, Step, Stored};
 use crate::events::Event;
-use crate::storage::{BitWrite, CoreWrite, StorageError};
+use crate::merkle::Roots;
+use crate::storage::{BitWrite, CoreWrite, Durability, OpenedCore, StorageError};
 
 impl Core {
+    /// As [`Core::open`] for reading only, whether the head's signature holds or not: to audit a
+    /// damaged core, and to save what can be read of it.
+    ///
+    /// Roots that are missing or wrong are made anew of what is stored below them, if the signature holds for the
+    /// outcome: then the core is the one that was signed, and an audit names them, and writes them to repair it. Else nothing
+    /// of it is proven, and a root of which nothing is left is taken for one of no bytes.
+    ///
+    /// Cost: as [`Core::open`], and for a damaged root up to twice a read of all that is below it.
+    ///
+    /// # Errors
+    /// As for [`Core::open`], but for the signature and the roots.
+    pub fn danger_open_unverified(
+        opened: OpenedCore,
+        durability: Durability,
+    ) -> Result<Self, CoreError> {
+        let verifier = verifier_of(&opened.header)?;
+        let (key, head) = (opened.header.key, &opened.header.head);
+        let holds = |roots: &Roots| {
+            let verifier = verifier.as_ref();
+            is_signed(&key, verifier, (head.fork, roots), &head.signature)
+        };
+        let stored = Stored {
+            storage: &*opened.storage,
+            bits: &opened.bitfield,
+        };
+        let roots = stored.find_roots(head.length, holds)?;
+        if holds(&roots) {
+            opened.storage.set_roots(&roots)?;
+        }
+        let core = Self::assemble(opened, roots, verifier, None, durability, Arc::default())?;
+        Ok(Self {
+            is_read_only: true,
+            ..core
+        })
+    }
+
     /// Checks all that is stored of the core: blocks against leaves, nodes against the nodes above
     /// them, bits against both, and the roots against the signature. Each finding goes to `tell`,
     /// and how far the audit is.

@@ -178,19 +178,6 @@ impl Core {
         Self::open_in(opened, secret, durability, Arc::default())
     }
 
-    /// As [`Core::open`] for reading only, whether the head's signature holds or not: to audit a
-    /// damaged core, and to save what can be read of it. Nothing of such a core is proven.
-    ///
-    /// # Errors
-    /// As for [`Core::open`], but for the signature.
-    pub fn danger_open_unverified(
-        opened: OpenedCore,
-        durability: Durability,
-    ) -> Result<Self, CoreError> {
-        let verifier = verifier_of(&opened.header)?;
-        Self::assemble(opened, verifier, None, durability, Arc::default())
-    }
-
     /// As [`Core::open`], for a core whose store has a flusher.
     pub(crate) fn open_in(
         opened: OpenedCore,
@@ -225,7 +212,9 @@ impl Core {
         durability: Durability,
         flusher: Arc<Flusher>,
     ) -> Result<Self, CoreError> {
-        let core = Self::assemble(opened, verifier, secret, durability, flusher)?;
+        let (header, storage) = (&opened.header, &*opened.storage);
+        let roots = load_roots(storage, &header.key, header.head.length)?;
+        let core = Self::assemble(opened, roots, verifier, secret, durability, flusher)?;
         let is_signed = core.inner.read().is_signed(&core.inner.key);
         is_signed.then_some(()).ok_or(core.inner.unsigned())?;
         Ok(core)
@@ -233,6 +222,7 @@ impl Core {
 
     fn assemble(
         opened: OpenedCore,
+        roots: Roots,
         verifier: Option<Verifier>,
         secret: Option<Secret>,
         durability: Durability,
@@ -240,7 +230,6 @@ impl Core {
     ) -> Result<Self, CoreError> {
         let header = opened.header;
         let key = header.key;
-        let roots = load_roots(&*opened.storage, &key, header.head.length)?;
         let contiguous_length = opened.bitfield.next_unset(0).min(header.head.length);
         let shared = Shared {
             fork: header.head.fork,
@@ -502,12 +491,8 @@ impl Shared {
     /// Whether the head is signed as the manifest prescribes. What was taken in without a
     /// manifest was verified with the key itself.
     fn is_signed(&self, key: &Key) -> bool {
-        let holds = |v: &Verifier| v.verify(self.fork, &self.roots, Some(&self.signature));
-        self.roots.length() == 0
-            || match &self.verifier {
-                Some(verifier) => holds(verifier),
-                None => holds(&Verifier::compat(*key)),
-            }
+        let verifier = self.verifier.as_ref();
+        is_signed(key, verifier, (self.fork, &self.roots), &self.signature)
     }
 
     /// Changes the bits, whoever is looking at what they were.
@@ -532,6 +517,21 @@ impl NodeSource for Stored<'_> {
     fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
         self.0.node(index)
     }
+}
+
+/// As [`Shared::is_signed`].
+fn is_signed(
+    key: &Key,
+    verifier: Option<&Verifier>,
+    (fork, roots): (u64, &Roots),
+    signature: &[u8],
+) -> bool {
+    let holds = |v: &Verifier| v.verify(fork, roots, Some(signature));
+    roots.length() == 0
+        || match verifier {
+            Some(verifier) => holds(verifier),
+            None => holds(&Verifier::compat(*key)),
+        }
 }
 
 /// What checks the signatures of a core with this header, if its manifest is known.

@@ -55,3 +55,14 @@ pub enum StoreError {
         core: Key,
     },
 }
+
+impl StoreError {
+    /// Whether a core did not open since its roots are missing, or not those that were signed.
+    pub(super) fn is_about_roots(&self) -> bool {
+        let error = match self {
+            Self::Storage(error) | Self::Core(CoreError::Storage(error)) => error,
+            _ => return false,
+        };
+        matches!(error, StorageError::Corrupt { part, .. } if ["tree", "head"].contains(part))
+    }
+}

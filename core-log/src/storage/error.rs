@@ -51,7 +51,8 @@ pub enum StorageError {
         /// The core, by discovery key.
         core: DiscoveryKey,
     },
-    /// What is stored cannot be right; restore it from a backup or fetch it from a peer.
+    /// What is stored cannot be right; restore it from a backup or fetch it from a peer. If it is in the `tree` or the
+    /// `head`, an [audit](crate::Corestore::danger_get_unverified) may repair it.
     #[error("core {core} is corrupt in {part} at {offset}: {reason}; restore it or fetch it again")]
     Corrupt {
         /// The core, by discovery key.

@@ -75,6 +75,15 @@ pub trait Storage: Send + Sync + 'static {
     /// what is on disk cannot be a core.
     fn open(&self, core: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError>;
 
+    /// As [`Storage::open`], also if the roots of its log are missing or wrong; a storage that checks them opens no
+    /// other core in `open`. Only to look for what they were.
+    ///
+    /// # Errors
+    /// As for [`Storage::open`].
+    fn open_unverified(&self, core: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError> {
+        self.open(core)
+    }
+
     /// Creates a core that is not here yet; it is there for good when this returns.
     ///
     /// # Errors
@@ -385,6 +394,16 @@ pub trait CoreStorage: Send + Sync + 'static {
     fn still_has(&self, index: u64) -> Result<Option<bool>, StorageError> {
         let _ = index;
         Ok(None)
+    }
+
+    /// Says what the roots of a core that was opened [unverified](Storage::open_unverified) are, which its signature was
+    /// found to hold for. Those that are stored otherwise stay so until they are committed.
+    ///
+    /// # Errors
+    /// As for [`CoreStorage::flush`].
+    fn set_roots(&self, roots: &Roots) -> Result<(), StorageError> {
+        let _ = roots;
+        Ok(())
     }
 
     /// Commits `write` whole or not at all. Of one that replaces history and brings blocks too,

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::rig::{Contents, Disk, create, header, open};
+use crate::rig::{Contents, Disk, create, header, open, open_unverified};
 use bytes::Bytes;
 use ferrocore_log::audit::{Damage, Mode, Report, Step};
 use ferrocore_log::merkle::Node;
@@ -16,19 +16,19 @@ use ferrocore_log::{Core, Corestore, Durability, Manifest};
 use ferrocore_primitives::hash::Hash;
 use ferrocore_primitives::sign::KeyPair;
 
-const BLOCKS: u64 = 11;
-const NODE_BYTES: usize = 40;
+pub(crate) const BLOCKS: u64 = 11;
+pub(crate) const NODE_BYTES: usize = 40;
 
-fn block(index: u64) -> Bytes {
+pub(crate) fn block(index: u64) -> Bytes {
     Bytes::from(vec![index as u8 + 1; 3 + index as usize])
 }
 
-fn byte_offset(index: u64) -> usize {
+pub(crate) fn byte_offset(index: u64) -> usize {
     (0..index).map(|i| block(i).len()).sum()
 }
 
 /// A core of [`BLOCKS`] blocks, as its files.
-fn written() -> Contents {
+pub(crate) fn written() -> Contents {
     let disk = Disk::new(Contents::new());
     let core = create(&disk, Durability::Buffered).unwrap();
     core.append_batch((0..BLOCKS).map(block).collect()).unwrap();
@@ -44,7 +44,7 @@ fn damaged(file: &'static str, damage: impl FnOnce(&mut Vec<u8>)) -> Core {
         .unwrap()
 }
 
-fn audit(core: &Core, mode: Mode) -> (Report, Vec<(Damage, bool)>) {
+pub(crate) fn audit(core: &Core, mode: Mode) -> (Report, Vec<(Damage, bool)>) {
     let mut found = Vec::new();
     let report = core.audit(mode, |step| {
         if let Step::Found { damage, mendable } = step {
@@ -55,7 +55,7 @@ fn audit(core: &Core, mode: Mode) -> (Report, Vec<(Damage, bool)>) {
 }
 
 /// Repairs `core`, and checks that the dry run told the same before and nothing bad is left.
-fn repair(core: &Core) -> Vec<(Damage, bool)> {
+pub(crate) fn repair(core: &Core) -> Vec<(Damage, bool)> {
     let (_, told) = audit(core, Mode::DryRun);
     let (_, found) = audit(core, Mode::Repair);
     assert_eq!(told, found);
@@ -97,11 +97,10 @@ fn a_damaged_node_is_named_and_made_anew() {
         let tree = files.get_mut("tree").unwrap();
         tree.edit(|tree| tree[byte] ^= 0x40);
         let disk = Disk::new(files);
-        if [7, 17, 20].contains(&index) {
-            open(&disk, Durability::Buffered).expect_err("the header names other roots");
-            continue;
-        }
-        let core = open(&disk, Durability::Buffered).unwrap().unwrap();
+        let core = match [7, 17, 20].contains(&index) {
+            true => open_unverified(&disk, Durability::Buffered),
+            false => open(&disk, Durability::Buffered).unwrap().unwrap(),
+        };
         let found = repair(&core);
         assert_eq!(found, [(Damage::Node(index), true)], "byte {at}");
         for block_index in 0..BLOCKS {

@@ -2,6 +2,7 @@
 
 mod append_cost;
 mod audit;
+mod audit_roots;
 mod batch;
 mod common;
 mod conflict;

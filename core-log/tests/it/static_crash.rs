@@ -281,7 +281,7 @@ impl Sweep<'_> {
                     Err(error) => panic!("{error}"),
                 }
             }
-            repair(core, || {});
+            repair(core, |_| {});
         }
         self.origin.assert_whole(&self.origin.make(store));
     }

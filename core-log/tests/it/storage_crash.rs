@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use crate::rig::power::{Device, Loss, Scene, candidates, each_moment};
 use crate::rig::proofs::{block_proof, follow, upgrade};
 use crate::rig::rng::{Rng, from_env, rounds};
-use crate::rig::rot::repair;
+use crate::rig::rot::{open_mended, repair};
 use crate::rig::workload::{
     Mark, Recording, Snapshot, lacks_nodes, pick, record_reader, record_rotting_reader,
     record_rotting_writer, record_writer,
@@ -231,7 +231,12 @@ impl Sweep<'_> {
     fn cut(&mut self, files: Contents, cut: &Cut<'_>) {
         self.cuts += 1;
         let disk = Disk::new(files.clone());
-        let core = match open(&disk, self.durability) {
+        let is_rotting = cut.recording.is_rotting;
+        let opened = match is_rotting {
+            true => open_mended(&disk, self.durability, |_| {}),
+            false => open(&disk, self.durability),
+        };
+        let core = match opened {
             Ok(Some(core)) => core,
             Ok(None) => return check_creates(&disk, self.durability, cut),
             Err(error) => return check_refusal(&error, cut),
@@ -239,7 +244,7 @@ impl Sweep<'_> {
         let follows = cut.recording.is_reorg && has_new_header(&disk);
         let found = check_found(&core, cut);
         if cut.strict {
-            check_header_alone(&files, follows);
+            check_header_alone(&files, follows || is_rotting);
         }
         let mut released = cut.released.clone();
         if cut.strict {
@@ -254,8 +259,8 @@ impl Sweep<'_> {
             at: 0,
             ..mark(found.clone())
         }];
-        if cut.recording.is_rotting {
-            repair(&core, || marks.push(mark(Snapshot::lossy(&core))));
+        if is_rotting {
+            repair(&core, |core| marks.push(mark(Snapshot::lossy(core))));
         }
         for _ in 0..2 {
             go_on(&core, cut, self.rng);
@@ -369,7 +374,7 @@ fn has_new_header(disk: &Disk) -> bool {
 }
 
 /// Hypercore 10 looks for the roots that the header names before it reads the entries: so the
-/// header must name a length whose roots are there, at any moment.
+/// header must name a length whose roots are there, at any moment. One that rotted, and is journaled anew, is not.
 ///
 /// That cannot hold while a reader `follows` to another history, from when its tree is changed until the header names the
 /// new length. A root of the old history whose place the new one has, but of which nothing came yet, must be gone by

@@ -30,7 +30,7 @@ use super::oplog::Oplog;
 use super::overlay::{Lookup, Overlay};
 use super::part::Part;
 use super::poison::Poison;
-use super::recovery::{self, State};
+use super::recovery::{self, RootCheck, State};
 use super::snapshot;
 use super::tree::Tree;
 use super::writer::Writer;
@@ -158,6 +158,20 @@ impl FileCore {
         Ok(opened.map(|(opened, _)| opened))
     }
 
+    /// As [`FileCore::open`], whatever the roots are. Nothing is flushed before it is [told](CoreStorage::set_roots)
+    /// what they should be.
+    ///
+    /// # Errors
+    /// As for [`FileCore::open`].
+    pub fn open_unverified(
+        core: &DiscoveryKey,
+        files: CoreFiles,
+        durability: Durability,
+    ) -> Result<Option<OpenedCore>, StorageError> {
+        let opened = Self::open_checked(core, files, durability, RootCheck::None)?;
+        Ok(opened.map(|(opened, _)| opened))
+    }
+
     /// As [`FileCore::open`], with a handle on the core for [`Journal`](super::Journal).
     ///
     /// # Errors
@@ -167,8 +181,17 @@ impl FileCore {
         files: CoreFiles,
         durability: Durability,
     ) -> Result<Option<(OpenedCore, Arc<Self>)>, StorageError> {
+        Self::open_checked(core, files, durability, RootCheck::Whole)
+    }
+
+    fn open_checked(
+        core: &DiscoveryKey,
+        files: CoreFiles,
+        durability: Durability,
+        check: RootCheck,
+    ) -> Result<Option<(OpenedCore, Arc<Self>)>, StorageError> {
         let parts = Parts::new(core, files);
-        let Some(state) = parts.read(core)? else {
+        let Some(state) = parts.read(core, check)? else {
             return Ok(None);
         };
         let length = state.header.head.length;
@@ -176,7 +199,8 @@ impl FileCore {
         let bitfield = parts.bitfield;
         let writer = Writer {
             bitfield: BitfieldFile::load(bitfield, length, &state.bits, state.front, &poison)?,
-            unflushed: !state.layout.is_flushed(),
+            // A header that names other roots than were signed must not take the place of the one that is there.
+            unflushed: check == RootCheck::Whole && !state.layout.is_flushed(),
             oplog: Oplog::new(parts.oplog, state.layout),
             header_file: parts.header,
             header: state.header,
@@ -194,7 +218,7 @@ impl FileCore {
         let (data, tree) = (parts.data, parts.tree);
         let opened = Self::open_parts(*core, data, tree, state.overlay, writer, poison);
         if truncated {
-            opened.1.flush(durability)?;
+            opened.1.flush(durability)?; // unless nobody knows its roots
         }
         Ok(Some(opened))
     }
@@ -538,6 +562,19 @@ impl CoreStorage for FileCore {
         self.data.read(byte_offset, size)
     }
 
+    fn set_roots(&self, roots: &Roots) -> Result<(), StorageError> {
+        let mut writer = lock(&self.writer);
+        writer.header.head.root_hash = roots.hash();
+        writer.unflushed = writer.oplog.entries_len() > 0;
+        let durability = writer.durability;
+        drop(writer);
+        let truncated = self.overlay().cut().is_some();
+        match truncated {
+            true => self.flush(durability), // as when it is opened
+            false => Ok(()),
+        }
+    }
+
     fn commit(&self, write: CoreWrite, durability: Durability) -> Result<(), StorageError> {
         let mut writer = lock(&self.writer);
         self.check_poison()?;
@@ -601,7 +638,12 @@ impl Parts {
         Ok(())
     }
 
-    pub(super) fn read(&self, core: &DiscoveryKey) -> Result<Option<State>, StorageError> {
-        recovery::read(core, &self.oplog, &self.header, &self.tree, &self.bitfield)
+    pub(super) fn read(
+        &self,
+        core: &DiscoveryKey,
+        check: RootCheck,
+    ) -> Result<Option<State>, StorageError> {
+        let (oplog, header, bitfield) = (&self.oplog, &self.header, &self.bitfield);
+        recovery::read(core, oplog, header, &self.tree, bitfield, check)
     }
 }

@@ -256,6 +256,16 @@ impl Files {
         Ok(opened)
     }
 
+    /// Adds what is kept beside the files of a core.
+    fn complete(&self, core: &DiscoveryKey, opened: &mut OpenedCore) -> Result<(), StorageError> {
+        opened.drafts = Some(self.drafts.of(core));
+        if opened.header.key_pair.is_none() {
+            opened.header.key_pair = self.secrets.get(core)?;
+        }
+        opened.conflicts = Some(Arc::new(self.place.conflict(core)));
+        Ok(())
+    }
+
     /// The files of a core, its oplog locked; `None` if it has no oplog.
     fn files_of(
         &self,
@@ -325,11 +335,19 @@ impl Storage for Files {
         let Some((mut opened, _)) = self.open_shared(core)? else {
             return Ok(None);
         };
-        opened.drafts = Some(self.drafts.of(core));
-        if opened.header.key_pair.is_none() {
-            opened.header.key_pair = self.secrets.get(core)?;
-        }
-        opened.conflicts = Some(Arc::new(self.place.conflict(core)));
+        self.complete(core, &mut opened)?;
+        Ok(Some(opened))
+    }
+
+    fn open_unverified(&self, core: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError> {
+        self.journal.check_open(core)?;
+        let Some(files) = self.files_of(core, Access::Write)? else {
+            return Ok(None);
+        };
+        let Some(mut opened) = FileCore::open_unverified(core, files, self.durability)? else {
+            return Ok(None);
+        };
+        self.complete(core, &mut opened)?;
         Ok(Some(opened))
     }
 

@@ -28,6 +28,15 @@ const LOST_HEADERS: &str = "it is missing, empty or cut short, though the core w
 /// Most changes of bits that entries make, page by page: they take as much memory as entries may.
 const CHANGES_MAX: usize = ENTRIES_MEMORY_MAX as usize / entry::BITS_COST;
 
+/// Whether a state must have its roots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RootCheck {
+    /// They are there, and those that the header names.
+    Whole,
+    /// Whatever they are: somebody looks for them.
+    None,
+}
+
 /// The last committed state of a core.
 pub(super) struct State {
     pub(super) header: CoreHeader,
@@ -55,6 +64,7 @@ pub(super) fn read(
     header_file: &Part,
     tree: &Tree,
     bitfield: &Part,
+    check: RootCheck,
 ) -> Result<Option<State>, StorageError> {
     let contents = match oplog::read(oplog)? {
         Ok(Some(contents)) => contents,
@@ -94,7 +104,9 @@ pub(super) fn read(
         .iter()
         .for_each(|entry| state.replay(entry));
     drop(contents.entries);
-    state.check_roots(core, tree)?;
+    if check == RootCheck::Whole {
+        state.check_roots(core, tree)?;
+    }
     state.drop_unbacked_bits(core, tree)?;
     // Also where the other slot is zeros, as in a core that was never flushed.
     if one_header && (foreign || state.has_later_nodes(tree)?) {

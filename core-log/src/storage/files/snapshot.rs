@@ -19,7 +19,7 @@ use super::oplog::{self, SLOT_BYTES};
 use super::overlay::{Lookup, Overlay};
 use super::part::Part;
 use super::record::FRAME_BYTES;
-use super::recovery::{self, State};
+use super::recovery::{self, RootCheck, State};
 use super::tree::Tree;
 use crate::bitfield::Bitfield;
 use crate::flat_tree;
@@ -96,7 +96,7 @@ fn read(
             false => Ok(Bitfield::new()),
         };
         let mark = Mark::of(&parts.oplog)?;
-        let state = bits.and_then(|bits| Ok((parts.read(core)?, bits)));
+        let state = bits.and_then(|bits| Ok((parts.read(core, RootCheck::Whole)?, bits)));
         let after = Mark::of(&parts.oplog)?;
         match state {
             Ok((None, _)) if after == before => return Ok(None),

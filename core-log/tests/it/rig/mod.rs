@@ -333,6 +333,18 @@ pub(crate) fn create_from(
     }
 }
 
+/// Opens a core whose roots are damaged, for an audit.
+pub(crate) fn open_unverified(disk: &Disk, durability: Durability) -> Core {
+    let core = header().key.discovery_key();
+    let opened = FileCore::open_unverified(&core, disk.core_files(), durability).unwrap();
+    Core::danger_open_unverified(opened.unwrap(), durability).unwrap()
+}
+
+/// Whether a core was not opened since its roots are missing or wrong.
+pub(crate) fn is_about_roots(error: &StorageError) -> bool {
+    matches!(error, StorageError::Corrupt { part, .. } if ["tree", "head"].contains(part))
+}
+
 pub(crate) fn open(disk: &Disk, durability: Durability) -> Result<Option<Core>, StorageError> {
     let core = header().key.discovery_key();
     let opened = FileCore::open(&core, disk.core_files(), durability)?;

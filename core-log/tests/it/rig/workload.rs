@@ -15,7 +15,7 @@ use ferrocore_primitives::hash::Hash;
 use super::power::Acknowledged;
 use super::proofs::{block_proof, follow, upgrade};
 use super::rng::Rng;
-use super::rot::{repair, rot};
+use super::rot::{open_mended, repair, rot};
 use super::{Change, Contents, Disk, create, create_from, header, open};
 
 /// Steps of one history.
@@ -361,17 +361,19 @@ impl Recorder {
         let length = self.core().length();
         drop(self.core.take());
         rot(&self.disk, length, rng);
-        self.core = open(&self.disk, self.durability).unwrap();
-        self.mark(false);
-        let (core, disk) = (self.core.as_ref().unwrap(), &self.disk);
-        let marks = &mut self.marks;
-        repair(core, || {
+        let (disk, marks) = (&self.disk, &mut self.marks);
+        let mut mark = |core: &Core| {
             marks.push(Mark {
                 at: disk.now(),
                 state: Some(Snapshot::lossy(core)),
                 durable: false,
             });
-        });
+        };
+        let core = open_mended(disk, self.durability, &mut mark).unwrap();
+        let core = core.unwrap();
+        mark(&core);
+        repair(&core, mark);
+        self.core = Some(core);
     }
 
     /// What readers and writers do alike.
