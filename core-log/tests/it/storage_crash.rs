@@ -22,7 +22,6 @@ use bytes::Bytes;
 use ferrocore_log::audit::Mode;
 use ferrocore_log::core::AcceptError;
 use ferrocore_log::merkle::{Node, Roots};
-use ferrocore_log::proof::{ProofRequest, UpgradeRequest};
 use ferrocore_log::signable::TreeHead;
 use ferrocore_log::storage::files::FileCore;
 use ferrocore_log::storage::{BitWrite, BlockWrite, CoreWrite, Head, HeadWrite, StorageError};
@@ -44,8 +43,10 @@ const SAMPLED_LOSSES: usize = 6;
 const WIDE_MOMENTS: usize = 200;
 /// Of a recovery, once and twice as deep, at about so many.
 const DEEPER_MOMENTS: [usize; DEPTH_MAX - 1] = [40, 10];
-/// Every node and block is looked at of a log that is no longer than this.
+/// Every node and block is looked at of a log that is no longer than this; of a longer one so seldom that it costs the same.
 const AUDITED_MAX: u64 = 100;
+/// So many of the blocks that are found are proven to somebody else.
+const PROVEN_BLOCKS: usize = 2;
 /// How often a recovery may be cut off in turn.
 const DEPTH_MAX: usize = 3;
 
@@ -242,7 +243,7 @@ impl Sweep<'_> {
             Err(error) => return check_refusal(&error, cut),
         };
         let follows = cut.recording.is_reorg && has_new_header(&disk);
-        let found = check_found(&core, cut);
+        let found = check_found(&core, cut, self.rng);
         if cut.strict {
             check_header_alone(&files, follows || is_rotting);
         }
@@ -299,7 +300,7 @@ impl Sweep<'_> {
 }
 
 /// What was found is one of the states it may be.
-fn check_found(core: &Core, cut: &Cut<'_>) -> Snapshot {
+fn check_found(core: &Core, cut: &Cut<'_>, rng: &mut Rng) -> Snapshot {
     let mut states = cut.candidates.iter().filter_map(|mark| mark.state.as_ref());
     if !cut.strict {
         let found = Snapshot::lossy(core);
@@ -313,40 +314,32 @@ fn check_found(core: &Core, cut: &Cut<'_>) -> Snapshot {
     };
     let is_one = states.any(|state| *state == found);
     assert!(is_one, "{found:?} is none of {:?}", cut.candidates);
-    if cut.recording.source.is_none() && !cut.recording.is_rotting {
-        check_proven(core);
-    }
-    if !cut.recording.is_rotting && core.length() <= AUDITED_MAX {
-        assert_eq!(core.audit(Mode::DryRun, |_| {}).unwrap().bad, 0);
+    if !cut.recording.is_rotting && core.length() > 0 {
+        check_proven(core, &found, rng);
+        let one_in = core.length().div_ceil(AUDITED_MAX);
+        if rng.one_in(one_in as usize) {
+            assert_eq!(core.audit(Mode::DryRun, |_| {}).unwrap().bad, 0);
+        }
     }
     found
 }
 
-/// Another store takes the head and a block of it for what they are.
-fn check_proven(core: &Core) {
-    let Some(last) = core.length().checked_sub(1) else {
-        return;
-    };
+/// Another store, which knows nothing but the key, takes the head and some blocks for what they are.
+fn check_proven(core: &Core, found: &Snapshot, rng: &mut Rng) {
     let mut header = header();
     header.manifest = None;
     let reader = create_from(&Disk::new(Contents::new()), header, Durability::Buffered).unwrap();
-    let request = ProofRequest {
-        upgrade: Some(UpgradeRequest {
-            start: 0,
-            length: core.length(),
-        }),
-        manifest: true,
-        fork: core.fork(),
-        ..ProofRequest::default()
-    };
-    let mut proof = core.prove(&request).unwrap().unwrap();
-    // A reader of this fork from the start; how it came to be there is not storage's to tell.
-    proof.fork = 0;
-    if core.fork() == 0 {
-        reader.accept(proof).unwrap();
-        if core.has(last) {
-            reader.accept(block_proof(&reader, core, last)).unwrap();
-        }
+    match core.fork() {
+        0 => upgrade(&reader, core),
+        _ => drop(follow(&reader, core, usize::MAX).unwrap()),
+    }
+    let head = (reader.fork(), reader.length(), reader.tree_hash());
+    assert_eq!(head, (found.fork, found.length, found.hash));
+    let here: Vec<_> = found.looked_at().filter(|(_, b)| b.is_some()).collect();
+    for _ in 0..PROVEN_BLOCKS.min(here.len()) {
+        let (index, block) = here[rng.below(here.len())];
+        reader.accept(block_proof(&reader, core, index)).unwrap();
+        assert_eq!(reader.get_local(index).unwrap(), *block);
     }
 }
 
