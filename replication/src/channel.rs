@@ -37,6 +37,8 @@ pub(crate) struct CoreChannel {
     extensions: Extensions,
     pushes: Pushes,
     reminder: Reminder,
+    /// The peer has taken back a request, and asked for no upgrade since: one may have been in it.
+    has_cancelled: bool,
     /// Keeps readers waiting until the peer has answered, or for long enough.
     finding: Option<Box<Finding>>,
     /// Whether we offered it, and the peer has neither taken nor rejected it.
@@ -62,6 +64,7 @@ impl CoreChannel {
             extensions: Extensions::default(),
             pushes: Pushes::default(),
             reminder: Reminder::default(),
+            has_cancelled: false,
             alarm: None,
             invalid_requests: 0,
             carried: Tally::default(),
@@ -116,9 +119,13 @@ impl CoreChannel {
             Message::Sync(sync) => self.handle_sync(sync, wire),
             Message::Request(request) => {
                 wire.counted.requests_received += 1;
+                self.has_cancelled &= request.proof.upgrade.is_none();
                 self.uploads.push(Question::Request(request));
             }
-            Message::Cancel(cancel) => self.uploads.cancel(cancel.request),
+            Message::Cancel(cancel) => {
+                self.has_cancelled = true;
+                self.uploads.cancel(cancel.request);
+            }
             Message::Data(data) => {
                 // A late answer to what was taken back is no push, and its author not to blame for it.
                 let is_pushed = data.request == 0; // ours begin at 1
@@ -196,9 +203,11 @@ impl CoreChannel {
             alarm.ring(); // some may have come before
         }
         let (core, peer) = (&self.core, &self.peer);
+        self.has_cancelled &= is_shorter(core, peer);
         let is_waiting = self.downloads.waits_for_sync(core, peer)
             || is_left_behind(core, peer)
-            || is_misunderstood(core, peer);
+            || is_misunderstood(core, peer)
+            || self.has_cancelled;
         self.reminder.look(is_waiting, now);
         Ok(())
     }
@@ -508,6 +517,13 @@ fn is_left_behind(core: &Core, peer: &Peer) -> bool {
 fn is_misunderstood(core: &Core, peer: &Peer) -> bool {
     let is_of_our_fork = peer.is_synced && peer.sync.fork == core.fork();
     is_of_our_fork && peer.sync.length < peer.length() && peer.length() < core.length()
+}
+
+/// Whether a peer has less of our fork than we do. One that took back a request for a block and an upgrade, as the block came
+/// from elsewhere, asks for the upgrade again only when somebody tells it something.
+fn is_shorter(core: &Core, peer: &Peer) -> bool {
+    let is_of_our_fork = peer.is_synced && peer.sync.fork == core.fork();
+    is_of_our_fork && peer.sync.length < core.length()
 }
 
 /// Shows both sides of a conflict to a peer that may be on either, as JavaScript shows its own: with the id

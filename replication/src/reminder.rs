@@ -4,7 +4,9 @@
 //! peer in question, or when that peer tells its state. And a reader there that was refused the proof of a fork, or
 //! lost the peer it had asked, asks nobody else before somebody tells of that fork again. And who grows while it looks
 //! what it can prove does not tell how long it is if the other's state comes meanwhile, so that it never hears that
-//! acknowledged (`hypercore/lib/replicator.js` 11.37.1, `_handleData`, `_updateCanUpgradeAndSync`, `_updateFork`).
+//! acknowledged. And who takes back a request for a block and an upgrade, as another peer was quicker with the block, does not
+//! look who else could upgrade it (`hypercore/lib/replicator.js` 11.37.1, `_handleData`, `_updateCanUpgradeAndSync`, `_updateFork`,
+//! `_cancelRequest`).
 //!
 //! Knows waiting. Does not know what for.
 

@@ -12,7 +12,7 @@ use crate::common::script::{
 use crate::common::{Pair, blocks, writer_and_reader};
 use ferrocore_log::proof::{ProofRequest, UpgradeRequest};
 use ferrocore_replication::limits::{DENIALS_MAX, WANT_BLOCKS};
-use ferrocore_replication::messages::{Message, NoData, Range, Reason, Request, Want};
+use ferrocore_replication::messages::{Cancel, Message, NoData, Range, Reason, Request, Want};
 
 /// What a JavaScript peer that heard all this knows to be here.
 fn known<'a>(heard: impl IntoIterator<Item = &'a Message>) -> Vec<u64> {
@@ -224,6 +224,42 @@ fn a_reader_that_told_of_blocks_and_not_of_its_length_is_acknowledged_all_the_sa
     script.say(&sync(0, 100));
     script.deliver().unwrap();
     assert_eq!(reminders(&mut script, 0, 1000), 0, "it has followed");
+}
+
+/// Goal: a peer that asked for a block and an upgrade in one, and took both back as the block came from elsewhere, is reminded of how
+/// long the log is until it asks again, whether the answer was under way or not.
+#[test]
+fn a_reader_that_took_an_upgrade_back_is_reminded_of_the_length() {
+    for is_answered in [false, true] {
+        let (store, writer, ..) = writer_and_reader(&blocks(100));
+        let mut script = Script::open(&store, &writer);
+        script.say(&sync(0, 40));
+        script.deliver().unwrap();
+        let upgrade = UpgradeRequest {
+            start: 40,
+            length: 60,
+        };
+        let ask = ProofRequest {
+            upgrade: Some(upgrade),
+            ..block(10)
+        };
+        script.say(&request(1, ask.clone()));
+        if is_answered {
+            assert_eq!(reminders(&mut script, 0, 100), 0, "it has its answer");
+        }
+        script.say(&Message::Cancel(Cancel { request: 1 }));
+        assert_eq!(reminders(&mut script, 0, 0), 0);
+        assert_eq!(reminders(&mut script, 0, 1), 1);
+        assert_eq!(reminders(&mut script, 0, 1), 0);
+        assert_eq!(reminders(&mut script, 0, 1), 1);
+        script.say(&request(2, ask));
+        script.deliver().unwrap();
+        assert_eq!(reminders(&mut script, 0, 100), 0, "it has asked again");
+        script.say(&Message::Cancel(Cancel { request: 2 }));
+        script.say(&sync(0, 100));
+        script.deliver().unwrap();
+        assert_eq!(reminders(&mut script, 0, 100), 0, "it has all of it");
+    }
 }
 
 #[test]
