@@ -14,6 +14,7 @@ mod extensions;
 mod flips;
 mod forks;
 mod hostile;
+mod idle;
 mod liars;
 mod lots;
 mod offers;
