@@ -11,7 +11,8 @@ use std::collections::{HashMap, VecDeque};
 use bytes::Bytes;
 
 use crate::error::{MuxError, PeerMisbehaved};
-use crate::limits::{NAME_LEN_MAX, OFFERED_BYTES_MAX, OFFERED_OVERHEAD, REMOTE_CHANNELS_MAX};
+use crate::limits::{NAME_LEN_MAX, OFFERED_BYTES_MAX, OFFERED_OVERHEAD};
+use crate::remotes::Remotes;
 
 /// A channel of one [`Mux`](crate::Mux), from our `open` or `accept` until it is closed.
 /// Unlike the number on the wire it does not come back (but after 2^32 uses of its number).
@@ -112,13 +113,13 @@ pub(crate) enum RemoteClosed {
     Unknown,
 }
 
-/// The tables. Slot `i` of either holds channel number `i + 1`.
+/// The tables. Slot `i` of our channels holds number `i + 1`.
 #[derive(Debug, Default)]
 pub(crate) struct Channels {
     locals: Vec<Local>,
     /// Numbers of free locals; the last freed is used first.
     free: Vec<u32>,
-    remotes: Vec<Remote>,
+    remotes: Remotes<Remote>,
     waiting: HashMap<Name, Waiting>,
     offers_seen: u64,
     offered_bytes: usize,
@@ -145,14 +146,10 @@ enum LocalState {
 
 #[derive(Debug)]
 enum Remote {
-    Free,
-    /// Boxed, because a peer may leave many slots free.
+    /// Boxed: most remotes are open.
     Offered(Box<Offer>),
     Open(ChannelId),
 }
-
-/// A peer that opens all its channels and lets us reject them costs this much.
-const _: () = assert!(REMOTE_CHANNELS_MAX * size_of::<Remote>() <= 1 << 18);
 
 /// Names for which memory is kept when none waits.
 const WAITING_KEPT_MAX: usize = 64;
@@ -190,7 +187,7 @@ impl Channels {
 
     /// Removes an offer, to be answered with accept or reject.
     pub(crate) fn withdraw(&mut self, offer: OfferId) -> Result<Offer, MuxError> {
-        match self.remote(offer.number) {
+        match self.remotes.get(offer.number) {
             Some(Remote::Offered(found)) if found.serial == offer.serial => {}
             _ => return Err(MuxError::OfferGone),
         }
@@ -208,7 +205,7 @@ impl Channels {
         match std::mem::replace(&mut local.state, LocalState::Free) {
             LocalState::Asking(name) => local.state = LocalState::Abandoned(name),
             LocalState::Open { remote } => {
-                self.set_remote(remote, Remote::Free);
+                self.remotes.remove(remote);
                 self.release(channel.number);
             }
             LocalState::Free | LocalState::Abandoned(_) => {}
@@ -237,7 +234,7 @@ impl Channels {
         alias: Option<Name>,
         handshake: &[u8],
     ) -> Result<RemoteOpened, PeerMisbehaved> {
-        let number = self.next_remote_number(number)?;
+        let number = self.remotes.check(number)?;
         let ours = self
             .waiting
             .get_mut(&name)
@@ -260,7 +257,7 @@ impl Channels {
             number: local,
             generation: slot.generation,
         };
-        self.set_remote(number, Remote::Open(channel));
+        self.remotes.insert(number, Remote::Open(channel));
         Ok(RemoteOpened::Paired(channel))
     }
 
@@ -291,10 +288,10 @@ impl Channels {
         let Ok(number) = u32::try_from(number) else {
             return RemoteClosed::Unknown;
         };
-        match self.remote(number) {
+        match self.remotes.get(number) {
             Some(Remote::Open(channel)) => {
                 let channel = *channel;
-                self.set_remote(number, Remote::Free);
+                self.remotes.remove(number);
                 self.release(channel.number);
                 RemoteClosed::Closed(channel)
             }
@@ -308,7 +305,7 @@ impl Channels {
                     Err(_) => RemoteClosed::Unknown,
                 }
             }
-            Some(Remote::Free) | None => RemoteClosed::Unknown,
+            None => RemoteClosed::Unknown,
         }
     }
 
@@ -320,10 +317,8 @@ impl Channels {
         kind: u64,
         payload: Bytes,
     ) -> Result<Option<(ChannelId, Bytes)>, PeerMisbehaved> {
-        let slot = usize::try_from(number)
-            .ok()
-            .and_then(|number| number.checked_sub(1));
-        match slot.and_then(|slot| self.remotes.get_mut(slot)) {
+        let number = u32::try_from(number).ok();
+        match number.and_then(|number| self.remotes.get_mut(number)) {
             Some(Remote::Open(channel)) => Ok(Some((*channel, payload))),
             Some(Remote::Offered(offer)) => {
                 let cost = OFFERED_OVERHEAD + payload.len();
@@ -333,25 +328,7 @@ impl Channels {
                 offer.ahead.push((kind, Bytes::copy_from_slice(&payload)));
                 Ok(None)
             }
-            Some(Remote::Free) | None => Ok(None),
-        }
-    }
-
-    /// The peer may use a free slot or the one past the end.
-    fn next_remote_number(&mut self, number: u64) -> Result<u32, PeerMisbehaved> {
-        let wrong = PeerMisbehaved::OpenedWrongChannel { channel: number };
-        let Ok(number) = u32::try_from(number) else {
-            return Err(wrong);
-        };
-        if number as usize == self.remotes.len() + 1 {
-            if self.remotes.len() == REMOTE_CHANNELS_MAX {
-                return Err(PeerMisbehaved::TooManyChannels);
-            }
-            self.remotes.push(Remote::Free);
-        }
-        match self.remote(number) {
-            Some(Remote::Free) => Ok(number),
-            _ => Err(wrong),
+            None => Ok(None),
         }
     }
 
@@ -374,7 +351,7 @@ impl Channels {
             .theirs
             .push_back(number);
         let handshake = Bytes::copy_from_slice(handshake);
-        self.set_remote(
+        self.remotes.insert(
             number,
             Remote::Offered(Box::new(Offer {
                 name,
@@ -389,14 +366,13 @@ impl Channels {
     }
 
     fn take_offer(&mut self, number: u32) -> Option<Offer> {
-        let slot = self.remotes.get_mut((number as usize).checked_sub(1)?)?;
-        match std::mem::replace(slot, Remote::Free) {
+        match self.remotes.remove(number)? {
             Remote::Offered(offer) => {
                 self.offered_bytes -= offer.cost;
                 Some(*offer)
             }
-            other => {
-                *slot = other;
+            open => {
+                self.remotes.insert(number, open);
                 None
             }
         }
@@ -404,7 +380,7 @@ impl Channels {
 
     fn occupy_for(&mut self, remote: u32) -> ChannelId {
         let channel = self.occupy(LocalState::Open { remote });
-        self.set_remote(remote, Remote::Open(channel));
+        self.remotes.insert(remote, Remote::Open(channel));
         channel
     }
 
@@ -444,19 +420,6 @@ impl Channels {
 
     fn local_mut(&mut self, number: u32) -> Option<&mut Local> {
         self.locals.get_mut((number as usize).checked_sub(1)?)
-    }
-
-    fn remote(&self, number: u32) -> Option<&Remote> {
-        self.remotes.get((number as usize).checked_sub(1)?)
-    }
-
-    fn set_remote(&mut self, number: u32, state: Remote) {
-        let slot = (number as usize)
-            .checked_sub(1)
-            .and_then(|slot| self.remotes.get_mut(slot));
-        if let Some(slot) = slot {
-            *slot = state;
-        }
     }
 
     fn remove_waiting(

@@ -42,6 +42,7 @@ mod inbox;
 pub mod limits;
 mod mux;
 mod outbox;
+mod remotes;
 
 pub use channels::{ChannelId, OfferId};
 pub use error::{MuxError, PeerMisbehaved};
