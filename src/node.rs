@@ -11,10 +11,13 @@ use ferrocore_drive::{Drive, DriveError, DriveOptions};
 use ferrocore_log::{Core, Corestore, Durability, StoreError, StoreOptions};
 use ferrocore_primitives::keys::Key;
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
-use ferrocore_replication::Stats;
+use ferrocore_replication::session::SessionOptions;
+use ferrocore_replication::{Session, Stats};
+use ferrocore_secret_stream::SecretStream;
 use ferrocore_swarm::Swarm;
 use ferrocore_swarm::dht::Dht;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -220,6 +223,48 @@ impl Node {
     /// A peer that cannot be reached is no error: it may come up. [`Node::peers`] tells.
     pub fn dial(&self, address: impl ToString) -> Dialing {
         tcp::dial(self.shared.hold(), address.to_string())
+    }
+
+    /// Replicates the store over a stream that the caller has brought up, within this node's limits: two pipes, a TLS stream, a
+    /// WebSocket that somebody else has accepted.
+    ///
+    /// The session is the caller's. It is not among [`Node::connected`] nor in [`Node::stats`], nobody is turned away from it,
+    /// and [`Node::close`] neither ends nor waits for it: close it before, and wait for its end.
+    /// Reads wait for what it may bring only while somebody looks for peers: see [`Corestore::finding`].
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use ferrocore::Node;
+    /// use ferrocore::primitives::sign::KeyPair;
+    /// use ferrocore::replication::session::SessionOptions;
+    /// use ferrocore::secret_stream::{Options, Role, SecretStream};
+    ///
+    /// let alice = Node::builder().upload_limit(1_000_000).open().await?;
+    /// let notes = alice.create_core("notes")?;
+    /// notes.append("hello")?;
+    /// let bob = Node::builder().open().await?;
+    /// let copy = bob.core(&notes.key())?;
+    ///
+    /// let (keys, others) = (KeyPair::generate(), KeyPair::generate());
+    /// let (near, far) = tokio::io::duplex(64 * 1024);
+    /// let (near, far) = tokio::try_join!(
+    ///     SecretStream::handshake(near, Role::Initiator, &keys, Options::default()),
+    ///     SecretStream::handshake(far, Role::Responder, &others, Options::default()),
+    /// )?;
+    /// let _serving = alice.replicate(near, SessionOptions::default());
+    /// let _fetching = bob.replicate(far, SessionOptions::default());
+    /// let _finding = bob.store().finding();
+    /// assert_eq!(copy.get(0).await?, "hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn replicate<T>(&self, stream: SecretStream<T>, options: SessionOptions) -> Session
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.shared.session(stream, options)
     }
 
     /// Finds peers, and lets them find this node, from now on; nothing changes if it does so already.

@@ -7,12 +7,16 @@ use std::sync::Arc;
 
 use ferrocore_log::Corestore;
 use ferrocore_primitives::sign::KeyPair;
+use ferrocore_replication::Session;
+use ferrocore_replication::session::SessionOptions;
+use ferrocore_secret_stream::SecretStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use crate::known_nodes::KnownNodes;
 use crate::network::DhtOptions;
 use crate::peers::Peers;
-use crate::throttle::Limits;
+use crate::throttle::{Limits, Throttled};
 
 /// What the tasks of a node share.
 pub(crate) struct Shared {
@@ -42,6 +46,19 @@ impl Shared {
             shared: Arc::clone(self),
             _waited_for: self.closing.subscribe(),
         }
+    }
+
+    /// Replicates the store over a stream, whatever carries it: the one place where the node's limits are put on streams.
+    pub(crate) fn session<T>(&self, stream: SecretStream<T>, options: SessionOptions) -> Session
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let store = self.store.clone();
+        if self.limits.is_none() {
+            return Session::spawn(stream, store, options);
+        }
+        let stream = stream.map_io(|io| Throttled::new(io, self.limits.clone()));
+        Session::spawn(stream, store, options)
     }
 
     /// What is known of the DHT from earlier, if the node has a directory.

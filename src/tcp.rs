@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use ferrocore_primitives::random;
 use ferrocore_primitives::sign::PublicKey;
+use ferrocore_replication::SessionError;
 use ferrocore_replication::session::SessionOptions;
-use ferrocore_replication::{Session, SessionError};
 use ferrocore_secret_stream::{Options, Role, SecretStream, StreamError};
 use ferrocore_swarm::BoxIo;
 use ferrocore_swarm::transport::Via;
@@ -28,7 +28,6 @@ use crate::limits::{
 };
 use crate::peers::{Arrival, PeerEvent, Refusal};
 use crate::shared::{Hold, Shared};
-use crate::throttle::Throttled;
 
 /// An address where peers are accepted. Dropped, it takes no more, and those it took are let go.
 #[derive(Debug)]
@@ -244,19 +243,6 @@ where
     Ok(stream.map_io(|io| Box::new(io) as BoxIo))
 }
 
-/// Replicates the store over a stream, within the node's limits.
-fn open_session<T>(node: &Shared, stream: SecretStream<T>) -> Session
-where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let options = SessionOptions::default();
-    if node.limits.is_none() {
-        return Session::spawn(stream, node.store.clone(), options);
-    }
-    let stream = stream.map_io(|io| Throttled::new(io, node.limits.clone()));
-    Session::spawn(stream, node.store.clone(), options)
-}
-
 /// Replicates over the connection until it ends, the node closes or sleeps, or another one to the same key replaces it.
 ///
 /// # Errors
@@ -293,7 +279,7 @@ where
     };
     // A stream over UDP would wait for longer, and a reader for it would not look for anybody else.
     stream.set_idle_timeout(Some(IDLE_TIMEOUT));
-    let open = || open_session(node, stream);
+    let open = || node.session(stream, SessionOptions::default());
     let entered = node.peers.enter(arrival, open)?;
     if let Some(place) = place {
         place.attends(&entered.session);

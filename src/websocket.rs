@@ -8,7 +8,7 @@
 //!
 //! [`Node::listen`](crate::Node::listen) and [`Node::dial`](crate::Node::dial) take addresses that begin with
 //! `ws://`. For TLS, or an HTTP server that serves other things too, wrap the stream with [`client`] or
-//! [`accept`], or what they return, and spawn a [`Session`](ferrocore_replication::Session).
+//! [`accept`], or what they return, and give the secret stream on it to [`Node::replicate`](crate::Node::replicate).
 
 mod pieces;
 

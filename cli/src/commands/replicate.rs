@@ -85,10 +85,10 @@ where
         follow_readers: false,
         ..SessionOptions::default()
     };
-    let store = context.store.node.store();
-    let session = Session::spawn(stream, store.clone(), options);
+    let node = &context.store.node;
+    let session = node.replicate(stream, options);
     // Whom the other side has for a peer may bring what it lacks now: only time ends the wait.
-    let _finding = store.finding();
+    let _finding = node.store().finding();
     cores.iter().for_each(|core| session.attach(core));
     report_peer(context, &session, "connected").await?;
     let replicating = async {

@@ -2,8 +2,9 @@
 #![cfg(unix)]
 
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
-use crate::common::{Bench, Watchdog};
+use crate::common::{Bench, Watchdog, noise};
 
 #[test]
 fn blocks_go_in_and_come_out() {
@@ -270,6 +271,38 @@ fn a_log_with_cleared_blocks_is_served() {
     ];
     bench.run("s2", &get).expect(4);
     writer.interrupt().expect(0);
+}
+
+/// Goal: either side keeps to the rate it was given on a pair of pipes, too. Method: as over TCP
+/// (`a_limit_holds_on_either_side`), what it takes has a least, however busy the machine is.
+#[test]
+fn a_limit_holds_over_stdin_and_stdout() {
+    let bench = Bench::new();
+    let created = bench.run("s1", &["core", "create", "log", "--json"]);
+    let key = created.expect(0).event("core")["key"].clone();
+    let key = key.as_str().unwrap();
+    bench.write("block", noise(300_000, 8));
+    let append = ["core", "append", "log", "block", "block", "block"];
+    bench.run("s1", &append).expect(0);
+    for (name, up, down) in [("up", "300K", "100M"), ("down", "100M", "300K")] {
+        let store = format!("reader-{name}");
+        let (near, far) = UnixStream::pair().unwrap();
+        let serve = ["core", "replicate", "log", "--initiator", "--up", up];
+        let fetch = ["core", "replicate", key, "--json", "--down", down];
+        let begun = Instant::now();
+        let mut writer = bench.start_on("s1", &serve, near);
+        let mut reader = bench.start_on(&store, &fetch, far);
+        let _watchdogs = (Watchdog::of(&writer), Watchdog::of(&reader));
+        let stderr = std::io::BufReader::new(reader.stderr.take().unwrap());
+        let mut lines = std::io::BufRead::lines(stderr).map(Result::unwrap);
+        assert!(lines.any(|line| line.contains("\"synced\"") && line.contains(r#""length":3"#)));
+        // A burst and what the sockets hold take less than a second.
+        let took = begun.elapsed().as_secs_f64();
+        assert!(took > 2.0, "{name}: {took} s for 900 kB at 300 kB/s");
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        assert_eq!(reader.wait().unwrap().code(), Some(0));
+    }
 }
 
 /// Goal: two processes whose stdin and stdout are joined replicate. Method: socket pairs.
