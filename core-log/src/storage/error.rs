@@ -68,7 +68,7 @@ pub enum StorageError {
     /// The store's root secret, which all named cores are signed with, is not there, but its cores are. Put the
     /// file back from a copy, or restore the secret ([`Corestore::restore`](crate::Corestore::restore)).
     #[error(
-        "the store's root secret, {}, is missing or cut short, but the store has cores: put that file back, or run `fcore key recover`",
+        "the store's root secret, {}, is missing, cut short or damaged: put that file back, or run `fcore key recover`",
         path.display()
     )]
     RootSecretLost {

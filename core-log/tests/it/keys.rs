@@ -106,6 +106,64 @@ fn no_root_secret_is_lost_to_another() {
 
 /// Goal: a store whose root secret was lost does not get another one, under which nobody could write its cores; it
 /// takes the right one, also where a wrong one has taken its place.
+/// Goal: any 32 bytes are a root secret, but not that of a store that had another one.
+#[test]
+fn a_damaged_root_secret_is_told_and_brought_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let root = store.root_secret().clone();
+    store.get_named("log").unwrap().append("one").unwrap();
+    drop(store);
+    let [secret, mark] = ["corestore/primary-key", "root"].map(|name| directory.path().join(name));
+    for bit in [0, 100, 255] {
+        let mut bytes = std::fs::read(&secret).unwrap();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(&secret, &bytes).unwrap();
+        for read_only in [true, false] {
+            let options = StoreOptions {
+                read_only,
+                ..StoreOptions::default()
+            };
+            let refused = Corestore::open(directory.path(), options).err();
+            let is_told = matches!(
+                refused,
+                Some(StoreError::Storage(StorageError::RootSecretLost { .. }))
+            );
+            assert!(is_told, "{refused:?}");
+        }
+        let store = restore(directory.path(), &root, false).unwrap();
+        assert_eq!(store.get_named("log").unwrap().length(), 1);
+    }
+    // What is remembered of it may be damaged, too, or be of an earlier program.
+    let whole = std::fs::read(&mark).unwrap();
+    let mut flipped = whole.clone();
+    flipped[3] ^= 1;
+    for damaged in [&flipped[..], b"", &[0; 26], &whole[..20]] {
+        std::fs::write(&mark, damaged).unwrap();
+        assert_eq!(*open(directory.path()).root_secret(), root);
+        assert_eq!(std::fs::read(&mark).unwrap(), whole);
+    }
+    std::fs::remove_file(&mark).unwrap();
+    assert_eq!(*open(directory.path()).root_secret(), root);
+    assert_eq!(std::fs::read(&mark).unwrap(), whole);
+}
+
+/// Goal: nobody gets a new root secret unasked where the old one went, as Corestore 7 takes it into its database.
+#[test]
+fn a_root_secret_that_was_taken_is_missed_where_no_log_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = open(directory.path()).root_secret().clone();
+    std::fs::remove_file(directory.path().join("corestore/primary-key")).unwrap();
+    let refused = Corestore::open(directory.path(), StoreOptions::default()).err();
+    let is_told = matches!(
+        refused,
+        Some(StoreError::Storage(StorageError::RootSecretLost { .. }))
+    );
+    assert!(is_told, "{refused:?}");
+    let store = restore(directory.path(), &root, false).unwrap();
+    assert_eq!(*store.root_secret(), root);
+}
+
 #[test]
 fn a_lost_root_secret_is_told_and_brought_back() {
     let directory = tempfile::tempdir().unwrap();

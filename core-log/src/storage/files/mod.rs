@@ -10,6 +10,7 @@
 //! | `aliases`, `aliases.copy` | which core has which name; made anew from the cores if both are lost |
 //! | `keys/<discovery key>` | the secret key of a core that was imported |
 //! | `keys/root-<fingerprint>` | a root secret that another one took the place of |
+//! | `root` | which root secret that is, and a checksum |
 //! | `guards`, `guards.copy` | which cores must not be written until somebody shows how long they are; if both are damaged, none |
 //! | `purges/<discovery key>` | a purge under way |
 //! | `pid` | who has the store open; locked likewise |
@@ -47,6 +48,7 @@ mod purges;
 mod read_only;
 mod record;
 mod recovery;
+mod root_mark;
 mod root_secret;
 mod secrets;
 mod snapshot;
@@ -146,10 +148,20 @@ impl Files {
         let is_new = found.is_none();
         let root_secret = match found {
             Some(secret) => secret,
-            // It is on the device before there is any core.
-            None if !place.list()?.is_empty() => return Err(StorageError::RootSecretLost { path }),
+            // It is on the device before there is any core, and before its mark. Corestore 7 takes it away.
+            None if !place.list()?.is_empty() || root_mark::is_any(&*files, &place.root)? => {
+                return Err(StorageError::RootSecretLost { path });
+            }
             None => root_secret::make(&*lock).map_err(io_error("write", &path))?,
         };
+        let root = RootSecret::from(root_secret.clone());
+        if is_damaged(&place, &root)? {
+            return Err(StorageError::RootSecretLost { path });
+        }
+        let fingerprint = root.fingerprint();
+        if !root_mark::is_of(&*files, &place.root, &fingerprint)? {
+            root_mark::set(&*files, &place.root, &fingerprint)?;
+        }
         // Every name depends on the secret: it must not be lost whatever the durability.
         if is_new || durability == Durability::Sync {
             sync_store(&place)?;
@@ -218,7 +230,8 @@ impl Files {
             Some(_) if is_there => {}
             Some(other) => {
                 let (fingerprint, cores) = (other.fingerprint(), place.list()?.len());
-                let is_strayed = derived(root) > 0 && derived(&other) == 0;
+                let is_marked = root_mark::is_of(&*files, &place.root, &root.fingerprint())?;
+                let is_strayed = derived(&other) == 0 && (derived(root) > 0 || is_marked);
                 if !(is_strayed || cores == 0 && replace) {
                     return Err(RestoreError::OtherRoot { fingerprint, cores });
                 }
@@ -238,6 +251,7 @@ impl Files {
             let replaced = root_secret::replace(&*files, &path, root.bytes());
             replaced.map_err(io_error("write", &path))?;
         }
+        root_mark::set(&*files, &place.root, &root.fingerprint())?;
         Ok(sync_store(&place)?)
     }
 
@@ -456,6 +470,16 @@ fn derives(root: &RootSecret, core: &(Alias, CoreHeader)) -> bool {
     let (alias, header) = core;
     let signer = root.key_pair(alias).public_key();
     signs_for(signer, &header.key, header.manifest.as_ref())
+}
+
+/// Whether `root` is not the secret that the store had, nor that of any of its cores' names: then it was damaged. A store whose
+/// cores tell no names could only say that it is another one, which may be meant.
+fn is_damaged(place: &Place, root: &RootSecret) -> Result<bool, StorageError> {
+    if !root_mark::is_of_another(&*place.files, &place.root, &root.fingerprint())? {
+        return Ok(false);
+    }
+    let named = place.named()?;
+    Ok(!named.is_empty() && !named.iter().any(|core| derives(root, core)))
 }
 
 /// Makes the entries of the store's directories survive a power cut, and that of the store.

@@ -34,6 +34,8 @@ pub(super) struct Place {
     pub(super) conflicts: PathBuf,
     /// `STORE/guards`, beside which its copy is.
     pub(super) guards: PathBuf,
+    /// `STORE/root`: which root secret the store has.
+    pub(super) root: PathBuf,
     /// `STORE/purges`: which cores are being purged.
     pub(super) purges: PathBuf,
 }
@@ -51,6 +53,7 @@ impl Place {
             conflicts: store.join("conflicts"),
             store: store.to_owned(),
             guards: store.join("guards"),
+            root: store.join("root"),
             purges: store.join("purges"),
         }
     }

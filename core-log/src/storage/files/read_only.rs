@@ -19,7 +19,8 @@ use super::pool::Pool;
 use super::root_secret::{self, ROOT_SECRET_BYTES};
 use super::secrets::Secrets;
 use super::whole;
-use super::{CoreFiles, FileCore, file_error, io_error};
+use super::{CoreFiles, FileCore, file_error, io_error, is_damaged};
+use crate::root_secret::RootSecret;
 use crate::storage::{
     Alias, CoreHeader, Durability, OpenedCore, Storage, StorageError, WriteBatch, lock,
 };
@@ -63,6 +64,10 @@ impl ReadOnlyFiles {
             path,
             reason: format!("a root secret has {ROOT_SECRET_BYTES} bytes"),
         })?;
+        if is_damaged(&place, &RootSecret::from(root_secret.clone()))? {
+            let path = place.primary_key();
+            return Err(StorageError::RootSecretLost { path });
+        }
         Ok(Self {
             place: Arc::new(place),
             root_secret,
