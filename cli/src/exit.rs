@@ -151,8 +151,7 @@ pub(crate) const BLOCK_HINT: &str =
     "cut the input into shorter blocks: --lines, --frames, or split(1)";
 
 /// What whoever meets damage can do.
-const AUDIT_HINT: &str =
-    "`fcore core audit` names all that is damaged; with --repair it can be fetched again";
+const AUDIT_HINT: &str = "`fcore core audit` names all that is damaged; `fcore core audit --repair` mends what can be proven, and lets the rest be fetched again";
 
 /// What whoever has a log that cannot be opened can do.
 const UNREADABLE_HINT: &str = "put the log's files back from a copy of the store; or, if somebody else writes it and a peer has it, \
@@ -328,7 +327,7 @@ fn hint_of(error: &StorageError) -> Option<String> {
             ));
         }
         StorageError::Corrupt { part, .. } => match *part {
-            "tree" | "bitfield" | "data" => AUDIT_HINT,
+            "tree" | "head" | "bitfield" | "data" => AUDIT_HINT,
             _ => UNREADABLE_HINT,
         },
         StorageError::Decode { .. } => UNREADABLE_HINT,

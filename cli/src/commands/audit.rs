@@ -13,8 +13,17 @@ use crate::exit::{Failure, Kind, Result};
 /// Steps that wait to be told; the audit waits for them.
 const STEPS_MAX: usize = 64;
 
+/// What can be done about damage that was found, and after a repair.
+const REPAIR_HINT: &str =
+    "`fcore core audit --repair` mends what can be proven, and lets the rest be fetched again";
+const REPAIRED_HINT: &str =
+    "what was repaired can be fetched again from peers; audit it again to see what is left";
+
+/// What can be done where the signature holds for nothing that is left.
+const HEAD_HINT: &str = "nothing here proves what this log was: put a copy of its files back or, only if it is written elsewhere, `fcore purge` it and fetch it again";
+
 pub(crate) async fn audit(context: &Context, audit: CoreAudit) -> Result<()> {
-    let core = context.store.core(&audit.core)?;
+    let core = context.store.core_to_audit(&audit.core)?;
     let mode = match audit.repair {
         true => Mode::Repair,
         false => Mode::DryRun,
@@ -26,8 +35,10 @@ pub(crate) async fn audit(context: &Context, audit: CoreAudit) -> Result<()> {
         let core = core.clone();
         move || run(&core, mode, &sender)
     });
+    let mut is_head_damaged = false;
     while let Some(step) = steps.recv().await {
         if let Step::Found { damage, mendable } = step {
+            is_head_damaged |= damage == Damage::Head;
             let repaired = mendable && audit.repair;
             context
                 .output()
@@ -45,7 +56,11 @@ pub(crate) async fn audit(context: &Context, audit: CoreAudit) -> Result<()> {
     context.output().report(&told).await?;
     match report.bad {
         0 => Ok(()),
-        bad => Err(failure(&core, bad, audit.repair)),
+        bad if is_head_damaged => Err(damaged(&core, bad).hint(HEAD_HINT)),
+        bad => Err(damaged(&core, bad).hint(match audit.repair {
+            true => REPAIRED_HINT,
+            false => REPAIR_HINT,
+        })),
     }
 }
 
@@ -75,10 +90,7 @@ fn describe(damage: &Damage, repaired: bool) -> Damaged {
     }
 }
 
-fn failure(core: &Core, bad: u64, repaired: bool) -> Failure {
+fn damaged(core: &Core, bad: u64) -> Failure {
     let message = format!("core {} is damaged in {bad} places", core.key());
-    Failure::new(Kind::Storage, message).hint(match repaired {
-        true => "what was repaired can be fetched again from peers; audit it again to see what is left",
-        false => "`fcore core audit --repair` mends what can be proven, and lets the rest be fetched again",
-    })
+    Failure::new(Kind::Storage, message)
 }

@@ -171,6 +171,62 @@ fn damage_is_named_and_repaired() {
     assert_eq!((&report["blocks"], &report["bad"]), (&json!(3), &json!(0)));
 }
 
+/// Goal: a log one of whose roots is damaged is refused with what to do; an audit names the root, and mends it.
+#[test]
+fn damaged_roots_are_named_and_repaired() {
+    let bench = Bench::new();
+    let core = with_log(&bench, b"one\ntwo\nthree\nfour\nfive\nsix\nseven\n");
+    let audit = ["core", "audit", "log", "--json"];
+    bench.run("s", &audit).expect(0); // leaves nothing in the journal
+    let path = directory(&bench, &core).join("tree");
+    let sound = std::fs::read(&path).unwrap();
+    for (root, at) in [(3, 9), (9, 0), (12, 7), (12, 39)] {
+        let mut tree = sound.clone();
+        tree[root * 40 + at] ^= 1;
+        std::fs::write(&path, &tree).unwrap();
+        let get = ["core", "get", "log", "..", "--json"];
+        let refused = bench.run("s", &get).expect(7).event("error");
+        let hint = refused["hint"].as_str().unwrap();
+        assert!(hint.contains("fcore core audit --repair"), "{refused}");
+        for (repair, bad) in [(false, 1), (false, 1), (true, 1), (false, 0)] {
+            let arguments = [&audit[..], if repair { &["--repair"] } else { &[] }].concat();
+            let told = bench.run("s", &arguments);
+            let told = told.expect(if bad == 0 { 0 } else { 7 });
+            let report = told.event("audit");
+            let found = ["blocks", "bad", "mendable"].map(|field| &report[field]);
+            assert_eq!(found, [&json!(7), &json!(bad), &json!(bad)], "root {root}");
+            if bad > 0 {
+                let named = told.event("damaged");
+                let named = ["what", "start", "repaired"].map(|field| &named[field]);
+                assert_eq!(named, [&json!("node"), &json!(root), &json!(repair)]);
+            }
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), sound);
+        let all = bench.run("s", &["core", "get", "log", ".."]).expect(0);
+        assert_eq!(all.text(), "onetwothreefourfivesixseven");
+    }
+}
+
+/// Goal: where nothing is left that proves a root, the head is named, nothing is repaired, and what is left to do is said.
+#[test]
+fn a_log_that_nothing_proves_is_told_as_that() {
+    let bench = Bench::new();
+    let core = with_log(&bench, b"one\ntwo\n");
+    bench.run("s", &["core", "audit", "log"]).expect(0);
+    let path = directory(&bench, &core).join("tree");
+    std::fs::write(&path, [0; 3 * 40]).unwrap();
+    for repair in [&[][..], &["--repair"]] {
+        let arguments = [&["core", "audit", "log", "--json"], repair].concat();
+        let told = bench.run("s", &arguments).expect(7);
+        assert_eq!(told.event("audit")["mendable"], 0);
+        assert_eq!(told.event("damaged")["what"], "head");
+        let hint = told.event("error")["hint"].clone();
+        assert!(hint.as_str().unwrap().contains("a copy"), "{hint}");
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), [0; 3 * 40]);
+    bench.run("s", &["purge", "log", "--yes"]).expect(0);
+}
+
 #[test]
 fn space_is_told_and_a_log_is_purged() {
     let bench = Bench::new();
