@@ -10,7 +10,7 @@ use crate::rig::{
 };
 use bytes::Bytes;
 use ferrocore_log::audit::{Damage, Mode};
-use ferrocore_log::{Core, Durability};
+use ferrocore_log::{Core, Corestore, Durability, StoreOptions};
 
 const ROOTS: [usize; 3] = [7, 17, 20];
 
@@ -213,6 +213,41 @@ fn a_readers_root_is_made_anew_if_something_came_below_it() {
     let mut files = reader_of(&[9, 10]);
     damage(&mut files, |tree| tree[7 * NODE_BYTES + 9] ^= 1);
     check_beyond_repair(files, &[Damage::Node(7)]);
+}
+
+/// Goal: a store refuses a log whose root is damaged, gives it to who asks to audit it, and to nobody else meanwhile; once it is
+/// mended, to everybody, as what it was.
+#[test]
+fn a_store_gives_a_damaged_log_to_an_audit() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = || Corestore::open(directory.path(), StoreOptions::default()).unwrap();
+    let core = store().get_named("log").unwrap();
+    core.append_batch((0..BLOCKS).map(block).collect()).unwrap();
+    let (key, name) = (core.key(), core.discovery_key().to_string());
+    drop(core);
+    let path = format!("corestore/cores/{}/{}/{name}/tree", &name[..2], &name[2..4]);
+    let path = directory.path().join(path);
+    let sound = std::fs::read(&path).unwrap();
+    let mut tree = sound.clone();
+    tree[7 * NODE_BYTES + 9] ^= 1;
+    std::fs::write(&path, &tree).unwrap();
+
+    let store = store();
+    store.get(&key).unwrap_err();
+    let core = store.danger_get_unverified(&key).unwrap().unwrap();
+    store.get(&key).unwrap_err();
+    core.append("nothing").unwrap_err();
+    core.set_user_data("key", Some(b"nothing")).unwrap_err();
+    assert_eq!(repair(&core), nodes(&[7]));
+    drop(core);
+    let core = store.get_named("log").unwrap();
+    assert!(core.is_writable());
+    assert_eq!(audit(&core, Mode::DryRun).1, []);
+    let again = store.danger_get_unverified(&key).unwrap().unwrap();
+    again.append("the same, which is whole").unwrap();
+    assert_eq!(core.length(), BLOCKS + 1);
+    let other = Corestore::memory().get_named("other").unwrap().key();
+    assert!(store.danger_get_unverified(&other).unwrap().is_none());
 }
 
 /// Goal: a root that is the leaf of the log's last block is found by that block. How long the block is, the end of the data
