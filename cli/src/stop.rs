@@ -1,9 +1,10 @@
 //! The wish to end: Ctrl-C, SIGTERM, or a guest that hangs up.
 //! Knows signals. Does not know what is ended.
 
-use std::future::ready;
+use std::future::{poll_fn, ready};
 use std::io;
 use std::pin::pin;
+use std::task::Poll;
 
 use tokio::sync::watch;
 
@@ -31,8 +32,17 @@ impl Stopper {
 impl Stop {
     /// Waits until the end is asked for.
     pub(crate) async fn asked(&self) {
-        // An error means that the stopper is gone, which asks as well.
-        self.0.clone().wait_for(|asked| *asked).await.ok();
+        let mut receiver = self.0.clone();
+        let mut told = pin!(receiver.wait_for(|asked| *asked));
+        // Who waits already is told a moment after the value changes, and in that moment somebody else may look at it: so it is looked
+        // at each time. That the stopper is gone asks as well.
+        poll_fn(
+            |context| match *self.0.borrow() || self.0.has_changed().is_err() {
+                true => Poll::Ready(()),
+                false => told.as_mut().poll(context).map(drop),
+            },
+        )
+        .await;
     }
 
     /// Does `work` unless the end is asked for first. Work that ends by itself then has its own result.
@@ -108,9 +118,6 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-    use std::task::Poll;
-
     use super::*;
     use crate::exit::Kind;
 
@@ -129,6 +136,21 @@ mod tests {
     }
 
     /// Goal: work that ends well when asked does so, also if it is asked just after it was looked at.
+    /// Goal: whatever moment the end is asked for, work that waits for just that ends by itself.
+    #[tokio::test]
+    async fn work_that_waits_for_the_end_sees_it_no_later_than_others() {
+        for _ in 0..20_000 {
+            let (stopper, stop) = pair();
+            let asking = std::thread::spawn(move || stopper.stop());
+            let work = async {
+                stop.asked().await;
+                Ok(())
+            };
+            assert_eq!(stop.or_interrupted(work).await, Ok(()));
+            asking.join().unwrap();
+        }
+    }
+
     #[tokio::test]
     async fn work_that_ends_by_itself_is_not_interrupted() {
         let (stopper, stop) = pair();
