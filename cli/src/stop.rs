@@ -135,7 +135,6 @@ mod tests {
         );
     }
 
-    /// Goal: work that ends well when asked does so, also if it is asked just after it was looked at.
     /// Goal: whatever moment the end is asked for, work that waits for just that ends by itself.
     #[tokio::test]
     async fn work_that_waits_for_the_end_sees_it_no_later_than_others() {
@@ -151,6 +150,7 @@ mod tests {
         }
     }
 
+    /// Goal: work that ends well when asked does so, also if it is asked just after it was looked at.
     #[tokio::test]
     async fn work_that_ends_by_itself_is_not_interrupted() {
         let (stopper, stop) = pair();
