@@ -55,7 +55,8 @@ pub(crate) struct Counts {
     pub(crate) passed: AtomicU64,
     pub(crate) lost: AtomicU64,
     pub(crate) changed: AtomicU64,
-    is_cut: AtomicBool,
+    /// By the side that nothing is handed over at.
+    is_cut: [AtomicBool; 2],
 }
 
 /// What came in at a side.
@@ -111,9 +112,9 @@ impl LossyLink {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)[side] = Some(peer);
     }
 
-    /// From now on nothing passes, and what was on its way is lost.
-    pub fn cut(&self) {
-        self.counts.is_cut.store(true, Ordering::Relaxed);
+    /// From now on nothing reaches the peer of `side`, 0 or 1, and what was on its way there is lost.
+    pub fn cut_towards(&self, side: usize) {
+        self.counts.is_cut[side].store(true, Ordering::Relaxed);
     }
 
     /// Datagrams lost so far, garbled ones and those that found the queue full among them.
@@ -236,8 +237,9 @@ impl Forwarder {
                 return left;
             }
             if let Some(Reverse((_, _, side, data))) = self.waiting.pop() {
+                let is_cut = self.counts.is_cut[side].load(Ordering::Relaxed);
                 // What cannot be sent is lost, like the rest.
-                if !self.counts.is_cut.load(Ordering::Relaxed) && self.exits[side](&data) {
+                if !is_cut && self.exits[side](&data) {
                     self.counts.passed.fetch_add(1, Ordering::Relaxed);
                 }
             }

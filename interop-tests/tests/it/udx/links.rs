@@ -99,8 +99,10 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transfer_survives_a_change_of_network() {
-    // Goal: the path that a stream goes by dies with packets on it, and both ends go on by another, which our end
-    // reaches from another socket. Method: two links; the first is cut while both directions are under way.
+    // Goal: the path that a stream goes by dies with packets of ours on it, and both ends go on by another, which our end
+    // reaches from another socket. Method: two links; the first is cut towards Node while both directions are under way.
+    // Towards us it lives on: libudx sends a packet again by the path it took first (`pkt->remote_addr`), so that a
+    // stream of its own with packets on a dead path is lost, whoever its peer is.
     let damage = Damage {
         delay: Duration::from_millis(5),
         ..Damage::default()
@@ -124,14 +126,13 @@ async fn a_transfer_survives_a_change_of_network() {
     let write = json!({ "stream": THEIRS, "bytes": 1_000_000, "seed": 3 });
     let writing = node.peer.begin("write", write);
 
-    old.cut();
+    old.cut_towards(1);
     handle
         .change_remote(&second, THEIRS, address(&new, 0))
         .unwrap();
     let port = new.port(1);
     let moving = json!({ "stream": THEIRS, "socket": 0, "remote": OURS, "port": port });
     let moving = node.peer.begin("move", moving);
-    drop(first);
 
     writer.write_all(&data[1_000_000..]).await.unwrap();
     writer.shutdown().await.unwrap();
