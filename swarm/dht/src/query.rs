@@ -97,8 +97,12 @@ pub struct Hint {
 /// What became of an address.
 #[derive(Debug)]
 enum Seen {
-    /// Known, or being asked; named by these.
-    Waiting {
+    /// Not asked yet; named by these.
+    Known {
+        named_by: Vec<SocketAddrV4>,
+    },
+    /// Being asked.
+    Asked {
         named_by: Vec<SocketAddrV4>,
         is_slow: bool,
     },
@@ -231,7 +235,7 @@ impl Query {
 
     /// A visited node has not answered yet, for longer than most take.
     pub fn slowed(&mut self, node: &SocketAddrV4) {
-        if let Some(Seen::Waiting { is_slow, .. }) = self.seen.get_mut(node)
+        if let Some(Seen::Asked { is_slow, .. }) = self.seen.get_mut(node)
             && !*is_slow
         {
             *is_slow = true;
@@ -242,7 +246,7 @@ impl Query {
     /// A visited node did not answer.
     pub fn timed_out(&mut self, node: &SocketAddrV4) {
         let named_by = match self.seen.get_mut(node) {
-            Some(Seen::Waiting { named_by, .. }) => std::mem::take(named_by),
+            Some(Seen::Asked { named_by, .. }) => std::mem::take(named_by),
             _ => Vec::new(),
         };
         if self.landed(node, Seen::Down) {
@@ -306,13 +310,26 @@ impl Query {
         while self.in_flight < concurrency + self.slow {
             let (distance, node) = self.pending.pop_first()?;
             if self.is_wanted(&node, distance) {
-                self.in_flight += 1;
-                self.visits += 1;
+                self.ask(node);
                 return Some(node);
             }
             self.spare(distance, node);
         }
         None
+    }
+
+    fn ask(&mut self, node: SocketAddrV4) {
+        self.in_flight += 1;
+        self.visits += 1;
+        let named_by = match self.seen.remove(&node) {
+            Some(Seen::Known { named_by }) => named_by,
+            _ => Vec::new(),
+        };
+        let asked = Seen::Asked {
+            named_by,
+            is_slow: false,
+        };
+        self.seen.insert(node, asked);
     }
 
     /// Keeps a node that is too far, for the case that the region turns out to be crowded.
@@ -337,9 +354,12 @@ impl Query {
                     .extend(named_by.map(|to| Hint { to, down: node }));
                 return;
             }
-            Some(Seen::Waiting {
-                named_by: others, ..
-            }) => {
+            Some(
+                Seen::Known { named_by: others }
+                | Seen::Asked {
+                    named_by: others, ..
+                },
+            ) => {
                 let room = REFERRERS_MAX.saturating_sub(others.len());
                 others.extend(named_by.into_iter().take(room));
                 return;
@@ -353,13 +373,7 @@ impl Query {
             return;
         }
         let named_by = named_by.into_iter().collect();
-        self.seen.insert(
-            node,
-            Seen::Waiting {
-                named_by,
-                is_slow: false,
-            },
-        );
+        self.seen.insert(node, Seen::Known { named_by });
         self.pending.insert(distance, node);
         if self.pending.len() > PENDING_MAX
             && let Some((_, farthest)) = self.pending.pop_last()
@@ -427,7 +441,7 @@ impl Query {
 
     /// A visit is over. False if there was none.
     fn landed(&mut self, node: &SocketAddrV4, now: Seen) -> bool {
-        let Some(Seen::Waiting { is_slow, .. }) = self.seen.get(node) else {
+        let Some(Seen::Asked { is_slow, .. }) = self.seen.get(node) else {
             return false;
         };
         self.slow = self.slow.saturating_sub(usize::from(*is_slow));

@@ -265,6 +265,19 @@ fn a_query_whose_given_nodes_fail_turns_to_the_table() {
     }
 }
 
+/// Goal: only who is being asked can be slow, answer or fail to: a query goes by what it asked.
+#[test]
+fn who_was_not_asked_makes_no_place() {
+    let mut search = Search::of_table(NODES.into());
+    assert_eq!(search.asks(), 0..10);
+    assert_eq!(search.after_slowness(20), 10..10);
+    assert_eq!(search.after_timeout(21), 10..10);
+    assert_eq!(search.after_answer(22), 10..10);
+    search.query.failed(&search.nodes[23]);
+    assert_eq!(search.asks(), 10..10);
+    assert_eq!((search.query.successes(), search.query.errors()), (0, 0));
+}
+
 #[test]
 fn where_only_given_nodes_are_asked_nobody_else_is() {
     for (only, asked) in [(ONLY, 3..3), (!ONLY, 3..4)] {
