@@ -8,6 +8,7 @@
 //! | a closer node after one that is not closer is taken too | replies name nodes in no order |
 //! | of the closest nodes at most [`HOST_NODES_MAX`] are of one host of the internet | ids derive from address and port: one host can have thousands of them near any target |
 //! | where far more nodes crowd around the target than there should be, all nodes of the region count as closest, and searches beside the target find those that nobody names any more | a hundred invented ones cannot hide what the others have |
+//! | where hardly any node of the table answers, farther ones are asked and the bootstrap nodes | all that were near may have died at once; there the search then ends with nothing |
 //! | at most [`VISITS_MAX`] nodes are visited | liars can name closer nodes forever |
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -64,7 +65,7 @@ pub struct Query {
     slow: usize,
     visits: usize,
     is_careful: bool,
-    used_table: bool,
+    table: Table,
     successes: usize,
     errors: usize,
     hints: VecDeque<Hint>,
@@ -77,6 +78,9 @@ pub enum Step {
     Visit(SocketAddrV4),
     /// More nodes, from the routing table: [`Query::add_table`].
     Table,
+    /// As [`Table`](Self::Table), farther ones that the query does not [know](Query::knows), and the bootstrap nodes: hardly any
+    /// of the others answers. Wanted once.
+    Farther,
     /// Searches beside the target, for its region is crowded: [`Query::sweep_targets`].
     Sweep,
     /// Answers.
@@ -110,6 +114,15 @@ enum Seen {
     Down,
 }
 
+/// How much of the routing table a query had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Table {
+    /// Nothing: it was given nodes.
+    Untouched,
+    Near,
+    Farther,
+}
+
 impl Query {
     /// A search for `target` by the node of id `own`.
     pub fn new(target: Id, own: Id, concurrency: usize) -> Self {
@@ -128,7 +141,7 @@ impl Query {
             slow: 0,
             visits: 0,
             is_careful: false,
-            used_table: false,
+            table: Table::Untouched,
             successes: 0,
             errors: 0,
             hints: VecDeque::new(),
@@ -151,7 +164,9 @@ impl Query {
 
     /// More nodes from the routing table, or bootstrap nodes.
     pub fn add_table(&mut self, nodes: impl IntoIterator<Item = SocketAddrV4>) {
-        self.used_table = true;
+        if self.table == Table::Untouched {
+            self.table = Table::Near;
+        }
         for node in nodes {
             self.add(node, None);
         }
@@ -198,16 +213,23 @@ impl Query {
         if let Some(node) = self.next_visit() {
             return Step::Visit(node);
         }
-        if !self.used_table && self.successes + self.errors == 0 {
+        if self.table == Table::Untouched && self.successes + self.errors == 0 {
             self.is_careful = true;
         }
-        let all_slow = self.slow == self.in_flight && self.closest.len() >= K;
+        let all_slow = self.slow == self.in_flight;
         let is_sweeping = self.sweeps.is_some_and(|sweeps| sweeps > 0);
-        if is_sweeping || !self.pending.is_empty() || (self.in_flight > 0 && !all_slow) {
+        if is_sweeping || !self.pending.is_empty() || !all_slow {
             return Step::Wait;
         }
-        let failed = self.successes < K / 4;
-        if failed && !self.used_table && !self.only_given {
+        let failed = self.successes < K / 4 && !self.only_given;
+        if failed && self.table == Table::Near {
+            self.table = Table::Farther;
+            return Step::Farther;
+        }
+        if self.in_flight > 0 && self.closest.len() < K {
+            return Step::Wait;
+        }
+        if failed && self.table == Table::Untouched {
             return Step::Table;
         }
         Step::Done
@@ -228,7 +250,7 @@ impl Query {
         for node in named.filter(|node| may_ask(node)) {
             self.add(*node, Some(response.from));
         }
-        if !self.used_table && self.successes + self.errors >= self.concurrency {
+        if self.table == Table::Untouched && self.successes + self.errors >= self.concurrency {
             self.is_careful = false;
         }
     }
@@ -271,6 +293,11 @@ impl Query {
     /// How many nodes to ask at a time from now on.
     pub fn set_concurrency(&mut self, concurrency: usize) {
         self.concurrency = concurrency.max(1);
+    }
+
+    /// Whether it has asked this node, or is to.
+    pub fn knows(&self, node: &SocketAddrV4) -> bool {
+        self.seen.contains_key(node)
     }
 
     /// What is searched.

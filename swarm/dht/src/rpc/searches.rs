@@ -221,6 +221,7 @@ impl Rpc {
             match step {
                 Step::Visit(node) => self.visit(now, id, node),
                 Step::Table => self.fill(id),
+                Step::Farther => self.widen(id),
                 Step::Sweep => self.sweep(now, id),
                 Step::Wait => return,
                 Step::Done => return self.end_search(now, id, Ok(())),
@@ -244,6 +245,19 @@ impl Rpc {
             let bootstrap = self.config.bootstrap.iter();
             search.query.add_table(bootstrap.copied());
         }
+    }
+
+    /// Gives a query nodes of the table that it does not know yet, and the bootstrap nodes.
+    fn widen(&mut self, id: QueryId) {
+        let Some(search) = self.searches.get_mut(&id) else {
+            return;
+        };
+        let (query, target) = (&mut search.query, search.plan.target);
+        let all = self.table.closest(&target, self.table.len());
+        let new = all.map(|node| node.address());
+        let new = new.filter(|node| !query.knows(node));
+        let new: Vec<_> = new.take(query.wanted()).collect();
+        query.add_table(new.into_iter().chain(self.config.bootstrap.iter().copied()));
     }
 
     fn visit(&mut self, now: Time, id: QueryId, node: SocketAddrV4) {

@@ -260,8 +260,47 @@ fn a_query_whose_given_nodes_fail_turns_to_the_table() {
             search.query.add_table(known);
             assert_eq!(search.asks(), K..K + 1, "nobody twice");
             search.query.timed_out(&search.nodes[K]);
+            assert_eq!(search.step(), (K + 1..K + 1, Step::Farther));
             assert_eq!(search.step(), (K + 1..K + 1, Step::Done));
         }
+    }
+}
+
+/// Goal: where more than three of four nodes of the table failed, farther ones are tried, once: all that were near may be dead,
+/// while others live. There is no waiting for those that are only slow.
+#[test]
+fn a_query_whose_table_fails_wants_farther_nodes() {
+    for (answers, end) in [
+        (0, Step::Farther),
+        (K / 4 - 1, Step::Farther),
+        (K / 4, Step::Wait),
+    ] {
+        let mut search = Search::of_table(K);
+        search.asks();
+        for number in 0..answers {
+            search.after_answer(number);
+        }
+        for number in answers..K - 1 {
+            search.after_slowness(number);
+        }
+        search.query.slowed(&search.nodes[K - 1]);
+        assert_eq!(search.step(), (K..K, end), "{answers} answers");
+        if end == Step::Farther {
+            assert!(search.query.knows(&search.nodes[K - 1]));
+            assert!(!search.query.knows(&search.nodes[K]));
+            let farther = search.nodes[K - 1..K + 2].to_vec();
+            search.query.add_table(farther);
+            assert_eq!(search.asks(), K..K + 2);
+        }
+        for number in answers..K - 1 {
+            assert_eq!(search.after_timeout(number).len(), 0);
+        }
+        search.query.timed_out(&search.nodes[K - 1]);
+        for number in K..search.asked {
+            assert_eq!(search.asks().len(), 0);
+            search.query.timed_out(&search.nodes[number]);
+        }
+        assert_eq!(search.step().1, Step::Done);
     }
 }
 

@@ -3,6 +3,7 @@
 mod common;
 mod concurrency;
 mod connect_vectors;
+mod dead_ends;
 mod handshakes;
 mod net;
 mod paths;

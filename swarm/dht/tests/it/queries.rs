@@ -70,6 +70,7 @@ fn nodes_named_beside_an_error_are_asked_too() {
         "nobody twice"
     );
     query.answered(&response(node(4), ErrorCode::NONE, &[]), |_| true);
+    assert_eq!(visits(&mut query), (BTreeSet::new(), Step::Farther));
     assert_eq!(visits(&mut query), (BTreeSet::new(), Step::Done));
 
     assert_eq!((query.errors(), query.successes()), (errors.len(), 2));

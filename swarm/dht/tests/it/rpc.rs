@@ -18,11 +18,11 @@ use ferrocore_dht::tokens::Tokens;
 use ferrocore_dht::window::{SLOT, WINDOW_MAX};
 use ferrocore_primitives::time::Time;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A network of a bootstrapper and nodes that stay, none behind a NAT.
-fn network(seed: u64, nodes: usize) -> (Net<Rpc>, SocketAddrV4) {
+pub(crate) fn network(seed: u64, nodes: usize) -> (Net<Rpc>, SocketAddrV4) {
     let mut net: Net<Rpc> = Net::new(seed);
     let first = SocketAddrV4::new(net.next_ip(), crate::net::SERVER_PORT);
     net.add(Config::bootstrapper(first), false);
@@ -34,7 +34,7 @@ fn network(seed: u64, nodes: usize) -> (Net<Rpc>, SocketAddrV4) {
     (net, first)
 }
 
-fn config(bootstrap: SocketAddrV4) -> Config {
+pub(crate) fn config(bootstrap: SocketAddrV4) -> Config {
     let mut config = Config::default();
     config.bootstrap = vec![bootstrap];
     config
@@ -48,7 +48,7 @@ fn staying(bootstrap: SocketAddrV4) -> Config {
 }
 
 /// Runs a query of one host to its end.
-fn query(net: &mut Net<Rpc>, host: usize, plan: Plan) -> Result<Outcome, RequestError> {
+pub(crate) fn query(net: &mut Net<Rpc>, host: usize, plan: Plan) -> Result<Outcome, RequestError> {
     let id = net.with(host, |rpc, now| rpc.query(now, plan)).unwrap();
     let mut ended = None;
     net.run_for(MINUTE, |net, at, event| match event {
@@ -73,7 +73,7 @@ fn request(net: &mut Net<Rpc>, host: usize, outgoing: Outgoing) -> Result<Respon
     ended.expect("the request ended")
 }
 
-fn ids(net: &Net<Rpc>) -> Vec<Id> {
+pub(crate) fn ids(net: &Net<Rpc>) -> Vec<Id> {
     let hosts = net.hosts.values();
     hosts.filter_map(|host| host.machine.id()).collect()
 }
