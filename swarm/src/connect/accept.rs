@@ -21,7 +21,7 @@ use super::error::{ConnectError, RelayError, Route};
 use super::net::{tagged_at, v4};
 use super::peers::Peers;
 use super::punching::{RoundIn, ServerPunching};
-use super::roam::{answers, follow, is_heard, stand_by};
+use super::roam::{Sightings, follow, is_heard, look, stand_by};
 use super::stream::{Connection, encrypt, proven};
 use crate::dht::{Dht, WeakDht};
 
@@ -178,7 +178,7 @@ impl Accepting {
             rounds: self.rounds,
             meeting,
             linger: self.relay_linger,
-            pings: JoinSet::new(),
+            sightings: Sightings::new(),
         };
         // A task of its own, for what was handed out outlives the server. Without a connection the stream is over, and so is this.
         let upgrading = tokio::spawn(async move {
@@ -214,8 +214,7 @@ struct Upgrade {
     rounds: mpsc::Receiver<Box<RoundIn>>,
     meeting: Meeting,
     linger: Duration,
-    /// One at most: whether somebody is where a packet came from.
-    pings: JoinSet<Option<(Path, UdxSocket)>>,
+    sightings: Sightings,
 }
 
 impl Upgrade {
@@ -230,12 +229,12 @@ impl Upgrade {
     async fn move_over(&mut self) {
         loop {
             tokio::select! {
-                path = self.handle.other_path(), if self.pings.is_empty() => match path {
-                    Ok(path) => self.ping(path),
+                path = self.handle.other_path(), if self.sightings.is_empty() => match path {
+                    Ok(path) => self.look(path),
                     Err(_) => return,
                 },
-                Some(pinged) = self.pings.join_next() => {
-                    if let Ok(Some((path, socket))) = pinged
+                Some(seen) = self.sightings.join_next() => {
+                    if let Ok(Some((path, socket))) = seen
                         && self.handle.change_remote(&socket, self.remote_id, path.remote).is_ok()
                     {
                         if is_heard(&self.handle).await {
@@ -262,19 +261,14 @@ impl Upgrade {
         }
     }
 
-    /// Asks whether somebody is where a packet came from. The relay knows the stream's ids, too, and could otherwise aim it at
-    /// anybody by one packet with a forged sender.
-    fn ping(&mut self, path: Path) {
+    fn look(&mut self, path: Path) {
         if path.remote == SocketAddr::from(self.meeting.address) {
             return;
         }
         if let Some(dht) = self.dht.upgrade()
-            && let Some((tag, socket)) = self.socket_at(&dht, path.local)
+            && let Some(at) = self.socket_at(&dht, path.local)
         {
-            self.pings.spawn(async move {
-                let answers = answers(&dht, tag, path.remote).await;
-                answers.then_some((path, socket))
-            });
+            look(&mut self.sightings, dht, path, at);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Connecting to a peer by its key.
 //! Knows the order of a dial: handshake, then all ways at once. Does not know how each way is made, nor which path wins.
 
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use ferrocore_dht::hyperdht::handshake::ClientHandshake;
@@ -13,16 +13,16 @@ use ferrocore_dht::id::Id;
 use ferrocore_dht::rpc::{Outgoing, Socket};
 use ferrocore_primitives::random;
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
-use ferrocore_udx::socket::{StreamHandle, UdxStream};
+use ferrocore_udx::socket::{Path, StreamHandle, UdxSocket, UdxStream};
 use tokio::time::{sleep, timeout};
 
 use super::blind::{Meeting, meet};
 use super::error::{ConnectError, DialEvent, Route, Watcher};
-use super::net::{Extra, Net};
+use super::net::{Extra, Net, v4};
 use super::peers::Peers;
 use super::punching::punch_to_server;
 use super::race::{Carrier, Found, Race, Tries, Won};
-use super::roam::{follow, is_heard, stand_by};
+use super::roam::{Sightings, follow, is_heard, look, socket_of, stand_by};
 use super::search::{Answer, search};
 use super::stream::{Connection, PATH_TIMEOUT, raw_stream};
 use crate::dht::WeakDht;
@@ -284,7 +284,7 @@ impl<'a> Dial<'a> {
 async fn wait(net: &Net, handle: &StreamHandle) -> Result<Found, ConnectError> {
     let connected = timeout(PATH_TIMEOUT, handle.connected()).await;
     let address = match connected {
-        Ok(Ok(address)) => super::net::v4(address),
+        Ok(Ok(address)) => v4(address),
         _ => None,
     };
     let address = address.ok_or(ConnectError::NoAnswer)?;
@@ -324,35 +324,77 @@ impl Leaving {
         }
     }
 
-    /// Moves the stream to the first direct path on which the peer is heard, and then leaves the relay.
+    /// Moves the stream to the first direct path on which the peer is heard, and then leaves the relay. Paths that were silent are
+    /// kept: a peer that was slow goes over to one for good, and leaves the relay, after we have come back from it.
     async fn move_over(self, mut tries: Tries) {
+        let (mut silent, mut sightings) = (Vec::new(), Sightings::new());
         loop {
-            let done = tokio::select! {
-                done = tries.join_next() => done,
+            let (route, carrier) = tokio::select! {
+                Some(done) = tries.join_next() => match done {
+                    Ok((route, Ok(Found::Path(carrier)))) => (route, carrier),
+                    Ok((route, Err(error))) => {
+                        let reason = error.to_string();
+                        self.watcher.tell(DialEvent::Failed { route, reason });
+                        continue;
+                    }
+                    Ok((_, Ok(Found::Meeting(_)))) | Err(_) => continue,
+                },
+                path = self.handle.other_path(), if sightings.is_empty() => match path {
+                    Ok(path) => {
+                        self.look(&mut sightings, path, &silent);
+                        continue;
+                    }
+                    Err(_) => return,
+                },
+                Some(seen) = sightings.join_next() => match seen {
+                    Ok(Some((path, socket))) => self.way_of(&path, socket, &mut silent),
+                    _ => continue,
+                },
                 _ = self.handle.closed() => return,
             };
-            match done {
-                Some(Ok((route, Ok(Found::Path(carrier))))) => {
-                    if self.change_to(&carrier) {
-                        if is_heard(&self.handle).await {
-                            let address = carrier.to;
-                            self.watcher.tell(DialEvent::Connected { route, address });
-                            return self.leave(carrier.extra).await;
-                        }
-                        self.go_back(route, carrier.to);
-                    }
+            if self.change_to(&carrier) {
+                if is_heard(&self.handle).await {
+                    let address = carrier.to;
+                    self.watcher.tell(DialEvent::Connected { route, address });
+                    return self.leave(carrier.extra).await;
                 }
-                Some(Ok((route, Err(error)))) => {
-                    let reason = error.to_string();
-                    self.watcher.tell(DialEvent::Failed { route, reason });
-                }
-                Some(_) => {}
-                None => {
-                    // No way but the relay.
-                    self.handle.closed().await;
-                    return;
-                }
+                self.go_back(route, carrier.to);
+                silent.push((route, carrier));
             }
+        }
+    }
+
+    /// Asks whether somebody is where the peer's packets come from by now.
+    fn look(&self, sightings: &mut Sightings, path: Path, silent: &[(Route, Carrier)]) {
+        if path.remote == SocketAddr::from(self.meeting.address) {
+            return;
+        }
+        let Some(dht) = self.dht.upgrade() else {
+            return;
+        };
+        let mut extras = silent.iter().filter_map(|(_, way)| way.extra.as_ref());
+        let extra = extras.find(|extra| extra.socket.local_addr() == path.local);
+        if let Some(at) = socket_of(&dht, &path, extra) {
+            look(sightings, dht, path, at);
+        }
+    }
+
+    /// The way by which the peer has come: one of ours that was silent, or its own.
+    fn way_of(
+        &self,
+        path: &Path,
+        socket: UdxSocket,
+        silent: &mut Vec<(Route, Carrier)>,
+    ) -> (Route, Carrier) {
+        let to = v4(path.remote).unwrap_or(self.meeting.address);
+        let known = silent.iter().position(|(_, way)| {
+            let is_there = way.socket.local_addr() == path.local;
+            is_there && (way.extra.is_some() || way.to == to)
+        });
+        let known = known.map(|known| silent.swap_remove(known));
+        match known {
+            Some((route, carrier)) => (route, Carrier { to, ..carrier }),
+            None => (Route::Direct, Carrier::own(socket, to)),
         }
     }
 
@@ -405,11 +447,10 @@ mod tests {
     use std::net::{Ipv4Addr, UdpSocket};
     use std::sync::{Arc, Mutex};
 
-    use ferrocore_udx::socket::{Udx, UdxSocket};
+    use ferrocore_udx::socket::Udx;
     use ferrocore_udx::stream::{CloseReason, Config};
     use tokio::sync::Notify;
 
-    use super::super::net::v4;
     use super::*;
     use crate::dht::Dht;
 
@@ -473,6 +514,50 @@ mod tests {
         leaving.run(tries).await;
         let routes: Vec<_> = events.lock().unwrap().iter().map(route_of).collect();
         assert_eq!(routes, [(Route::Lan, false), (Route::Direct, true)]);
+    }
+
+    /// Goal: a peer that is slow to be heard on a direct path, and leaves the relay for it after we have come back from there, is not
+    /// lost. Method: it says nothing on the path until then.
+    #[tokio::test]
+    async fn a_peer_is_followed_to_a_path_that_was_given_up() {
+        let host = Ipv4Addr::LOCALHOST;
+        let node = || Dht::builder().host(host).port(0).bootstrapper(host).bind();
+        let (net, far) = (Net::new(node().unwrap()), Net::new(node().unwrap()));
+        let relay = far.udx().bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (ours, direct) = (net.server_socket().unwrap(), far.server_socket().unwrap());
+        let at = |socket: &UdxSocket| v4(socket.local_addr()).unwrap();
+        let (at_relay, at_direct) = (at(&relay), at(&direct));
+        let peer = far.udx().create_stream(9, Config::default()).unwrap();
+        peer.listen(7);
+        let stream = net.udx().create_stream(7, Config::default()).unwrap();
+        stream.connect(&ours, 9, at_relay.into()).unwrap();
+        let here = bytes::Bytes::from_static(b"here");
+        stream.send_message(here).unwrap();
+        assert_eq!(peer.recv_message().await.unwrap(), "here");
+        let (told, mut events) = tokio::sync::mpsc::unbounded_channel();
+        let leaving = Leaving {
+            handle: stream.handle(),
+            remote_id: 9,
+            meeting: Meeting::at(ours.clone(), at_relay, 9),
+            watcher: Watcher::new(move |event| told.send(route_of(&event)).unwrap()),
+            linger: Duration::ZERO,
+            dht: net.dht().downgrade(),
+        };
+        let mut tries = Tries::new();
+        let way = Carrier::own(ours.clone(), at_direct);
+        tries.spawn(async move { (Route::Lan, Ok(Found::Path(way))) });
+        let leaving = tokio::spawn(leaving.run(tries));
+        assert_eq!(events.recv().await, Some((Route::Lan, false)));
+        while stream.remote().unwrap().0 != at_relay.into() {
+            tokio::task::yield_now().await;
+        }
+        let handle = peer.handle();
+        handle.change_remote(&direct, 7, at(&ours).into()).unwrap();
+        handle.send_message(bytes::Bytes::new()).unwrap();
+        let told = timeout(Duration::from_secs(30), events.recv()).await;
+        assert_eq!(told, Ok(Some((Route::Lan, true))));
+        assert_eq!(stream.remote().unwrap().0, at_direct.into());
+        leaving.await.unwrap();
     }
 
     /// Goal: a relayed stream whose relay does not find us any more, for we have moved, ends in seconds. Method: the relay answers

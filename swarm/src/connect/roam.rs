@@ -19,6 +19,7 @@ use bytes::Bytes;
 use ferrocore_dht::rpc::{Outgoing, Socket};
 use ferrocore_udx::socket::{Path, StreamHandle, UdxSocket};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::net::{Extra, tagged_at, v4};
@@ -82,6 +83,19 @@ async fn take_path(dht: &Dht, handle: &StreamHandle, path: &Path, tag: Socket, s
     }
 }
 
+/// What is being asked of where a stream's packets came from: one path at most.
+pub(super) type Sightings = JoinSet<Option<(Path, UdxSocket)>>;
+
+/// Asks whether somebody is where a packet came from. A relay knows its streams' ids, too, and could otherwise aim one at anybody by
+/// one packet with a forged sender.
+pub(super) fn look(sightings: &mut Sightings, dht: Dht, path: Path, at: (Socket, UdxSocket)) {
+    let (tag, socket) = at;
+    sightings.spawn(async move {
+        let answers = answers(&dht, tag, path.remote).await;
+        answers.then_some((path, socket))
+    });
+}
+
 /// Whether a ping from one of our sockets is answered there: whoever is there takes part.
 pub(super) async fn answers(dht: &Dht, from: Socket, to: SocketAddr) -> bool {
     let Some(to) = v4(to) else {
@@ -95,7 +109,11 @@ pub(super) async fn answers(dht: &Dht, from: Socket, to: SocketAddr) -> bool {
 }
 
 /// The socket that a packet came to, and how the node knows it.
-fn socket_of(dht: &Dht, path: &Path, extra: Option<&Extra>) -> Option<(Socket, UdxSocket)> {
+pub(super) fn socket_of(
+    dht: &Dht,
+    path: &Path,
+    extra: Option<&Extra>,
+) -> Option<(Socket, UdxSocket)> {
     let punched = extra.map(|extra| (extra.tag, extra.socket.clone()));
     let punched = punched.filter(|(_, socket)| socket.local_addr() == path.local);
     tagged_at(dht, path.local).or(punched)

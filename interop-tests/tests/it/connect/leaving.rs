@@ -37,10 +37,24 @@ fn is_direct(node: &mut Node, stream: u64, ours: &StreamHandle) -> bool {
     port(to) == theirs["local"].as_u64() && port(ours.local_addr()) == theirs["port"].as_u64()
 }
 
+/// Says where our end stood when a test fails: Node tells its own side.
+struct Witness(StreamHandle);
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let Self(ours) = self;
+            let path = (ours.local_addr(), ours.remote());
+            println!("our end: {path:?}, {:?}", ours.stats());
+        }
+    }
+}
+
 /// Bytes cross at the relay, while the stream leaves it, and until long after what is kept of it is dropped.
 async fn leave(node: &mut Node, stream: u64, connection: Connection) {
     assert_eq!(connection.route, Route::Relayed);
     let handle = connection.handle();
+    let _witness = Witness(handle.clone());
     let mut halves = connection.stream.split();
     halves = exchange_on(node, stream, halves, BLOCK).await;
     assert!(!is_direct(node, stream, &handle), "the rounds are held");

@@ -183,6 +183,8 @@ impl StreamHandle {
         let mut state = self.cell.lock();
         state.stream.change_remote(remote_id, remote)?;
         state.is_heard = false;
+        state.path = None; // whatever comes by another path than this one is news
+        state.path_is_new = false;
         state.attach(Some(Arc::clone(socket.shared())));
         self.submit(state);
         Ok(())

@@ -264,6 +264,26 @@ async fn a_stream_moves_to_another_socket_in_mid_transfer() {
 }
 
 #[tokio::test]
+async fn a_path_that_was_seen_is_news_again_after_a_change() {
+    // Goal: who goes over to a path, finds nobody, and comes back, is told of a peer that speaks by it later. Method: the path is
+    // seen before the change; nothing else comes in between.
+    let (a, b) = (Udx::new(), Udx::new());
+    let (socket_a, first, second) = (bind(&a), bind(&b), bind(&b));
+    let one = a.create_stream(1, Config::default()).unwrap();
+    let two = b.create_stream(2, Config::default()).unwrap();
+    let (old, new) = (first.local_addr(), second.local_addr());
+    one.connect(&socket_a, 2, old).unwrap();
+    two.connect(&second, 1, socket_a.local_addr()).unwrap();
+    for to in [Some(new), None] {
+        two.send_message(Bytes::new()).unwrap();
+        assert_eq!(within(one.other_path()).await.unwrap().remote, new);
+        for to in to.into_iter().chain([old]) {
+            one.change_remote(&socket_a, 2, to).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_relay_joins_two_streams() {
     let (relay, a, b) = (Udx::new(), Udx::new(), Udx::new());
     let (middle, socket_a, socket_b) = (bind(&relay), bind(&a), bind(&b));
