@@ -1,11 +1,13 @@
 //! Protomux: two honest ends, any order of calls, and frames that take any time.
 //!
-//! Holds: neither end is ever blamed; what is sent on a channel arrives once and in order until one end closes it;
-//! in the end both agree on which channels are open; and when all are closed nothing is left in any queue.
+//! Holds: neither end is ever blamed; what is sent on a channel arrives once and in order until one end closes it; what offers
+//! and messages ahead of their answer count for is what there is of them, after each step; in the end both agree on which
+//! channels are open, and no offer waits; and when all are closed nothing is left in any queue, in either direction.
 
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
+use ferrocore_mux::limits::OFFERED_BYTES_MAX;
 use ferrocore_mux::{ChannelId, Event, Mux, OfferId, Segment};
 
 /// Names of channels: few, so that halves meet and queue.
@@ -29,6 +31,7 @@ pub fn run(data: &[u8]) {
             6 => ends[side].transmit(),
             _ => deliver(&mut ends, side, operand),
         }
+        ends.iter().for_each(End::check);
     }
     come_to_rest(&mut ends);
     agree(&ends);
@@ -40,6 +43,7 @@ pub fn run(data: &[u8]) {
     for end in &ends {
         assert!(end.opened().is_empty(), "the other end has closed all");
         assert_eq!(end.mux.buffered_bytes(), 0);
+        assert_eq!(end.mux.offered_bytes(), 0, "nothing is left of offers");
     }
 }
 
@@ -169,6 +173,14 @@ impl End {
         }
     }
 
+    /// Holds that the sum of what the other end has sent and nobody has answered is right. Offers that were taken back, or met
+    /// a channel of ours, are not counted any more.
+    fn check(&self) {
+        let (offers, bytes) = self.mux.recount_offered();
+        assert_eq!(self.mux.offered_bytes(), bytes);
+        assert!(bytes <= OFFERED_BYTES_MAX && offers <= self.offers.len());
+    }
+
     /// Channels that are open at both ends, as far as this one knows.
     fn opened(&self) -> Vec<ChannelId> {
         let open = self
@@ -199,6 +211,10 @@ fn come_to_rest(ends: &mut [End; 2]) {
             ends[side].transmit();
         }
         if ends.iter().all(|end| end.under_way.is_empty()) {
+            for end in &*ends {
+                end.check();
+                assert_eq!(end.mux.offered_bytes(), 0, "all offers are answered");
+            }
             return;
         }
         deliver(ends, 0, usize::from(u16::MAX).min(ends[1].under_way.len()));

@@ -4,7 +4,8 @@
 //! of the input says whether the reader waits for its device.
 //!
 //! Holds: no end is ever blamed; both copies have a history that the writer had; what is in flight is no more than was asked;
-//! who has done what there is to do waits for no moment that is over; and at rest no request is in flight, no question waits,
+//! who has done what there is to do waits for no moment that is over; once all frames have arrived every request is
+//! answered, before any time goes by that would make it late; and at rest no request is in flight, no question waits,
 //! nothing is left to be written, no time is waited for, every wanted block has come, and whoever sought a byte has its
 //! block, the right one.
 
@@ -387,7 +388,15 @@ impl Play {
         assert!(self.sought.is_empty(), "whoever sought a byte has found it");
     }
 
+    /// Requests that were given up because their answer did not come in time.
+    fn timed_out(&self) -> u64 {
+        let ends = self.links.as_flattened().iter();
+        ends.map(|end| end.connection.stats().requests_timed_out)
+            .sum()
+    }
+
     fn come_to_rest(&mut self) {
+        let mut late = None;
         for _ in 0..TURNS_MAX {
             for link in 0..LINKS.len() {
                 self.turn(link, 0, 1);
@@ -401,6 +410,16 @@ impl Play {
                 end.alarm.wait();
                 continue;
             }
+            for end in ends {
+                let backlog = end.connection.backlog();
+                let unanswered = backlog.requests + backlog.questions + backlog.kept_bytes;
+                assert_eq!(
+                    unanswered, 0,
+                    "all is answered before time goes by: {backlog:?}"
+                );
+            }
+            let timed_out = self.timed_out();
+            assert_eq!(*late.get_or_insert(timed_out), timed_out, "none is late");
             // Something may wait for its time.
             let timeouts = ends.iter().filter_map(|end| end.connection.next_timeout());
             match timeouts.min() {

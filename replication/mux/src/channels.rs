@@ -56,6 +56,13 @@ impl Offer {
     pub(crate) fn said(&self) -> &Name {
         self.alias.as_ref().unwrap_or(&self.name)
     }
+
+    /// What it counts for, by what it holds.
+    fn recount(&self) -> usize {
+        let ahead = self.ahead.iter();
+        let ahead = ahead.map(|(_, payload)| OFFERED_OVERHEAD + payload.len());
+        cost(&self.name, self.alias.as_ref(), &self.handshake) + ahead.sum::<usize>()
+    }
 }
 
 impl Name {
@@ -332,6 +339,20 @@ impl Channels {
         }
     }
 
+    /// What all offers together count for.
+    pub(crate) fn offered_bytes(&self) -> usize {
+        self.offered_bytes
+    }
+
+    /// How many offers there are, and what they count for by what they hold.
+    pub(crate) fn recount_offered(&self) -> (usize, usize) {
+        let offers = self.remotes.iter().filter_map(|remote| match remote {
+            Remote::Offered(offer) => Some(offer.recount()),
+            Remote::Open(_) => None,
+        });
+        offers.fold((0, 0), |(count, sum), cost| (count + 1, sum + cost))
+    }
+
     fn offer(
         &mut self,
         number: u32,
@@ -339,9 +360,7 @@ impl Channels {
         alias: Option<Name>,
         handshake: &[u8],
     ) -> Result<OfferId, PeerMisbehaved> {
-        // The name is kept here and in the table of those that wait.
-        let names = 2 * name.len() + alias.as_ref().map_or(0, Name::len);
-        let cost = OFFERED_OVERHEAD + names + handshake.len();
+        let cost = cost(&name, alias.as_ref(), handshake);
         reserve(&mut self.offered_bytes, cost)?;
         self.offers_seen += 1;
         let serial = self.offers_seen;
@@ -446,6 +465,12 @@ impl Channels {
             self.waiting = HashMap::new(); // thousands were opened at once, and all found their half
         }
     }
+}
+
+/// What an offer counts for before anything is sent ahead on it. Its name is kept in the table of those that wait, too.
+fn cost(name: &Name, alias: Option<&Name>, handshake: &[u8]) -> usize {
+    let names = 2 * name.len() + alias.map_or(0, Name::len);
+    OFFERED_OVERHEAD + names + handshake.len()
 }
 
 fn reserve(used: &mut usize, cost: usize) -> Result<(), PeerMisbehaved> {

@@ -197,6 +197,19 @@ impl Mux {
         self.outbox.buffered()
     }
 
+    /// How many bytes the peer's offers that wait for an answer count for, with what was sent ahead on them; at most
+    /// [`OFFERED_BYTES_MAX`](crate::limits::OFFERED_BYTES_MAX).
+    pub fn offered_bytes(&self) -> usize {
+        self.channels.offered_bytes()
+    }
+
+    /// What waits for an answer, counted anew: how many offers, and the bytes that they count for. For tests of the sum that
+    /// is kept.
+    #[doc(hidden)]
+    pub fn recount_offered(&self) -> (usize, usize) {
+        self.channels.recount_offered()
+    }
+
     /// Takes frames of more than `len` bytes for long ones from now on, but for none that holds several messages; at first
     /// those of more than [`LONG_FRAME_LEN`](crate::limits::LONG_FRAME_LEN).
     pub fn set_long_frame_len(&mut self, len: usize) {

@@ -65,6 +65,12 @@ impl<T> Remotes<T> {
         chunk.slots.get_mut(slot)?.as_mut()
     }
 
+    /// What all numbers in use stand for.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        let chunks = self.chunks.iter().flatten();
+        chunks.flat_map(|chunk| chunk.slots.iter().flatten())
+    }
+
     /// Puts a number in use that was [checked](Self::check), or changes what it stands for.
     pub(crate) fn insert(&mut self, number: u32, remote: T) {
         let Some((chunk, slot)) = place(number) else {
