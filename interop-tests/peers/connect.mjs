@@ -121,6 +121,7 @@ serve({
         hash.update(data)
         if (count < bytes) return
         stream.off('data', ondata)
+        stream.pause() // else what comes before the next reader is thrown away
         resolve({ bytes: count, hash: hash.digest('hex') })
       }
     })

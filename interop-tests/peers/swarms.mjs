@@ -70,7 +70,10 @@ serve({
   /** What comes over the first connection, as text. */
   hear () {
     const [stream] = swarms[0].connections
-    return new Promise((resolve) => stream.once('data', (data) => resolve({ text: data.toString() })))
+    return new Promise((resolve) => stream.once('data', (data) => {
+      stream.pause() // else what comes before the next hearer is thrown away
+      resolve({ text: data.toString() })
+    }))
   },
 
   /** Sends texts beside the stream of the first connection, each for itself. */
