@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 
-use crate::rig::power::{Device, Loss, Scene, candidates, each_moment};
+use crate::rig::power::{Device, Loss, Scene, candidates, each_moment, losses};
 use crate::rig::proofs::{block_proof, follow, upgrade};
 use crate::rig::rng::{Rng, from_env, rounds};
 use crate::rig::rot::{open_mended, repair};
@@ -35,6 +35,10 @@ const ENTRIES_OFFSET: u64 = 8192;
 const CUTS: usize = 17_000;
 /// Of the one where bytes rot, for an audit follows each.
 const ROTTING_CUTS: usize = 5_000;
+/// Of the one where a kill comes first.
+const KILLED_CUTS: usize = 5_000;
+/// Of its histories, which are opened once more at each, at about so many.
+const KILLED_MOMENTS: usize = 100;
 /// Of a history of more changes, as one is that flushes many scattered nodes, not every loss is tried at each.
 const FEW_CHANGES: usize = 300;
 /// But so many.
@@ -124,6 +128,94 @@ fn a_cut_amid_a_reorg_never_mixes_histories() {
             sweep(durability, &record_reorg(durability), &mut rng);
         }
     }
+}
+
+/// Goal: what a kill leaves is with the system, and may not be on the device. In synced mode the next one who opens the core
+/// shows nothing of it that a power cut can still take; in either, a cut amid the opening or after it takes no more than one
+/// before.
+#[test]
+fn a_power_cut_after_a_kill_takes_nothing_that_was_shown() {
+    let done = rounds(from_env("FERROCORE_CUTS", KILLED_CUTS), |seed| {
+        let mut rng = Rng::new(seed);
+        let durability = match seed % 2 {
+            0 => Durability::Sync,
+            _ => Durability::Buffered,
+        };
+        let recording = match seed / 2 % 2 {
+            0 => record_writer(durability, &mut rng),
+            _ => record_reader(durability, &mut rng),
+        };
+        kill_and_cut(durability, &recording, &mut rng)
+    });
+    println!("{done} cuts");
+}
+
+fn kill_and_cut(durability: Durability, recording: &Recording, rng: &mut Rng) -> usize {
+    let one_in = recording.changes.len().div_ceil(KILLED_MOMENTS);
+    let mut cuts = 0;
+    let (start, changes) = (&recording.start, &recording.changes);
+    each_moment(start, changes, rng.next(), |device, at, losses| {
+        let kills = losses.iter().filter(|loss| loss.is_kill());
+        for loss in kills {
+            if rng.one_in(one_in.max(1)) {
+                let killed = device.killed(*loss, rng);
+                let _scene = Scene(format!("killed after {at} changes, {loss:?}"));
+                cuts += cut_after_kill(durability, recording, killed, at, rng);
+            }
+        }
+    });
+    cuts
+}
+
+/// Opens what a kill left after `at` changes, and cuts the power after each change that this makes.
+fn cut_after_kill(
+    durability: Durability,
+    recording: &Recording,
+    mut device: Device,
+    at: usize,
+    rng: &mut Rng,
+) -> usize {
+    let disk = Disk::new(device.contents());
+    let Some(core) = open(&disk, durability).unwrap() else {
+        return 0; // nothing was shown
+    };
+    let strict = durability == Durability::Sync;
+    let shown = [Mark {
+        at,
+        state: Some(Snapshot::of(&core).unwrap()),
+        durable: strict,
+    }];
+    let (changes, mut cuts) = (disk.changes(), 0);
+    for done in 0..=changes.len() {
+        let is_shown = strict && done == changes.len();
+        let cut = Cut {
+            recording,
+            candidates: match is_shown {
+                true => &shown,
+                false => candidates(&recording.marks, at, strict),
+            },
+            strict,
+            released: &Released::new(),
+            depth: 1,
+        };
+        let cruel = [Loss::Everything, Loss::AllButResizes];
+        let any = losses(device.pending(), rng);
+        let any = any[rng.below(any.len())];
+        for loss in cruel.into_iter().chain([any]) {
+            let _scene = Scene(format!("cut after {done} of {}, {loss:?}", changes.len()));
+            match open(&Disk::new(device.after(loss, rng)), durability) {
+                Ok(Some(core)) => drop(check_found(&core, &cut, rng)),
+                Ok(None) => assert!(cut.candidates.iter().any(|mark| mark.state.is_none())),
+                Err(error) => check_refusal(&error, &cut),
+            }
+            cuts += 1;
+        }
+        changes
+            .get(done)
+            .into_iter()
+            .for_each(|change| device.advance(change));
+    }
+    cuts
 }
 
 /// Whether there is time for more cuts than CI makes.

@@ -197,7 +197,8 @@ impl FileCore {
         let length = state.header.head.length;
         let poison = Arc::default();
         let bitfield = parts.bitfield;
-        let writer = Writer {
+        let may_be_unsynced = !state.layout.is_flushed();
+        let mut writer = Writer {
             bitfield: BitfieldFile::load(bitfield, length, &state.bits, state.front, &poison)?,
             // A header that names other roots than were signed must not take the place of the one that is there.
             unflushed: check == RootCheck::Whole && !state.layout.is_flushed(),
@@ -207,6 +208,11 @@ impl FileCore {
             external: state.external,
             durability,
         };
+        if may_be_unsynced && durability == Durability::Sync {
+            // Whoever wrote the entries may have been killed before they were on the device, or what they stand on.
+            sync_places(&parts.data, &parts.tree, &writer)?;
+            writer.oplog.sync()?;
+        }
         writer.oplog.cut_tail()?;
         if state.lost_slot {
             writer.oplog.clear_lost_slot()?;
@@ -427,7 +433,7 @@ impl FileCore {
         let destructive = writer.truncates(write) || !write.freed.is_empty();
         let sync = durability == Durability::Sync || destructive;
         if sync {
-            self.sync_places(writer)?;
+            sync_places(&self.data, &self.tree, writer)?;
         }
         if len > 0 {
             writer.oplog.append_prepared()?;
@@ -496,14 +502,6 @@ impl FileCore {
         }
         self.tree.write(overlay.nodes())?;
         Ok(overlay.cut().is_some())
-    }
-
-    /// Syncs everything but the oplog.
-    fn sync_places(&self, writer: &Writer) -> Result<(), StorageError> {
-        self.data.sync()?;
-        self.tree.sync()?;
-        writer.bitfield.sync()?;
-        writer.header_file.sync()
     }
 
     fn overlay(&self) -> RwLockReadGuard<'_, Overlay> {
@@ -590,7 +588,7 @@ impl CoreStorage for FileCore {
                 self.flush_with(&mut writer, durability)?;
             }
             if durability == Durability::Sync {
-                self.sync_places(&writer)?;
+                sync_places(&self.data, &self.tree, &writer)?;
                 writer.oplog.sync()?;
             }
             Ok(())
@@ -646,4 +644,12 @@ impl Parts {
         let (oplog, header, bitfield) = (&self.oplog, &self.header, &self.bitfield);
         recovery::read(core, oplog, header, &self.tree, bitfield, check)
     }
+}
+
+/// Syncs everything but the oplog.
+fn sync_places(data: &Data, tree: &Tree, writer: &Writer) -> Result<(), StorageError> {
+    data.sync()?;
+    tree.sync()?;
+    writer.bitfield.sync()?;
+    writer.header_file.sync()
 }

@@ -293,11 +293,15 @@ impl Oplog {
     /// Makes the file end behind the last whole entry, for good: behind one that a power cut took
     /// there may be whole ones. Should the next cut undo this, an entry written meanwhile could
     /// lead to them, and they would count again, on top of another history.
-    pub(super) fn cut_tail(&self) -> Result<(), StorageError> {
+    ///
+    /// What makes them void is on the device before: it may be a header that a killed process had only written, and without
+    /// that these entries are the state.
+    pub(super) fn cut_tail(&mut self) -> Result<(), StorageError> {
         let len = ENTRIES_OFFSET + self.entries_len;
         if self.part.len()? == len {
             return Ok(());
         }
+        self.sync()?;
         self.part.set_len(len)?;
         self.part.sync()
     }
@@ -462,17 +466,25 @@ mod tests {
     }
 
     /// Goal: an entry that was synced before another one came is not taken for a torn write, whichever of its bits flips;
-    /// without a sync, or as the last one, it is.
+    /// without a sync, or as the last one, it is. Who opens the oplog in between and syncs it vouches for all that is in it.
     #[test]
     fn a_settled_entry_that_is_damaged_is_told() {
         let directory = tempfile::tempdir().unwrap();
-        let entries = |synced: bool| {
+        let entries = |synced: bool, reopened: bool| {
             let mut log = Oplog::empty(oplog(&directory));
             log.part.set_len(0).unwrap();
             log.write_header(&External::of(b"a header", 0).encode(), synced)
                 .unwrap();
             let mut ends = vec![ENTRIES_OFFSET as usize];
             for index in 0..3 {
+                if reopened && index > 0 {
+                    let part = oplog(&directory);
+                    let layout = read(&part).unwrap().unwrap().unwrap().layout;
+                    log = Oplog::new(part, layout);
+                    if synced {
+                        log.sync().unwrap();
+                    }
+                }
                 append(&mut log, index);
                 if synced {
                     log.sync().unwrap();
@@ -481,8 +493,8 @@ mod tests {
             }
             (std::fs::read(directory.path().join("oplog")).unwrap(), ends)
         };
-        for synced in [true, false] {
-            let (bytes, ends) = entries(synced);
+        for (synced, reopened) in [(true, false), (true, true), (false, false), (false, true)] {
+            let (bytes, ends) = entries(synced, reopened);
             assert_eq!(
                 parse(bytes.clone())
                     .unwrap()

@@ -144,6 +144,23 @@ impl Device {
         self.pending.len()
     }
 
+    /// The same after a kill of the process: what no sync has covered is with the system, and still not on the device.
+    pub(crate) fn killed(&self, loss: Loss, rng: &mut Rng) -> Self {
+        assert!(loss.is_kill());
+        Self {
+            synced: self.synced.clone(),
+            pending: self.survivors(loss, rng),
+        }
+    }
+
+    /// The files as the system has them.
+    pub(crate) fn contents(&self) -> Contents {
+        let mut files = self.synced.clone();
+        let pending = self.pending.iter();
+        pending.for_each(|change| apply(&mut files, change));
+        files
+    }
+
     /// The files after a power cut now.
     pub(crate) fn after(&self, loss: Loss, rng: &mut Rng) -> Contents {
         let mut files = self.synced.clone();
