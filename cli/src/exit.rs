@@ -139,8 +139,7 @@ const UNCONFIRMED_HINT: &str =
     "name a peer that has the log with --peer, or, only if nobody has more of it, add --offline";
 
 /// What whoever lacks the secret can do.
-const NOT_WRITABLE_HINT: &str =
-    "do it where it was created, or bring its secret here with `fcore key export` and `import`";
+const NOT_WRITABLE_HINT: &str = "do it where it was created, or bring its secret here with `fcore key export` and `import`; `fcore key ls` tells if one is damaged";
 
 /// What whoever cuts too much off can do.
 const PROLOGUE_HINT: &str =
@@ -156,6 +155,9 @@ const AUDIT_HINT: &str = "`fcore core audit` names all that is damaged; `fcore c
 /// What whoever has a log that cannot be opened can do.
 const UNREADABLE_HINT: &str = "put the log's files back from a copy of the store; or, if somebody else writes it and a peer has it, \
     `fcore purge` it and fetch it again";
+
+/// What whoever has a secret key that is damaged can do.
+const SECRET_HINT: &str = "import it again with `fcore key import`, or put that file back from a copy of the store; the log can be read without";
 
 /// What whoever has a key that does not fit can do.
 const WRONG_KEY_HINT: &str = "give the whole link it was shared with, as in hyper://KEY#ENCRYPTION-KEY, or no # if it is not encrypted";
@@ -328,6 +330,7 @@ fn hint_of(error: &StorageError) -> Option<String> {
         }
         StorageError::Corrupt { part, .. } => match *part {
             "tree" | "head" | "bitfield" | "data" => AUDIT_HINT,
+            "secret" => SECRET_HINT,
             _ => UNREADABLE_HINT,
         },
         StorageError::Decode { .. } => UNREADABLE_HINT,
@@ -394,6 +397,7 @@ mod tests {
         for part in ["oplog", "header"] {
             assert!(hint(corrupt(part)).contains("copy of the store"), "{part}");
         }
+        assert!(hint(corrupt("secret")).contains("fcore key import"));
         let locked = |holder| StorageError::Locked {
             path: "oplog".into(),
             holder,

@@ -249,7 +249,7 @@ async fn get(context: &Context, get: CoreGet) -> Result<()> {
         refresh(context, &core).await?;
     }
     let end = get.range.end.unwrap_or(core.length());
-    if end > core.length() && core.conflict().is_some() {
+    if end > core.length() && core.is_frozen() {
         return Err(CoreError::Conflict { core: core.key() }.into());
     }
     if end > core.length() || get.range.start > end {
@@ -310,7 +310,7 @@ pub(crate) fn state(context: &Context, core: &Core) -> CoreState {
         tree_hash: core.tree_hash().to_hex(),
         writable: core.is_writable(),
         guarded: core.is_guarded(),
-        conflict: core.conflict().is_some(),
+        conflict: core.is_frozen(),
         manifest: core
             .manifest()
             .map(|manifest| describe(&manifest, is_compat)),

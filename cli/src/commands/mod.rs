@@ -155,7 +155,7 @@ async fn ask(context: &Context, drive: &Drive, is_here: bool) -> Result<()> {
     match tokio::time::timeout(patience, drive.update()).await {
         Ok(updated) => {
             updated?;
-            if drive.index().conflict().is_some() {
+            if drive.index().is_frozen() {
                 let text = "Its author signed two histories: this is what is here, and nothing comes after it";
                 context.output().say(text).await;
             }

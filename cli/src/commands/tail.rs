@@ -84,7 +84,7 @@ async fn follow(
             write(context, tail, block).await?;
             place.next += 1;
         }
-        if core.conflict().is_some() {
+        if core.is_frozen() {
             return Err(CoreError::Conflict { core: core.key() }.into());
         }
         events.next().await;

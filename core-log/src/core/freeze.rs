@@ -67,7 +67,12 @@ impl Core {
         Ok(())
     }
 
-    /// Why the core is frozen, if it is.
+    /// Whether nothing more is taken, since two histories are signed: also if the evidence of that was damaged.
+    pub fn is_frozen(&self) -> bool {
+        self.inner.read().is_frozen()
+    }
+
+    /// Why the core is frozen, if it is and the evidence is whole.
     pub fn conflict(&self) -> Option<Arc<Conflict>> {
         self.inner.read().conflict.clone()
     }
@@ -88,7 +93,7 @@ pub enum FreezeError {
 impl Inner {
     /// Refuses to go on from a log whose signers contradict themselves.
     pub(super) fn check_not_frozen(&self) -> Result<(), CoreError> {
-        match self.read().conflict.is_some() {
+        match self.read().is_frozen() {
             true => Err(CoreError::Conflict { core: self.key }),
             false => Ok(()),
         }
@@ -158,24 +163,32 @@ impl Inner {
     }
 }
 
-/// What is kept of a conflict of the core `key`. Evidence that cannot be read is no reason to go on.
+/// What is kept of a conflict.
+pub(super) enum Evidence {
+    None,
+    Of(Arc<Conflict>),
+    /// There was some. That it is damaged is no reason to go on, nor one to read nothing.
+    Damaged,
+}
+
+/// What is kept of a conflict of the core `key`.
 pub(super) fn load(
     key: &Key,
     keeper: Option<&dyn ConflictKeeper>,
-) -> Result<Option<Arc<Conflict>>, StorageError> {
+) -> Result<Evidence, StorageError> {
     let Some(kept) = keeper.map(ConflictKeeper::load).transpose()?.flatten() else {
-        return Ok(None);
+        return Ok(Evidence::None);
     };
-    let damaged = |reason: String| StorageError::Corrupt {
-        core: key.discovery_key(),
-        part: "conflict",
-        offset: 0,
-        reason,
-    };
-    let conflict = Conflict::from_slice(&kept).map_err(|error| damaged(error.to_string()))?;
-    let proven = conflict.verify(key);
-    proven.map_err(|error| damaged(error.to_string()))?;
-    Ok(Some(Arc::new(conflict)))
+    let conflict = Conflict::from_slice(&kept).ok();
+    Ok(
+        match conflict.filter(|conflict| conflict.verify(key).is_ok()) {
+            Some(conflict) => Evidence::Of(Arc::new(conflict)),
+            None => {
+                tracing::error!(core = %key, "the evidence of two signed histories is damaged; nothing more is taken all the same");
+                Evidence::Damaged
+            }
+        },
+    )
 }
 
 /// The roots of the tree that is signed, if what was shown of `length` blocks grows to one.

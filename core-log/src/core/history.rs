@@ -88,7 +88,7 @@ impl Inner {
         let _writer = self.lock_writer();
         let (fork, is_frozen) = {
             let shared = self.read();
-            (shared.fork, shared.conflict.is_some())
+            (shared.fork, shared.is_frozen())
         };
         if reorg.base.fork != fork {
             return Err(VerifyError::Stale.into());

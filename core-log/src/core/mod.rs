@@ -141,6 +141,8 @@ struct Shared {
     being_cut_to: Option<u64>,
     /// Set for good once two histories are known to be signed.
     conflict: Option<Arc<Conflict>>,
+    /// Whether that was so when the core was opened, but cannot be shown any more.
+    has_lost_evidence: bool,
 }
 
 impl Core {
@@ -231,6 +233,7 @@ impl Core {
         let header = opened.header;
         let key = header.key;
         let contiguous_length = opened.bitfield.next_unset(0).min(header.head.length);
+        let evidence = freeze::load(&key, opened.conflicts.as_deref())?;
         let shared = Shared {
             fork: header.head.fork,
             roots: Arc::new(roots),
@@ -240,7 +243,11 @@ impl Core {
             contiguous_length,
             user_data: header.user_data,
             being_cut_to: None,
-            conflict: freeze::load(&key, opened.conflicts.as_deref())?,
+            has_lost_evidence: matches!(evidence, freeze::Evidence::Damaged),
+            conflict: match evidence {
+                freeze::Evidence::Of(conflict) => Some(conflict),
+                freeze::Evidence::None | freeze::Evidence::Damaged => None,
+            },
         };
         let inner = Inner {
             key,
@@ -488,6 +495,10 @@ impl Inner {
 }
 
 impl Shared {
+    fn is_frozen(&self) -> bool {
+        self.conflict.is_some() || self.has_lost_evidence
+    }
+
     /// Whether the head is signed as the manifest prescribes. What was taken in without a
     /// manifest was verified with the key itself.
     fn is_signed(&self, key: &Key) -> bool {

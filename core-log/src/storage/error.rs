@@ -58,7 +58,7 @@ pub enum StorageError {
         /// The core, by discovery key.
         core: DiscoveryKey,
         /// Which part of it: `oplog`, `tree`, `bitfield`, `data`, `header`; `head` if the tree and the
-        /// signature in the oplog do not belong together.
+        /// signature in the oplog do not belong together; `secret` if it is the key that was imported for it.
         part: &'static str,
         /// Byte offset or index within the part.
         offset: u64,

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::common::ready;
 use bytes::Bytes;
+use ferrocore_log::audit::Mode;
 use ferrocore_log::changeset::VerifyError;
 use ferrocore_log::conflict::{Conflict, ConflictError};
 use ferrocore_log::core::AcceptError;
@@ -338,10 +339,24 @@ fn a_core_stays_frozen_when_it_is_opened_again() {
     evidence[40] ^= 1;
     std::fs::write(&path, evidence).unwrap();
     let store = open();
-    assert!(
-        store.get(&key).is_err(),
-        "damaged evidence is no reason to go on"
-    );
+    let core = store.get(&key).unwrap();
+    assert!(core.is_frozen() && core.conflict().is_none());
+    let refused = core.append("damaged evidence is no reason to go on");
+    assert!(matches!(refused, Err(CoreError::Conflict { .. })));
+    assert!(matches!(
+        core.truncate(1, None),
+        Err(CoreError::Conflict { .. })
+    ));
+    assert_eq!(core.get_local(4).unwrap().unwrap(), "ours 4");
+    assert_eq!(core.audit(Mode::DryRun, |_| {}).unwrap().bad, 0);
+    // Whoever sees it once more has it again.
+    let again = core.check_conflict(&whole(&other, 5)).unwrap();
+    assert!(again.is_some() && core.conflict() == again);
+    drop((core, store));
+    let store = open();
+    let core = store.get(&key).unwrap();
+    assert_eq!(core.conflict(), again);
+    drop(core);
     assert_eq!(store.purge(&discovery_key).map(drop).ok(), Some(()));
     assert!(!path.exists());
 }

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use ferrocore_log::audit::Mode;
 use ferrocore_log::backup::{Backup, CoreBackup};
 use ferrocore_log::corestore::SecretOrigin;
 use ferrocore_log::root_secret::RestoreError;
@@ -250,6 +251,43 @@ fn an_imported_secret_writes_a_core_that_was_read() {
     assert_guarded(&core);
     core.lift_guard().unwrap();
     core.append("goes on").unwrap();
+}
+
+/// Goal: a log whose imported secret is damaged is read and audited without it, and the error of who asks for the secret names its
+/// file; once it was imported again, the log is written as before.
+#[test]
+fn a_damaged_secret_keeps_nobody_from_reading() {
+    let directory = tempfile::tempdir().unwrap();
+    let key_pair = KeyPair::generate();
+    let options = CoreOptions {
+        key_pair: Some(key_pair.clone()),
+        ..CoreOptions::default()
+    };
+    let core = open(directory.path()).get_with(options).unwrap();
+    core.append("signed").unwrap();
+    let (key, name) = (core.key(), core.discovery_key().to_hex());
+    drop(core);
+    let path = directory.path().join("keys").join(name);
+    let whole = std::fs::read(&path).unwrap();
+    for at in [0, 31, 32, 63] {
+        let mut secret = whole.clone();
+        secret[at] ^= 1;
+        std::fs::write(&path, secret).unwrap();
+        let store = open(directory.path());
+        let core = store.get(&key).unwrap();
+        assert_eq!(core.get_local(0).unwrap().unwrap(), "signed");
+        assert_eq!(core.audit(Mode::DryRun, |_| {}).unwrap().bad, 0);
+        let refused = core.append("unsigned");
+        assert!(matches!(refused, Err(CoreError::NotWritable { .. })));
+        drop(core);
+        drop(store.danger_get_unverified(&key).unwrap().unwrap());
+        let told = store.core_secrets().unwrap_err().to_string();
+        assert!(told.contains(path.to_str().unwrap()), "{told}");
+        let core = store.import_secret(&key, None, &key_pair).unwrap();
+        core.lift_guard().unwrap();
+        core.append("goes on").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), whole);
+    }
 }
 
 #[test]

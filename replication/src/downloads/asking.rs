@@ -46,7 +46,7 @@ impl Downloads {
         }
         let before = self.requests.len();
         self.is_short = false;
-        if core.conflict().is_some() {
+        if core.is_frozen() {
             // It follows nobody any more, but blocks of what is here are welcome.
         } else if self.following.is_possible(core, peer) {
             self.request_fork(core, peer, wire, now);
@@ -208,7 +208,7 @@ impl Downloads {
         let length = core.length();
         let is_longer = peer.length() > length;
         let is_of_use = self.is_of_use() && peer.is_synced && peer.sync.uploading;
-        let may_ask = is_of_use && peer.sync.fork == core.fork() && core.conflict().is_none();
+        let may_ask = is_of_use && peer.sync.fork == core.fork() && !core.is_frozen();
         may_ask && is_longer && !is_upgrade_offered(core, peer) && !self.is_upgrade_coming()
     }
 

@@ -274,7 +274,7 @@ impl Files {
     fn complete(&self, core: &DiscoveryKey, opened: &mut OpenedCore) -> Result<(), StorageError> {
         opened.drafts = Some(self.drafts.of(core));
         if opened.header.key_pair.is_none() {
-            opened.header.key_pair = self.secrets.get(core)?;
+            opened.header.key_pair = self.secrets.get_whole(core)?;
         }
         opened.conflicts = Some(Arc::new(self.place.conflict(core)));
         Ok(())

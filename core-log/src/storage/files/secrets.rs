@@ -16,6 +16,9 @@ use crate::storage::StorageError;
 /// Bytes of a secret key, its public key among them.
 const SECRET_BYTES: usize = 64;
 
+/// The part of a core that a secret key is, for errors.
+const SECRET: &str = "secret";
+
 /// The directory of imported secret keys.
 pub(super) struct Secrets {
     files: Arc<dyn FileSystem>,
@@ -38,11 +41,24 @@ impl Secrets {
         let secret = Zeroizing::new(secret);
         let secret: Option<&[u8; SECRET_BYTES]> = secret.as_slice().try_into().ok();
         let key_pair = secret.and_then(|secret| KeyPair::from_secret(secret).ok());
-        let damaged = || StorageError::UnknownFormat {
-            path,
-            reason: "not an ed25519 secret key".to_owned(),
+        let damaged = || StorageError::Corrupt {
+            core: *core,
+            part: SECRET,
+            offset: 0,
+            reason: format!("{} holds no ed25519 secret key", path.display()),
         };
         key_pair.map(Some).ok_or_else(damaged)
+    }
+
+    /// As [`Secrets::get`], but for nothing if what is kept is damaged: what is signed can be read, and audited, without it.
+    pub(super) fn get_whole(&self, core: &DiscoveryKey) -> Result<Option<KeyPair>, StorageError> {
+        match self.get(core) {
+            Err(error @ StorageError::Corrupt { .. }) => {
+                tracing::warn!(%error, "a log can be read only");
+                Ok(None)
+            }
+            result => result,
+        }
     }
 
     /// Keeps `key_pair` for `core`, on the device when this returns: nothing can bring it back.
@@ -118,5 +134,6 @@ mod tests {
         }
         fs::write(secrets.path(&core), [1; 64]).unwrap();
         assert!(secrets.get(&core).is_err());
+        assert!(secrets.get_whole(&core).unwrap().is_none());
     }
 }
