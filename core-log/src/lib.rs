@@ -18,6 +18,7 @@ pub mod codec;
 pub mod conflict;
 pub mod core;
 pub mod corestore;
+mod descent;
 pub mod encryption;
 pub mod events;
 pub mod extension;

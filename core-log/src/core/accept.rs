@@ -9,11 +9,12 @@ use super::group::{AcceptTicket, Acceptance, Done, Waiter};
 use super::ticket::Completer;
 use super::{AcceptError, Core, Inner, Stored};
 use crate::changeset::{Changeset, VerifyError};
+use crate::descent;
 use crate::events::Event;
 use crate::limits::APPENDS_WAITING_BYTES_MAX;
 use crate::merkle::{Node, Roots};
 use crate::proof::Proof;
-use crate::seek::{self, NodeSource};
+use crate::seek::NodeSource;
 use crate::storage::{BitWrite, BlockWrite, CoreWrite, Durability, Head, HeadWrite, StorageError};
 use crate::verifier::Verifier;
 
@@ -211,7 +212,7 @@ impl Inner {
         if base.fork != shared.fork || base.length > length || moved {
             return Err(VerifyError::Stale);
         }
-        if changeset.is_upgrade() && shared.conflict.is_some() {
+        if changeset.is_upgrade() && shared.is_frozen() {
             return Err(VerifyError::Frozen);
         }
         let indexes = changeset.blocks.iter().map(|(index, _)| *index);
@@ -290,14 +291,11 @@ impl Inner {
         nodes: &impl NodeSource,
         index: u64,
     ) -> Result<u64, StorageError> {
-        let offset = seek::byte_offset(roots, nodes, 2 * index)?;
-        // The path of a verified block holds every left sibling that the walk needs.
-        offset.ok_or_else(|| StorageError::Corrupt {
-            core: self.discovery_key,
-            part: "tree",
-            offset: 2 * index,
-            reason: "a node beside the block's path is missing".to_owned(),
-        })
+        // The path of a verified block holds every left sibling that the walk needs. Those above what its proof brought
+        // were stored before, and may be damaged: then it would lie over another block.
+        let offset = descent::byte_offset(roots, nodes, 2 * index)?;
+        let offset = offset.map_err(|broken| self.broken(broken))?;
+        Ok(offset.get())
     }
 
     pub(super) fn new_manifest(&self, changeset: &Changeset) -> Option<crate::Manifest> {

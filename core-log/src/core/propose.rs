@@ -1,5 +1,7 @@
 //! Appending what others sign: a quorum of signers, or one whose secret is far away.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ferrocore_primitives::keys::Key;
 
@@ -150,7 +152,7 @@ impl Core {
     ///
     /// # Errors
     /// [`CoreError::NotWritable`] while the manifest is not known; [`CoreError::BlockTooLarge`],
-    /// [`CoreError::BatchTooLarge`], [`CoreError::Prologue`]; [`CoreError::WrongKey`] and
+    /// [`CoreError::BatchTooLarge`], [`CoreError::Prologue`], [`CoreError::Conflict`]; [`CoreError::WrongKey`] and
     /// [`CoreError::NotEncrypted`] as for [`Core::append_batch`].
     ///
     /// # Examples
@@ -258,10 +260,11 @@ impl Core {
         inner.check_not_frozen()?;
         let _writer = inner.lock_writer(); // so that all is of one history
         let fork = inner.check_cut(length, fork)?;
+        let current = Arc::clone(&inner.read().roots);
         let cut = Cut {
             from: (self.fork(), self.length()),
             fork,
-            roots: inner.load_roots(length)?,
+            roots: inner.roots_within(&current, length)?,
         };
         TruncateProposal::new(inner, cut)
     }

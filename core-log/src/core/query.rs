@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use ferrocore_primitives::hash::Hash;
 
-use super::{Core, CoreError, Inner};
+use super::{Core, CoreError, Inner, Stored};
 use crate::bitfield::Bitfield;
-use crate::flat_tree;
-use crate::merkle::{Node, Roots};
-use crate::storage::Head;
+use crate::descent::{self, Broken};
+use crate::merkle::Roots;
+use crate::storage::{Head, StorageError};
 
 /// Where the bytes of a range are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl Inner {
                     length: current.length(),
                 });
             }
-            let roots = self.load_roots(length);
+            let roots = self.roots_within(&current, length);
             if self.is_still_on(fork) {
                 return Ok((fork, Arc::new(roots?)));
             }
@@ -125,15 +125,29 @@ impl Inner {
         }
     }
 
-    /// The roots of the first `length` blocks as storage has them now.
-    pub(super) fn load_roots(&self, length: u64) -> Result<Roots, CoreError> {
-        let missing = || CoreError::MissingNodes {
-            core: self.key,
-            index: length.saturating_sub(1),
+    /// The roots of the first `length` blocks of the log, which has `current`: those are signed, and so these are proven.
+    pub(super) fn roots_within(&self, current: &Roots, length: u64) -> Result<Roots, CoreError> {
+        match descent::roots_at(current, &Stored(&*self.storage), length)? {
+            Ok(roots) => Ok(roots),
+            Err(Broken::Missing(_)) => Err(CoreError::MissingNodes {
+                core: self.key,
+                index: length.saturating_sub(1),
+            }),
+            Err(broken) => Err(self.broken(broken).into()),
+        }
+    }
+
+    /// The error of a tree in which this was found.
+    pub(super) fn broken(&self, broken: Broken) -> StorageError {
+        let (offset, reason) = match broken {
+            Broken::Missing(node) => (node, format!("node {node} is missing")),
+            Broken::Wrong(node) => (node, format!("the nodes below node {node} do not make it")),
         };
-        let nodes: Result<Vec<Node>, CoreError> = flat_tree::full_roots(length)
-            .map(|index| self.storage.node(index)?.ok_or_else(missing))
-            .collect();
-        Roots::new(length, nodes?).ok_or_else(missing)
+        StorageError::Corrupt {
+            core: self.discovery_key,
+            part: "tree",
+            offset,
+            reason,
+        }
     }
 }

@@ -1,28 +1,34 @@
 //! Giving up blocks: cutting the log short, and forgetting blocks that can be fetched again.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ferrocore_primitives::keys::Key;
 
 use super::history::History;
-use super::{Appended, Core, CoreError, Inner, Stored, load_roots};
+use super::{Appended, Core, CoreError, Inner, Stored};
+use crate::descent::{self, Broken};
 use crate::events::Event;
 use crate::limits::NUMBER_MAX;
 use crate::merkle::Roots;
-use crate::seek;
 use crate::storage::{BitWrite, CoreWrite, StorageError};
 
 impl Core {
     /// Cuts the log to `length` blocks and starts another history: the next fork, or `fork`.
     ///
-    /// What is cut off is gone here at once, and at every reader once it meets this fork.
+    /// What is cut off cannot be read any more: here at once, and at every reader once it meets this fork. Its bytes stay on the
+    /// disk until those of later blocks lie over them.
+    ///
+    /// Cost: one hash and two node reads a level of the tree, a signature, a commit.
     ///
     /// # Errors
     /// [`CoreError::NotWritable`], [`CoreError::ReadOnly`]; [`CoreError::OutOfBounds`] if the log is shorter;
     /// [`CoreError::InvalidFork`] and [`CoreError::ForkTooLarge`] as for [`Core::next_fork`];
     /// [`CoreError::Prologue`] below the pinned beginning; [`CoreError::Unconfirmed`] or [`CoreError::Behind`] while there may be more of
-    /// the log elsewhere; [`CoreError::Storage`].
+    /// the log elsewhere; [`CoreError::Conflict`], [`CoreError::Signer`]; [`CoreError::Storage`], also where a node that the shorter log
+    /// has for a root, or one beside the way to it, is missing or damaged ([`StorageError::Corrupt`] in `tree`, which an audit repairs):
+    /// nothing is signed then that was not signed before.
     ///
     /// # Examples
     /// ```
@@ -43,7 +49,11 @@ impl Core {
             return Err(CoreError::NotWritable { core: inner.key });
         }
         let fork = inner.check_cut(length, fork)?;
-        let roots = load_roots(&*inner.storage, &inner.key, length)?;
+        let current = Arc::clone(&inner.read().roots);
+        let nodes = Stored(&*inner.storage);
+        let roots = descent::roots_at(&current, &nodes, length)?;
+        // What is signed is proven to whoever reads it: nothing that nobody signed may get in.
+        let roots = roots.map_err(|broken| inner.broken(broken))?;
         let signature = inner.sign(fork, &roots)?;
         inner.cut(fork, roots, signature, self.padding())
     }
@@ -59,8 +69,11 @@ impl Core {
     /// Forgets the blocks of `range` here and gives their disk space back. The log still has
     /// them: peers that kept them can supply them again.
     ///
+    /// Where tree nodes are not here that tell where the bytes end, as after a power cut, their space is not given back.
+    ///
     /// # Errors
-    /// [`CoreError::Storage`], [`CoreError::ReadOnly`].
+    /// [`CoreError::Storage`], also where nodes that tell are damaged ([`StorageError::Corrupt`] in `tree`, which an audit
+    /// repairs): other blocks would be gone too. [`CoreError::ReadOnly`].
     pub fn clear(&self, range: Range<u64>) -> Result<(), CoreError> {
         let inner = &*self.inner;
         self.check_not_read_only()?;
@@ -132,19 +145,23 @@ impl Inner {
         next_fork(core, shared.fork, fork)
     }
 
-    /// The bytes of `range` and of the absent blocks on both sides, or `None` where the tree
-    /// nodes that tell are not here.
+    /// The bytes of `range` and of the absent blocks on both sides, or `None` where the tree nodes that tell are not here. Whoever
+    /// frees them destroys what lies there: so it is proven that nothing else does.
     fn bytes_around(&self, range: &Range<u64>) -> Result<Option<Range<u64>>, StorageError> {
         let (roots, bits) = self.roots_and_bits();
         let start = bits.prev_set(range.start).map_or(0, |i| i + 1);
         let end = bits.next_set(range.end);
         let nodes = Stored(&*self.storage);
-        let start = seek::byte_offset(&roots, &nodes, 2 * start)?;
+        let offset = |block: u64| match descent::byte_offset(&roots, &nodes, 2 * block)? {
+            Ok(offset) => Ok(offset.proven()),
+            Err(Broken::Missing(_)) => Ok(None),
+            Err(broken) => Err(self.broken(broken)),
+        };
         let end = match end {
-            Some(end) => seek::byte_offset(&roots, &nodes, 2 * end)?,
+            Some(end) => offset(end)?,
             None => Some(roots.byte_length()),
         };
-        Ok(start.zip(end).map(|(start, end)| start..end))
+        Ok(offset(start)?.zip(end).map(|(start, end)| start..end))
     }
 }
 

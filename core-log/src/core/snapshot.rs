@@ -151,10 +151,11 @@ impl Snapshot {
             });
         };
         self.check(last)?;
-        let roots = self.core.inner.load_roots(length);
+        let found = self.core.inner.roots_at(length);
         self.check(last)?;
+        let (_, roots) = found?;
         Ok(Self {
-            roots: Arc::new(roots?),
+            roots,
             ..self.clone()
         })
     }
@@ -231,7 +232,8 @@ impl Snapshot {
     /// way are not here.
     ///
     /// # Errors
-    /// [`CoreError::BytePastEnd`], [`CoreError::SnapshotNotAvailable`], [`CoreError::Storage`].
+    /// [`CoreError::BytePastEnd`], [`CoreError::SnapshotNotAvailable`], [`CoreError::MissingNodes`] once the log was cut below
+    /// this view, [`CoreError::Storage`].
     pub fn seek_local(&self, byte: u64) -> Result<Option<(u64, u64)>, CoreError> {
         match self.find(byte)? {
             Found::At(index, offset) => Ok(Some((index, offset))),
@@ -369,7 +371,7 @@ impl Snapshot {
         let roots = match is_whole {
             true => Arc::clone(&self.roots),
             // The roots of the cut log are here: it was signed with them.
-            false => Arc::new(self.core.inner.load_roots(length)?),
+            false => self.core.inner.roots_at(length)?.1,
         };
         match seek::seek(&roots, &nodes, byte, padding)? {
             Position::Block { index, .. } if index >= length && !is_whole => {

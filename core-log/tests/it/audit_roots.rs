@@ -175,7 +175,7 @@ fn check_beyond_repair(files: Contents, damage: &[Damage]) {
 }
 
 /// A reader of a sound core that has these blocks of it, as its files.
-fn reader_of(blocks: &[u64]) -> Contents {
+pub(crate) fn reader_of(blocks: &[u64]) -> Contents {
     let source = open(&Disk::new(written()), Durability::Buffered);
     let source = source.unwrap().unwrap();
     let disk = Disk::new(Contents::new());

@@ -6,6 +6,7 @@
 //! the seed, which `FERROCORE_SEED` takes.
 #![cfg(feature = "files")]
 
+use crate::rig::proofs::block_proof;
 use crate::rig::rng::{Rng, from_env, rounds};
 use crate::rig::{Contents, Disk, create, header, open};
 use std::ops::Range;
@@ -51,7 +52,7 @@ fn damage_is_told_or_does_no_harm() {
                 if damages == 1 {
                     check_missing(&core, &missing);
                 }
-                check_goes_on(&core);
+                check_goes_on(&core, &history.source);
             }
         }
         1
@@ -89,6 +90,8 @@ fn block(i: u8) -> Bytes {
 /// Files of a core that was flushed, and written to since.
 struct History {
     contents: Contents,
+    /// The same log, undamaged and with all its blocks.
+    source: Core,
     /// Where the last entry of the journal begins.
     last_entry: usize,
 }
@@ -106,6 +109,14 @@ impl History {
     }
 }
 
+fn source(blocks: &[Bytes]) -> Core {
+    let core = create(&Disk::new(Contents::new()), Durability::Buffered).unwrap();
+    core.append_batch(blocks[..40].to_vec()).unwrap();
+    core.truncate(30, None).unwrap();
+    core.append_batch(blocks[30..].to_vec()).unwrap();
+    core
+}
+
 fn history(durability: Durability, blocks: &[Bytes]) -> History {
     let disk = Disk::new(Contents::new());
     let core = create(&disk, durability).unwrap();
@@ -116,14 +127,22 @@ fn history(durability: Durability, blocks: &[Bytes]) -> History {
     core.set_user_data("long", Some(&[7; 5_000])).unwrap();
     core.clear(CLEARED).unwrap();
     core.flush().unwrap();
+    let (first, rest) = blocks[FLUSHED as usize..].split_at(4);
+    for block in first {
+        core.append(block.clone()).unwrap();
+    }
+    // Whoever goes on after a kill vouches for what was there as well.
+    let disk = Disk::new(disk.contents());
+    let core = open(&disk, durability).unwrap().unwrap();
     let mut last_entry = 0;
-    for block in &blocks[FLUSHED as usize..] {
+    for block in rest {
         last_entry = disk.contents()["oplog"].len();
         core.append(block.clone()).unwrap();
     }
     let contents = disk.contents();
     History {
         contents,
+        source: source(blocks),
         last_entry,
     }
 }
@@ -216,12 +235,38 @@ fn check_blocks(core: &Core, blocks: &[Bytes]) -> Vec<u64> {
     missing
 }
 
-/// Whatever is called next does not panic, and what is appended is there.
-fn check_goes_on(core: &Core) {
-    let _ = core.clear(1..9);
-    let _ = core.truncate(core.length() / 2, None);
+/// Whatever is called next does not panic, what comes is there, and what was there before and is not given up stays.
+fn check_goes_on(core: &Core, source: &Core) {
+    let mut kept: Vec<u64> = (0..core.length()).filter(|i| is_read(core, *i)).collect();
+    for index in CLEARED {
+        if core.missing_nodes(2 * index).is_ok() {
+            let is_here = core.accept(block_proof(core, source, index)).is_ok();
+            assert!(!is_here || core.has(index));
+        }
+        check_kept(core, &kept, "a block was fetched");
+    }
+    let range = 10..19;
+    if core.clear(range.clone()).is_ok() {
+        kept.retain(|index| !range.contains(index));
+    }
+    check_kept(core, &kept, "blocks were cleared");
+    if core.truncate(core.length() / 2, None).is_ok() {
+        kept.retain(|index| *index < core.length());
+    }
+    check_kept(core, &kept, "the log was cut");
     if core.append("goes on").is_ok() {
         let last = core.length() - 1;
         assert_eq!(core.get_local(last).unwrap().unwrap(), "goes on");
     }
+    check_kept(core, &kept, "a block was appended");
+}
+
+fn is_read(core: &Core, index: u64) -> bool {
+    matches!(core.get_local(index), Ok(Some(_)))
+}
+
+/// These blocks are still read. That none is another one is seen by its hash.
+fn check_kept(core: &Core, kept: &[u64], after: &str) {
+    let gone: Vec<_> = kept.iter().filter(|i| !is_read(core, **i)).collect();
+    assert!(gone.is_empty(), "{gone:?} are gone since {after}");
 }

@@ -1,0 +1,132 @@
+//! Goal: a node whose bytes are wrong does no harm beyond what it tells of: nothing is signed, overwritten or freed by it, and an
+//! audit still mends all of it.
+//! Method: cores on files in memory. A byte of each node but the roots is flipped while nobody has them open; then the log is cut,
+//! blocks are cleared, or some are fetched.
+#![cfg(feature = "files")]
+
+use std::ops::Range;
+
+use crate::audit::{BLOCKS, NODE_BYTES, block, byte_offset, repair, written};
+use crate::audit_roots::reader_of;
+use crate::rig::proofs::block_proof;
+use crate::rig::{Contents, Disk, open};
+use ferrocore_log::core::AcceptError;
+use ferrocore_log::storage::StorageError;
+use ferrocore_log::{Core, CoreError, Durability};
+
+/// The nodes below the roots.
+fn nodes() -> impl Iterator<Item = usize> {
+    (0..2 * BLOCKS as usize - 1).filter(|node| ![7, 15, 17, 19, 20].contains(node))
+}
+
+/// The core in these files, of which this byte of a node is flipped.
+fn damaged(files: &Contents, node: usize, at: usize, flip: u8) -> (Disk, Core) {
+    let mut files = files.clone();
+    let tree = files.get_mut("tree").unwrap();
+    tree.edit(|tree| tree[node * NODE_BYTES + at] ^= flip);
+    let disk = Disk::new(files);
+    let core = open(&disk, Durability::Buffered).unwrap().unwrap();
+    (disk, core)
+}
+
+fn check_named(error: &StorageError) {
+    let is_named = matches!(error, StorageError::Corrupt { part: "tree", .. });
+    assert!(is_named, "{error}");
+}
+
+/// An audit mends it, and these blocks are what they were.
+fn check_mended(core: &Core, mut blocks: impl Iterator<Item = u64>) {
+    let found = repair(core);
+    assert!(found.iter().all(|(_, mendable)| *mendable), "{found:?}");
+    let is_right = |i: u64| core.get_local(i).unwrap() == Some(block(i));
+    assert_eq!(blocks.find(|i| !is_right(*i)), None, "{found:?}");
+}
+
+#[test]
+fn a_cut_signs_no_node_that_was_not_signed_before() {
+    let (files, mut refused) = (written(), 0);
+    let sound = open(&Disk::new(files.clone()), Durability::Buffered);
+    let sound = sound.unwrap().unwrap();
+    for (node, at) in nodes().flat_map(|node| [0, 9].map(|at| (node, at))) {
+        for length in 0..BLOCKS {
+            let (disk, core) = damaged(&files, node, at, 4);
+            let hash = core.tree_hash_at(length);
+            let hash = hash.inspect(|hash| assert_eq!(*hash, sound.tree_hash_at(length).unwrap()));
+            match core.truncate(length, None) {
+                Ok(_) => {
+                    hash.unwrap();
+                    core.append("goes on").unwrap();
+                    assert_eq!(core.get_local(length).unwrap().unwrap(), "goes on");
+                    check_mended(&core, 0..length);
+                }
+                Err(CoreError::Storage(error)) => {
+                    check_named(&error);
+                    hash.unwrap_err();
+                    core.propose_truncate(length, None).unwrap_err();
+                    assert_eq!((core.fork(), core.length(), disk.now()), (0, BLOCKS, 0));
+                    check_mended(&core, 0..BLOCKS);
+                    core.truncate(length, None).unwrap();
+                    refused += 1;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    assert!(refused > 0);
+}
+
+#[test]
+fn no_block_goes_that_was_not_cleared() {
+    let (files, mut refused) = (written(), 0);
+    let ranges: [Range<u64>; 5] = [0..1, 2..4, 5..6, 9..11, 1..10];
+    for (node, range) in nodes().flat_map(|node| ranges.clone().map(|range| (node, range))) {
+        for (at, flip) in [(0, 0x30), (0, 4), (1, 1), (2, 0x80)] {
+            let (disk, core) = damaged(&files, node, at, flip);
+            match core.clear(range.clone()) {
+                Ok(()) => check_mended(&core, (0..BLOCKS).filter(|i| !range.contains(i))),
+                Err(CoreError::Storage(error)) => {
+                    check_named(&error);
+                    assert_eq!(disk.now(), 0);
+                    check_mended(&core, 0..BLOCKS);
+                    core.clear(range.clone()).unwrap();
+                    refused += 1;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    assert!(refused > 0);
+}
+
+#[test]
+fn a_block_that_is_fetched_takes_the_place_of_no_other() {
+    const HERE: [u64; 5] = [0, 1, 2, 3, 8];
+    let (files, mut refused) = (reader_of(&HERE), 0);
+    let source = open(&Disk::new(written()), Durability::Buffered);
+    let source = source.unwrap().unwrap();
+    for (node, index) in nodes().flat_map(|node| [4, 5, 7, 9, 10].map(|index| (node, index))) {
+        for (at, flip) in [(0, 4), (1, 1), (9, 1)] {
+            let (disk, core) = damaged(&files, node, at, flip);
+            let proof = block_proof(&core, &source, index);
+            let came = core.accept(proof);
+            let data = disk.contents()["data"].to_vec();
+            let is_there = |index: u64| data[byte_offset(index)..].starts_with(&block(index));
+            assert!(
+                HERE.into_iter().all(is_there),
+                "block {index} is over one of them"
+            );
+            match came {
+                Ok(_) => assert!(is_there(index)),
+                Err(AcceptError::Storage(error)) => {
+                    check_named(&error);
+                    assert_eq!(disk.now(), 0);
+                    refused += 1;
+                }
+                // A node that it was to be held against.
+                Err(AcceptError::Verify(_)) => assert_eq!(disk.now(), 0),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    assert!(refused > 0);
+}
