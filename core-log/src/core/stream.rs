@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::append::check_sizes;
 use super::cuts::Cut;
 use super::{Core, CoreError, Download, Snapshot};
 use crate::limits::{PREFETCH_BLOCKS_MAX, SINK_BLOCKS_MAX, SINK_BYTES_MAX};
@@ -167,8 +168,9 @@ async fn live_block(
     loop {
         let progress = core.inner.supply.listen();
         check_uncut(core, cut, index)?;
-        if index < core.length() {
-            ahead.want(core, index, core.length());
+        let length = core.length();
+        if index < length {
+            ahead.want(core, index, length);
             let block = core.get(index).await;
             check_uncut(core, cut, index)?;
             match block {
@@ -273,7 +275,7 @@ struct Ahead {
 impl Ahead {
     /// Wants blocks from `index` on, but none from `end` on, if any is not here.
     fn want(&mut self, core: &Core, index: u64, end: u64) {
-        if index < self.renew_at {
+        if index < self.renew_at || index >= end {
             return;
         }
         let range = index..end.min(index.saturating_add(PREFETCH_BLOCKS_MAX));
@@ -286,9 +288,11 @@ impl Sink {
     /// Adds a block to those to be appended, and appends them if they are many or large.
     ///
     /// # Errors
-    /// As for [`Core::append_batch`]; the blocks are kept, and appended by the next call that can.
+    /// [`CoreError::BlockTooLarge`]: this block is not taken. Else as for [`Core::append_batch`]; the blocks are kept, and
+    /// appended by the next call that can.
     pub fn push(&mut self, block: impl Into<Bytes>) -> Result<(), CoreError> {
         let block = block.into();
+        check_sizes(std::slice::from_ref(&block), self.core.padding())?;
         self.bytes += block.len();
         self.blocks.push(block);
         match self.blocks.len() >= SINK_BLOCKS_MAX || self.bytes >= SINK_BYTES_MAX {
@@ -300,7 +304,7 @@ impl Sink {
     /// Appends what was not appended yet.
     ///
     /// # Errors
-    /// As for [`Sink::push`].
+    /// As for [`Core::append_batch`]; the blocks are kept.
     pub fn flush(&mut self) -> Result<(), CoreError> {
         if !self.blocks.is_empty() {
             self.core.append_batch(self.blocks.clone())?;
@@ -323,4 +327,24 @@ fn bounds(range: &impl RangeBounds<u64>) -> Range<u64> {
         Bound::Unbounded => u64::MAX,
     };
     start..end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Corestore;
+
+    /// Goal: nothing is wanted of a log that was cut before the block that comes next.
+    #[test]
+    fn nothing_lies_ahead_behind_the_end() {
+        let core = Corestore::memory().get_named("log").unwrap();
+        core.append_batch(vec![Bytes::new(); 4]).unwrap();
+        let mut ahead = Ahead::default();
+        for end in 0..=5 {
+            ahead.want(&core, 5, end);
+            assert!(ahead.want.is_none() && ahead.renew_at == 0);
+        }
+        ahead.want(&core, 1, 4);
+        assert_eq!(ahead.renew_at, 3);
+    }
 }

@@ -9,7 +9,9 @@ use std::task::{Context, Poll, Waker};
 use crate::common::ready;
 use bytes::Bytes;
 use ferrocore_log::codec::{Binary, TypedCore, TypedError, Utf8};
-use ferrocore_log::limits::{PREFETCH_BLOCKS_MAX, SINK_BLOCKS_MAX, SINK_BYTES_MAX};
+use ferrocore_log::limits::{
+    BLOCK_BYTES_MAX, PREFETCH_BLOCKS_MAX, SINK_BLOCKS_MAX, SINK_BYTES_MAX,
+};
 use ferrocore_log::proof::{NodeRequest, ProofRequest, UpgradeRequest};
 use ferrocore_log::supply::All;
 use ferrocore_log::{Core, CoreError, Corestore, EncryptionKey};
@@ -187,6 +189,12 @@ fn a_sink_appends_in_batches() {
     sink.push(vec![0; SINK_BYTES_MAX]).unwrap();
     assert_eq!(core.length(), SINK_BLOCKS_MAX as u64 + 6);
     drop(events);
+    let length = core.length();
+    sink.push("before").unwrap();
+    let too_large = sink.push(vec![0; BLOCK_BYTES_MAX + 1]);
+    assert!(matches!(too_large, Err(CoreError::BlockTooLarge { .. })));
+    sink.flush().unwrap();
+    assert_eq!(core.length(), length + 1, "what was pushed before it comes");
     let mut refused = core.read_only().sink();
     refused.push("kept").unwrap();
     assert!(matches!(refused.flush(), Err(CoreError::ReadOnly { .. })));

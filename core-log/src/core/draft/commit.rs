@@ -1,12 +1,16 @@
 //! How a draft becomes the core's.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use ferrocore_primitives::sign::KeyPair;
 
 use super::base::Base;
 use super::{Draft, Inner, State};
 use crate::core::append::{Growth, check_sizes, sealed};
-use crate::core::{Appended, CoreError, HashedBlocks, Proposal};
+use crate::core::{Appended, CoreError, HashedBlocks, Proposal, Stored};
+use crate::descent;
+use crate::limits::BATCH_BYTES_MAX;
 use crate::merkle::Roots;
 use crate::signable::TreeHead;
 use crate::storage::{Durability, lock};
@@ -90,6 +94,8 @@ impl Draft {
         core.check_not_frozen()?;
         let mut growth = core.growth();
         self.check_base(state, &growth, length)?;
+        // Before all of it is read.
+        self.check_own_bytes(state, growth.start..length, BATCH_BYTES_MAX)?;
         let blocks: Result<Vec<Bytes>, CoreError> = (growth.start..length)
             .map(|index| self.inner.get_own(index, &state.base))
             .collect();
@@ -97,6 +103,33 @@ impl Draft {
         check_sizes(hashed.blocks(), 0)?;
         core.grow(&mut growth, |_, _| Ok(hashed))?;
         Ok(growth)
+    }
+
+    /// Refuses blocks of the draft's own that are more than `max` bytes together, as its tree tells.
+    fn check_own_bytes(
+        &self,
+        state: &State,
+        blocks: Range<u64>,
+        max: usize,
+    ) -> Result<(), CoreError> {
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        let own = &*self.inner.own.inner;
+        let (roots, _) = own.roots_and_bits();
+        let offset = |block: u64| -> Result<u64, CoreError> {
+            let leaf = 2 * (block - state.base.origin);
+            let found = descent::byte_offset(&roots, &Stored(&*own.storage), leaf)?;
+            Ok(found.map_err(|broken| own.broken(broken))?.get())
+        };
+        let bytes = offset(blocks.end)?.saturating_sub(offset(blocks.start)?);
+        match usize::try_from(bytes) {
+            Ok(bytes) if bytes <= max => Ok(()),
+            bytes => Err(CoreError::BatchTooLarge {
+                bytes: bytes.unwrap_or(usize::MAX),
+                max,
+            }),
+        }
     }
 
     /// Whether the core, as it is, goes on as the draft does, up to `length` at most.
@@ -155,5 +188,33 @@ impl Inner {
         self.keep(&base)?;
         (state.base, state.below) = (base, below);
         self.own.clear(0..base.length - origin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Corestore;
+
+    /// Goal: a draft that is too large for a batch is refused before any of it is read: here it cannot be.
+    #[test]
+    fn what_is_too_large_is_not_read() {
+        let core = Corestore::memory().get_named("log").unwrap();
+        core.append("the core's").unwrap();
+        let draft = core.draft("draft").unwrap();
+        draft
+            .append_batch(vec![Bytes::from_static(b"ten bytes!"); 5])
+            .unwrap();
+        draft.inner.own.clear(0..5).unwrap();
+        let state = lock(&draft.inner.state);
+        let check = |blocks, max| draft.check_own_bytes(&state, blocks, max);
+        check(1..6, 50).unwrap();
+        check(2..4, 20).unwrap();
+        check(6..6, 0).unwrap();
+        let refused = check(1..6, 49).unwrap_err();
+        assert!(matches!(
+            refused,
+            CoreError::BatchTooLarge { bytes: 50, max: 49 }
+        ));
     }
 }
