@@ -102,6 +102,7 @@ impl Core {
     /// [`CoreError::NotWritable`], [`CoreError::ReadOnly`], [`CoreError::BlockTooLarge`],
     /// [`CoreError::BatchTooLarge`], [`CoreError::Prologue`]; [`CoreError::WrongKey`] or
     /// [`CoreError::NotEncrypted`] if this handle encrypts, and with another key than the last block that is here;
+    /// [`CoreError::Conflict`] if the core is frozen, [`CoreError::Full`], [`CoreError::Signer`];
     /// [`CoreError::Unconfirmed`] or
     /// [`CoreError::Behind`] while there may be more of the log elsewhere; or
     /// [`CoreError::Storage`], after which the core must be opened again.

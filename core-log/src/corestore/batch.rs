@@ -97,9 +97,9 @@ impl Batch {
     /// wait for each other, and never in a circle.
     ///
     /// # Errors
-    /// [`StoreError::Core`], and nothing is changed: [`CoreError::NotWritable`],
-    /// [`CoreError::Prologue`], or [`CoreError::Storage`], after which the cores must be opened
-    /// again, and with [`Unfinished`](crate::StorageError::Unfinished) the store.
+    /// [`StoreError::Core`], and nothing is changed: those of [`Core::append_batch`] for one of the cores, of which
+    /// [`CoreError::Storage`] means that the cores must be opened again, and with
+    /// [`Unfinished`](crate::StorageError::Unfinished) the store.
     pub fn commit(self) -> Result<Vec<(Key, Appended)>, StoreError> {
         let inner = &self.store.inner;
         let storage = &*inner.storage;
