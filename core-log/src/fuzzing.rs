@@ -1,4 +1,5 @@
-//! Decoders that nobody else is to call, for the fuzz targets. No part of the interface: it may change at any time.
+//! Decoders that nobody else is to call, for the fuzz targets, and what tests count. No part of the interface: it may change
+//! at any time.
 //!
 //! Not behind a feature, which would compile all that depends on this crate twice.
 
@@ -10,4 +11,9 @@ pub use crate::storage::files::fuzzing::{aliases, aliases_text, guards, guards_t
 /// What a draft builds on, decoded and encoded again.
 pub fn draft_base(bytes: &[u8]) -> Option<Vec<u8>> {
     crate::core::draft_base_again(bytes)
+}
+
+/// How many signatures of trees this thread has checked.
+pub fn signatures_checked() -> u64 {
+    crate::verifier::signatures_checked()
 }

@@ -3,6 +3,7 @@
 //! Knows manifests, who must have signed, and what of a signature is worth keeping. Does not know
 //! how a tree was grown or where it is kept.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use bytes::Bytes;
@@ -329,7 +330,17 @@ impl Verifier {
     }
 
     fn verify_signer(&self, head: &TreeHead, signer: usize, signature: &Signature) -> bool {
+        CHECKED.set(CHECKED.get() + 1);
         let public_key = self.manifest.signers.get(signer).map(|s| s.public_key);
         public_key.is_some_and(|key| key.verify(&self.signable(head, signer), signature))
     }
+}
+
+thread_local! {
+    static CHECKED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many signatures this thread has checked.
+pub(crate) fn signatures_checked() -> u64 {
+    CHECKED.get()
 }

@@ -22,6 +22,7 @@ mod races;
 mod reader_failures;
 mod reorg;
 mod rig;
+mod signature_checks;
 mod sparse;
 mod static_cores;
 mod static_crash;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::common::{Pair, assert_complete_copy, blocks, writer_and_reader};
 use bytes::Bytes;
 use ferrocore_log::Corestore;
+use ferrocore_log::fuzzing::signatures_checked;
 use ferrocore_replication::limits::{LAST_BLOCKS, LATE_AFTER_MAX, REQUEST_TIMEOUT};
 
 #[test]
@@ -20,6 +21,22 @@ fn a_reader_gets_a_whole_core() {
     assert_eq!(pair.a.stats().blocks_uploaded, 1000);
     assert_eq!(pair.b.stats().bytes_downloaded, writer.byte_length());
     assert_eq!(pair.b.stats().proofs_refused, 0);
+}
+
+/// Goal: a signature is checked once for each longer log, however many messages its blocks come in.
+#[test]
+fn an_upgrade_costs_one_check_of_a_signature() {
+    let (here, writer, there, reader) = writer_and_reader(&blocks(300));
+    let mut pair = Pair::new(&here, &there);
+    let _all = reader.download_all();
+    pair.b.connection.attach(&reader);
+    for upgrades in 1..=5 {
+        let before = signatures_checked();
+        pair.drive();
+        assert_eq!(signatures_checked() - before, 1, "upgrade {upgrades}");
+        assert_complete_copy(&writer, &reader);
+        writer.append_batch(blocks(70)).unwrap();
+    }
 }
 
 #[test]
