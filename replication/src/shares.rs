@@ -68,3 +68,81 @@ impl Shares {
         (!is_full).then(|| self.short.pop_front()).flatten()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ferrocore_mux::Mux;
+
+    use super::*;
+
+    /// Channels that always want more than there is room for.
+    struct Greedy {
+        shares: Shares,
+        ids: [ChannelId; 2],
+        own: [usize; 2],
+        /// Who asked, the oldest question first.
+        asked: VecDeque<usize>,
+    }
+
+    impl Greedy {
+        fn new() -> Self {
+            let mut mux = Mux::new();
+            let open = |id: &str| mux.open("test", Some(id.as_bytes()), b"").unwrap();
+            Self {
+                shares: Shares::default(),
+                ids: ["first", "second"].map(open),
+                own: [0; 2],
+                asked: VecDeque::new(),
+            }
+        }
+
+        /// The turn of one of them, as a connection gives it.
+        fn settle(&mut self, who: usize) {
+            let more = self.shares.budget(self.own[who]);
+            self.asked.extend(std::iter::repeat_n(who, more));
+            self.move_to(who, self.own[who] + more);
+            self.shares.fall_short(self.ids[who]);
+        }
+
+        fn move_to(&mut self, who: usize, after: usize) {
+            let before = std::mem::replace(&mut self.own[who], after);
+            self.shares.moved(self.ids[who], before, after, true);
+        }
+
+        /// The oldest question is answered, and who is short gets a turn.
+        fn answer(&mut self) -> usize {
+            let who = self.asked.pop_front().expect("they ask without end");
+            self.move_to(who, self.own[who] - 1);
+            self.settle(who);
+            for _ in 0..self.shares.short() {
+                let Some(id) = self.shares.next_short() else {
+                    break;
+                };
+                let who = self.ids.iter().position(|other| *other == id);
+                self.settle(who.expect("one of both"));
+            }
+            who
+        }
+    }
+
+    /// Goal: of two that would fill the connection, each has half of what it carries, also where one came first.
+    /// Method: the first has all questions in flight when the second comes; once those are answered, answers are counted.
+    #[test]
+    fn two_that_fill_a_connection_have_half_of_it_each() {
+        let mut both = Greedy::new();
+        both.settle(0);
+        assert_eq!(both.asked.len(), IN_FLIGHT_MAX, "it takes what is free");
+        both.settle(1);
+        for _ in 0..IN_FLIGHT_MAX {
+            assert_eq!(both.answer(), 0);
+        }
+        let mut passed = [0; 2];
+        for _ in 0..4 * IN_FLIGHT_MAX {
+            passed[both.answer()] += 1;
+            assert!(both.shares.in_flight() <= IN_FLIGHT_MAX);
+        }
+        let half = 2 * IN_FLIGHT_MAX;
+        let is_about_half = |passed: &usize| passed.abs_diff(half) <= half / 10;
+        assert!(passed.iter().all(is_about_half), "{passed:?}");
+    }
+}
