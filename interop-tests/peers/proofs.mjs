@@ -1,4 +1,4 @@
-// The proofs that hypercore 11 makes of one core, each asked for by itself: no peer and no scheduler is between.
+// The proofs that hypercore makes of one core, each asked for by itself: no peer and no scheduler is between.
 //
 // Usage: node proofs.mjs TREE STORAGE
 //   STORAGE  folder of the core, made when missing
@@ -7,7 +7,7 @@ import { load, serve } from './conversation.mjs'
 
 const Hypercore = load('hypercore')
 const crypto = load('hypercore-crypto')
-const { MerkleTree } = load('hypercore/lib/merkle-tree')
+const { MerkleTree } = load('hypercore/lib/merkle-tree') // of version 11
 
 let core = null
 
@@ -37,12 +37,20 @@ serve({
 
 /** As the replicator does: plan the proof, send the reads off, wait. */
 async function prove (ask) {
+  if (!core.core.state) return proveAsVersion10(ask)
   const rx = core.core.state.storage.read()
   const plan = await MerkleTree.proof(core.core.state, rx, ask)
   const block = ask.block ? rx.getBlock(ask.block.index) : null
   rx.tryFlush()
   const proof = await plan.settle()
   if (block) proof.block.value = await block
+  return plain(proof)
+}
+
+/** The same in version 10, whose trees plan and read in one step. */
+async function proveAsVersion10 (ask) {
+  const proof = await core.core.tree.proof({ ...ask })
+  if (ask.block) proof.block.value = await core.core.blocks.get(ask.block.index)
   return plain(proof)
 }
 
