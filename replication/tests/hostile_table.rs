@@ -113,6 +113,8 @@ struct Found {
     reasons: String,
     /// Proofs that were looked at and did not hold.
     proofs: u64,
+    /// Signatures that were checked, and how many messages of the peer said that the log is longer.
+    signatures: (u64, u64),
     /// How often our storage was read.
     reads: usize,
     /// Whether an honest peer had all it wanted meanwhile, and another one completed afterwards.
@@ -128,7 +130,8 @@ fn play(row: &Row, role: Role) -> Found {
     stage.reasons.clear();
     stage.sent = 0;
     stage.said = 0;
-    let (stats, reads) = (stage.stats(), stage.reads());
+    stage.upgrades = 0;
+    let (stats, reads, signatures) = (stage.stats(), stage.reads(), stage.signatures());
     let beside_bytes = stage.beside_bytes();
     // The allocator knows one peak only, that of all time: the row begins from there.
     let ballast = Vec::<u8>::with_capacity(ALLOCATOR.max_allocated() - ALLOCATOR.allocated());
@@ -141,7 +144,7 @@ fn play(row: &Row, role: Role) -> Found {
     let own = stage.own_bytes().saturating_sub(beside_bytes);
     let held = ALLOCATOR.allocated().saturating_sub(allocated + own);
     drop(ballast);
-    let reads = stage.reads() - reads;
+    let (reads, signatures) = (stage.reads() - reads, stage.signatures() - signatures);
     let stats = stage.stats() - stats;
     let (verdict, error) = stage.verdict();
     let is_changed = stage.state() != before;
@@ -156,6 +159,7 @@ fn play(row: &Row, role: Role) -> Found {
         arrived: (stats.messages_received, stage.said),
         reasons: Vec::from_iter(stage.reasons.iter().map(String::as_str)).join(", "),
         proofs: stats.proofs_refused,
+        signatures: (signatures, stage.upgrades),
         reads,
         is_honest_served: (stage.has_served_beside(), stage.serves_an_honest_peer()),
     }
@@ -195,6 +199,10 @@ fn differs(found: &Found, expected: &Expected) -> Option<String> {
     }
     if found.proofs > expected.proofs_max {
         let _ = write!(wrong, "at most {} proofs; ", expected.proofs_max);
+    }
+    let (signatures, upgrades) = found.signatures;
+    if signatures > upgrades {
+        let _ = write!(wrong, "at most {upgrades} signatures; ");
     }
     if found.reads > expected.reads_max {
         let _ = write!(wrong, "at most {} reads; ", expected.reads_max);

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use ferrocore_log::core::Download;
+use ferrocore_log::fuzzing::signatures_checked;
 use ferrocore_log::{Core, Corestore};
 use ferrocore_primitives::keys::Key;
 use ferrocore_primitives::time::Time;
@@ -26,6 +27,8 @@ pub(crate) struct Beside {
     all_reads: Reads,
     /// How many of them were for it.
     pub(crate) reads: usize,
+    /// Signatures that were checked for it.
+    pub(crate) signatures: u64,
     /// Bytes that stayed allocated for it.
     pub(crate) bytes: isize,
     /// Whether each block came when it was wanted.
@@ -62,6 +65,7 @@ impl Beside {
             next: 0,
             all_reads: reads.clone(),
             reads: 0,
+            signatures: 0,
             bytes: 0,
             is_served: true,
         };
@@ -74,6 +78,7 @@ impl Beside {
     pub(crate) fn go_on(&mut self, now: Time) {
         let before = crate::ALLOCATOR.allocated();
         let reads = self.all_reads.count();
+        let signatures = signatures_checked();
         let index = match &self.writer {
             Some(writer) => {
                 writer.append(Bytes::from_static(b"goes on")).unwrap();
@@ -87,6 +92,7 @@ impl Beside {
         self.pair.drive();
         self.is_served &= self.reader.has(index);
         self.reads += self.all_reads.count() - reads;
+        self.signatures += signatures_checked() - signatures;
         let [before, after] = [before, crate::ALLOCATOR.allocated()]
             .map(|bytes| isize::try_from(bytes).expect("it fits in memory"));
         self.bytes += after - before;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ferrocore_log::core::Download;
+use ferrocore_log::fuzzing::signatures_checked;
 use ferrocore_log::proof::{Proof, ProofRequest, UpgradeRequest};
 use ferrocore_log::push::PushMode;
 use ferrocore_log::storage::memory::Memory;
@@ -102,6 +103,8 @@ pub(crate) struct Stage {
     pub(crate) reasons: BTreeSet<String>,
     /// Messages that the peer sent on its channel, of kinds that we know.
     pub(crate) said: u64,
+    /// How many of them said that the log is longer.
+    pub(crate) upgrades: u64,
     /// Bytes that the peer sent.
     pub(crate) sent: usize,
 }
@@ -144,6 +147,7 @@ impl Stage {
             refusals: 0,
             reasons: BTreeSet::new(),
             said: 0,
+            upgrades: 0,
             sent: 0,
             writer,
             here,
@@ -299,6 +303,11 @@ impl Stage {
         self.reads.count() - self.beside.reads
     }
 
+    /// How many signatures were checked, but for the honest peer beside it.
+    pub(crate) fn signatures(&self) -> u64 {
+        signatures_checked() - self.beside.signatures
+    }
+
     /// Whether the honest peer had all it wanted while the other one was at it.
     pub(crate) fn has_served_beside(&self) -> bool {
         self.beside.is_served
@@ -351,6 +360,7 @@ impl Stage {
 
     fn say(&mut self, message: &Message) {
         self.said += 1;
+        self.upgrades += u64::from(is_upgrade(message));
         let (mux, channel) = (&mut self.mux, self.channel.expect("it is open"));
         let _ = message.encode(&mut Vec::new(), |segments| {
             mux.send(channel, message.kind(), segments)
@@ -552,6 +562,10 @@ fn name_of(error: &PeerMisbehaved) -> String {
         Some(inner) if outer == "Mux" || outer == "BadProof" => format!("{outer}({inner})"),
         _ => outer,
     }
+}
+
+fn is_upgrade(message: &Message) -> bool {
+    matches!(message, Message::Data(data) if data.proof.upgrade.is_some())
 }
 
 /// What a reader would ask for that has nothing.
