@@ -148,6 +148,7 @@ fn play(row: &Row, role: Role) -> Found {
     let stats = stage.stats() - stats;
     let (verdict, error) = stage.verdict();
     let is_changed = stage.state() != before;
+    stage.let_commit();
     Found {
         verdict,
         error,

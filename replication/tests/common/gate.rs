@@ -45,7 +45,8 @@ impl Gate {
         drop(self.0.1.wait_while(self.lock(), none).unwrap());
     }
 
-    fn pass(&self) -> io::Result<()> {
+    /// Waits until it is open.
+    pub(crate) fn pass(&self) -> io::Result<()> {
         let mut syncs = self.lock();
         syncs.by.push(thread::current().id());
         syncs.waiting += 1;

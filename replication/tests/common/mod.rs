@@ -8,6 +8,7 @@ pub(crate) mod script;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -89,6 +90,18 @@ impl End {
         timeout.is_some_and(|time| time <= now)
     }
 
+    /// Offers a core that is not in the store, where it would not be found.
+    pub(crate) fn attach_if_outside(&mut self, core: &Core) {
+        if self
+            .store
+            .get_by_discovery_key(&core.discovery_key())
+            .unwrap()
+            .is_none()
+        {
+            self.connection.attach(core);
+        }
+    }
+
     fn poll(&mut self, now: Time) -> Result<(), PeerMisbehaved> {
         while let Some(Event::CoreWanted {
             offer,
@@ -146,6 +159,16 @@ impl Pair {
     pub(crate) fn drive(&mut self) {
         let steps = (0..1_000_000).take_while(|_| self.step()).count();
         assert!(steps < 1_000_000, "the ends keep each other busy for ever");
+    }
+
+    /// As [`Pair::drive`], and waits for commits that threads make.
+    pub(crate) fn drive_all(&mut self) {
+        let commits = |end: &End| end.connection.backlog().commits;
+        self.drive();
+        while commits(&self.a) + commits(&self.b) > 0 {
+            thread::yield_now();
+            self.drive();
+        }
     }
 
     pub(crate) fn pass(&mut self, time: Duration) {

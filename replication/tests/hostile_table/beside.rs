@@ -7,7 +7,6 @@ use bytes::Bytes;
 use ferrocore_log::core::Download;
 use ferrocore_log::fuzzing::signatures_checked;
 use ferrocore_log::{Core, Corestore};
-use ferrocore_primitives::keys::Key;
 use ferrocore_primitives::time::Time;
 
 use crate::common::{Pair, blocks};
@@ -37,10 +36,11 @@ pub(crate) struct Beside {
 
 impl Beside {
     /// It reads the log of ours that is written in `store`.
-    pub(crate) fn of_log(store: &Corestore, key: &Key, reads: &Reads) -> Self {
+    pub(crate) fn of_log(store: &Corestore, log: &Core, reads: &Reads) -> Self {
         let there = Corestore::memory();
-        let reader = there.get(key).unwrap();
+        let reader = there.get(&log.key()).unwrap();
         let mut pair = Pair::new(store, &there);
+        pair.a.attach_if_outside(log);
         pair.b.connection.attach(&reader);
         Self::new(pair, reader, None, reads)
     }

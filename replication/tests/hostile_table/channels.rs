@@ -184,6 +184,12 @@ pub(crate) fn frames() -> Vec<Row> {
             &[0xff; 40],
             closes("Mux(Malformed)"),
         ),
+        frame(
+            "garbage while a commit is on its way",
+            From::Committing,
+            &[0xff; 40],
+            closes("Mux(Malformed)"),
+        ),
         frame("an empty frame", From::Open, &[], IGNORE),
         frame(
             "a batch cut short",
@@ -245,6 +251,10 @@ pub(crate) fn malformed() -> Vec<Row> {
         garbage("Data of garbage for a fork's proof", From::Fork),
         garbage("Data of garbage for a pushed block", From::Pushed),
         garbage("Data of garbage for a pushed log", From::OnlyPushed),
+        garbage(
+            "Data of garbage while a commit is on its way",
+            From::Committing,
+        ),
         raw("a Sync cut short", 0, &[7]),
         raw("a Request cut short", 1, &[1, 1, 0, 4]),
         raw("a number above 2^53", 2, &[0xff; 9]),

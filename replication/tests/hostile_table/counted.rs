@@ -1,4 +1,4 @@
-//! A storage in memory that counts how often it is read.
+//! A storage in memory that counts how often it is read, and can hold up what is to be durable.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +13,8 @@ use ferrocore_log::storage::{
 };
 use ferrocore_primitives::keys::DiscoveryKey;
 use ferrocore_primitives::sign::KeyPair;
+
+use crate::common::gate::Gate;
 
 /// How often nodes, places and blocks were read. Clones count together.
 #[derive(Clone, Default)]
@@ -32,6 +34,8 @@ impl Reads {
 pub(crate) struct Counted {
     pub(crate) memory: Memory,
     pub(crate) reads: Reads,
+    /// Commits with [`Durability::Sync`] wait before it.
+    pub(crate) gate: Gate,
 }
 
 impl Counted {
@@ -39,6 +43,7 @@ impl Counted {
         let storage = Arc::new(CountedCore {
             storage: Arc::clone(&opened.storage),
             reads: self.reads.clone(),
+            gate: self.gate.clone(),
         });
         OpenedCore { storage, ..opened }
     }
@@ -111,6 +116,7 @@ impl Storage for Counted {
 struct CountedCore {
     storage: Arc<dyn CoreStorage>,
     reads: Reads,
+    gate: Gate,
 }
 
 impl CoreStorage for CountedCore {
@@ -142,6 +148,9 @@ impl CoreStorage for CountedCore {
     }
 
     fn commit(&self, write: CoreWrite, durability: Durability) -> Result<(), StorageError> {
+        if durability == Durability::Sync {
+            self.gate.pass().expect("the device is whole");
+        }
         self.storage.commit(write, durability)
     }
 

@@ -5,18 +5,19 @@ use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Waker};
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ferrocore_log::core::Download;
+use ferrocore_log::core::{AppendTicket, Download};
 use ferrocore_log::fuzzing::signatures_checked;
 use ferrocore_log::proof::{Proof, ProofRequest, UpgradeRequest};
 use ferrocore_log::push::PushMode;
 use ferrocore_log::storage::memory::Memory;
-use ferrocore_log::{Core, CoreOptions, Corestore, StoreOptions};
+use ferrocore_log::storage::{CoreHeader, Head, Storage};
+use ferrocore_log::{Core, CoreOptions, Corestore, Durability, StoreOptions};
 use ferrocore_mux::{ChannelId, Event, Mux, Segment};
 use ferrocore_primitives::encoding::{Encode, put_buffer, put_string, put_uint};
-use ferrocore_primitives::keys::Key;
 use ferrocore_primitives::sign::KeyPair;
 use ferrocore_primitives::time::Time;
 use ferrocore_replication::capability::capability;
@@ -27,6 +28,7 @@ use ferrocore_replication::{PeerMisbehaved, Stats};
 
 use crate::act::{Act, Opening};
 use crate::beside::Beside;
+use crate::common::gate::Gate;
 use crate::common::script::{range, sync_on};
 use crate::common::{End, HANDSHAKE_HASH, Pair, blocks};
 use crate::counted::{Counted, Reads};
@@ -73,6 +75,9 @@ pub(crate) enum From {
     Pushed,
     /// We have nothing, ask for nothing, and take what is pushed. Who writes the log has lost it.
     OnlyPushed,
+    /// We have asked for all blocks, and what answered half of that is on its way to a device that takes nothing. Who
+    /// writes the log has appended the last block, which is on that way, too.
+    Committing,
 }
 
 /// One performance.
@@ -94,6 +99,9 @@ pub(crate) struct Stage {
     beside: Beside,
     /// How often our storage was read.
     reads: Reads,
+    /// Before the device, if commits are to be durable.
+    gate: Gate,
+    appending: Option<AppendTicket>,
     now: Time,
     /// Messages that we sent.
     pub(crate) answers: usize,
@@ -122,11 +130,11 @@ pub(crate) struct State {
 impl Stage {
     pub(crate) fn set(role: Role, from: From) -> Self {
         let (here, writer) = writer();
-        let reads = Reads::default();
-        let (there, core) = attacked(role, from, &writer.key(), &reads);
+        let (reads, gate) = (Reads::default(), Gate::default());
+        let (there, core) = attacked(role, from, &writer, &reads, &gate);
         let is_whole = role == Role::Writes && !has_lost(from);
         let beside = match is_whole {
-            true => Beside::of_log(&there, &writer.key(), &reads),
+            true => Beside::of_log(&there, &core, &reads),
             false => Beside::of_another(&there, &reads),
         };
         let mut stage = Self {
@@ -142,6 +150,8 @@ impl Stage {
             _wanted: None,
             beside,
             reads,
+            gate,
+            appending: None,
             now: Time::ZERO,
             answers: 0,
             refusals: 0,
@@ -164,11 +174,15 @@ impl Stage {
         match from {
             From::Pushed => self.core.set_push_mode(PushMode::Allow),
             From::OnlyPushed => self.core.set_push_mode(PushMode::Only),
+            From::Committing => self.victim.connection.attach(&self.core),
             _ => {}
         }
         self.play(&Act::Open(Opening::True));
         if from == From::Open {
             return;
+        }
+        if from == From::Committing && self.is_whole {
+            return self.append_last();
         }
         self.play(&Act::Say(sync(0, LENGTH)));
         if from == From::Length {
@@ -176,6 +190,7 @@ impl Stage {
             return;
         }
         self.play(&Act::AnswerAll);
+        self.settle();
         if matches!(from, From::Pushed | From::OnlyPushed) {
             return;
         }
@@ -194,6 +209,43 @@ impl Stage {
             self.is_whole && from != From::Fork,
             "{from:?}"
         );
+        if from == From::Committing {
+            self.commit_half();
+        }
+    }
+
+    /// Waits for commits that threads make.
+    fn settle(&mut self) {
+        self.deliver();
+        while self.victim.connection.backlog().commits > 0 {
+            thread::yield_now();
+            self.deliver();
+        }
+    }
+
+    /// The last block of the log is signed and on its way to the device.
+    fn append_last(&mut self) {
+        self.gate.close();
+        let last = blocks(LENGTH as usize).pop().expect("it is long");
+        self.appending = Some(self.core.append_async(last));
+        self.gate.await_sync();
+    }
+
+    /// Half of the blocks are verified and on their way to the device.
+    fn commit_half(&mut self) {
+        self.gate.close();
+        (0..LENGTH / 2).for_each(|_| self.answer(Lie::None));
+        self.deliver();
+        assert_eq!(self.victim.connection.backlog().commits, 1);
+        self.gate.await_sync();
+    }
+
+    /// The device takes everything again.
+    pub(crate) fn let_commit(&mut self) {
+        self.gate.open();
+        if let Some(append) = self.appending.take() {
+            append.wait().unwrap();
+        }
     }
 
     pub(crate) fn play(&mut self, act: &Act) {
@@ -329,6 +381,9 @@ impl Stage {
                 third.get(&self.writer.key()).unwrap(),
             ),
         };
+        if self.is_whole {
+            pair.a.attach_if_outside(&self.core);
+        }
         // Who asks for nothing would have to be pushed to.
         reader.set_push_mode(PushMode::Refuse);
         let all = reader.download_all();
@@ -341,7 +396,7 @@ impl Stage {
         let (begin, mut took) = (self.now, None);
         for _ in 0..80 {
             pair.now = self.now;
-            pair.drive();
+            pair.drive_all();
             if self.error.is_some() {
                 let store = self.victim.store.clone();
                 self.victim = End::new(false, &store); // its connection is gone
@@ -589,19 +644,30 @@ fn has_lost(from: From) -> bool {
 }
 
 /// The store that is attacked, and the log in it.
-fn attacked(role: Role, from: From, key: &Key, reads: &Reads) -> (Corestore, Core) {
+fn attacked(
+    role: Role,
+    from: From,
+    writer: &Core,
+    reads: &Reads,
+    gate: &Gate,
+) -> (Corestore, Core) {
     let has_lost = role == Role::Writes && has_lost(from);
     let memory = match has_lost {
         true => Memory::restored([9; 32]),
         false => Memory::with_root_secret([9; 32]),
     };
+    let (reads, gate) = (reads.clone(), gate.clone());
     let storage = Counted {
         memory,
-        reads: reads.clone(),
+        reads,
+        gate,
     };
+    if from == From::Committing {
+        return (Corestore::memory(), durable(role, writer, &storage));
+    }
     let store = Corestore::with_storage(storage, StoreOptions::default()).unwrap();
     let core = match role {
-        Role::Reads => store.get(key).unwrap(),
+        Role::Reads => store.get(&writer.key()).unwrap(),
         Role::Writes => store.get_with(writer_options()).unwrap(),
     };
     assert_eq!(core.is_guarded(), has_lost);
@@ -611,9 +677,31 @@ fn attacked(role: Role, from: From, key: &Key, reads: &Reads) -> (Corestore, Cor
     (store, core)
 }
 
+/// A core of no store, whose commits are made by threads. Who writes it has all but the last block.
+fn durable(role: Role, writer: &Core, storage: &Counted) -> Core {
+    let is_writer = role == Role::Writes;
+    let header = CoreHeader {
+        key: writer.key(),
+        manifest: writer.manifest().filter(|_| is_writer),
+        key_pair: is_writer.then(key_pair),
+        user_data: Default::default(),
+        head: Head::empty(),
+    };
+    let opened = storage.create(header).unwrap();
+    let core = Core::open(opened, None, Durability::Sync).unwrap();
+    if is_writer {
+        core.append_batch(blocks(LENGTH as usize - 1)).unwrap();
+    }
+    core
+}
+
+fn key_pair() -> KeyPair {
+    KeyPair::from_seed(&[1; 32])
+}
+
 fn writer_options() -> CoreOptions {
     CoreOptions {
-        key_pair: Some(KeyPair::from_seed(&[1; 32])),
+        key_pair: Some(key_pair()),
         ..CoreOptions::default()
     }
 }
