@@ -9,28 +9,33 @@
 //! | [`INBOUND_MAX`] are here | the longest that has shown no core's key, of the source that has most of those |
 //! | ... and all have shown one | the last of the source with the most, if that is above [`INBOUND_SHARE`], and another's than the newcomer's |
 //! | ... and none has that many | the newcomer |
+//!
+//! Who goes is cut off, but its socket is closed a moment later. While [`LEAVING_MAX`] are about to be, nobody comes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use ferrocore_replication::Session;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
-use crate::limits::{HALF_OPEN_MAX, INBOUND_MAX, INBOUND_SHARE};
+use crate::limits::{HALF_OPEN_MAX, INBOUND_MAX, INBOUND_SHARE, LEAVING_MAX};
 
 /// The places of one address.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Guests {
     table: Arc<Mutex<Table>>,
+    sockets: Arc<Semaphore>,
 }
 
-/// A place, given up when dropped.
+/// A place, given up when dropped: after the socket is closed.
 #[derive(Debug)]
 pub(crate) struct Place {
     table: Arc<Mutex<Table>>,
     number: u64,
-    session: Arc<OnceLock<Arc<Session>>>,
+    session: Arc<OnceLock<Weak<Session>>>,
+    _socket: OwnedSemaphorePermit,
 }
 
 #[derive(Debug, Default)]
@@ -46,15 +51,16 @@ struct Guest {
     /// Known once it is running.
     task: Option<AbortHandle>,
     /// Known once its handshake is done.
-    session: Arc<OnceLock<Arc<Session>>>,
+    session: Arc<OnceLock<Weak<Session>>>,
 }
 
 impl Guests {
-    /// Makes room for a connection from this address. None if nobody is to go for it.
-    pub(crate) fn admit(&self, address: IpAddr) -> Option<Place> {
+    /// Makes room for a connection from this address. None if nobody is to go for it. To be asked for one at a time.
+    pub(crate) async fn admit(&self, address: IpAddr) -> Option<Place> {
         let source = source(address);
+        lock(&self.table).make_room(source)?;
+        let socket = Arc::clone(&self.sockets).acquire_owned().await.ok()?;
         let mut table = lock(&self.table);
-        table.make_room(source)?;
         let number = table.next;
         table.next += 1;
         let session = Arc::default();
@@ -68,6 +74,7 @@ impl Guests {
             table: Arc::clone(&self.table),
             number,
             session,
+            _socket: socket,
         })
     }
 
@@ -79,6 +86,15 @@ impl Guests {
     }
 }
 
+impl Default for Guests {
+    fn default() -> Self {
+        Self {
+            table: Arc::default(),
+            sockets: Arc::new(Semaphore::new(INBOUND_MAX + LEAVING_MAX)),
+        }
+    }
+}
+
 impl Place {
     pub(crate) fn number(&self) -> u64 {
         self.number
@@ -86,7 +102,7 @@ impl Place {
 
     /// The handshake is done.
     pub(crate) fn attends(&self, session: &Arc<Session>) {
-        self.session.set(Arc::clone(session)).ok(); // it is done once
+        self.session.set(Arc::downgrade(session)).ok(); // it is done once
     }
 }
 
@@ -102,9 +118,8 @@ impl Guest {
     }
 
     fn is_unproven(&self) -> bool {
-        self.session
-            .get()
-            .is_none_or(|session| !session.is_proven())
+        let session = self.session.get().and_then(Weak::upgrade);
+        session.is_none_or(|session| !session.is_proven())
     }
 }
 
@@ -151,7 +166,7 @@ impl Table {
         };
         tracing::debug!(source = %guest.source, "a peer gives way to another");
         // No goodbye: it need not read it, and there may be many.
-        if let Some(session) = guest.session.get() {
+        if let Some(session) = guest.session.get().and_then(Weak::upgrade) {
             session.abort();
         }
         if let Some(task) = guest.task {
@@ -177,20 +192,25 @@ fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
     use super::*;
 
     fn host(number: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, number])
     }
 
-    #[test]
-    fn a_host_that_fills_all_places_keeps_nobody_else_out() {
+    #[tokio::test]
+    async fn a_host_that_fills_all_places_keeps_nobody_else_out() {
         let guests = Guests::default();
-        let honest = guests.admit(host(1)).unwrap();
-        let flood: Vec<Place> = (0..10 * INBOUND_MAX)
-            .map(|_| guests.admit(host(2)).unwrap())
-            .collect();
-        let late = guests.admit(host(3)).unwrap();
+        let honest = guests.admit(host(1)).await.unwrap();
+        let mut flood = Vec::new();
+        for _ in 0..10 * INBOUND_MAX {
+            flood.push(guests.admit(host(2)).await.unwrap());
+            flood.retain(|place| lock(&guests.table).guests.contains_key(&place.number));
+        }
+        let late = guests.admit(host(3)).await.unwrap();
         let table = lock(&guests.table);
         assert!(table.guests.len() <= INBOUND_MAX);
         for kept in [&honest, &late, flood.last().unwrap()] {
@@ -200,6 +220,24 @@ mod tests {
         drop(table);
         drop((honest, flood, late));
         assert!(lock(&guests.table).guests.is_empty());
+    }
+
+    /// Goal: those who gave way count until their sockets are closed.
+    #[test]
+    fn nobody_comes_while_too_many_are_leaving() {
+        let guests = Guests::default();
+        let admit = || {
+            let mut admitted = pin!(guests.admit(host(2)));
+            let mut context = Context::from_waker(Waker::noop());
+            match admitted.as_mut().poll(&mut context) {
+                Poll::Ready(place) => place,
+                Poll::Pending => None,
+            }
+        };
+        let mut flood: Vec<Place> = std::iter::from_fn(admit).take(2 * INBOUND_MAX).collect();
+        assert_eq!(flood.len(), INBOUND_MAX + LEAVING_MAX);
+        flood.swap_remove(0);
+        assert!(admit().is_some());
     }
 
     #[test]

@@ -6,6 +6,10 @@ use std::time::Duration;
 /// longest of those that have shown no core's key; see [`INBOUND_SHARE`].
 pub const INBOUND_MAX: usize = 256;
 
+/// Most connections beside [`INBOUND_MAX`] that have given way and are about to be closed; while there are as many, no other
+/// is accepted.
+pub const LEAVING_MAX: usize = 16;
+
 /// Most of them whose handshake is not done; another one takes the place of the longest.
 pub const HALF_OPEN_MAX: usize = 32;
 

@@ -102,7 +102,7 @@ async fn accept(node: &Hold, listener: TcpListener, spoken: Address) {
             match listener.accept().await {
                 Ok(_) if node.is_resting() => tracing::debug!("a peer came while we sleep"),
                 Ok((stream, address)) => {
-                    let Some(place) = guests.admit(address.ip()) else {
+                    let Some(place) = guests.admit(address.ip()).await else {
                         tracing::debug!(%address, "too many peers");
                         continue;
                     };
@@ -126,7 +126,7 @@ async fn accept(node: &Hold, listener: TcpListener, spoken: Address) {
 async fn answer(node: Hold, stream: TcpStream, address: SocketAddr, spoken: Address, place: Place) {
     match shake_hands(&node, stream, Role::Responder, &spoken).await {
         Ok(stream) => {
-            let attended = attend_as(&node, stream, Some(address), Via::Tcp, Some(&place)).await;
+            let attended = attend_as(&node, stream, Some(address), Via::Tcp, Some(place)).await;
             if let Err(refusal) = attended {
                 tracing::debug!(%address, ?refusal, "a peer was turned away");
             }
@@ -265,7 +265,7 @@ async fn attend_as<T>(
     mut stream: SecretStream<T>,
     address: Option<SocketAddr>,
     via: Via,
-    place: Option<&Place>,
+    place: Option<Place>,
 ) -> Result<(), Refusal>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -281,14 +281,14 @@ where
     stream.set_idle_timeout(Some(IDLE_TIMEOUT));
     let open = || node.session(stream, SessionOptions::default());
     let entered = node.peers.enter(arrival, open)?;
-    if let Some(place) = place {
+    if let Some(place) = &place {
         place.attends(&entered.session);
     }
-    // Also when nobody attends it any more, the session has the store open until it has ended.
+    // Also when nobody attends it any more, the session has the store open, and its socket, until it has ended.
     let (ended, hold) = (entered.session.ended(), node.clone());
     tokio::spawn(async move {
         ended.await;
-        drop(hold);
+        drop((hold, place));
     });
     let report = |misbehaved| node.peers.judge(entered.info, misbehaved);
     let reporting = async {

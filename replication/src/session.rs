@@ -162,8 +162,8 @@ impl Session {
         let _ = self.commands.send(Command::Close);
     }
 
-    /// Ends the session now, whatever is still to be written. It has let its cores go once it is
-    /// [`closed`](Self::closed).
+    /// Ends the session now, whatever is still to be written. It has let its cores and the stream go once it is
+    /// [`closed`](Self::closed), which does not wait for the peer.
     pub fn abort(&self) {
         self.task.abort();
     }

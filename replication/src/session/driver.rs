@@ -14,13 +14,12 @@ use ferrocore_primitives::time::Time;
 use ferrocore_secret_stream::{FrameBudget, FrameRoom, MESSAGE_LEN_MAX, SecretStream, StreamError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::aside::{Helpers, Place};
 use super::desk::{Desk, End};
 use super::inbound::{Burst, Inbound};
-use super::outbound::{Blocked, Outlet, UploadRoom, finish, write};
+use super::outbound::{Blocked, Outlet, UploadRoom, Writer};
 use super::trial::{Trial, Way};
 use super::{SessionError, SessionOptions};
 use crate::buffers::{Bounds, LongBuffers};
@@ -60,7 +59,7 @@ pub(super) struct Driver<T> {
     /// For long frames that are sent, and for those that arrive once the peer has proven something.
     budget: FrameBudget,
     incoming: FrameBudget,
-    writer: JoinHandle<Result<(), StreamError>>,
+    writer: Writer,
     /// Cores to be offered. It keeps its place among them while the connection has none, and takes no memory for them.
     opened: Option<OpenedCores>,
     /// Keeps readers of those waiting.
@@ -130,6 +129,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         receiver.set_frame_budget(options.frame_budgets.unproven);
         let (outlet, queued) = Outlet::new();
         let opened = options.follow_readers.then(|| store.watch_opened());
+        let writer = Writer::spawn(sender, queued, Arc::clone(&outlets.end));
         let desk = Desk::new(connection, store, outlets.misbehaved, outlets.end);
         let mut driver = Self {
             desk: Arc::new(Mutex::new(desk)),
@@ -138,7 +138,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             room: UploadRoom::None,
             budget: options.frame_budgets.outgoing,
             incoming: options.frame_budgets.incoming,
-            writer: tokio::spawn(write(sender, queued)),
+            writer,
             opened,
             unoffered: None,
             commands,
@@ -223,7 +223,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         // Claims are free for others before the peer is waited for.
         drop(desk);
         drop(outlet);
-        let written = finish(writer).await;
+        let written = writer.finish().await;
         result.and(written.map_err(SessionError::from))
     }
 

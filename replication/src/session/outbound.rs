@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{timeout, timeout_at};
 
+use super::desk::End;
 use crate::buffers::BufferPlace;
 use crate::limits::{CLOSE_TIMEOUT, FRAMES_QUEUED_MAX};
 
@@ -166,7 +167,7 @@ impl UploadRoom {
 }
 
 /// Writes frames as they come, flushes when none is waiting, and keeps the stream alive.
-pub(super) async fn write<W: AsyncWrite + Unpin>(
+async fn write<W: AsyncWrite + Unpin>(
     mut sender: Sender<W>,
     mut frames: mpsc::Receiver<Outbound>,
 ) -> Result<(), StreamError> {
@@ -237,16 +238,42 @@ async fn flush_within<W: AsyncWrite + Unpin>(
     }
 }
 
-/// Waits for the writing task to write what it has, but not for ever.
-pub(super) async fn finish(
-    mut writer: JoinHandle<Result<(), StreamError>>,
-) -> Result<(), StreamError> {
-    match timeout(CLOSE_TIMEOUT, &mut writer).await {
-        Ok(Ok(written)) => written,
-        Ok(Err(_)) => Ok(()), // the runtime is shutting down
-        Err(_) => {
-            writer.abort();
-            Ok(())
+/// The writing task. It ends when this is dropped, whatever is still to be written: its half of the stream goes with it.
+pub(super) struct Writer(JoinHandle<Result<(), StreamError>>);
+
+impl Writer {
+    /// Begins to write what is queued. The session has not ended while the task goes on.
+    pub(super) fn spawn<W>(
+        sender: Sender<W>,
+        queued: mpsc::Receiver<Outbound>,
+        end: Arc<End>,
+    ) -> Self
+    where
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
+        Self(tokio::spawn(async move {
+            let written = write(sender, queued).await;
+            drop(end);
+            written
+        }))
+    }
+
+    /// Waits for the task to write what it has, but not for ever.
+    pub(super) async fn finish(mut self) -> Result<(), StreamError> {
+        match timeout(CLOSE_TIMEOUT, &mut self.0).await {
+            Ok(Ok(written)) => written,
+            Ok(Err(_)) => Ok(()), // the runtime is shutting down
+            Err(_) => {
+                self.0.abort();
+                // Whoever waits for the end may count on the stream being closed.
+                (&mut self.0).await.unwrap_or(Ok(()))
+            }
         }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

@@ -14,7 +14,7 @@ use ferrocore_primitives::encoding::Encode;
 use ferrocore_primitives::sign::KeyPair;
 use ferrocore_replication::capability::capability;
 use ferrocore_replication::connection::PROTOCOL;
-use ferrocore_replication::limits::UPDATE_TIME_MAX;
+use ferrocore_replication::limits::{CLOSE_TIMEOUT, UPDATE_TIME_MAX};
 use ferrocore_replication::messages::Handshake;
 use ferrocore_replication::session::SessionOptions;
 use ferrocore_replication::{Session, SessionError};
@@ -248,6 +248,36 @@ async fn a_peer_that_stops_reading_ends_the_session() {
         other => panic!("{other:?}"),
     }
     assert_eq!(reader.supply().suppliers(), 0);
+}
+
+/// Goal: a peer that does not take what is written to it keeps neither the stream nor what waits for it: not when the session
+/// is aborted, nor once it was given time to be closed.
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_keeps_no_stream_of_a_session_that_has_ended() {
+    for end in [Session::abort, Session::close] {
+        let (_here, _, there, _reader) = writer_and_reader(&blocks(1));
+        let readers: Vec<_> = (0..50)
+            .map(|n| there.get(&[n; 32].into()).unwrap())
+            .collect();
+        let (ours, theirs) = narrow_pipe();
+        let (ours, theirs) = tokio::join!(
+            secret(ours, Role::Initiator),
+            secret(theirs, Role::Responder)
+        );
+        let session = Session::spawn(ours, there, SessionOptions::default());
+        let (sender, _receiver) = theirs.split();
+        let mut wire = sender.into_inner();
+        // What it offers fills the pipe many times.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        wire.write_all(&[0]).await.unwrap();
+        end(&session);
+        timeout(2 * CLOSE_TIMEOUT, session.closed())
+            .await
+            .expect("it ends")
+            .unwrap();
+        assert!(wire.write_all(&[0]).await.is_err(), "the stream is open");
+        drop(readers);
+    }
 }
 
 /// A peer that knows the key of `core` and has begun a frame of the longest kind, which it does not end.
