@@ -430,7 +430,9 @@ impl CoreChannel {
         for request in &mut requests {
             self.pushes.go_on_from(&self.peer, request);
         }
-        let may_be_long = long.are_allowed();
+        let first = requests.first();
+        let may_be_long = long
+            .are_allowed(|| first.map_or(0, |first| uploads::answer_len(&self.core, &first.proof)));
         let together = wire.bounds().upload_together;
         let answers = uploads::answer(&self.core, &requests, together, may_be_long);
         if let ([], Some(first)) = (answers.as_slice(), requests.first()) {

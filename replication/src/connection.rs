@@ -318,9 +318,10 @@ impl Connection {
         }
     }
 
-    /// There is room for one long answer.
+    /// There is as much room as the next answer [waits for](Self::wants_room). A longer one that overtakes it waits in its
+    /// turn.
     pub fn grant_room(&mut self) {
-        self.long_answers = LongAnswers::Granted;
+        self.long_answers.grant();
     }
 
     /// There is no room any more, should the answer not have needed it.

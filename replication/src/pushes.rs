@@ -111,7 +111,7 @@ impl Pushes {
         }
         let request = self.request(core, peer, index);
         let together = wire.bounds().upload_together;
-        let proofs = match long.are_allowed() {
+        let proofs = match long.are_allowed(|| uploads::answer_len(core, &request)) {
             true => core.prove_all(slice::from_ref(&request), together),
             false => core.prove_short(slice::from_ref(&request), together),
         };

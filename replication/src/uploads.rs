@@ -33,13 +33,26 @@ pub(crate) enum LongAnswers {
     Limited,
     /// One waits for room of this many bytes, and all others with it.
     Waiting(usize),
-    /// One, once.
-    Granted,
+    /// One of no more than this many bytes, once.
+    Granted(usize),
 }
 
 impl LongAnswers {
-    pub(crate) fn are_allowed(self) -> bool {
-        matches!(self, Self::Unlimited | Self::Granted)
+    /// Whether one that is as long as `len` says may be made. Room that was given for one is none for a longer one that
+    /// overtakes it.
+    pub(crate) fn are_allowed(self, len: impl FnOnce() -> usize) -> bool {
+        match self {
+            Self::Unlimited => true,
+            Self::Granted(room) => len() <= room,
+            Self::Limited | Self::Waiting(_) => false,
+        }
+    }
+
+    /// There is room for the one that waits.
+    pub(crate) fn grant(&mut self) {
+        if let Self::Waiting(len) = *self {
+            *self = Self::Granted(len);
+        }
     }
 
     pub(crate) fn is_waiting(self) -> bool {
@@ -48,7 +61,7 @@ impl LongAnswers {
 
     /// An answer with a long block was made.
     pub(crate) fn spend(&mut self) {
-        if *self == Self::Granted {
+        if matches!(self, Self::Granted(_)) {
             *self = Self::Limited;
         }
     }

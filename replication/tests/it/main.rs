@@ -16,6 +16,7 @@ mod forks;
 mod hostile;
 mod idle;
 mod liars;
+mod long_answers;
 mod lots;
 mod offers;
 mod pair;
