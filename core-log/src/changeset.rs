@@ -137,6 +137,13 @@ impl Changeset {
         self.blocks.iter().map(|(_, block)| block.len()).sum()
     }
 
+    /// Lets go of what its blocks came in: they may be small parts of it.
+    pub(crate) fn own_blocks(&mut self) {
+        for (_, block) in &mut self.blocks {
+            *block = Bytes::copy_from_slice(block);
+        }
+    }
+
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
         !self.is_upgrade()

@@ -198,9 +198,16 @@ impl ExtensionHub {
         let Some(inboxes) = state.inboxes.get_mut(name) else {
             return;
         };
+        // What it came in may be longer by any amount, and is not weighed.
+        let mut own = None;
         inboxes.retain(|inbox| {
             inbox.upgrade().is_some_and(|inbox| {
-                lock(&inbox.queue).push((supplier, message.clone()));
+                let mut queue = lock(&inbox.queue);
+                if queue.has_room(message.len()) {
+                    let own = own.get_or_insert_with(|| Bytes::copy_from_slice(message));
+                    queue.push((supplier, own.clone()));
+                }
+                drop(queue);
                 inbox.arrived.notify(usize::MAX);
                 true
             })
@@ -282,12 +289,17 @@ impl Weight for (SupplierId, Bytes) {
 }
 
 impl<T: Weight> Queue<T> {
+    /// Whether there is room for a message of `weight`.
+    fn has_room(&self, weight: usize) -> bool {
+        let bytes = self.bytes + weight;
+        self.messages.len() < EXTENSION_QUEUE_MAX && bytes <= EXTENSION_BYTES_MAX
+    }
+
     /// Adds a message, or says that there is no room.
     fn push(&mut self, message: T) -> bool {
-        let bytes = self.bytes + message.weight();
-        let fits = self.messages.len() < EXTENSION_QUEUE_MAX && bytes <= EXTENSION_BYTES_MAX;
+        let fits = self.has_room(message.weight());
         if fits {
-            self.bytes = bytes;
+            self.bytes += message.weight();
             self.messages.push_back(message);
         }
         fits
@@ -355,6 +367,19 @@ mod tests {
         let bytes = EXTENSION_BYTES_MAX + 1;
         let longer = chat.broadcast(vec![0; bytes]);
         assert_eq!(longer, Err(ExtensionError::TooLong { bytes }));
+    }
+
+    #[test]
+    fn a_message_that_waits_keeps_nothing_else_that_came_with_it() {
+        let core = core();
+        let ends = [(); 2].map(|()| core.extension("chat").unwrap());
+        let peer = core.supply().attach(Arc::new(|| {}));
+        let frame = Bytes::from(vec![7; 1000]);
+        core.supply()
+            .extension_arrived(peer, "chat", &frame.slice(..1));
+        assert!(frame.is_unique());
+        let came = ends.map(|end| end.try_next().unwrap().1);
+        assert_eq!(came, [&[7_u8][..]; 2]);
     }
 
     #[test]

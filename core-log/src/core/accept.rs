@@ -80,12 +80,12 @@ impl Core {
     /// As [`Core::commit`], without waiting for the device.
     ///
     /// The ticket is complete once the blocks survive what the store's [`Durability`] promises; until then
-    /// nobody sees them, nor a new length. With [`Durability::Sync`] this only queues them for a thread of
-    /// the store. With [`Durability::Buffered`] the commit is made when this returns.
+    /// nobody sees them, nor a new length. With [`Durability::Sync`] this only queues copies of them for a thread of
+    /// the store: a block may be a small part of what it came in. With [`Durability::Buffered`] the commit is made when this returns.
     ///
     /// # Errors
     /// The ticket's, as for [`Core::commit`], and [`AcceptError::TooMuch`].
-    pub fn commit_async(&self, changeset: Changeset) -> AcceptTicket {
+    pub fn commit_async(&self, mut changeset: Changeset) -> AcceptTicket {
         if self.inner.durability == Durability::Buffered {
             return AcceptTicket::ready(self.inner.accept_alone(changeset));
         }
@@ -93,6 +93,7 @@ impl Core {
             let max = APPENDS_WAITING_BYTES_MAX;
             return AcceptTicket::ready(Err(AcceptError::TooMuch { max }));
         }
+        changeset.own_blocks();
         let (waiter, ticket) = self.acceptance(changeset);
         self.inner.commit_later(waiter);
         ticket

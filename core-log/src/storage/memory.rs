@@ -287,7 +287,7 @@ impl State {
             let mut offset = run.byte_offset;
             for block in run.blocks {
                 let end = offset + block.len() as u64;
-                self.put(offset, block);
+                self.put(offset, &block);
                 offset = end;
             }
         }
@@ -316,10 +316,11 @@ impl State {
         }
     }
 
-    fn put(&mut self, offset: u64, block: Bytes) {
+    /// Keeps a copy: a block that came from a peer is a part of something that may be longer by any amount.
+    fn put(&mut self, offset: u64, block: &[u8]) {
         if !block.is_empty() {
             self.make_room(offset, offset + block.len() as u64);
-            self.blocks.insert(offset, block);
+            self.blocks.insert(offset, Bytes::copy_from_slice(block));
         }
     }
 
@@ -414,7 +415,7 @@ mod tests {
                 array[start..start + len].fill(value);
                 match free {
                     true => state.make_room(start as u64, (start + len) as u64),
-                    false => state.put(start as u64, Bytes::from(vec![tag; len])),
+                    false => state.put(start as u64, &vec![tag; len]),
                 }
             }
             let expected: Option<Vec<u8>> = array[at..at + size].iter().copied().collect();

@@ -11,7 +11,7 @@ use crate::common::{Pair, assert_complete_copy, blocks, writer_and_reader};
 use bytes::Bytes;
 use ferrocore_log::core::Download;
 use ferrocore_log::events::Event;
-use ferrocore_log::proof::{BlockProof, NodeRequest, Proof, ProofRequest};
+use ferrocore_log::proof::{BlockProof, NodeRequest, Proof, ProofRequest, UpgradeRequest};
 use ferrocore_log::push::PushMode;
 use ferrocore_log::{Core, Corestore};
 use ferrocore_replication::limits::{KEPT_BYTES_MAX, UNSTORED_BYTES_MAX};
@@ -277,4 +277,31 @@ fn long_pushes_that_wait_for_the_device_are_bounded() {
     assert_bounded(&mut script, pushes.collect(), &gate);
     assert_eq!(reader.count(0..40), 1);
     assert!(script.is_open(&reader));
+}
+
+/// Goal: a block that is stored in memory, or waits for the device, keeps nothing else that came in its frame.
+#[test]
+fn a_short_block_keeps_no_long_frame() {
+    let (_, writer, _, in_memory) = writer_and_reader(&["x".into()]);
+    let (durable, gate) = reader(&writer.key());
+    gate.close();
+    for reader in [in_memory, durable] {
+        let asked = ProofRequest {
+            block: Some(NodeRequest { index: 0, nodes: 0 }),
+            upgrade: Some(UpgradeRequest {
+                start: 0,
+                length: 1,
+            }),
+            manifest: true,
+            ..ProofRequest::default()
+        };
+        let mut proof = writer.prove(&asked).unwrap().unwrap();
+        let frame = Bytes::from(vec![b'x'; 1000]);
+        proof.block.as_mut().unwrap().value = frame.slice(..1);
+        let stored = reader.accept_async(proof);
+        assert!(frame.is_unique());
+        gate.open();
+        stored.wait().unwrap();
+        assert_eq!(reader.get_local(0).unwrap().unwrap(), "x");
+    }
 }
