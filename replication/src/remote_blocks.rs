@@ -103,7 +103,12 @@ impl RemoteBlocks {
         let blocks = range.start..range.start.saturating_add(range.length);
         match range.drop {
             _ if blocks.is_empty() => None,
-            false => self.set(blocks, memory),
+            false => {
+                if let Some(others) = self.others.get_mut() {
+                    others.denied.take_back(&blocks);
+                }
+                self.set(blocks, memory)
+            }
             true => self.clear(blocks, memory),
         }
     }
@@ -371,21 +376,32 @@ mod tests {
         assert!(denials <= DENIALS_MAX);
     }
 
-    /// Goal: what was denied, taken back and announced again is asked for again, but not without end.
+    /// Goal: what was denied and announced again, having been taken back or not, is asked for again, but not without end.
     #[test]
     fn what_is_announced_again_is_had_again() {
-        let mut blocks = RemoteBlocks::default();
-        let taken_back = drop(3, 1);
-        let mut rounds = 0;
-        blocks.handle_range(have(0, 100), &memory());
-        while blocks.deny(3) {
-            assert_eq!(blocks.next(3..4), None);
-            blocks.handle_range(taken_back, &memory());
-            assert_eq!(blocks.next(3..4), None);
-            blocks.handle_range(have(3, 1), &memory());
-            assert_eq!(blocks.next(3..4), Some(3));
-            rounds += 1;
+        for taken_back in [Some(drop(3, 1)), None] {
+            let mut blocks = RemoteBlocks::default();
+            let mut rounds = 0;
+            blocks.handle_range(have(0, 100), &memory());
+            while blocks.deny(3) {
+                assert_eq!(blocks.next(3..4), None);
+                taken_back.map(|dropped| blocks.handle_range(dropped, &memory()));
+                blocks.handle_range(have(2, 1), &memory());
+                assert_eq!(blocks.next(3..4), None);
+                blocks.handle_range(have(3, 1), &memory());
+                assert_eq!(blocks.next(3..4), Some(3));
+                rounds += 1;
+            }
+            assert_eq!(rounds + 1, DENIALS_MAX);
         }
-        assert_eq!(rounds + 1, DENIALS_MAX);
+    }
+
+    #[test]
+    fn what_is_denied_is_not_had_when_another_is_taken_back() {
+        let mut blocks = RemoteBlocks::default();
+        blocks.handle_range(have(0, 100), &memory());
+        blocks.deny(50);
+        blocks.handle_range(drop(3, 1), &memory());
+        assert_eq!(blocks.next(50..60), Some(51));
     }
 }

@@ -101,6 +101,27 @@ fn a_get_that_is_dropped_is_taken_back() {
     assert!(matches!(poll(&mut getting), Poll::Ready(Ok(block)) if block == blocks(41)[40]));
 }
 
+/// Goal: a peer that would not give a block and says later that it has it is asked for it again.
+#[test]
+fn what_was_refused_and_is_announced_anew_is_asked_for_again() {
+    let (writer, reader, mut script) = scene();
+    let mut getting = get(&reader, 40);
+    let asked = requests(&script.deliver().unwrap());
+    script.say(&Message::NoData(NoData {
+        request: asked[0].id,
+        reason: Reason::NotAvailable,
+    }));
+    assert!(requests(&script.deliver().unwrap()).is_empty());
+    script.say(&range(false, 39, 1));
+    assert!(requests(&script.deliver().unwrap()).is_empty());
+    script.say(&range(false, 40, 1));
+    let again = requests(&script.deliver().unwrap());
+    assert_eq!(again.len(), 1);
+    answer(&mut script, &writer, &again[0]);
+    script.deliver().unwrap();
+    assert!(matches!(poll(&mut getting), Poll::Ready(Ok(_))));
+}
+
 #[test]
 fn what_somebody_still_waits_for_is_not_taken_back() {
     let (_, reader, mut script) = scene();
