@@ -68,7 +68,7 @@ struct State {
     ranges: RangeWants,
     /// Who is getting which block.
     claims: HashMap<u64, Claimants>,
-    /// The claims whose supplier is late.
+    /// The claims whose suppliers are all late.
     late: BTreeSet<u64>,
     /// The claims of blocks that were wanted by nobody when somebody looked last.
     abandoned: BTreeSet<u64>,
@@ -184,11 +184,10 @@ impl SupplyHub {
         claims
     }
 
-    /// A claim that takes long: another supplier may try, too.
+    /// A claim that takes long: one more supplier may try, too.
     pub(crate) fn late(&self, id: SupplierId, index: u64) {
         let mut state = self.lock();
-        let is_alone = |claim: &Claimants| claim.first == id && claim.rival.is_none();
-        if state.claims.get(&index).is_some_and(is_alone) && state.late.insert(index) {
+        if state.note_late(id, index) {
             state.wake_others(id);
         }
     }

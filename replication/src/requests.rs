@@ -38,8 +38,6 @@ pub(crate) struct Pending {
     pub(crate) fork: u64,
     pub(crate) asked: Asked,
     sent: Mark,
-    /// Whether another peer may be asked, or has been, too.
-    is_contested: bool,
 }
 
 impl Pending {
@@ -91,9 +89,9 @@ struct Ledger {
     heads: usize,
     pace: Pace,
     last_answer: Time,
-    /// All requests before this one that can be late are contested.
+    /// All requests before this one that can be late are.
     late_from: u64,
-    /// Contested requests, by id.
+    /// Requests, by id, for what another peer may be asked for, or has been, too.
     contested: BTreeSet<u64>,
 }
 
@@ -144,7 +142,7 @@ impl Requests {
         self.0.get_mut()?.answered(id, now)
     }
 
-    /// The requests for blocks that have become late: from now on they are contested.
+    /// The requests for blocks that have become late, contested ones among them: from now on all are.
     pub(crate) fn late(&mut self, now: Time) -> Vec<Path> {
         let ledger = self.0.get_mut();
         ledger.map_or_else(Vec::new, |ledger| ledger.late(now))
@@ -203,7 +201,6 @@ impl Ledger {
             fork,
             asked,
             sent: self.pace.sent(self.pending.len() + 1, now),
-            is_contested: false,
         };
         self.heads += usize::from(pending.is_for_head());
         self.pending.insert(id, pending);
@@ -221,7 +218,7 @@ impl Ledger {
     fn late(&mut self, now: Time) -> Vec<Path> {
         let after = self.pace.late_after();
         let mut late = Vec::new();
-        for (id, pending) in self.pending.range_mut(self.late_from..) {
+        for (id, pending) in self.pending.range(self.late_from..) {
             let Some(path) = pending.path() else {
                 continue;
             };
@@ -229,17 +226,14 @@ impl Ledger {
                 break;
             }
             self.late_from = *id + 1;
-            if !std::mem::replace(&mut pending.is_contested, true) {
-                self.contested.insert(*id);
-                late.push(path);
-            }
+            self.contested.insert(*id);
+            late.push(path);
         }
         late
     }
 
     fn contest(&mut self, id: u64) {
-        if let Some(pending) = self.pending.get_mut(&id) {
-            pending.is_contested = true;
+        if self.pending.contains_key(&id) {
             self.contested.insert(id);
         }
     }

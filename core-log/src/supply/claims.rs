@@ -43,7 +43,7 @@ pub struct Claim {
     pub index: u64,
     /// Whether somebody waits for just this block.
     pub urgent: bool,
-    /// Whether another supplier has it too, and is late: whoever delivers first ends the other's
+    /// Whether others have it too, and are late: whoever delivers first ends the others'
     /// work, so look now and then whether the block is here.
     pub contested: bool,
 }
@@ -51,35 +51,52 @@ pub struct Claim {
 /// Blocks of late suppliers that one claim may take on at once.
 const CONTESTED_MAX: usize = 16;
 
+/// How many suppliers may be getting one block, each since all before it are late: as many as in JavaScript
+/// (`hypercore/lib/replicator.js` 11.37.1, hotswaps), ...
+const CLAIMANTS_MAX: usize = 3;
+
+/// ... and if somebody waits for just that block: some who hold it back do not keep a reader from who gives it.
+const URGENT_CLAIMANTS_MAX: usize = 8;
+
 /// Who is getting one block.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Claimants {
-    pub(super) first: SupplierId,
-    /// Another one, since the first is late.
-    pub(super) rival: Option<SupplierId>,
+    first: SupplierId,
+    /// Others, in the order they came. All but the last of all are late.
+    rivals: Vec<SupplierId>,
 }
 
 impl Claimants {
     fn new(first: SupplierId) -> Self {
-        Self { first, rival: None }
+        Self {
+            first,
+            rivals: Vec::new(), // which takes no memory
+        }
     }
 
     pub(super) fn include(&self, id: SupplierId) -> bool {
-        self.first == id || self.rival == Some(id)
+        self.suppliers().any(|supplier| supplier == id)
     }
 
-    fn suppliers(self) -> impl Iterator<Item = SupplierId> {
-        std::iter::once(self.first).chain(self.rival)
+    fn suppliers(&self) -> impl Iterator<Item = SupplierId> {
+        std::iter::once(self.first).chain(self.rivals.iter().copied())
     }
 
-    /// Those who are left without `id`.
-    fn without(self, id: SupplierId) -> Option<Self> {
-        match self.rival {
-            Some(rival) if self.first == id => Some(Self::new(rival)),
-            Some(rival) if rival == id => Some(Self::new(self.first)),
-            None if self.first == id => None,
-            _ => Some(self),
+    fn last(&self) -> SupplierId {
+        self.rivals.last().copied().unwrap_or(self.first)
+    }
+
+    /// Takes `id` out. False if nobody is left.
+    fn remove(&mut self, id: SupplierId) -> bool {
+        if self.first != id {
+            self.rivals.retain(|rival| *rival != id);
+            return true;
         }
+        let is_any = !self.rivals.is_empty();
+        if is_any {
+            self.first = self.rivals.remove(0);
+        }
+        is_any
     }
 }
 
@@ -149,6 +166,12 @@ impl State {
         (open, missed)
     }
 
+    /// The last who took on a block has not got it in its time: one more may try. False if that is so already.
+    pub(super) fn note_late(&mut self, id: SupplierId, index: u64) -> bool {
+        let claim = self.claims.get(&index);
+        claim.is_some_and(|claim| claim.last() == id) && self.late.insert(index)
+    }
+
     /// Takes on blocks whose suppliers are late: those somebody waits for, or any.
     pub(super) fn contest(
         &mut self,
@@ -164,16 +187,23 @@ impl State {
                 break;
             };
             from = index + 1;
-            let is_free = |claim: &&mut Claimants| claim.first != ask.id && claim.rival.is_none();
+            let urgent = self.blocks.contains(index);
+            let claimants_max = match urgent {
+                true => URGENT_CLAIMANTS_MAX,
+                false => CLAIMANTS_MAX,
+            };
+            let is_free = |claim: &&mut Claimants| {
+                claim.suppliers().count() < claimants_max && !claim.include(ask.id)
+            };
             let claim = self.claims.get_mut(&index).filter(is_free);
             let Some(claim) = claim.filter(|_| !ask.local.get(index)) else {
                 continue;
             };
-            claim.rival = Some(ask.id);
+            claim.rivals.push(ask.id);
             self.late.remove(&index);
             taken.push(Claim {
                 index,
-                urgent: self.blocks.contains(index),
+                urgent,
                 contested: true,
             });
         }
@@ -229,18 +259,19 @@ impl State {
         self.seeks.free_claims(id);
     }
 
-    /// Takes `id` out of a claim. If nobody is left, the block may be claimed again.
+    /// Takes `id` out of a claim. If nobody is left, the block may be claimed again; if all who are left are late, contested.
     pub(super) fn give_back(&mut self, id: SupplierId, index: u64) {
-        self.late.remove(&index);
-        match self.claims.get(&index).and_then(|claim| claim.without(id)) {
-            Some(left) => {
-                self.claims.insert(index, left);
-            }
-            None => {
-                self.claims.remove(&index);
-                self.abandoned.remove(&index);
-                self.ranges.offer(index);
-            }
+        let Some(claim) = self.claims.get_mut(&index) else {
+            return;
+        };
+        let was_last = claim.last() == id;
+        if !claim.remove(id) {
+            self.claims.remove(&index);
+            self.late.remove(&index);
+            self.abandoned.remove(&index);
+            self.ranges.offer(index);
+        } else if was_last && self.is_wanted(index) {
+            self.late.insert(index);
         }
     }
 

@@ -109,12 +109,13 @@ fn blocks_behind_a_cut_are_wanted_again() {
     assert_eq!(indexes(&claim(&hub, ids[1], &local, 6, &All, 9)), [3, 4, 5]);
 }
 
-/// Goal: a late block is tried by one more supplier, after all that nobody is getting; it is
-/// free only once both have given it back.
+/// Goal: a late block is tried by one more supplier, after all that nobody is getting, and by another when that one is late, too,
+/// or gives it back: by no more than a few, or a few more if somebody waits for it.
 #[test]
-fn a_late_block_is_contested_once() {
-    let (hub, ids) = hub_with_suppliers(3);
+fn a_late_block_is_contested_by_one_more_at_a_time() {
+    let (hub, ids) = hub_with_suppliers(10);
     let local = Bitfield::new();
+    let take = |id: usize| indexes(&claim(&hub, ids[id], &local, 3, &All, 9));
     hub.want_range(0..3, Purpose::Reading);
     assert_eq!(indexes(&claim(&hub, ids[0], &local, 3, &All, 1)), [0]);
     hub.late(ids[1], 0); // not its claim
@@ -124,14 +125,29 @@ fn a_late_block_is_contested_once() {
     assert_eq!(indexes(&claims), [2, 0]);
     assert!(!claims[0].contested && claims[1].contested);
     hub.late(ids[0], 0);
-    assert!(claim(&hub, ids[2], &local, 3, &All, 9).is_empty());
+    assert!(take(2).is_empty(), "the rival is at it");
     hub.release(ids[0], 0);
-    assert!(
-        claim(&hub, ids[2], &local, 3, &All, 9).is_empty(),
-        "the rival is at it"
-    );
-    hub.release(ids[1], 0);
-    assert_eq!(indexes(&claim(&hub, ids[2], &local, 3, &All, 9)), [0]);
+    assert!(take(2).is_empty(), "it still is");
+    hub.late(ids[1], 0);
+    assert_eq!(take(2), [0]);
+    assert!(take(3).is_empty(), "the second rival is at it");
+    hub.release(ids[2], 0);
+    assert_eq!(take(3), [0], "only one who is late was left");
+    hub.late(ids[3], 0);
+    assert_eq!(take(0), [0]);
+    hub.late(ids[0], 0);
+    assert!(take(4).is_empty(), "three are late");
+    hub.want_block(0);
+    for id in [4, 5, 6, 7, 8] {
+        assert_eq!(take(id), [0]);
+        hub.late(ids[id], 0);
+    }
+    assert!(take(9).is_empty(), "eight are late");
+    for id in [1, 3, 4, 5, 6, 7, 8] {
+        hub.release(ids[id], 0);
+    }
+    hub.release(ids[0], 0);
+    assert_eq!(take(9), [0]);
 }
 
 /// Goal: a late block that somebody waits for goes before a range.

@@ -135,6 +135,25 @@ fn a_near_peer_that_fell_mute_holds_up_few_reads() {
     assert!(lines.lines[0].reader.stats().blocks_downloaded <= far + 2);
 }
 
+/// Goal: two near peers that answer nothing do not keep a reader from a far one that has the block: when one and then the other
+/// is late, it is asked. Method: all three are known from a download.
+#[test]
+fn two_that_hold_a_block_back_do_not_hold_up_a_read_for_long() {
+    let (here, _, there, reader) = writer_and_reader(&blocks(1000));
+    let mut lines = Lines::new();
+    for delay in [ms(100), ms(5), ms(5)] {
+        lines.add(&here, &there, &reader, delay, 10 * MB);
+    }
+    let known = reader.download(0..400);
+    lines.run_until(|| reader.has_range(0..400));
+    drop(known);
+    lines.run_for(ms(1000));
+    lines.lines[1].is_mute = true;
+    lines.lines[2].is_mute = true;
+    let took = read(&mut lines, &reader, 700);
+    assert!(took < ms(7000), "{took:?}");
+}
+
 /// Goal: who leaves a read to a nearer peer, and then cannot be asked any more, does not wait for a moment that is over.
 #[test]
 fn who_has_left_a_read_to_another_and_has_nothing_any_more_is_at_rest() {
