@@ -84,16 +84,19 @@ impl Announcer {
         }
     }
 
-    /// Answers a question about blocks.
-    pub(crate) fn tell(&mut self, core: &Core, want: Want, wire: &mut Wire<'_>) {
-        match uploads::tell(core, want) {
-            Some(Told::Run(blocks)) => self.send_have(blocks, wire),
-            Some(Told::Words(words)) => {
+    /// Answers a question about blocks, and returns what of it is still to be answered.
+    pub(crate) fn tell(&mut self, core: &Core, want: Want, wire: &mut Wire<'_>) -> Option<Want> {
+        match uploads::tell(core, want)? {
+            Told::Run(blocks) => {
+                self.send_have(blocks, wire);
+                None
+            }
+            Told::Words { words, rest } => {
                 let end = words.start + 32 * words.words.len() as u64;
                 self.blocks_told = self.blocks_told.max(end);
                 wire.send(&Message::Bitfield(words));
+                rest
             }
-            None => {}
         }
     }
 

@@ -248,7 +248,11 @@ impl CoreChannel {
                 None if self.push_next(wire, long) => {}
                 None => break,
                 Some(Turn::Requests(requests)) => self.answer_all(requests, wire, long)?,
-                Some(Turn::Want(want)) => self.announcer.tell(&self.core, want, wire),
+                Some(Turn::Want(want)) => {
+                    let rest = self.announcer.tell(&self.core, want, wire);
+                    rest.into_iter()
+                        .for_each(|rest| self.uploads.put_back_want(rest));
+                }
             }
         }
         Ok(())

@@ -11,6 +11,7 @@ use ferrocore_log::proof::{Proof, ProofRequest};
 
 use ferrocore_mux::limits::FRAME_LEN_MAX;
 
+use crate::limits::SHORT_FRAME_LEN;
 use crate::messages::{BitfieldWords, Data, Message, NoData, Reason, Request, Want};
 use crate::seldom::Seldom;
 
@@ -19,6 +20,11 @@ const ANSWER_OVERHEAD: usize = 16 * 1024;
 
 /// Fewer questions that were taken back are not thrown out before their turn.
 const DEAD_MIN: usize = 64;
+
+/// Words of bits that are told at a time: 32 KiB, so that no answer about blocks is a long frame.
+const TOLD_WORDS_MAX: usize = 8 * 1024;
+
+const _: () = assert!(4 * TOLD_WORDS_MAX < SHORT_FRAME_LEN);
 
 /// Memory for so many questions is not given back before the last is answered.
 const SHRINK_MIN: usize = 64;
@@ -148,6 +154,11 @@ impl Uploads {
             self.0.need().put_back(request);
         }
     }
+
+    /// Puts the rest of a want back that was popped last.
+    pub(crate) fn put_back_want(&mut self, want: Want) {
+        self.0.need().put_back_want(want);
+    }
 }
 
 impl Waiting {
@@ -251,6 +262,13 @@ impl Waiting {
         };
         let question = Question::Request(request);
         queue.push_front(Ticket { number, question });
+    }
+
+    fn put_back_want(&mut self, want: Want) {
+        let number = self.next_ticket;
+        self.next_ticket += 1;
+        let question = Question::Want(want);
+        self.queue.push_front(Ticket { number, question });
     }
 
     fn front(&self) -> Option<&Question> {
@@ -360,7 +378,11 @@ pub(crate) enum Told {
     /// These are here.
     Run(Range<u64>),
     /// Of these, those whose bits are set are here, and no others.
-    Words(BitfieldWords),
+    Words {
+        words: BitfieldWords,
+        /// What of the question is not answered by that.
+        rest: Option<Want>,
+    },
 }
 
 /// Answers a want from what `core` has; nothing if it has none of it.
@@ -378,11 +400,22 @@ pub(crate) fn tell(core: &Core, want: Want) -> Option<Told> {
         return Some(Told::Run(first..first + 1));
     }
     let start = want.start - want.start % 32;
-    let words = usize::try_from(end.saturating_sub(start).div_ceil(32))
-        .ok()
-        .filter(|words| *words > 0)?;
+    let asked = end.saturating_sub(start).div_ceil(32);
+    let words = usize::try_from(asked).map_or(TOLD_WORDS_MAX, |words| words.min(TOLD_WORDS_MAX));
+    if words == 0 {
+        return None;
+    }
+    let told_to = start + 32 * words as u64;
+    let rest = (told_to < end).then(|| Want {
+        start: told_to,
+        length: end - told_to,
+        any: false,
+    });
     let words = core.with_bitfield(|bits| bits.words(start, words));
-    Some(Told::Words(BitfieldWords { start, words }))
+    Some(Told::Words {
+        words: BitfieldWords { start, words },
+        rest,
+    })
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use ferrocore_log::proof::{NodeRequest, ProofRequest};
 use ferrocore_mux::{Mux, Segment};
 use ferrocore_primitives::time::Time;
 use ferrocore_replication::PeerMisbehaved;
-use ferrocore_replication::limits::{INVALID_REQUESTS_MAX, OUTPUT_MAX, UPLOADS_MAX, WANT_BLOCKS};
+use ferrocore_replication::limits::{
+    INVALID_REQUESTS_MAX, OUTPUT_MAX, SHORT_FRAME_LEN, UPLOADS_MAX, WANT_BLOCKS,
+};
 use ferrocore_replication::messages::{Cancel, Message, Reason, Want};
 
 #[test]
@@ -177,4 +179,31 @@ fn wants_are_answered_from_what_is_here_and_bounded() {
     assert!(
         matches!(answers.as_slice(), [Message::Range(range)] if range.start == 0 && range.length == 100)
     );
+}
+
+/// Goal: what is told of a long log with a gap is told in short messages, one after the other, and completely.
+#[test]
+fn a_want_of_many_blocks_is_answered_by_short_messages() {
+    const LENGTH: usize = 300_000;
+    let (here, writer, ..) = writer_and_reader(&vec!["x".into(); LENGTH]);
+    writer.clear(7..8).unwrap();
+    let mut script = Script::open(&here, &writer);
+    script.deliver().unwrap();
+    script.say(&Message::Want(Want {
+        start: 0,
+        length: WANT_BLOCKS,
+        any: false,
+    }));
+    let mut told: Vec<u32> = Vec::new();
+    for answer in script.deliver().unwrap() {
+        let Message::Bitfield(bitfield) = answer else {
+            panic!("{answer:?}")
+        };
+        assert_eq!(bitfield.start, 32 * told.len() as u64);
+        assert!(4 * bitfield.words.len() < SHORT_FRAME_LEN);
+        told.extend(bitfield.words);
+    }
+    assert_eq!(told.len(), LENGTH.div_ceil(32));
+    let ones: u32 = told.iter().map(|word| word.count_ones()).sum();
+    assert_eq!((ones as usize, told[0]), (LENGTH - 1, !(1 << 7)));
 }
