@@ -47,6 +47,10 @@ pub(crate) struct CoreChannel {
     alarm: Option<Arc<Alarm>>,
     invalid_requests: u32,
     carried: Tally,
+    /// Whether the connection has it among those that are to be settled, ...
+    pub(crate) is_touched: bool,
+    /// ... and among those that are to answer.
+    pub(crate) is_asked: bool,
 }
 
 impl CoreChannel {
@@ -68,6 +72,8 @@ impl CoreChannel {
             alarm: None,
             invalid_requests: 0,
             carried: Tally::default(),
+            is_touched: false,
+            is_asked: false,
         }
     }
 

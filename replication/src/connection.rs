@@ -73,9 +73,9 @@ pub struct Connection {
     /// Cores that there was no place for.
     unplaced: Unplaced,
     offers: Offers,
-    /// Channels with messages that were not settled.
+    /// Channels with messages that were not settled, each once, and those that rang.
     touched: Vec<ChannelId>,
-    /// Channels with questions of the peer, in the order they are served.
+    /// Channels with questions of the peer, in the order they are served, each once.
     asked: VecDeque<ChannelId>,
     heard: Heard,
     /// For answers that cannot be stored yet.
@@ -253,7 +253,7 @@ impl Connection {
             .collect();
         for id in due {
             self.with(id, |channel, wire| channel.handle_timeout(wire, now));
-            self.touched.push(id);
+            self.touch(id);
         }
     }
 

@@ -78,7 +78,7 @@ impl Connection {
         self.with(id, |channel, wire| {
             channel.handle_opened(shown.seeks, wire, alarm)
         });
-        self.touched.push(id);
+        self.touch(id);
         Ok(())
     }
 
@@ -95,9 +95,7 @@ impl Connection {
             return Ok(()); // of a later version
         };
         let handled = self.with(id, |channel, wire| channel.handle(message, wire, now));
-        if self.touched.last() != Some(&id) {
-            self.touched.push(id);
-        }
+        self.touch(id);
         self.judge(id, handled.unwrap_or(Ok(())))?;
         match self.channels.get(&id) {
             Some(channel) if channel.has_lot() => self.settle(now),
@@ -114,6 +112,9 @@ impl Connection {
     pub(super) fn remove(&mut self, id: ChannelId) {
         self.end_offer(id);
         if let Some(channel) = self.channels.remove(&id) {
+            if channel.is_asked {
+                self.asked.retain(|asked| *asked != id);
+            }
             self.by_core.remove(&channel.core().discovery_key());
             self.shares.moved(id, channel.in_flight(), 0, false);
             let heard = (channel.questions(), channel.question_bytes());
@@ -151,6 +152,122 @@ impl Connection {
             Ok(shown)
         } else {
             Err(PeerMisbehaved::BadCapability)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ferrocore_log::Corestore;
+    use ferrocore_log::proof::ProofRequest;
+    use ferrocore_mux::Segment;
+
+    use super::*;
+    use crate::messages::{Cancel, Request};
+
+    /// A connection whose peer has opened some cores.
+    fn connected(cores: usize) -> (Connection, Vec<ChannelId>) {
+        let store = Corestore::memory();
+        let connection = |is_initiator| Connection::new(is_initiator, [7; 64], Arc::new(|| {}));
+        let (mut peer, mut connection) = (connection(true), connection(false));
+        for number in 0..cores {
+            peer.attach(&store.get_named(&number.to_string()).unwrap());
+        }
+        while let Some(frame) = peer.poll_transmit().unwrap() {
+            connection.handle_frame(frame.to_bytes());
+            while let Some(wanted) = connection.poll_event(Time::ZERO).unwrap() {
+                let Event::CoreWanted {
+                    offer,
+                    discovery_key,
+                    handshake,
+                } = wanted;
+                let core = store.get_by_discovery_key(&discovery_key).unwrap();
+                connection
+                    .accept(offer, &handshake, &core.unwrap())
+                    .unwrap();
+            }
+        }
+        while connection.poll_transmit().unwrap().is_some() {}
+        let ids: Vec<_> = connection.channels.keys().copied().collect();
+        assert_eq!(ids.len(), cores);
+        (connection, ids)
+    }
+
+    fn hear(connection: &mut Connection, channel: ChannelId, message: &Message) {
+        let payload = message.encode(&mut Vec::new(), |segments| {
+            let parts = segments.iter().map(|segment| match segment {
+                Segment::Copy(bytes) => *bytes,
+                Segment::Share(bytes) => bytes,
+            });
+            Bytes::from(parts.collect::<Vec<_>>().concat())
+        });
+        connection
+            .handle_message(channel, message.kind(), &payload, Time::ZERO)
+            .unwrap();
+    }
+
+    /// Goal: a frame whose messages go from channel to channel costs no more than one for each.
+    #[test]
+    fn a_channel_is_noted_once_however_often_it_is_spoken_on() {
+        let (mut connection, ids) = connected(3);
+        for _ in 0..1000 {
+            for id in &ids {
+                hear(
+                    &mut connection,
+                    *id,
+                    &Message::Cancel(Cancel { request: 1 }),
+                );
+            }
+        }
+        assert_eq!(connection.touched.len(), 3);
+        connection.settle(Time::ZERO).unwrap();
+        assert!(connection.touched.is_empty());
+        hear(
+            &mut connection,
+            ids[0],
+            &Message::Cancel(Cancel { request: 1 }),
+        );
+        assert_eq!(connection.touched.len(), 1, "it has another turn");
+    }
+
+    /// Goal: a peer that asks and takes it back, again and again, while nothing can be answered, is remembered once; one that is
+    /// gone, not at all.
+    #[test]
+    fn a_channel_waits_once_however_often_it_is_asked_on() {
+        let (mut connection, ids) = connected(2);
+        for _ in 0..100 {
+            for message in (0..64).map(|id| Message::Request(request(id))) {
+                hear(&mut connection, ids[0], &message);
+            }
+            for request in 0..64 {
+                hear(
+                    &mut connection,
+                    ids[0],
+                    &Message::Cancel(Cancel { request }),
+                );
+            }
+        }
+        assert_eq!(
+            (connection.heard.questions(), connection.asked.len()),
+            (0, 1)
+        );
+        hear(&mut connection, ids[1], &Message::Request(request(1)));
+        assert_eq!(connection.asked, ids);
+        connection.remove(ids[0]);
+        assert_eq!(connection.asked, &ids[1..]);
+        connection.upload().unwrap();
+        assert!(connection.asked.is_empty() && connection.mux.buffered_bytes() > 0);
+        hear(&mut connection, ids[1], &Message::Request(request(2)));
+        assert_eq!(connection.asked, &ids[1..], "it is answered again");
+    }
+
+    fn request(id: u64) -> Request {
+        Request {
+            id,
+            proof: ProofRequest::default(),
+            priority: 0,
         }
     }
 }

@@ -30,10 +30,20 @@ impl Connection {
         Ok(())
     }
 
+    /// Sees to it that a channel has its turn.
+    pub(super) fn touch(&mut self, id: ChannelId) {
+        if let Some(channel) = self.channels.get_mut(&id)
+            && !std::mem::replace(&mut channel.is_touched, true)
+        {
+            self.touched.push(id);
+        }
+    }
+
     fn settle_channel(&mut self, id: ChannelId, now: Time) -> Result<(), PeerMisbehaved> {
-        let Some(channel) = self.channels.get(&id) else {
+        let Some(channel) = self.channels.get_mut(&id) else {
             return Ok(());
         };
+        channel.is_touched = false;
         let budget = self.shares.budget(channel.in_flight());
         let settled = self.with(id, |channel, wire| channel.settle(wire, budget, now));
         if self
@@ -53,17 +63,13 @@ impl Connection {
             let Some(id) = self.asked.pop_front() else {
                 break;
             };
+            if let Some(channel) = self.channels.get_mut(&id) {
+                channel.is_asked = false;
+            }
             let mut long = self.long_answers;
             let uploaded = self.with(id, |channel, wire| channel.upload(wire, &mut long));
             self.long_answers = long;
             self.judge(id, uploaded.unwrap_or(Ok(())))?;
-            if self
-                .channels
-                .get(&id)
-                .is_some_and(|channel| channel.questions() > 0)
-            {
-                self.asked.push_back(id);
-            }
         }
         Ok(())
     }
@@ -90,7 +96,7 @@ impl Connection {
         self.heard.moved((questions, question_bytes), heard);
         self.commits -= usize::from(was_committing);
         self.commits += usize::from(channel.is_committing());
-        if questions == 0 && channel.questions() > 0 {
+        if channel.questions() > 0 && !std::mem::replace(&mut channel.is_asked, true) {
             self.asked.push_back(id);
         }
         Some(done)

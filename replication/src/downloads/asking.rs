@@ -32,6 +32,8 @@ impl Downloads {
         budget: usize,
         now: Time,
     ) {
+        // Who cannot be asked is not short of room.
+        self.is_short = false;
         // Who cannot be asked waits for nobody: only what is left to others below is waited for again.
         let left_until = self.left_until();
         self.leave_until(None);
@@ -45,7 +47,6 @@ impl Downloads {
             return;
         }
         let before = self.requests.len();
-        self.is_short = false;
         if core.is_frozen() {
             // It follows nobody any more, but blocks of what is here are welcome.
         } else if self.following.is_possible(core, peer) {
