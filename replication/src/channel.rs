@@ -278,6 +278,11 @@ impl CoreChannel {
         }
     }
 
+    /// Asks this peer for nothing more, and leaves to others what it has not answered.
+    pub(crate) fn end_asking(&mut self) {
+        self.downloads.end(&self.core);
+    }
+
     /// Asks this peer for nothing more of this history.
     pub(crate) fn stop_asking(&mut self) {
         self.downloads.turn_away();

@@ -257,6 +257,15 @@ impl Connection {
         }
     }
 
+    /// Asks the peer for nothing more, as it is gone, and leaves to others what it has not answered. What came from it is
+    /// still stored.
+    pub fn end_asking(&mut self) {
+        let ids: Vec<_> = self.channels.keys().copied().collect();
+        for id in ids {
+            self.with(id, |channel, _| channel.end_asking());
+        }
+    }
+
     /// What the owner has to decide, or `None` when the input is used up or too much output waits.
     ///
     /// # Errors

@@ -156,6 +156,14 @@ impl Downloads {
         self.pause();
     }
 
+    /// Asks the peer for nothing more, and leaves to others what it has not answered. What came is stored.
+    pub(crate) fn end(&mut self, core: &Core) {
+        self.is_stopped = true;
+        for pending in self.requests.take_all() {
+            self.give_up(core, &pending);
+        }
+    }
+
     /// Asks the peer for nothing more of this history.
     pub(crate) fn turn_away(&mut self) {
         self.is_withholding = true;

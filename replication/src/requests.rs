@@ -114,11 +114,17 @@ impl Requests {
 
     /// Forgets all of them: their answers mean nothing any more.
     pub(crate) fn forget(&mut self) {
-        if let Some(ledger) = self.0.get_mut() {
-            ledger.pending.clear();
-            ledger.contested.clear();
-            ledger.heads = 0;
-        }
+        self.take_all();
+    }
+
+    /// Takes out all of them, as [`forget`](Self::forget) does.
+    pub(crate) fn take_all(&mut self) -> Vec<Pending> {
+        let Some(ledger) = self.0.get_mut() else {
+            return Vec::new();
+        };
+        ledger.contested.clear();
+        ledger.heads = 0;
+        std::mem::take(&mut ledger.pending).into_values().collect()
     }
 
     /// How fast the peer answers.

@@ -209,6 +209,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         // What came before the end is worth as much as what came before that.
         if result.is_ok() || matches!(result, Err(SessionError::Stream(_))) {
             result = result.and(self.poll_events());
+            // It will not answer any more, whatever our own device still has to do.
+            self.desk().connection.end_asking();
             // Whoever waits for the end may open the cores again.
             let stored = timeout(CLOSE_TIMEOUT, self.store_all()).await;
             result = result.and(stored.unwrap_or(Ok(())));

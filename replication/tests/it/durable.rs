@@ -2,6 +2,7 @@
 //! Method: a reader with `Durability::Sync` on files whose syncs note their thread and wait at a gate, at one
 //! end of a pair on virtual time.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use ferrocore_log::core::Download;
 use ferrocore_log::events::Event;
 use ferrocore_log::proof::{BlockProof, NodeRequest, Proof, ProofRequest, UpgradeRequest};
 use ferrocore_log::push::PushMode;
+use ferrocore_log::supply::{All, Claim};
 use ferrocore_log::{Core, Corestore};
 use ferrocore_replication::limits::{KEPT_BYTES_MAX, UNSTORED_BYTES_MAX};
 use ferrocore_replication::messages::{Data, Message, Request};
@@ -304,4 +306,33 @@ fn a_short_block_keeps_no_long_frame() {
         stored.wait().unwrap();
         assert_eq!(reader.get_local(0).unwrap().unwrap(), "x");
     }
+}
+
+/// Goal: when the peer is gone, what it has not answered is free for others, while what came still waits for the device.
+#[test]
+fn who_is_gone_claims_nothing_while_the_device_is_waited_for() {
+    let (mut script, asked, _here, _writer, reader, gate, _wanted) = waiting(40);
+    let beside = reader.supply().attach(Arc::new(|| {}));
+    let claim = || reader.supply().claim(beside, &All, 100);
+    let of_this: Vec<u64> = asked
+        .iter()
+        .map(|asked| asked.proof.block.unwrap().index)
+        .collect();
+    let claimed = |claims: Vec<Claim>| -> Vec<u64> {
+        let indexes = claims.iter().map(|claim| claim.index);
+        indexes.filter(|index| of_this.contains(index)).collect()
+    };
+    assert!(claimed(claim()).is_empty());
+    script.victim.connection.end_asking();
+    assert_eq!(claimed(claim()), of_this);
+    script.deliver().unwrap();
+    let backlog = script.victim.connection.backlog();
+    assert_eq!((backlog.requests, backlog.commits), (0, 1));
+    gate.open();
+    while script.victim.connection.backlog().commits > 0 {
+        script.deliver().unwrap();
+        thread::yield_now();
+    }
+    assert_eq!(reader.count(0..40), 1, "what came is stored");
+    assert_eq!(script.victim.connection.backlog().requests, 0);
 }
