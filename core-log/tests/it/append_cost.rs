@@ -2,7 +2,7 @@
 //! Method: a core on files in memory that remember every change.
 #![cfg(feature = "files")]
 
-use crate::rig::{Change, Contents, Disk, What, create};
+use crate::rig::{Change, Contents, Disk, What, create, open};
 use bytes::Bytes;
 use ferrocore_log::Durability;
 
@@ -31,5 +31,33 @@ fn an_append_is_two_writes() {
         let changes = disk.changes().split_off(before);
         let expected = [("data", true), ("oplog", true)];
         assert_eq!(changed(&changes), expected, "append {number}");
+    }
+}
+
+/// Goal: whoever opens a core in synced mode waits for the device only if its last user left entries behind, and once for each file.
+#[test]
+fn an_opening_syncs_what_a_kill_left() {
+    let disk = Disk::new(Contents::new());
+    let core = create(&disk, Durability::Sync).unwrap();
+    core.append("one").unwrap();
+    let killed = Disk::new(disk.contents());
+    drop(core);
+    let closed = Disk::new(disk.contents());
+    let _core = open(&closed, Durability::Sync).unwrap().unwrap();
+    assert_eq!(changed(&closed.changes()), []);
+    for (durability, syncs) in [(Durability::Sync, 5), (Durability::Buffered, 0)] {
+        let disk = Disk::new(killed.contents());
+        let _core = open(&disk, durability).unwrap().unwrap();
+        let changes = disk.changes();
+        assert!(
+            changes
+                .iter()
+                .all(|change| matches!(change.what, What::Sync))
+        );
+        let mut files: Vec<_> = changes.iter().map(|change| change.file).collect();
+        assert_eq!(files.last().copied(), (syncs > 0).then_some("oplog"));
+        files.sort_unstable();
+        files.dedup();
+        assert_eq!((files.len(), changes.len()), (syncs, syncs));
     }
 }

@@ -1,10 +1,16 @@
 //! Goal: a batch over several cores is all there or not at all, for whoever looks, and whatever it
 //! meets.
 
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
+
 use bytes::Bytes;
 use ferrocore_log::events::Event;
 use ferrocore_log::storage::{CoreWrite, Storage as _, StorageError, WriteBatch, memory::Memory};
-use ferrocore_log::{CoreError, Corestore, Durability, EncryptionKey, StoreError, StoreOptions};
+use ferrocore_log::{
+    Core, CoreError, Corestore, Durability, EncryptionKey, StoreError, StoreOptions,
+};
 use ferrocore_primitives::keys::DiscoveryKey;
 
 /// Runs `test` on a store in memory and, in both modes, on files.
@@ -58,12 +64,35 @@ fn all_changes_of_a_batch_come_into_being() {
     });
 }
 
-/// Goal: whoever is told by one core finds the change of the other.
+/// Looks at a core in the moment of a wake.
+struct Look {
+    at: Core,
+    seen: Mutex<Vec<u64>>,
+}
+
+impl Wake for Look {
+    fn wake(self: Arc<Self>) {
+        self.seen.lock().unwrap().push(self.at.length());
+    }
+}
+
+/// Goal: whoever is told by one core finds the change of the other, also who looks in the moment that it is told.
 #[test]
 fn events_come_when_all_is_there() {
     on_each_storage(|store| {
         let [a, b] = ["a", "b"].map(|name| store.get_named(name).unwrap());
         let (of_a, of_b) = (a.events(), b.events());
+        let (told_by_a, told_by_b) = (a.events(), b.events());
+        let looks = [&b, &a].map(|at| {
+            let (at, seen) = (at.clone(), Mutex::default());
+            Arc::new(Look { at, seen })
+        });
+        let mut waiting = [Box::pin(told_by_a.next()), Box::pin(told_by_b.next())];
+        for (next, look) in waiting.iter_mut().zip(&looks) {
+            let waker = Waker::from(Arc::clone(look));
+            let polled = next.as_mut().poll(&mut Context::from_waker(&waker));
+            assert!(polled.is_pending());
+        }
         let mut batch = store.batch();
         for core in [&a, &b] {
             batch.append(core, "one").unwrap();
@@ -74,6 +103,13 @@ fn events_come_when_all_is_there() {
             assert_eq!(events.try_next(), Some(Event::Append { length: 2 }));
             assert_eq!(events.try_next(), Some(Event::Have(0..2)));
             assert_eq!(events.try_next(), None);
+        }
+        for look in &looks {
+            let seen = look.seen.lock().unwrap();
+            assert!(
+                !seen.is_empty() && seen.iter().all(|length| *length == 2),
+                "{seen:?}"
+            );
         }
     });
 }

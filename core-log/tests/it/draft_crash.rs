@@ -239,8 +239,7 @@ impl Sweep<'_> {
     }
 }
 
-/// Whether one is the beginning of the other, where both have blocks: a power cut in buffered mode
-/// may take a draft back to any length.
+/// Whether both are as long, and the same where both have blocks.
 fn resembles(a: &Blocks, b: &Blocks) -> bool {
     let mut pairs = a.iter().zip(b);
     a.len() == b.len() && pairs.all(|(a, b)| a.is_none() || b.is_none() || a == b)

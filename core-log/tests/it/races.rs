@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
@@ -273,23 +274,32 @@ fn a_seek_through_a_damaged_tree_fails_instead_of_going_round() {
 #[test]
 fn fork_and_length_are_of_one_moment() {
     // Goal: who tells a peer where the log is never tells of one fork with the length of another.
-    // Method: each truncate takes one block away, so the two always make the same sum.
+    // Method: each truncate takes one block away, so the two always make the same sum. Now and then it waits for a look.
     const LENGTH: u64 = 300;
     let core = Corestore::memory().get_named("cut").unwrap();
     core.append_batch(vec![Bytes::from_static(b"x"); 300])
         .unwrap();
+    let looks = AtomicUsize::new(0);
+    let mut between = 0;
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for length in (1..LENGTH).rev() {
                 core.truncate(length, None).unwrap();
+                let before = looks.load(Ordering::SeqCst);
+                while length % 30 == 2 && looks.load(Ordering::SeqCst) < before + 2 {
+                    std::thread::yield_now();
+                }
             }
         });
         loop {
             let (fork, length) = core.fork_and_length();
+            looks.fetch_add(1, Ordering::SeqCst);
             assert_eq!(fork + length, LENGTH, "fork {fork}");
+            between += usize::from(1 < length && length < LENGTH);
             if length == 1 {
                 break;
             }
         }
     });
+    assert!(between >= 10);
 }

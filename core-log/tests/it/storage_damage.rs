@@ -127,11 +127,11 @@ fn history(durability: Durability, blocks: &[Bytes]) -> History {
     core.set_user_data("long", Some(&[7; 5_000])).unwrap();
     core.clear(CLEARED).unwrap();
     core.flush().unwrap();
-    let (first, rest) = blocks[FLUSHED as usize..].split_at(4);
+    let (first, rest) = blocks[FLUSHED as usize..].split_at(9);
     for block in first {
         core.append(block.clone()).unwrap();
     }
-    // Whoever goes on after a kill vouches for what was there as well.
+    // Whoever goes on after a kill vouches for what was there as well: here nobody else does for the last entry before it.
     let disk = Disk::new(disk.contents());
     let core = open(&disk, durability).unwrap().unwrap();
     let mut last_entry = 0;

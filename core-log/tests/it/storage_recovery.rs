@@ -238,7 +238,7 @@ fn check_blocks(core: &Core, damage: &str) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Goal: files of any content are a core or an error.
+    /// Goal: files of random content, which are no core, are told to be none or refused, and nothing panics.
     #[test]
     fn any_files_open_or_fail(
         oplog in proptest::collection::vec(any::<u8>(), 0..9000),
