@@ -33,6 +33,7 @@ mod storage_kill;
 mod storage_model;
 mod storage_recovery;
 mod storage_vectors;
+mod store_cores;
 mod store_crash;
 mod store_failures;
 mod store_files;

@@ -65,6 +65,37 @@ pub trait BlockFile: Send + Sync + 'static {
     }
 }
 
+/// One that is open. A sync covers its bytes and its length, not its name.
+impl BlockFile for File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        positional::read_at(self, offset, buffer)
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        positional::write_all_at(self, bytes, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        Self::set_len(self, len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn punch(&self, range: Range<u64>) -> io::Result<()> {
+        positional::punch(self, range)
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        positional::next_data(self, offset)
+    }
+}
+
 /// A file of the operating system, opened when it is first used and created when first written.
 pub struct OsFile {
     path: PathBuf,

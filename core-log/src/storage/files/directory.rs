@@ -17,7 +17,6 @@
 //! A file that failed to be written out after it was closed tells so at the next sync all the
 //! same: Linux keeps an error that nobody was told for whoever opens the file next.
 
-use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -27,18 +26,19 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Try
 use thiserror::Error;
 
 use super::block_file::BlockFile;
-use super::lock::{self, LockedFile};
+use super::file_system::{FileSystem, Identity, OpenFile, OpenMode};
 use super::oplog::SLOT_BYTES;
 use super::pool::{Holder, Pool};
-use super::positional;
 use super::record::FRAME_BYTES;
 
 /// The files of a core, by number; [`OPLOG`] is the locked one.
 const NAMES: [&str; 5] = ["oplog", "tree", "bitfield", "data", "header"];
 const OPLOG: usize = 0;
 
-/// `bb`, `aa` and `cores`: each is made for the first core in it.
-const DIRECTORIES_ABOVE: usize = 3;
+/// `bb`, `aa`, `cores`, and `corestore` which that is in: each is made for the first core in it.
+pub(super) const ABOVE_CORE: usize = 4;
+/// That of the drafts of a core, `drafts`, and the store which that is in.
+pub(super) const ABOVE_DRAFT: usize = 3;
 
 /// What is done with the files of a core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,14 +65,17 @@ pub(super) enum Unusable {
 /// The directory of one core that this process has open.
 pub(super) struct CoreDirectory {
     path: PathBuf,
+    /// How many directories above this one may be new with it.
+    above: usize,
     access: Access,
+    file_system: Arc<dyn FileSystem>,
     pool: Arc<Pool>,
     /// Held shared while a file is used, exclusively to open or close any.
     files: RwLock<Files>,
     /// Since the pool's hand passed.
     used: AtomicBool,
     /// Whether the entry of a file in the directory may not have reached the device yet: also
-    /// that of a file which whoever had it open before did not sync.
+    /// that of a file which whoever had it open before did not sync, or that is not there yet.
     new: [AtomicBool; NAMES.len()],
     /// Whether the entry of the directory itself, or of those above it, may not have.
     is_new: AtomicBool,
@@ -81,16 +84,12 @@ pub(super) struct CoreDirectory {
 }
 
 struct Files {
-    oplog: Option<Oplog>,
+    /// Locked, unless it is only read.
+    oplog: Option<Box<dyn OpenFile>>,
     /// What the oplog was when it was closed.
     seal: Option<Seal>,
     /// All but the oplog, whose place is never used.
     others: [Slot; NAMES.len()],
-}
-
-enum Oplog {
-    Written(LockedFile),
-    Read(File),
 }
 
 enum Slot {
@@ -98,13 +97,9 @@ enum Slot {
     Unknown,
     /// Looked for, and not there. Nobody else creates it.
     Missing,
-    Open(File, Identity),
+    Open(Box<dyn OpenFile>, Identity),
     Closed(Identity),
 }
-
-/// Which file it is, where the system tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity(u64, u64);
 
 /// What is compared of an oplog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,18 +112,19 @@ struct Seal {
 
 impl CoreDirectory {
     /// Opens the oplog in the directory `path`, and locks it unless it is only read; `None` if
-    /// there is none. `guard` is kept until all files are closed for good.
+    /// there is none. So many directories `above` it may be new. `guard` is kept until all files are closed for good.
     ///
     /// # Errors
     /// [`Unusable::Locked`] within the error if somebody else has it locked.
     pub(super) fn open(
-        path: PathBuf,
+        (path, above): (PathBuf, usize),
         access: Access,
+        file_system: Arc<dyn FileSystem>,
         pool: Arc<Pool>,
         guard: Box<dyn Send + Sync>,
     ) -> io::Result<Option<Arc<Self>>> {
         let oplog_path = path.join("oplog");
-        let oplog = match open_in(&pool, || Oplog::open(&oplog_path, access)) {
+        let oplog = match open_in(&pool, || open_oplog(&*file_system, &oplog_path, access)) {
             Ok(oplog) => oplog,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -140,7 +136,9 @@ impl CoreDirectory {
         };
         let directory = Arc::new(Self {
             path,
+            above,
             access,
+            file_system,
             pool,
             files: RwLock::new(files),
             used: AtomicBool::new(true),
@@ -166,7 +164,7 @@ impl CoreDirectory {
         self: &Arc<Self>,
         number: usize,
         create: bool,
-        work: impl FnOnce(Option<&File>) -> io::Result<T>,
+        work: impl FnOnce(Option<&dyn OpenFile>) -> io::Result<T>,
     ) -> io::Result<T> {
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
@@ -187,7 +185,7 @@ impl CoreDirectory {
         self: &Arc<Self>,
         number: usize,
         missing: T,
-        work: impl FnOnce(&File) -> io::Result<T>,
+        work: impl FnOnce(&dyn OpenFile) -> io::Result<T>,
     ) -> io::Result<T> {
         self.with(number, false, |file| file.map_or(Ok(missing), work))
     }
@@ -195,7 +193,7 @@ impl CoreDirectory {
     fn with_created<T>(
         self: &Arc<Self>,
         number: usize,
-        work: impl FnOnce(&File) -> io::Result<T>,
+        work: impl FnOnce(&dyn OpenFile) -> io::Result<T>,
     ) -> io::Result<T> {
         if self.access == Access::Read {
             return Err(io::ErrorKind::ReadOnlyFilesystem.into());
@@ -238,25 +236,23 @@ impl CoreDirectory {
         number: usize,
         create: bool,
         known: Option<Identity>,
-    ) -> io::Result<Option<(File, Identity)>> {
+    ) -> io::Result<Option<(Box<dyn OpenFile>, Identity)>> {
         let path = self.path.join(NAMES.get(number).unwrap_or(&""));
-        let mut options = OpenOptions::new();
-        options.read(true).write(self.access != Access::Read);
-        let opened = match open_in(&self.pool, || options.open(&path)) {
+        let open = |mode| open_in(&self.pool, || self.file_system.open(&path, mode));
+        let mode = match self.access {
+            Access::Read => OpenMode::Read,
+            Access::Write | Access::Create => OpenMode::Write,
+        };
+        let opened = match open(mode) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => match known {
                 Some(_) => return Err(changed("it was removed")),
                 None if !create => return Ok(None),
-                None => {
-                    options.create(true).truncate(false);
-                    self.set_new(number);
-                    open_in(&self.pool, || options.open(&path))
-                }
+                None => open(OpenMode::Create),
             },
             opened => opened,
         };
         let file = opened?;
-        let identity = file.metadata().map(|metadata| Identity::from(&metadata));
-        match identity {
+        match file.identity() {
             Ok(identity) if known.is_none_or(|known| known == identity) => {
                 Ok(Some((file, identity)))
             }
@@ -267,20 +263,20 @@ impl CoreDirectory {
         }
     }
 
-    fn reopen_oplog(&self, seal: Option<Seal>) -> io::Result<Oplog> {
+    fn reopen_oplog(&self, seal: Option<Seal>) -> io::Result<Box<dyn OpenFile>> {
         let path = self.path.join("oplog");
         let access = match self.access {
             Access::Read => Access::Read,
             Access::Write | Access::Create => Access::Write,
         };
-        let opened = match open_in(&self.pool, || Oplog::open(&path, access)) {
+        let opened = match open_in(&self.pool, || open_oplog(&*self.file_system, &path, access)) {
             Ok(opened) => opened,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(changed("it was removed"));
             }
             Err(error) => return Err(error),
         };
-        match Seal::of(opened.file()) {
+        match Seal::of(&*opened) {
             Ok(found) if seal.is_some_and(|seal| found.continues(&seal, access)) => Ok(opened),
             result => {
                 self.pool.release(1);
@@ -294,15 +290,9 @@ impl CoreDirectory {
         self.pool.join(Arc::downgrade(&holder));
     }
 
-    fn set_new(&self, number: usize) {
-        if let Some(new) = self.new.get(number) {
-            new.store(true, Ordering::Relaxed);
-        }
-    }
-
     fn sync(self: &Arc<Self>, number: usize) -> io::Result<()> {
         self.with_existing(number, (), |file| {
-            file.sync_data()?;
+            file.sync()?;
             let new = self.new.get(number);
             match new.is_some_and(|new| new.swap(false, Ordering::Relaxed)) {
                 true => self.sync_entries(),
@@ -311,13 +301,12 @@ impl CoreDirectory {
         })
     }
 
-    /// Makes the files' entries survive a power cut, and with them those of the directories
-    /// above: `cores/aa/bb/<discovery key>`.
+    /// Makes the files' entries survive a power cut, and with them those of the directories above.
     fn sync_entries(&self) -> io::Result<()> {
-        positional::sync_directory(&self.path)?;
+        self.file_system.sync_directory(&self.path)?;
         if self.is_new.swap(false, Ordering::Relaxed) {
-            let mut above = self.path.ancestors().skip(1).take(DIRECTORIES_ABOVE);
-            above.try_for_each(positional::sync_directory)?;
+            let mut above = self.path.ancestors().skip(1).take(self.above);
+            above.try_for_each(|above| self.file_system.sync_directory(above))?;
         }
         Ok(())
     }
@@ -357,12 +346,12 @@ impl Drop for CoreDirectory {
 
 impl Files {
     /// The file if it is open; `Some(None)` if it is known not to exist.
-    fn get(&self, number: usize) -> Option<Option<&File>> {
+    fn get(&self, number: usize) -> Option<Option<&dyn OpenFile>> {
         if number == OPLOG {
-            return Some(Some(self.oplog.as_ref()?.file()));
+            return Some(Some(&**self.oplog.as_ref()?));
         }
         match self.others.get(number)? {
-            Slot::Open(file, _) => Some(Some(file)),
+            Slot::Open(file, _) => Some(Some(&**file)),
             Slot::Missing => Some(None),
             Slot::Unknown | Slot::Closed(_) => None,
         }
@@ -377,7 +366,7 @@ impl Files {
     fn close(&mut self) -> io::Result<usize> {
         let count = self.count();
         if let Some(oplog) = &self.oplog {
-            self.seal = Some(Seal::of(oplog.file())?);
+            self.seal = Some(Seal::of(&**oplog)?);
         }
         for slot in &mut self.others {
             if let Slot::Open(_, identity) = slot {
@@ -386,24 +375,6 @@ impl Files {
         }
         self.oplog = None; // last: while any file is open, the lock is held
         Ok(count)
-    }
-}
-
-impl Oplog {
-    fn open(path: &Path, access: Access) -> io::Result<Self> {
-        if access == Access::Read {
-            return File::open(path).map(Self::Read);
-        }
-        let locked = lock::open(path, access == Access::Create)?;
-        let locked = locked.ok_or_else(|| io::Error::other(Unusable::Locked))?;
-        Ok(Self::Written(locked))
-    }
-
-    fn file(&self) -> &File {
-        match self {
-            Self::Written(locked) => &locked.file,
-            Self::Read(file) => file,
-        }
     }
 }
 
@@ -417,37 +388,35 @@ impl Seal {
         }
     }
 
-    fn of(file: &File) -> io::Result<Self> {
-        let metadata = file.metadata()?;
+    fn of(file: &dyn OpenFile) -> io::Result<Self> {
+        let (identity, len) = (file.identity()?, file.len()?);
         let mut frames = [[0; FRAME_BYTES]; 2];
         for (frame, slot) in frames.iter_mut().zip(0..) {
-            positional::read_at(file, slot * SLOT_BYTES as u64, frame)?;
+            let offset = slot * SLOT_BYTES as u64;
+            let count = file.read(offset, frame)?;
+            if count < frame.len() && offset + (count as u64) < len {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
         }
         Ok(Self {
-            identity: Identity::from(&metadata),
-            len: metadata.len(),
+            identity,
+            len,
             frames,
         })
     }
 }
 
-#[cfg(unix)]
-impl From<&fs::Metadata> for Identity {
-    fn from(metadata: &fs::Metadata) -> Self {
-        use std::os::unix::fs::MetadataExt as _;
-        Self(metadata.dev(), metadata.ino())
+/// Opens an oplog, and locks it unless it is only read.
+fn open_oplog(
+    files: &dyn FileSystem,
+    path: &Path,
+    access: Access,
+) -> io::Result<Box<dyn OpenFile>> {
+    if access == Access::Read {
+        return files.open(path, OpenMode::Read);
     }
-}
-
-/// When it was made is the nearest there is.
-#[cfg(windows)]
-impl From<&fs::Metadata> for Identity {
-    fn from(metadata: &fs::Metadata) -> Self {
-        Self(
-            std::os::windows::fs::MetadataExt::creation_time(metadata),
-            0,
-        )
-    }
+    let locked = files.lock(path, access == Access::Create)?;
+    locked.ok_or_else(|| io::Error::other(Unusable::Locked))
 }
 
 /// Opens one file, counted in `pool`. When no descriptor is left, cores give some back.
@@ -486,23 +455,23 @@ struct PooledFile {
 
 impl BlockFile for PooledFile {
     fn len(&self) -> io::Result<u64> {
-        let len = |file: &File| Ok(file.metadata()?.len());
-        self.directory.with_existing(self.number, 0, len)
+        let directory = &self.directory;
+        directory.with_existing(self.number, 0, |file| file.len())
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = |file: &File| positional::read_at(file, offset, buffer);
-        self.directory.with_existing(self.number, 0, read)
+        let directory = &self.directory;
+        directory.with_existing(self.number, 0, |file| file.read(offset, buffer))
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let write = |file: &File| positional::write_all_at(file, bytes, offset);
-        self.directory.with_created(self.number, write)
+        let directory = &self.directory;
+        directory.with_created(self.number, |file| file.write(offset, bytes))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let set_len = |file: &File| file.set_len(len);
-        self.directory.with_created(self.number, set_len)
+        let directory = &self.directory;
+        directory.with_created(self.number, |file| file.set_len(len))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -510,12 +479,43 @@ impl BlockFile for PooledFile {
     }
 
     fn punch(&self, range: Range<u64>) -> io::Result<()> {
-        let punch = |file: &File| positional::punch(file, range);
-        self.directory.with_existing(self.number, (), punch)
+        let directory = &self.directory;
+        directory.with_existing(self.number, (), |file| file.punch(range))
     }
 
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
-        let next_data = |file: &File| positional::next_data(file, offset);
-        self.directory.with_existing(self.number, None, next_data)
+        let directory = &self.directory;
+        directory.with_existing(self.number, None, |file| file.next_data(offset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::file_system::OsFileSystem;
+    use super::*;
+
+    /// Goal: what could not be opened is not counted: the pool would close others for it for ever.
+    #[test]
+    fn files_that_cannot_be_opened_are_not_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let (place, pool) = (
+            (directory.path().to_owned(), 0),
+            Arc::new(Pool::new(Some(8))),
+        );
+        let open = |access| {
+            let (files, pool) = (Arc::new(OsFileSystem), Arc::clone(&pool));
+            CoreDirectory::open(place.clone(), access, files, pool, Box::new(()))
+        };
+        assert!(open(Access::Write).unwrap().is_none());
+        assert_eq!(pool.open(), 0);
+        let core = open(Access::Create).unwrap().unwrap();
+        assert!(open(Access::Write).is_err(), "it is locked");
+        assert_eq!(pool.open(), 1);
+        std::fs::create_dir(place.0.join("tree")).unwrap();
+        assert!(core.file("tree").len().is_err());
+        core.file("data").write(0, b"data").unwrap();
+        assert_eq!(pool.open(), 2);
+        drop(core);
+        assert_eq!(pool.open(), 0);
     }
 }

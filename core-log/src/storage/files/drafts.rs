@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ferrocore_primitives::keys::DiscoveryKey;
 
-use super::directory::{Access, CoreDirectory};
+use super::directory::{ABOVE_DRAFT, Access, CoreDirectory};
 use super::file_core::{CoreFiles, FileCore};
 use super::file_system::{FileAccess, FileSystem};
 use super::open_cores::OpenCores;
@@ -77,8 +77,10 @@ impl CoreDrafts {
             let holder = Some(std::process::id());
             return Err(StorageError::Locked { path, holder });
         };
-        let pool = Arc::clone(&self.pool);
-        let opened = CoreDirectory::open(directory.clone(), access, pool, Box::new(registration));
+        let (files, pool) = (Arc::clone(&self.place.files), Arc::clone(&self.pool));
+        let guard = Box::new(registration);
+        let place = (directory.clone(), ABOVE_DRAFT);
+        let opened = CoreDirectory::open(place, access, files, pool, guard);
         let opened = opened.map_err(file_error("open", &path))?;
         Ok(opened.map(|opened| core_files(directory, |name| opened.file(name))))
     }
@@ -146,8 +148,10 @@ impl DraftStorage for ReadOnlyDrafts {
     fn open(&self, draft: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError> {
         FileCore::open_read_only(draft, || {
             let directory = self.directory.join(draft.to_hex());
-            let pool = Arc::clone(&self.pool);
-            let opened = CoreDirectory::open(directory.clone(), Access::Read, pool, Box::new(()));
+            let (files, pool) = (Arc::clone(&self.place.files), Arc::clone(&self.pool));
+            let (access, guard) = (Access::Read, Box::new(()));
+            let place = (directory.clone(), ABOVE_DRAFT);
+            let opened = CoreDirectory::open(place, access, files, pool, guard);
             let opened = opened.map_err(file_error("open", &directory.join("oplog")))?;
             Ok(opened.map(|opened| core_files(directory, |name| opened.file(name))))
         })

@@ -1,9 +1,9 @@
-//! Files and directories by path, reduced to what a store asks of the operating system for all that is not in a core.
+//! Files and directories by path, reduced to what a store asks of the operating system.
 //!
 //! [`FileSystem`] is where a test puts one that fails, or that records what a power cut may take. Knows paths. Does not know
-//! what is in the files, nor the files of cores, which stay open (`directory.rs`).
+//! what is in the files.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -11,18 +11,24 @@ use std::time::SystemTime;
 use super::block_file::{BlockFile, OsFile};
 use super::{lock, positional};
 
-/// What a store asks of the operating system, beside the files of its cores.
+/// What a store asks of the operating system.
 ///
 /// What fails has been done, or not, or in part: so has whatever the operating system says.
 pub trait FileSystem: Send + Sync + 'static {
     /// The file at `path`, which need not exist: it is opened when it is first used.
     fn file(&self, path: &Path, access: FileAccess) -> Box<dyn BlockFile>;
 
+    /// Opens the file at `path`.
+    ///
+    /// # Errors
+    /// The operating system's: [`io::ErrorKind::NotFound`] if it is not there, and not to be made.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn OpenFile>>;
+
     /// The file at `path`, locked until it is dropped; `None` if somebody else has it locked. Made first if `create`.
     ///
     /// # Errors
     /// The operating system's.
-    fn lock(&self, path: &Path, create: bool) -> io::Result<Option<Box<dyn BlockFile>>>;
+    fn lock(&self, path: &Path, create: bool) -> io::Result<Option<Box<dyn OpenFile>>>;
 
     /// What is at `path`, be it a link to nowhere; `None` if nothing is.
     ///
@@ -84,6 +90,31 @@ pub enum FileAccess {
     WritePrivate,
 }
 
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenMode {
+    /// To be read only.
+    Read,
+    /// To be read and written.
+    Write,
+    /// The same, and it is made if it is not there.
+    Create,
+}
+
+/// A file that stays open until it is dropped.
+pub trait OpenFile: BlockFile {
+    /// Which file it is, whatever its name is by now.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn identity(&self) -> io::Result<Identity>;
+}
+
+/// What tells a file from others, where the system does: its device and its number there. In Windows, when it was made is
+/// the nearest there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity(u64, u64);
+
 /// What is at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
@@ -113,7 +144,14 @@ impl FileSystem for OsFileSystem {
         })
     }
 
-    fn lock(&self, path: &Path, create: bool) -> io::Result<Option<Box<dyn BlockFile>>> {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn OpenFile>> {
+        let mut options = File::options();
+        options.read(true).write(mode != OpenMode::Read);
+        options.create(mode == OpenMode::Create);
+        Ok(Box::new(options.open(path)?))
+    }
+
+    fn lock(&self, path: &Path, create: bool) -> io::Result<Option<Box<dyn OpenFile>>> {
         let locked = lock::open(path, create)?;
         Ok(locked.map(|locked| Box::new(locked) as _))
     }
@@ -161,6 +199,28 @@ impl FileSystem for OsFileSystem {
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         positional::sync_directory(path)
+    }
+}
+
+impl OpenFile for File {
+    fn identity(&self) -> io::Result<Identity> {
+        Ok(Identity::from(&self.metadata()?))
+    }
+}
+
+#[cfg(unix)]
+impl From<&fs::Metadata> for Identity {
+    fn from(metadata: &fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        Self(metadata.dev(), metadata.ino())
+    }
+}
+
+#[cfg(windows)]
+impl From<&fs::Metadata> for Identity {
+    fn from(metadata: &fs::Metadata) -> Self {
+        use std::os::windows::fs::MetadataExt as _;
+        Self(metadata.creation_time(), 0)
     }
 }
 

@@ -16,11 +16,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::block_file::BlockFile;
-use super::positional;
+use super::file_system::{Identity, OpenFile};
 
 /// An open file that nobody else has locked until this is dropped.
 pub(super) struct LockedFile {
-    pub(super) file: File,
+    file: File,
     /// Where it is not the file itself that holds the lock.
     _lock: sys::Lock,
 }
@@ -33,15 +33,15 @@ impl Drop for LockedFile {
 
 impl BlockFile for LockedFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        self.file.len()
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        positional::read_at(&self.file, offset, buffer)
+        BlockFile::read(&self.file, offset, buffer)
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        positional::write_all_at(&self.file, bytes, offset)
+        BlockFile::write(&self.file, offset, bytes)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -49,11 +49,21 @@ impl BlockFile for LockedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_all()
+        self.file.sync()
     }
 
     fn punch(&self, range: Range<u64>) -> io::Result<()> {
-        positional::punch(&self.file, range)
+        self.file.punch(range)
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        self.file.next_data(offset)
+    }
+}
+
+impl OpenFile for LockedFile {
+    fn identity(&self) -> io::Result<Identity> {
+        self.file.identity()
     }
 }
 

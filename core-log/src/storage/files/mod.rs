@@ -67,11 +67,10 @@ use ferrocore_primitives::keys::DiscoveryKey;
 use ferrocore_primitives::sign::KeyPair;
 
 use self::aliases::Aliases;
-use self::block_file::BlockFile;
-use self::directory::{Access, CoreDirectory, Unusable};
+use self::directory::{ABOVE_CORE, Access, CoreDirectory, Unusable};
 use self::drafts::Drafts;
 pub use self::file_core::{CoreFiles, FileCore};
-use self::file_system::{FileAccess, FileSystem, OsFileSystem};
+use self::file_system::{FileAccess, FileSystem, OpenFile, OsFileSystem};
 use self::guards::Guards;
 pub use self::journal::{JOURNAL_BYTES_MAX, Journal};
 use self::open_cores::OpenCores;
@@ -102,8 +101,8 @@ pub struct Files {
     purging: Mutex<()>,
     open_cores: Arc<OpenCores>,
     pool: Arc<Pool>,
-    _lock: Box<dyn BlockFile>,
-    _holder: Option<Box<dyn BlockFile>>,
+    _lock: Box<dyn OpenFile>,
+    _holder: Option<Box<dyn OpenFile>>,
 }
 
 impl Files {
@@ -132,7 +131,7 @@ impl Files {
         Self::open_on(files, directory, durability, open_files_max)
     }
 
-    /// As [`Files::open_with`], of files and directories that need not be the operating system's: but those of cores are.
+    /// As [`Files::open_with`], of files and directories that need not be the operating system's.
     ///
     /// # Errors
     /// As for [`Files::open`].
@@ -292,8 +291,10 @@ impl Files {
             let holder = Some(process::id());
             return Err(StorageError::Locked { path, holder });
         };
-        let pool = Arc::clone(&self.pool);
-        let opened = CoreDirectory::open(directory.clone(), access, pool, Box::new(registration));
+        let (files, pool) = (Arc::clone(&self.place.files), Arc::clone(&self.pool));
+        let guard = Box::new(registration);
+        let place = (directory.clone(), ABOVE_CORE);
+        let opened = CoreDirectory::open(place, access, files, pool, guard);
         let opened = opened.map_err(file_error("open", &path))?;
         Ok(opened.map(|opened| core_files(directory, |name| opened.file(name))))
     }
@@ -502,7 +503,7 @@ fn sync_store(place: &Place) -> Result<(), StorageError> {
 }
 
 /// Locks the store, creating it if there is none; returns the locked file and its path.
-fn lock_store(place: &Place) -> Result<(Box<dyn BlockFile>, PathBuf), StorageError> {
+fn lock_store(place: &Place) -> Result<(Box<dyn OpenFile>, PathBuf), StorageError> {
     create_directory(place, &place.corestore)?;
     let path = place.primary_key();
     let locked = place.files.lock(&path, true);
@@ -516,7 +517,7 @@ fn lock_store(place: &Place) -> Result<(Box<dyn BlockFile>, PathBuf), StorageErr
 }
 
 /// Leaves our process id for whoever finds the store locked. Not being able to is no failure.
-fn announce_holder(place: &Place) -> Result<Option<Box<dyn BlockFile>>, StorageError> {
+fn announce_holder(place: &Place) -> Result<Option<Box<dyn OpenFile>>, StorageError> {
     let path = place.holder();
     let locked = place.files.lock(&path, true);
     let Some(locked) = locked.map_err(io_error("open", &path))? else {

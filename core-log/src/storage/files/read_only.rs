@@ -10,7 +10,7 @@ use ferrocore_primitives::sign::KeyPair;
 use zeroize::Zeroizing;
 
 use super::aliases::Aliases;
-use super::directory::{Access, CoreDirectory};
+use super::directory::{ABOVE_CORE, Access, CoreDirectory};
 use super::drafts::Drafts;
 use super::file_system::{FileSystem, OsFileSystem};
 use super::guards::Guards;
@@ -46,7 +46,18 @@ impl ReadOnlyFiles {
     /// [`StorageError::Io`] if it is none or cannot be read, [`StorageError::RootSecretLost`],
     /// [`StorageError::UnknownFormat`].
     pub fn open(directory: &Path, open_files_max: Option<usize>) -> Result<Self, StorageError> {
-        let files: Arc<dyn FileSystem> = Arc::new(OsFileSystem);
+        Self::open_on(Arc::new(OsFileSystem), directory, open_files_max)
+    }
+
+    /// As [`ReadOnlyFiles::open`], of files and directories that need not be the operating system's.
+    ///
+    /// # Errors
+    /// As for [`ReadOnlyFiles::open`].
+    pub fn open_on(
+        files: Arc<dyn FileSystem>,
+        directory: &Path,
+        open_files_max: Option<usize>,
+    ) -> Result<Self, StorageError> {
         let place = Place::new(Arc::clone(&files), directory);
         let path = place.primary_key();
         let secret = whole::read_to(&*files, &path, ROOT_SECRET_BYTES as u64);
@@ -78,8 +89,10 @@ impl ReadOnlyFiles {
 
     fn files_of(&self, core: &DiscoveryKey) -> Result<Option<CoreFiles>, StorageError> {
         let directory = self.place.of_core(core);
-        let pool = Arc::clone(&self.pool);
-        let opened = CoreDirectory::open(directory.clone(), Access::Read, pool, Box::new(()));
+        let (files, pool) = (Arc::clone(&self.place.files), Arc::clone(&self.pool));
+        let (access, guard) = (Access::Read, Box::new(()));
+        let place = (directory.clone(), ABOVE_CORE);
+        let opened = CoreDirectory::open(place, access, files, pool, guard);
         let opened = opened.map_err(file_error("open", &directory.join("oplog")))?;
         Ok(opened.map(|opened| core_files(directory, |name| opened.file(name))))
     }

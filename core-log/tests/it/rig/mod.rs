@@ -84,6 +84,8 @@ pub(crate) enum FaultKind {
     Short,
     /// A read gives half of what is there; nothing else fails.
     ShortRead,
+    /// No descriptor is left for a file to be opened.
+    Exhausted,
 }
 
 struct MemFile {
@@ -286,8 +288,19 @@ impl From<FaultKind> for io::Error {
         match fault {
             FaultKind::Broken | FaultKind::ShortRead => Self::other("input/output error"),
             FaultKind::Full | FaultKind::Short => Self::from(io::ErrorKind::StorageFull),
+            FaultKind::Exhausted => no_descriptor(),
         }
     }
+}
+
+#[cfg(unix)]
+fn no_descriptor() -> io::Error {
+    io::Error::from_raw_os_error(nix::libc::EMFILE)
+}
+
+#[cfg(not(unix))]
+fn no_descriptor() -> io::Error {
+    io::Error::other("no descriptor is left")
 }
 
 /// Makes `change` to `files`.

@@ -54,7 +54,14 @@ impl TreeDevice {
         }
     }
 
-    pub(crate) fn advance(&mut self, change: &TreeChange) {
+    /// Says whether this changes what a power cut may leave: a sync may have nothing to cover.
+    pub(crate) fn advance(&mut self, change: &TreeChange) -> bool {
+        let pending = self.pending();
+        self.take_in(change);
+        self.pending() != pending
+    }
+
+    fn take_in(&mut self, change: &TreeChange) {
         match change {
             TreeChange::CreateFile(path) => self.create(path, &Node::File(File::default())),
             TreeChange::CreateDirectory(path) => {
@@ -183,7 +190,8 @@ impl Tree {
                 match what {
                     What::Write { offset, bytes } => file.write(*offset as usize, bytes),
                     What::SetLen(len) => file.resize(*len as usize),
-                    What::Punch(_) | What::Sync => {}
+                    What::Punch(range) => file.punch(range.start as usize..range.end as usize),
+                    What::Sync => {}
                 }
             }
             Op::Names(number, names) => {

@@ -1,4 +1,4 @@
-//! A store's small files and directories, on a real disk, that fail when asked to and remember every change.
+//! A store's files and directories, on a real disk, that fail when asked to and remember every change.
 
 use std::io;
 use std::ops::Range;
@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use ferrocore_log::storage::files::block_file::BlockFile;
-use ferrocore_log::storage::files::file_system::{Entry, FileAccess, FileSystem, OsFileSystem};
+use ferrocore_log::storage::files::file_system::{
+    Entry, FileAccess, FileSystem, Identity, OpenFile, OpenMode, OsFileSystem,
+};
 
 use super::{Fault, FaultKind, What};
 
@@ -18,8 +20,13 @@ pub(crate) struct Watched(Arc<Mutex<State>>);
 
 struct State {
     fault: Option<Fault>,
+    /// Whether what is done with the open files of a core counts.
+    counts_cores: bool,
     calls: Vec<Call>,
     changes: Vec<TreeChange>,
+    /// How many files are open, of those that stay so.
+    open: usize,
+    found_none: bool,
 }
 
 /// What was asked for.
@@ -30,6 +37,8 @@ pub(crate) enum Call {
     /// Bytes, which may be fewer than there are.
     Read,
     Change,
+    /// A file to stay open, for which there may be no descriptor left.
+    Open,
 }
 
 impl Call {
@@ -40,6 +49,7 @@ impl Call {
             Self::Look => &[FaultKind::Broken],
             Self::Read => &[FaultKind::Broken, FaultKind::ShortRead],
             Self::Change => &[FaultKind::Broken, FaultKind::Short],
+            Self::Open => &[FaultKind::Broken, FaultKind::Exhausted],
         };
         let both = |kind: &FaultKind| [(*kind, false), (*kind, true)];
         let all = kinds.iter().flat_map(both);
@@ -59,12 +69,25 @@ pub(crate) enum TreeChange {
 }
 
 impl Watched {
+    /// One on which the open files of cores never fail.
     pub(crate) fn new(fault: Option<Fault>) -> Self {
+        Self::with(fault, false)
+    }
+
+    /// One on which any file may fail.
+    pub(crate) fn with_cores(fault: Option<Fault>) -> Self {
+        Self::with(fault, true)
+    }
+
+    fn with(fault: Option<Fault>, counts_cores: bool) -> Self {
         let (calls, changes) = (Vec::new(), Vec::new());
         Self(Arc::new(Mutex::new(State {
             fault,
+            counts_cores,
             calls,
             changes,
+            open: 0,
+            found_none: false,
         })))
     }
 
@@ -81,6 +104,11 @@ impl Watched {
     /// Every change so far, in order.
     pub(crate) fn changes(&self) -> Vec<TreeChange> {
         self.lock().changes.clone()
+    }
+
+    /// How many files are open, of those that are opened by hand.
+    pub(crate) fn open_files(&self) -> usize {
+        self.lock().open
     }
 
     /// How many changes there were.
@@ -106,20 +134,33 @@ impl Watched {
         fails.then_some(fault.kind)
     }
 
-    fn look<T>(&self, look: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        match self.fault(Call::Look) {
-            None | Some(FaultKind::ShortRead) => look(),
-            Some(fault) => Err(fault.into()),
+    /// As [`Self::fault`], where the file at `path` is held open.
+    fn fault_of(&self, path: &Path, what: Call) -> Option<FaultKind> {
+        let is_of_core = path.parent().and_then(Path::file_name);
+        let is_of_core = is_of_core.is_some_and(|above| above.len() == 2 * 32);
+        if is_of_core && !self.lock().counts_cores {
+            return None;
         }
+        let fault = self.fault(what);
+        match fault {
+            // A core finds a descriptor for its files, if there is any.
+            Some(FaultKind::Exhausted) if is_of_core => self.lock().found_none = true,
+            _ => {}
+        }
+        fault
     }
 
-    /// What fails in the [short](FaultKind::Short) way, and has no halves, is done all the same.
-    fn change(&self, change: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        match self.fault(Call::Change) {
-            None | Some(FaultKind::ShortRead) => change(),
-            Some(FaultKind::Short) => change().and(Err(FaultKind::Short.into())),
-            Some(fault) => Err(fault.into()),
-        }
+    /// Whether a file of a core was not opened since no descriptor was left.
+    pub(crate) fn found_no_descriptor(&self) -> bool {
+        self.lock().found_none
+    }
+
+    fn look<T>(&self, look: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        do_unless(self.fault(Call::Look), look)
+    }
+
+    fn change<T>(&self, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        do_unless(self.fault(Call::Change), change)
     }
 
     fn remove_below(&self, directory: &Path, count_max: usize) -> io::Result<()> {
@@ -142,14 +183,23 @@ impl Watched {
         Ok(())
     }
 
-    fn watch(&self, path: &Path, inner: Box<dyn BlockFile>, is_locked: bool) -> WatchedFile {
+    fn watch<F: ?Sized>(&self, path: &Path, inner: Box<F>, is_held: bool) -> WatchedFile<F> {
         WatchedFile {
             disk: self.clone(),
             path: path.to_owned(),
             inner,
-            is_locked,
+            is_held,
             is_new: AtomicBool::new(false),
         }
+    }
+
+    /// A file that is open from now on, and was made just now if it is not there yet.
+    fn hold(&self, path: &Path, is_new: bool, file: Box<dyn OpenFile>) -> Box<dyn OpenFile> {
+        if is_new {
+            self.changed(TreeChange::CreateFile(path.to_owned()));
+        }
+        self.lock().open += 1;
+        Box::new(self.watch(path, file, true))
     }
 }
 
@@ -158,14 +208,19 @@ impl FileSystem for Watched {
         Box::new(self.watch(path, OsFileSystem.file(path, access), false))
     }
 
-    fn lock(&self, path: &Path, create: bool) -> io::Result<Option<Box<dyn BlockFile>>> {
-        self.look(|| {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn OpenFile>> {
+        do_unless(self.fault_of(path, Call::Open), || {
+            let is_new = !path.exists();
+            let file = OsFileSystem.open(path, mode)?;
+            Ok(self.hold(path, is_new, file))
+        })
+    }
+
+    fn lock(&self, path: &Path, create: bool) -> io::Result<Option<Box<dyn OpenFile>>> {
+        do_unless(self.fault_of(path, Call::Open), || {
             let is_new = !path.exists();
             let locked = OsFileSystem.lock(path, create)?;
-            if is_new && locked.is_some() {
-                self.changed(TreeChange::CreateFile(path.to_owned()));
-            }
-            Ok(locked.map(|locked| Box::new(self.watch(path, locked, true)) as _))
+            Ok(locked.map(|locked| self.hold(path, is_new, locked)))
         })
     }
 
@@ -241,18 +296,35 @@ impl FileSystem for Watched {
     }
 }
 
-struct WatchedFile {
+/// What a call comes to that may fail. What fails in the [short](FaultKind::Short) way, and has no halves, is done all the same.
+fn do_unless<T>(fault: Option<FaultKind>, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    match fault {
+        None | Some(FaultKind::ShortRead) => call(),
+        Some(FaultKind::Short) => call().and(Err(FaultKind::Short.into())),
+        Some(fault) => Err(fault.into()),
+    }
+}
+
+struct WatchedFile<F: ?Sized> {
     disk: Watched,
     path: PathBuf,
-    inner: Box<dyn BlockFile>,
-    is_locked: bool,
+    inner: Box<F>,
+    /// Whether it is open until it is dropped.
+    is_held: bool,
     /// Whether this handle made it: then a sync covers its entry, too.
     is_new: AtomicBool,
 }
 
-impl WatchedFile {
+impl<F: ?Sized> WatchedFile<F> {
+    fn fault(&self, what: Call) -> Option<FaultKind> {
+        match self.is_held {
+            true => self.disk.fault_of(&self.path, what),
+            false => self.disk.fault(what),
+        }
+    }
+
     fn made(&self) {
-        if !self.is_locked && !self.path.exists() {
+        if !self.is_held && !self.path.exists() {
             self.is_new.store(true, Ordering::Relaxed);
             self.disk.changed(TreeChange::CreateFile(self.path.clone()));
         }
@@ -264,13 +336,21 @@ impl WatchedFile {
     }
 }
 
-impl BlockFile for WatchedFile {
+impl<F: ?Sized> Drop for WatchedFile<F> {
+    fn drop(&mut self) {
+        if self.is_held {
+            self.disk.lock().open -= 1;
+        }
+    }
+}
+
+impl<F: BlockFile + ?Sized> BlockFile for WatchedFile<F> {
     fn len(&self) -> io::Result<u64> {
-        self.disk.look(|| self.inner.len())
+        do_unless(self.fault(Call::Look), || self.inner.len())
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.disk.fault(Call::Read) {
+        match self.fault(Call::Read) {
             None => self.inner.read(offset, buffer),
             Some(FaultKind::ShortRead) => Ok(self.inner.read(offset, buffer)? / 2),
             Some(fault) => Err(fault.into()),
@@ -278,7 +358,7 @@ impl BlockFile for WatchedFile {
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let fault = self.disk.fault(Call::Change);
+        let fault = self.fault(Call::Change);
         let bytes = match fault {
             None | Some(FaultKind::ShortRead) => bytes,
             Some(FaultKind::Short) => &bytes[..bytes.len() / 2],
@@ -295,7 +375,7 @@ impl BlockFile for WatchedFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.disk.change(|| {
+        do_unless(self.fault(Call::Change), || {
             self.made();
             self.inner.set_len(len)?;
             self.changed(What::SetLen(len));
@@ -304,7 +384,7 @@ impl BlockFile for WatchedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.disk.look(|| {
+        do_unless(self.fault(Call::Look), || {
             if self.path.exists() {
                 self.changed(What::Sync);
             }
@@ -318,7 +398,21 @@ impl BlockFile for WatchedFile {
         })
     }
 
-    fn punch(&self, _: Range<u64>) -> io::Result<()> {
-        unreachable!("no small file has holes")
+    fn punch(&self, range: Range<u64>) -> io::Result<()> {
+        do_unless(self.fault(Call::Change), || {
+            self.inner.punch(range.clone())?;
+            self.changed(What::Punch(range));
+            Ok(())
+        })
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        do_unless(self.fault(Call::Look), || self.inner.next_data(offset))
+    }
+}
+
+impl OpenFile for WatchedFile<dyn OpenFile> {
+    fn identity(&self) -> io::Result<Identity> {
+        do_unless(self.fault(Call::Look), || self.inner.identity())
     }
 }
