@@ -57,15 +57,18 @@ pub fn run(data: &[u8]) {
 fn recover(disks: &[Disk; 2], bytes: Vec<u8>) {
     let disk = Disk::new(Contents::from([(FILE, bytes)]));
     let journal = Journal::new(disk.file(FILE), FILE.into());
-    let open = |core: &DiscoveryKey| {
+    let open = |core: &DiscoveryKey, is_damaged| {
         let which = (0..disks.len()).find(|which| discovery_key(*which) == *core);
         let Some(which) = which else { return Ok(None) };
         let files = disks[which].core_files();
-        let opened = FileCore::open_shared(core, files, Durability::Buffered)?;
+        let opened = match is_damaged {
+            false => FileCore::open_shared(core, files, Durability::Buffered)?,
+            true => FileCore::open_unverified_shared(core, files, Durability::Buffered)?,
+        };
         Ok(opened.map(|(_, core)| core))
     };
     if journal.recover(open).is_ok() {
-        let again = journal.recover(|_| unreachable!("the journal is empty"));
+        let again = journal.recover(|_, _| unreachable!("the journal is empty"));
         again.expect("memory does not fail");
     }
 }

@@ -545,6 +545,16 @@ fn is_signed(
         }
 }
 
+/// Whether the head in `header` is signed, with the roots that are stored.
+pub(crate) fn is_signed_as_stored(header: &CoreHeader, storage: &dyn CoreStorage) -> bool {
+    let (key, head) = (&header.key, &header.head);
+    let (Ok(verifier), Ok(roots)) = (verifier_of(header), load_roots(storage, key, head.length))
+    else {
+        return false;
+    };
+    is_signed(key, verifier.as_ref(), (head.fork, &roots), &head.signature)
+}
+
 /// What checks the signatures of a core with this header, if its manifest is known.
 fn verifier_of(header: &CoreHeader) -> Result<Option<Verifier>, CoreError> {
     let Some(manifest) = &header.manifest else {

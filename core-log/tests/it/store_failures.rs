@@ -4,12 +4,15 @@
 //! Method: one history with every kind of batch, once for each call that it makes.
 #![cfg(feature = "files")]
 
+use crate::audit::NODE_BYTES;
 use crate::rig::faults::{blocks, faults, left_by};
-use crate::rig::store::{JOURNAL, NAMES, open_core, open_cores, open_store, oplog_of};
+use crate::rig::store::{
+    JOURNAL, NAMES, key_of, open_core, open_cores, open_store, oplog_of, tree_of,
+};
 use crate::rig::workload::Snapshot;
 use crate::rig::{Contents, Disk, Fault, FaultKind, What};
 use ferrocore_log::audit::Mode;
-use ferrocore_log::{Core, CoreError, Corestore, Durability, StorageError, StoreError};
+use ferrocore_log::{Core, CoreError, Corestore, Durability, Manifest, StorageError, StoreError};
 use ferrocore_primitives::sign::KeyPair;
 
 #[derive(Debug, Clone, Copy)]
@@ -393,7 +396,10 @@ struct Halved {
 }
 
 fn halved(durability: Durability) -> Halved {
-    let mut at_commit = start(durability);
+    halved_of(start(durability), durability)
+}
+
+fn halved_of(mut at_commit: Contents, durability: Durability) -> Halved {
     let disk = Disk::new(at_commit.clone());
     let store = open_store(&disk, durability).unwrap();
     let cores = open_cores(&store).unwrap();
@@ -444,6 +450,60 @@ fn a_damaged_core_halves_no_batch() {
             }
         }
     }
+}
+
+/// Goal: a core whose roots are damaged takes the batch from no other, either: also if its head is in its journal, so that
+/// nothing but its signature tells what it was. It alone is refused, by its name, and an audit mends it.
+#[test]
+fn a_damaged_root_halves_no_batch() {
+    let durability = Durability::Sync;
+    for is_flushed in [false, true] {
+        let disk = Disk::new(start(durability));
+        let store = open_store(&disk, durability).unwrap();
+        let cores = open_cores(&store).unwrap();
+        for core in &cores {
+            core.append_batch(blocks(4)).unwrap();
+            core.flush().unwrap();
+            core.append("behind the first root").unwrap();
+            if is_flushed {
+                core.flush().unwrap();
+            }
+        }
+        let left = disk.contents(); // closing them would flush
+        let halved = halved_of(left, durability);
+        for damaged in 0..3 {
+            let mut files = halved.at_commit.clone();
+            let tree = files.get_mut(tree_of(damaged)).unwrap();
+            tree.edit(|nodes| nodes[3 * NODE_BYTES + 9] ^= 1);
+            check_other_cores(&Disk::new(files), damaged, &halved);
+        }
+    }
+}
+
+/// All but one core are as the batch leaves them, now and when the store is opened again. That one is mended by an audit.
+fn check_other_cores(disk: &Disk, damaged: usize, halved: &Halved) {
+    for _ in 0..2 {
+        let store = open_store(disk, Durability::Sync).unwrap();
+        for number in 0..3 {
+            let core = open_core(&store, number);
+            if number == damaged {
+                let error = core.err().unwrap().to_string();
+                assert!(error.contains(&key_of(number).to_string()), "{error}");
+                continue;
+            }
+            let found = Snapshot::of(&core.unwrap().unwrap()).unwrap();
+            assert_eq!(found, halved.after[number]);
+        }
+    }
+    let store = open_store(disk, Durability::Sync).unwrap();
+    let public_key = store.key_pair(NAMES[damaged]).public_key();
+    let key = Manifest::single(public_key).key();
+    let core = store.danger_get_unverified(&key).unwrap().unwrap();
+    core.audit(Mode::Repair, |_| {}).unwrap();
+    drop(core);
+    let core = open_core(&store, damaged).unwrap().unwrap();
+    let found = Snapshot::of(&core).unwrap();
+    assert_eq!(found, halved.after[damaged]);
 }
 
 /// Goal: a journal with any byte flipped, or cut anywhere, is completed whole or dropped.

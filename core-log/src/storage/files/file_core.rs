@@ -168,8 +168,20 @@ impl FileCore {
         files: CoreFiles,
         durability: Durability,
     ) -> Result<Option<OpenedCore>, StorageError> {
-        let opened = Self::open_checked(core, files, durability, RootCheck::None)?;
+        let opened = Self::open_unverified_shared(core, files, durability)?;
         Ok(opened.map(|(opened, _)| opened))
+    }
+
+    /// As [`FileCore::open_unverified`], with a handle on the core for [`Journal`](super::Journal).
+    ///
+    /// # Errors
+    /// As for [`FileCore::open`].
+    pub fn open_unverified_shared(
+        core: &DiscoveryKey,
+        files: CoreFiles,
+        durability: Durability,
+    ) -> Result<Option<(OpenedCore, Arc<Self>)>, StorageError> {
+        Self::open_checked(core, files, durability, RootCheck::None)
     }
 
     /// As [`FileCore::open`], with a handle on the core for [`Journal`](super::Journal).

@@ -17,7 +17,8 @@
 //! the same, and completes nothing.
 //!
 //! A core that is too damaged to be opened, or of a format we do not know, takes no part any more: the batch counts, so the
-//! others are completed. Whoever opens that one is told what is wrong with it.
+//! others are completed. Whoever opens that one is told what is wrong with it. One whose roots are damaged gets its part where its
+//! length says that it lacks it, for an audit may find what they were.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,8 @@ use super::file_core::FileCore;
 use super::part::Part;
 use super::pending::{self, FRAME_BYTES, Identity, Pending};
 use super::writer::Writer;
-use crate::storage::{CoreStorage, CoreWrite, Durability, StorageError, lock};
+use crate::core::is_signed_as_stored;
+use crate::storage::{CoreStorage, CoreWrite, Durability, Head, StorageError, lock};
 
 /// Largest journal, in bytes: what one batch may change, not counting blocks that are appended.
 pub const JOURNAL_BYTES_MAX: u64 = 32 << 20;
@@ -106,14 +108,14 @@ impl Journal {
     /// Completes the batch that a crash left half made, in all cores that can be read, or drops one that does not
     /// count.
     ///
-    /// `open` opens a core, or says that it is not there. To be called before anybody else opens
-    /// one.
+    /// `open` opens a core, or says that it is not there; if it is told to, whatever the roots are
+    /// ([`FileCore::open_unverified_shared`]). To be called before anybody else opens one.
     ///
     /// # Errors
     /// [`StorageError`]: the journal stays as it is, and the store must not be used.
     pub fn recover(
         &self,
-        mut open: impl FnMut(&DiscoveryKey) -> Result<Option<Arc<FileCore>>, StorageError>,
+        mut open: impl FnMut(&DiscoveryKey, bool) -> Result<Option<Arc<FileCore>>, StorageError>,
     ) -> Result<(), StorageError> {
         let state = lock(&self.state);
         let Some(pendings) = state.read()? else {
@@ -121,7 +123,11 @@ impl Journal {
         };
         let mut found = Vec::new();
         for pending in &pendings {
-            match open(&pending.core) {
+            let opened = match open(&pending.core, false) {
+                Err(StorageError::Corrupt { part: "tree", .. }) => open(&pending.core, true),
+                opened => opened,
+            };
+            match opened {
                 Ok(core) => {
                     let stage = stage_of(core.as_ref(), pending);
                     found.push((core, stage));
@@ -141,7 +147,9 @@ impl Journal {
             return state.clear(0, true);
         }
         for ((core, stage), pending) in found.into_iter().zip(pendings) {
-            let Some(core) = core else { continue };
+            let Some(core) = core.filter(|_| stage != Stage::Unreadable) else {
+                continue;
+            };
             if stage == Stage::Before {
                 core.commit(pending.write, Durability::Sync)?;
             }
@@ -174,11 +182,26 @@ enum Stage {
 }
 
 fn stage_of(core: Option<&Arc<FileCore>>, pending: &Pending) -> Stage {
-    let identity = core.map(|core| Identity::of(&core.writer().header));
-    match identity {
-        Some(identity) if identity == pending.after => Stage::After,
-        Some(identity) if identity == pending.before => Stage::Before,
-        _ => Stage::Elsewhere,
+    let Some(core) = core else {
+        return Stage::Elsewhere;
+    };
+    let header = core.writer().header.clone();
+    match Identity::of(&header) {
+        found if found == pending.after => Stage::After,
+        found if found == pending.before => Stage::Before,
+        _ if is_signed_as_stored(&header, &**core) => Stage::Elsewhere,
+        // Its roots are damaged, and its journal does not tell what they were.
+        _ => stage_by_length(&header.head, pending),
+    }
+}
+
+/// Where a core of this head must be, if that is the one before its change or the one after it.
+fn stage_by_length(head: &Head, pending: &Pending) -> Stage {
+    let at = (head.fork, head.length);
+    match &pending.write.head {
+        Some(write) if at == (write.head.fork, write.head.length) => Stage::After,
+        Some(write) if at == (write.head.fork, write.ancestors) => Stage::Before,
+        _ => Stage::Unreadable,
     }
 }
 

@@ -190,7 +190,10 @@ impl Files {
             _lock: lock,
             place,
         };
-        let open = |core: &_| Ok(store.open_shared(core)?.map(|(_, core)| core));
+        let open = |core: &_, is_damaged| match is_damaged {
+            false => Ok(store.open_shared(core)?.map(|(_, core)| core)),
+            true => store.open_damaged(core),
+        };
         store.journal.recover(open)?;
         store.finish_purges();
         Ok(store)
@@ -267,6 +270,14 @@ impl Files {
             .iter()
             .for_each(|(_, core)| self.open_cores.attach(core));
         Ok(opened)
+    }
+
+    fn open_damaged(&self, core: &DiscoveryKey) -> Result<Option<Arc<FileCore>>, StorageError> {
+        let Some(files) = self.files_of(core, Access::Write)? else {
+            return Ok(None);
+        };
+        let opened = FileCore::open_unverified_shared(core, files, self.durability)?;
+        Ok(opened.map(|(_, core)| core))
     }
 
     /// Adds what is kept beside the files of a core.

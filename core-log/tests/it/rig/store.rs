@@ -41,7 +41,13 @@ pub(crate) fn open_store(disk: &Disk, durability: Durability) -> Result<Corestor
         journal: Journal::new(disk.file(JOURNAL), PathBuf::from(JOURNAL)),
         open: Mutex::default(),
     };
-    let open = |core: &_| Ok(store.open_shared(core)?.map(|(_, core)| core));
+    let open = |core: &_, is_damaged| match is_damaged {
+        false => Ok(store.open_shared(core)?.map(|(_, core)| core)),
+        true => {
+            let opened = FileCore::open_unverified_shared(core, store.files(core), durability)?;
+            Ok(opened.map(|(_, core)| core))
+        }
+    };
     store.journal.recover(open)?;
     Corestore::with_storage(
         store,
@@ -72,6 +78,16 @@ pub(crate) fn peek_core(disk: &Disk, number: usize) -> Result<Option<CoreHeader>
 /// The name of a core's oplog.
 pub(crate) fn oplog_of(number: usize) -> &'static str {
     FILES[number][0]
+}
+
+/// The name of a core's tree.
+pub(crate) fn tree_of(number: usize) -> &'static str {
+    FILES[number][1]
+}
+
+/// The discovery key of a core.
+pub(crate) fn key_of(number: usize) -> DiscoveryKey {
+    keys()[number]
 }
 
 /// The discovery keys of the cores.
@@ -114,6 +130,10 @@ impl Storage for DiskStore {
     fn open(&self, core: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError> {
         self.journal.check_open(core)?;
         Ok(self.open_shared(core)?.map(|(opened, _)| opened))
+    }
+
+    fn open_unverified(&self, core: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError> {
+        FileCore::open_unverified(core, self.files(core), self.durability)
     }
 
     fn create(&self, header: CoreHeader) -> Result<OpenedCore, StorageError> {
