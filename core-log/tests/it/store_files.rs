@@ -130,6 +130,11 @@ impl Start {
         let draft = cores[A].draft("draft").unwrap();
         draft.append("of a draft").unwrap();
         let [a, b, c] = cores.each_ref().map(|core| core.discovery_key());
+        drop((draft, cores, store));
+        fs::create_dir(directory.path().join("keys")).unwrap();
+        for core in [&a, &b] {
+            fs::write(encryption_key_of(directory.path(), core), "a key").unwrap();
+        }
         Self::with(directory, [a, b, c])
     }
 
@@ -161,6 +166,12 @@ impl Start {
     fn copy(&self) -> TempDir {
         copy(self.directory.path())
     }
+}
+
+/// Where `fcore` keeps what a core is encrypted with.
+fn encryption_key_of(directory: &Path, core: &DiscoveryKey) -> PathBuf {
+    let keys = directory.join("keys");
+    keys.join(format!("{}.encryption", core.to_hex()))
 }
 
 fn copy(directory: &Path) -> TempDir {
@@ -198,6 +209,8 @@ struct SeenCore {
     secret: Option<[u8; 32]>,
     is_guarded: bool,
     evidence: bool,
+    has_encryption_key: bool,
+    has_drafts: bool,
 }
 
 impl Seen {
@@ -250,6 +263,8 @@ impl SeenCore {
             secret: store.secret(core)?.map(|pair| *pair.seed()),
             is_guarded: store.is_guarded(core)?,
             evidence,
+            has_encryption_key: encryption_key_of(directory, core).exists(),
+            has_drafts: directory.join("drafts").join(core.to_hex()).exists(),
         })
     }
 }

@@ -9,6 +9,7 @@
 //! | `conflicts/<discovery key>` | what froze a core whose signers contradict themselves |
 //! | `aliases`, `aliases.copy` | which core has which name; made anew from the cores if both are lost |
 //! | `keys/<discovery key>` | the secret key of a core that was imported |
+//! | `keys/<discovery key>.encryption` | what a core is encrypted with, if a program above keeps that; only purges know it |
 //! | `keys/root-<fingerprint>` | a root secret that another one took the place of |
 //! | `root` | which root secret that is, and a checksum |
 //! | `guards`, `guards.copy` | which cores must not be written until somebody shows how long they are; if both are damaged, none |

@@ -81,6 +81,11 @@ impl Place {
         self.secrets.join(core.to_hex())
     }
 
+    /// The file in which a program above may keep what a core is encrypted with.
+    pub(super) fn encryption_key_of(&self, core: &DiscoveryKey) -> PathBuf {
+        self.secret_of(core).with_extension("encryption")
+    }
+
     /// The file of what froze a core.
     pub(super) fn conflict_of(&self, core: &DiscoveryKey) -> PathBuf {
         self.conflicts.join(core.to_hex())

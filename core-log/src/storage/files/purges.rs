@@ -3,7 +3,7 @@
 //! | `purges/KEY` | the core | it means | what is left to be done |
 //! |---|---|---|---|
 //! | there | in its place | nothing is purged yet | the mark goes |
-//! | there | not in its place | it is purged | drafts, names, secret key, evidence, `KEY.purged` go, then the mark |
+//! | there | not in its place | it is purged | drafts, names, secret and encryption key, evidence, `KEY.purged` go, then the mark |
 //!
 //! So a purge that a failure or a crash cuts off can be repeated, and is finished when the store is opened next or the core
 //! comes back. Each step is on the device before the next one that relies on it, whatever the durability.
@@ -72,7 +72,8 @@ impl Place {
         removed.map_err(io_error("remove", &drafts))?;
         self.synced(Some(&self.drafts))?;
         forget_names()?;
-        for file in [self.secret_of(core), self.conflict_of(core)] {
+        let (secret, encryption_key) = (self.secret_of(core), self.encryption_key_of(core));
+        for file in [secret, encryption_key, self.conflict_of(core)] {
             let removed = self.files.remove_file(&file);
             removed.map_err(io_error("remove", &file))?;
             self.synced(file.parent())?;
