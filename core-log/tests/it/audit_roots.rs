@@ -10,7 +10,11 @@ use crate::rig::{
 };
 use bytes::Bytes;
 use ferrocore_log::audit::{Damage, Mode};
-use ferrocore_log::{Core, Corestore, Durability, StoreOptions};
+use ferrocore_log::{
+    Core, CoreError, Corestore, Durability, StorageError, StoreError, StoreOptions,
+};
+use ferrocore_primitives::keys::Key;
+use std::path::PathBuf;
 
 const ROOTS: [usize; 3] = [7, 17, 20];
 
@@ -215,24 +219,58 @@ fn a_readers_root_is_made_anew_if_something_came_below_it() {
     check_beyond_repair(files, &[Damage::Node(7)]);
 }
 
+/// A store with a log whose root is damaged, the log's key, and its tree.
+fn store_with_damage() -> (tempfile::TempDir, Key, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Corestore::open(directory.path(), StoreOptions::default()).unwrap();
+    let core = store.get_named("log").unwrap();
+    core.append_batch((0..BLOCKS).map(block).collect()).unwrap();
+    let (key, name) = (core.key(), core.discovery_key().to_string());
+    drop((core, store));
+    let path = format!("corestore/cores/{}/{}/{name}/tree", &name[..2], &name[2..4]);
+    let path = directory.path().join(path);
+    let mut tree = std::fs::read(&path).unwrap();
+    tree[7 * NODE_BYTES + 9] ^= 1;
+    std::fs::write(&path, &tree).unwrap();
+    (directory, key, path)
+}
+
+/// Goal: who only reads is told of a log whose root is damaged, by its name; an audit names the root, and the blocks can be saved,
+/// but nothing is mended.
+#[test]
+fn who_only_reads_names_a_damaged_root() {
+    let (directory, key, tree) = store_with_damage();
+    let before = std::fs::read(&tree).unwrap();
+    let options = StoreOptions {
+        read_only: true,
+        ..StoreOptions::default()
+    };
+    let store = Corestore::open(directory.path(), options).unwrap();
+    let refused = store.get(&key).unwrap_err();
+    let core = key.discovery_key();
+    assert!(
+        matches!(&refused, StoreError::Storage(StorageError::Corrupt { core: named, part: "tree", .. }) if *named == core),
+        "{refused}"
+    );
+    let core = store.danger_get_unverified(&key).unwrap().unwrap();
+    assert_eq!(audit(&core, Mode::DryRun).1, nodes(&[7]));
+    (0..BLOCKS).for_each(|i| assert_eq!(core.get_local(i).unwrap(), Some(block(i))));
+    let repaired = core.audit(Mode::Repair, |_| {}).unwrap_err();
+    assert!(
+        matches!(repaired, CoreError::Storage(StorageError::ReadOnly { .. })),
+        "{repaired}"
+    );
+    drop(core);
+    store.get(&key).unwrap_err();
+    assert_eq!(std::fs::read(&tree).unwrap(), before);
+}
+
 /// Goal: a store refuses a log whose root is damaged, gives it to who asks to audit it, and to nobody else meanwhile; once it is
 /// mended, to everybody, as what it was.
 #[test]
 fn a_store_gives_a_damaged_log_to_an_audit() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = || Corestore::open(directory.path(), StoreOptions::default()).unwrap();
-    let core = store().get_named("log").unwrap();
-    core.append_batch((0..BLOCKS).map(block).collect()).unwrap();
-    let (key, name) = (core.key(), core.discovery_key().to_string());
-    drop(core);
-    let path = format!("corestore/cores/{}/{}/{name}/tree", &name[..2], &name[2..4]);
-    let path = directory.path().join(path);
-    let sound = std::fs::read(&path).unwrap();
-    let mut tree = sound.clone();
-    tree[7 * NODE_BYTES + 9] ^= 1;
-    std::fs::write(&path, &tree).unwrap();
-
-    let store = store();
+    let (directory, key, _) = store_with_damage();
+    let store = Corestore::open(directory.path(), StoreOptions::default()).unwrap();
     store.get(&key).unwrap_err();
     let core = store.danger_get_unverified(&key).unwrap().unwrap();
     store.get(&key).unwrap_err();

@@ -251,7 +251,18 @@ impl FileCore {
         core: &DiscoveryKey,
         files: impl Fn() -> Result<Option<CoreFiles>, StorageError>,
     ) -> Result<Option<OpenedCore>, StorageError> {
-        snapshot::open(core, files)
+        snapshot::open(core, files, RootCheck::Whole)
+    }
+
+    /// As [`FileCore::open_read_only`], whatever the roots are.
+    ///
+    /// # Errors
+    /// As for [`FileCore::open_read_only`].
+    pub fn open_read_only_unverified(
+        core: &DiscoveryKey,
+        files: impl Fn() -> Result<Option<CoreFiles>, StorageError>,
+    ) -> Result<Option<OpenedCore>, StorageError> {
+        snapshot::open(core, files, RootCheck::None)
     }
 
     /// What is in the files that `files` opens, without changing them.

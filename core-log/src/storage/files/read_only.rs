@@ -97,6 +97,15 @@ impl ReadOnlyFiles {
         Ok(opened.map(|opened| core_files(directory, |name| opened.file(name))))
     }
 
+    /// Adds what is kept beside the files of a core.
+    fn complete(&self, core: &DiscoveryKey, opened: OpenedCore) -> OpenedCore {
+        OpenedCore {
+            drafts: Some(Drafts::read_only(&self.place, core, &self.pool)),
+            conflicts: Some(Arc::new(self.place.conflict(core).read_only())),
+            ..opened
+        }
+    }
+
     fn with_aliases<T>(&self, work: impl FnOnce(&mut Aliases) -> T) -> Result<T, StorageError> {
         let mut aliases = lock(&self.aliases);
         let aliases = match &mut *aliases {
@@ -122,11 +131,12 @@ impl Storage for ReadOnlyFiles {
         if opened.is_none() {
             self.peek(core)?; // it may have lost its oplog
         }
-        Ok(opened.map(|opened| OpenedCore {
-            drafts: Some(Drafts::read_only(&self.place, core, &self.pool)),
-            conflicts: Some(Arc::new(self.place.conflict(core).read_only())),
-            ..opened
-        }))
+        Ok(opened.map(|opened| self.complete(core, opened)))
+    }
+
+    fn open_unverified(&self, core: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError> {
+        let opened = FileCore::open_read_only_unverified(core, || self.files_of(core))?;
+        Ok(opened.map(|opened| self.complete(core, opened)))
     }
 
     fn create(&self, header: CoreHeader) -> Result<OpenedCore, StorageError> {

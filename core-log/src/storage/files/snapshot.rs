@@ -36,8 +36,9 @@ const TRIES_MAX: usize = 16;
 pub(super) fn open(
     core: &DiscoveryKey,
     files: impl Fn() -> Result<Option<CoreFiles>, StorageError>,
+    check: RootCheck,
 ) -> Result<Option<OpenedCore>, StorageError> {
-    let Some(read) = read(core, files, true)? else {
+    let Some(read) = read(core, files, true, check)? else {
         return Ok(None);
     };
     let (header, mut overlay) = (read.state.header, read.state.overlay);
@@ -65,7 +66,8 @@ pub(super) fn peek(
     core: &DiscoveryKey,
     files: impl Fn() -> Result<Option<CoreFiles>, StorageError>,
 ) -> Result<Option<CoreHeader>, StorageError> {
-    Ok(read(core, files, false)?.map(|read| read.state.header))
+    let read = read(core, files, false, RootCheck::Whole)?;
+    Ok(read.map(|read| read.state.header))
 }
 
 /// A state that was read while nobody changed it.
@@ -82,6 +84,7 @@ fn read(
     core: &DiscoveryKey,
     files: impl Fn() -> Result<Option<CoreFiles>, StorageError>,
     with_bits: bool,
+    check: RootCheck,
 ) -> Result<Option<Read>, StorageError> {
     for _ in 0..TRIES_MAX {
         // Anew each time: what was missing before may be there now.
@@ -96,7 +99,7 @@ fn read(
             false => Ok(Bitfield::new()),
         };
         let mark = Mark::of(&parts.oplog)?;
-        let state = bits.and_then(|bits| Ok((parts.read(core, RootCheck::Whole)?, bits)));
+        let state = bits.and_then(|bits| Ok((parts.read(core, check)?, bits)));
         let after = Mark::of(&parts.oplog)?;
         match state {
             Ok((None, _)) if after == before => return Ok(None),
