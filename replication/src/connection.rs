@@ -31,7 +31,7 @@ use crate::buffers::Bounds;
 use crate::channel::CoreChannel;
 use crate::heard::Heard;
 use crate::kept::KeptMemory;
-use crate::limits::{CHANNELS_MAX, OFFERED_MAX};
+use crate::limits::{CHANNELS_MAX, MESSAGES_TOGETHER_MAX, OFFERED_MAX};
 use crate::memory::PeersMemory;
 use crate::misbehaviour::PeerMisbehaved;
 use crate::shares::Shares;
@@ -88,6 +88,8 @@ pub struct Connection {
     shares: Shares,
     /// Whether a frame was given that is not used up.
     has_input: bool,
+    /// How many messages are taken in before others have their turn.
+    messages_together: usize,
     is_proven: bool,
     offences: Offences,
     /// What all channels have carried.
@@ -152,6 +154,7 @@ impl Connection {
             bounds: Bounds::LONG,
             shares: Shares::default(),
             has_input: false,
+            messages_together: usize::MAX,
             is_proven: false,
             offences: Offences::default(),
             stats: Stats::default(),
@@ -266,12 +269,16 @@ impl Connection {
         }
     }
 
-    /// What the owner has to decide, or `None` when the input is used up or too much output waits.
+    /// What the owner has to decide, or `None` when the input is used up or too much output waits, or when others
+    /// [should have their turn](Self::take_turns).
     ///
     /// # Errors
     /// [`PeerMisbehaved`] if the connection is to be closed.
     pub fn poll_event(&mut self, now: Time) -> Result<Option<Event>, PeerMisbehaved> {
-        while !self.is_clogged() {
+        for _ in 0..self.messages_together {
+            if self.is_clogged() {
+                break;
+            }
             let Some(event) = self.mux.poll_event()? else {
                 self.has_input = false;
                 break;
@@ -319,6 +326,13 @@ impl Connection {
         self.long_answers = LongAnswers::Limited;
     }
 
+    /// From now on [`poll_event`](Self::poll_event) takes in no more than [`MESSAGES_TOGETHER_MAX`] messages at a time, and
+    /// [`has_more`](Self::has_more) says whether it is to be called again. Without this a frame is taken in at once, however
+    /// much work it is.
+    pub fn take_turns(&mut self) {
+        self.messages_together = MESSAGES_TOGETHER_MAX;
+    }
+
     /// The room, in bytes, that the next answer waits for.
     pub fn wants_room(&self) -> Option<usize> {
         match self.long_answers {
@@ -342,6 +356,11 @@ impl Connection {
     /// too many of our answers unread.
     pub fn wants_frame(&self) -> bool {
         !self.has_input
+    }
+
+    /// Whether some of the last frame can be taken in now.
+    pub fn has_more(&self) -> bool {
+        self.has_input && !self.is_clogged()
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout), at the latest.

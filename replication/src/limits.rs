@@ -233,6 +233,10 @@ pub const UNPROVEN_FRAME_LEN_MAX: usize = 1024 * 1024;
 /// Frames are taken in together while they hold less than this, in bytes.
 pub const BURST_BYTES_MAX: usize = 256 * 1024;
 
+/// So many messages are taken in before others on the thread have their turn: of the most laborious (a `Range` of
+/// [`WANT_BLOCKS`] beyond a gap) some hundredths of a second. A burst holds more only of messages of less than 64 bytes.
+pub const MESSAGES_TOGETHER_MAX: usize = 4096;
+
 /// A burst of this many bytes is worked on aside, while the next one is read.
 pub const ASIDE_BYTES_MIN: usize = 96 * 1024;
 
@@ -300,6 +304,7 @@ pub const CONNECTION_OWN_MAX: usize = 2631 * 1024;
 /// How long a session that is closing waits for the peer to take what was written.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+const _: () = assert!(64 * MESSAGES_TOGETHER_MAX >= BURST_BYTES_MAX);
 const _: () = assert!(ANNOUNCE_BUFFER_TARGET < SHORT_OUTPUT_MAX);
 const _: () = assert!(
     IN_FLIGHT_MAX <= UPLOADS_MAX,

@@ -162,9 +162,10 @@ mod tests {
 
     use ferrocore_log::Corestore;
     use ferrocore_log::proof::ProofRequest;
-    use ferrocore_mux::Segment;
+    use ferrocore_mux::{Mux, Segment};
 
     use super::*;
+    use crate::limits::MESSAGES_TOGETHER_MAX;
     use crate::messages::{Cancel, Request};
 
     /// A connection whose peer has opened some cores.
@@ -261,6 +262,58 @@ mod tests {
         assert!(connection.asked.is_empty() && connection.mux.buffered_bytes() > 0);
         hear(&mut connection, ids[1], &Message::Request(request(2)));
         assert_eq!(connection.asked, &ids[1..], "it is answered again");
+    }
+
+    /// Goal: a frame of many messages lets others have their turn, and is taken in completely.
+    #[test]
+    fn a_frame_of_many_messages_is_taken_in_by_turns() {
+        let store = Corestore::memory();
+        let core = store.get_named("test").unwrap();
+        let (mut connection, _) = connected(0);
+        let mut mux = Mux::new();
+        let handshake = Handshake {
+            seeks: true,
+            capability: capability(true, &core.key(), &[7; 64]),
+        };
+        let id = core.discovery_key();
+        let channel = mux
+            .open(PROTOCOL, Some(id.as_bytes()), &handshake.to_vec())
+            .unwrap();
+        connection.take_turns();
+        connection.handle_frame(mux.poll_transmit().unwrap().to_bytes());
+        if let Some(Event::CoreWanted {
+            offer, handshake, ..
+        }) = connection.poll_event(Time::ZERO).unwrap()
+        {
+            connection.accept(offer, &handshake, &core).unwrap();
+        }
+        while let Some(frame) = {
+            connection.poll_event(Time::ZERO).unwrap();
+            connection.poll_transmit().unwrap()
+        } {
+            mux.handle_frame(frame.to_bytes());
+        }
+        let cancels = 2 * MESSAGES_TOGETHER_MAX + 10;
+        let message = Message::Cancel(Cancel { request: 1 });
+        for _ in 0..cancels {
+            message.encode(&mut Vec::new(), |segments| {
+                mux.send(channel, message.kind(), segments).unwrap();
+            });
+        }
+        let (mut turns, mut heard) = (0, Vec::new());
+        while let Some(frame) = mux.poll_transmit() {
+            connection.handle_frame(frame.to_bytes());
+        }
+        while connection.has_more() {
+            connection.poll_event(Time::ZERO).unwrap();
+            heard.push(connection.stats().messages_received);
+            turns += 1;
+        }
+        assert!(connection.wants_frame());
+        assert!(turns >= 3, "{heard:?}");
+        let turn = heard.windows(2).map(|heard| heard[1] - heard[0]).max();
+        assert!(turn.unwrap() <= MESSAGES_TOGETHER_MAX as u64, "{heard:?}");
+        assert_eq!(heard.last(), Some(&(cancels as u64)));
     }
 
     fn request(id: u64) -> Request {

@@ -14,6 +14,7 @@ use ferrocore_primitives::time::Time;
 use ferrocore_secret_stream::{FrameBudget, FrameRoom, MESSAGE_LEN_MAX, SecretStream, StreamError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf};
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::aside::{Helpers, Place};
@@ -121,6 +122,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         let wake = Arc::new(move || notify.notify_one());
         let mut connection = Connection::new(stream.is_initiator(), *stream.handshake_hash(), wake);
         connection.limit_long_answers();
+        connection.take_turns();
         connection.set_bounds(Bounds::SHORT);
         connection.share_memory(&options.peers_memory);
         connection.share_answers(&options.answers_memory);
@@ -209,6 +211,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         // What came before the end is worth as much as what came before that.
         if result.is_ok() || matches!(result, Err(SessionError::Stream(_))) {
             result = result.and(self.poll_events());
+            while result.is_ok() && self.desk().connection.has_more() {
+                yield_now().await;
+                result = self.poll_events();
+            }
             // It will not answer any more, whatever our own device still has to do.
             self.desk().connection.end_asking();
             // Whoever waits for the end may open the cores again.
@@ -245,6 +251,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             self.offer_opened();
             self.poll_events()?;
             let output = self.transmit()?;
+            if output != Output::WriterEnded && self.desk().connection.has_more() {
+                // Whether there is room for more output or not: the peer may wait for us, too.
+                yield_now().await;
+                continue;
+            }
             match output {
                 Output::WriterEnded => return Ok(()),
                 // What was read asks for more than there was room for until now.
