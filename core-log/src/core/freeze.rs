@@ -34,6 +34,13 @@ impl Core {
     /// frozen all the same, until it is closed.
     pub fn check_conflict(&self, proof: &Proof) -> Result<Option<Arc<Conflict>>, VerifyError> {
         let inner = &*self.inner;
+        if self.conflict().is_none() {
+            // Most of what is shown shows nothing, and must not wait for a device that somebody's commit is on its way to.
+            match inner.compare(proof) {
+                Ok(Some(_)) | Err(VerifyError::Storage(_)) => {} // perhaps of a log that was being cut
+                nothing => return nothing.map(|_| None),
+            }
+        }
         let _writer = inner.lock_writer();
         if let Some(known) = self.conflict() {
             return Ok(Some(known));
@@ -99,8 +106,8 @@ impl Inner {
         }
     }
 
-    /// The conflict between what `proof` shows and what is here, if there is one. The writer
-    /// lock must be held.
+    /// The conflict between what `proof` shows and what is here, if there is one. Only while the writer lock is held is it
+    /// sure that what is here was read of one history.
     fn compare(&self, proof: &Proof) -> Result<Option<Conflict>, VerifyError> {
         let (fork, current, signature, verifier) = {
             let shared = self.read();

@@ -45,6 +45,8 @@ pub(crate) enum Act {
     LeaveWaiting,
     /// Reads nothing of what it is told from now on.
     StopReading,
+    /// Does nothing while our device takes what was held up, and whatever comes after it.
+    LetCommit,
     /// Closes its channel.
     Close,
 }

@@ -163,6 +163,17 @@ pub(crate) fn block_lies() -> Vec<Row> {
             IGNORE.changes(),
         ),
         lie("an answer with nothing in it", Lie::Nothing, IGNORE),
+        row(
+            "a block with one byte changed while a commit is on its way, and then done",
+            From::Committing,
+            vec![Act::Answer(Lie::Value), Act::LetCommit, Act::RefuseAll],
+            checksum.kib(64).changes(),
+            IGNORE.changes(),
+        )
+        .while_we_write(
+            From::Committing,
+            vec![Act::Push(1, Lie::Value), Act::LetCommit],
+        ),
     ]
 }
 

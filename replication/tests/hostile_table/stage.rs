@@ -270,6 +270,10 @@ impl Stage {
             Act::StopReading => self.is_reading = false,
             Act::Pass(time) => self.pass(*time),
             Act::LeaveWaiting => self.wait_for_news(),
+            Act::LetCommit => {
+                self.let_commit();
+                self.settle();
+            }
             Act::Close => self.mux.close(self.channel.unwrap()),
         }
         self.deliver();
