@@ -307,8 +307,8 @@ fn encode(table: &Table) -> Result<Vec<u8>> {
     })
 }
 
-/// Replaces the file at once, so that a crash leaves the old or the new one, and never less. Nobody
-/// else may read it.
+/// Replaces the file at once, so that a crash leaves the old or the new one, and never less; the new one is on the device when this
+/// returns. Nobody else may read it.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::io::Write as _;
     let directory = path.parent().unwrap_or(Path::new("."));
@@ -316,6 +316,18 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
+    sync_directory(directory)
+}
+
+/// Puts what a directory says of its files on the device: else a power cut may take a renaming back.
+#[cfg(unix)]
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Only Unix opens directories as files.
+#[cfg(not(unix))]
+fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
