@@ -135,7 +135,7 @@ fn a_cut_amid_a_reorg_never_mixes_histories() {
 /// before.
 #[test]
 fn a_power_cut_after_a_kill_takes_nothing_that_was_shown() {
-    let done = rounds(from_env("FERROCORE_CUTS", KILLED_CUTS), |seed| {
+    let round = |seed: u64| {
         let mut rng = Rng::new(seed);
         let durability = match seed % 2 {
             0 => Durability::Sync,
@@ -146,7 +146,10 @@ fn a_power_cut_after_a_kill_takes_nothing_that_was_shown() {
             _ => record_reader(durability, &mut rng),
         };
         kill_and_cut(durability, &recording, &mut rng)
-    });
+    };
+    // Killed amid a truncate, whose entry was not on the device: opening cut off the bits of what the truncate had given up.
+    round(20_261_704);
+    let done = rounds(from_env("FERROCORE_CUTS", KILLED_CUTS), round);
     println!("{done} cuts");
 }
 

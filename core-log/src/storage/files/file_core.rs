@@ -208,8 +208,14 @@ impl FileCore {
         };
         let length = state.header.head.length;
         let poison = Arc::default();
+        let truncated = state.overlay.cut().is_some();
+        // Whoever wrote the entries may have been killed before they were on the device, or what they stand on. What a truncate
+        // gave up is overwritten from here on: were that to outlive its entry, the old head would lack its blocks.
+        let must_sync = !state.layout.is_flushed() && (durability == Durability::Sync || truncated);
+        if must_sync {
+            parts.sync()?;
+        }
         let bitfield = parts.bitfield;
-        let may_be_unsynced = !state.layout.is_flushed();
         let mut writer = Writer {
             bitfield: BitfieldFile::load(bitfield, length, &state.bits, state.front, &poison)?,
             // A header that names other roots than were signed must not take the place of the one that is there.
@@ -220,16 +226,13 @@ impl FileCore {
             external: state.external,
             durability,
         };
-        if may_be_unsynced && durability == Durability::Sync {
-            // Whoever wrote the entries may have been killed before they were on the device, or what they stand on.
-            sync_places(&parts.data, &parts.tree, &writer)?;
-            writer.oplog.sync()?;
+        if must_sync {
+            writer.oplog.sync()?; // it is by now: its entries are settled
         }
         writer.oplog.cut_tail()?;
         if state.lost_slot {
             writer.oplog.clear_lost_slot()?;
         }
-        let truncated = state.overlay.cut().is_some();
         if !truncated {
             parts.tree.cut(length)?;
         }
@@ -666,6 +669,15 @@ impl Parts {
     ) -> Result<Option<State>, StorageError> {
         let (oplog, header, bitfield) = (&self.oplog, &self.header, &self.bitfield);
         recovery::read(core, oplog, header, &self.tree, bitfield, check)
+    }
+
+    /// Syncs all files, the oplog last: its entries are of no use without what they stand on.
+    fn sync(&self) -> Result<(), StorageError> {
+        self.data.sync()?;
+        self.tree.sync()?;
+        self.bitfield.sync()?;
+        self.header.sync()?;
+        self.oplog.sync()
     }
 }
 
