@@ -96,7 +96,7 @@ pub(crate) async fn serve_all(port: &str, cores: u64, blocks: u64) -> Result<(),
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let mut replicating = None;
     while let Ok(Some(_dial)) = lines.next_line().await {
-        replicating = Some(tokio::spawn(together(dial(port).await, made.clone())));
+        replicating = Some(replicate_all(made.clone(), port).await);
     }
     drop(replicating);
     Ok(())
@@ -113,7 +113,7 @@ pub(crate) async fn fetch_all(
         let builder = HypercoreBuilder::new(Storage::new_memory().await?);
         cores.push(builder.key_pair(reader(key)).build().await?);
     }
-    let replicating = tokio::spawn(together(dial(port).await, cores.clone()));
+    let replicating = replicate_all(cores.clone(), port).await;
     let end = Instant::now() + Duration::from_secs(seconds);
     let is_whole = |core: &Hypercore| core.info().contiguous_length >= blocks;
     while !cores.iter().all(is_whole) && Instant::now() < end {
@@ -132,7 +132,10 @@ pub(crate) async fn fetch_all(
 ///
 /// Not by the crate's own `replicate`, which is polled only when it is woken: `uint24le_framing` 0.2.0 forgets to have itself
 /// woken when a part of a frame has come (`poll_next` in `src/framing.rs`), so it is polled all the time here.
-async fn together(stream: Cipher, cores: Vec<Hypercore>) {
+///
+/// # Errors
+/// What ended the stream, if it was not its end.
+async fn together(stream: Cipher, cores: Vec<Hypercore>) -> std::io::Result<()> {
     let keys = cores.iter().map(|core| core.key_pair().public.to_bytes());
     let keys: Vec<Key> = keys.collect();
     let mut protocol = Protocol::new(Box::new(stream));
@@ -151,9 +154,10 @@ async fn together(stream: Cipher, cores: Vec<Hypercore>) {
                 tokio::spawn(urged(core.attach_channel(channel)));
             }
             Ok(_) => {}
-            Err(error) => return eprintln!("the stream ended: {error}"),
+            Err(error) => return Err(error),
         }
     }
+    Ok(())
 }
 
 pub(crate) async fn chat(port: &str, key: &str, said: &str) -> Result<(), HypercoreError> {
@@ -200,9 +204,27 @@ pub(crate) async fn chat(port: &str, key: &str, said: &str) -> Result<(), Hyperc
 
 /// Replicates `core` with whoever listens.
 async fn replicate(core: &Hypercore, port: &str) -> tokio::task::JoinHandle<()> {
-    let stream = dial(port).await;
-    tokio::spawn(together(stream, vec![core.clone()]))
+    replicate_all(vec![core.clone()], port).await
 }
+
+/// Replicates these cores with whoever listens. Now and then, on a busy machine, the crate ends a stream by itself, with an error:
+/// then it dials again, as whoever is in a swarm does.
+async fn replicate_all(cores: Vec<Hypercore>, port: &str) -> tokio::task::JoinHandle<()> {
+    let (first, port) = (dial(port).await, port.to_owned());
+    tokio::spawn(async move {
+        let mut stream = first;
+        for _ in 0..DIALS {
+            match together(stream, cores.clone()).await {
+                Ok(()) => return,
+                Err(error) => eprintln!("the stream ended: {error}"),
+            }
+            stream = dial(&port).await;
+        }
+    })
+}
+
+/// How often it dials before it gives up.
+const DIALS: usize = 5;
 
 /// Polls `future` every few milliseconds, whether it is woken or not.
 async fn urged<F: Future>(future: F) -> F::Output {
