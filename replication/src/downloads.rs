@@ -61,6 +61,9 @@ pub(crate) struct Downloads {
     following: Following,
     requests: Requests,
     promises: Promises<Arrived>,
+    /// Answers that could not be judged, as what they were to rest on has not come: so many requests more are for what rests
+    /// on nothing that is under way, and whose answers can.
+    unjudged: usize,
     /// Answers to be verified and committed together.
     arrived: Seldom<Vec<Arrived>>,
     /// Those that are on their way to the device. Until they are there, the next wait.
@@ -89,6 +92,7 @@ impl Downloads {
             following: Following::default(),
             requests: Requests::default(),
             promises: Promises::default(),
+            unjudged: 0,
             arrived: Seldom::default(),
             committing: None,
             kept,

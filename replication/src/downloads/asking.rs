@@ -279,7 +279,9 @@ impl Downloads {
 
     fn request_block(&mut self, core: &Core, claim: Claim, wire: &mut Wire<'_>, now: Time) {
         let index = claim.index;
-        let path = match self.promises.short_path(index) {
+        let may_rest_on_others = self.unjudged == 0;
+        let short = may_rest_on_others.then(|| self.promises.short_path(index));
+        let path = match short.flatten() {
             Some(path) => path,
             None => match core.missing_nodes(2 * index) {
                 Ok(missing) => Path::to_stored(index, missing),

@@ -188,7 +188,7 @@ impl Downloads {
 
     /// Which requests are answered by proofs that hold, and the worst that is wrong with the others.
     fn sort_out(
-        &self,
+        &mut self,
         core: &Core,
         requests: Vec<Pending>,
         results: Vec<Result<(), VerifyError>>,
@@ -196,12 +196,15 @@ impl Downloads {
         let (mut verified, mut refused) = (Vec::with_capacity(requests.len()), None);
         for (pending, result) in requests.into_iter().zip(results) {
             let Err(error) = result else {
+                self.unjudged -= usize::from(self.unjudged > 0 && pending.path().is_some());
                 verified.push(pending);
                 continue;
             };
             self.release_all(core, [&pending]);
             if is_to_blame(&error, &pending) {
                 refused = Some(error);
+            } else if matches!(error, VerifyError::Unanchored { .. }) {
+                self.unjudged += 1;
             }
         }
         (verified, refused)

@@ -35,8 +35,8 @@ pub(crate) enum Act {
     Refuse,
     /// Refuses whatever is asked, until nothing is.
     RefuseAll,
-    /// Truly answers whatever is asked, until nothing is.
-    AnswerAll,
+    /// Answers whatever is asked, until nothing is, with proofs that are true but for this.
+    AnswerAll(Lie),
     /// Says its last answer again.
     Again,
     /// Does nothing for so long.

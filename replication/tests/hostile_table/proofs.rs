@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ferrocore_replication::limits::STRIKES_MAX;
+use ferrocore_replication::limits::{REQUEST_TIMEOUT, STRIKES_MAX};
 use ferrocore_replication::messages::{Message, NoData, Reason};
 
 use crate::act::{Act, Opening};
@@ -76,7 +76,7 @@ pub(crate) fn answers() -> Vec<Row> {
         both(
             "answers the others and never the first",
             From::All,
-            vec![Act::Withhold, Act::AnswerAll],
+            vec![Act::Withhold, Act::AnswerAll(Lie::None)],
             IGNORE.kib(64).changes(),
         ),
         both(
@@ -84,10 +84,25 @@ pub(crate) fn answers() -> Vec<Row> {
             From::All,
             vec![
                 Act::Withhold,
-                Act::AnswerAll,
+                Act::AnswerAll(Lie::None),
                 Act::Pass(Duration::from_secs(100)),
             ],
-            IGNORE.answers(100).changes(),
+            // What rested on the first is asked for again with the whole path each.
+            IGNORE.answers(100).changes().reads(300),
+        ),
+        both(
+            "never answers the first, and the others with garbage that rests on it, again and again",
+            From::Tree,
+            [
+                Act::Withhold,
+                Act::AnswerAll(Lie::Value),
+                Act::Pass(REQUEST_TIMEOUT + Duration::from_secs(1)),
+                Act::Withhold,
+                Act::Answer(Lie::Value),
+                Act::RefuseAll,
+            ]
+            .into(),
+            drops("BadProof(Checksum)").answers(80).reads(400),
         ),
         row(
             "proofs of a conflict, again and again",

@@ -38,6 +38,8 @@ use crate::rows::Verdict;
 /// Blocks of the log, and how long it was when the writer signed it before.
 pub(crate) const LENGTH: u64 = 40;
 const OLD_LENGTH: usize = 10;
+/// Blocks of it that are below its first root.
+const TREE: u64 = 32;
 
 /// The last kind of message that we know.
 const KIND_MAX: u64 = 9;
@@ -69,6 +71,8 @@ pub(crate) enum From {
     Missing,
     /// We have the proof, and have asked for all blocks. Who writes the log had lost it.
     All,
+    /// The same, but for all blocks below the first root.
+    Tree,
     /// The peer says that it is on fork 1, and we have asked for its proof.
     Fork,
     /// We have the proof of the log, have asked for nothing more, and take what is pushed.
@@ -189,13 +193,14 @@ impl Stage {
             assert!(!self.questions.is_empty(), "it is asked for the proof");
             return;
         }
-        self.play(&Act::AnswerAll);
+        self.play(&Act::AnswerAll(Lie::None));
         self.settle();
         if matches!(from, From::Pushed | From::OnlyPushed) {
             return;
         }
         let wanted = match from {
             From::Block | From::Missing => 4..5,
+            From::Tree => 0..TREE,
             _ => 0..LENGTH,
         };
         if from == From::Fork {
@@ -262,7 +267,7 @@ impl Stage {
             Act::Withhold => drop(self.questions.pop_front()),
             Act::Refuse => self.refuse(),
             Act::RefuseAll => self.all(Self::refuse),
-            Act::AnswerAll => self.all(|stage| stage.answer(Lie::None)),
+            Act::AnswerAll(lie) => self.all(|stage| stage.answer(*lie)),
             Act::Again => {
                 let again = self.last_answer.clone();
                 again.iter().for_each(|message| self.say(message));
@@ -476,7 +481,7 @@ impl Stage {
         self.say(&Message::NoData(NoData { request, reason }));
     }
 
-    fn all(&mut self, answer: fn(&mut Self)) {
+    fn all(&mut self, answer: impl Fn(&mut Self)) {
         while !self.questions.is_empty() {
             answer(self);
             self.deliver();
@@ -643,7 +648,7 @@ fn pushed_log() -> ProofRequest {
 fn has_lost(from: From) -> bool {
     matches!(
         from,
-        From::Lost | From::Length | From::Missing | From::All | From::OnlyPushed
+        From::Lost | From::Length | From::Missing | From::All | From::Tree | From::OnlyPushed
     )
 }
 

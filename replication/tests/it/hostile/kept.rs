@@ -9,7 +9,9 @@ use crate::common::script::{Script, before_reader, range, sync_of};
 use crate::common::{Pair, assert_complete_copy, blocks};
 use bytes::Bytes;
 use ferrocore_log::proof::{BlockProof, Proof};
-use ferrocore_replication::limits::{KEPT_BYTES_MAX, UNSTORED_BYTES_MAX, WINDOW_START};
+use ferrocore_replication::limits::{
+    KEPT_BYTES_MAX, REQUEST_TIMEOUT, UNSTORED_BYTES_MAX, WINDOW_START,
+};
 use ferrocore_replication::messages::{Data, Message, Request};
 use ferrocore_replication::session::PeersMemory;
 
@@ -141,4 +143,31 @@ fn what_there_is_no_room_for_is_asked_for_one_by_one() {
     }
     assert_complete_copy(&writer, &reader);
     assert_eq!(script.victim.stats().answers_dropped, dropped);
+}
+
+/// Goal: who leaves one request unanswered gives all others, and is not to blame for what rested on that. Method: a script
+/// truly answers all but those for block 0, and nobody else has any.
+#[test]
+fn who_never_answers_one_request_gives_all_others() {
+    let (mut script, mut honest, _, reader) = upgraded(400);
+    let _all = reader.download_all();
+    script.say(&range(false, 0, 400));
+    for _ in 0..2 {
+        loop {
+            let asked = block_requests(&script.deliver().unwrap());
+            let asked = asked.into_iter();
+            let answered = asked.filter(|asked| asked.proof.block.unwrap().index > 0);
+            answered.for_each(|asked| honest.say(&Message::Request(asked)));
+            let answers = honest.deliver().unwrap();
+            if answers.is_empty() {
+                break;
+            }
+            answers.iter().for_each(|answer| script.say(answer));
+        }
+        script.now += REQUEST_TIMEOUT;
+    }
+    assert_eq!((reader.count(0..400), kept(&script)), (399, 0));
+    assert_eq!(script.victim.stats().proofs_refused, 0);
+    assert!(script.victim.stats().proofs_parked > 0);
+    assert!(script.is_open(&reader));
 }
