@@ -32,10 +32,10 @@ use ferrocore_primitives::time::Time;
 use self::commit::{Arrived, Committing, check_conflict};
 use self::inquiries::Inquiries;
 use self::supplier::Supplier;
-use self::waits::Waits;
+use self::waits::{Parked, Waits};
 use crate::following::Following;
 use crate::kept::Kept;
-use crate::limits::ANSWERS_TOGETHER_MAX;
+use crate::limits::{ANSWERS_TOGETHER_MAX, PARKED_LOOK_INTERVAL};
 use crate::messages::{Data, NoData};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::pace::Pace;
@@ -274,12 +274,19 @@ impl Downloads {
             let followed = self.following.handle(core, proof, &self.waker);
             return self.check_followed(core, followed, stats);
         }
-        self.take_in(core, pending, proof, stats);
+        self.take_in(core, pending, proof, stats, now);
         Ok(())
     }
 
     /// Takes in an answer to be verified, unless there is no room for one that would have to wait.
-    fn take_in(&mut self, core: &Core, pending: Pending, mut proof: Proof, stats: &mut Stats) {
+    fn take_in(
+        &mut self,
+        core: &Core,
+        pending: Pending,
+        mut proof: Proof,
+        stats: &mut Stats,
+        now: Time,
+    ) {
         let early = pending.path().filter(|path| self.promises.is_early(*path));
         let must_wait = early.is_some() || self.committing.is_some();
         let kept_bytes = match must_wait {
@@ -298,6 +305,11 @@ impl Downloads {
         match early {
             Some(path) => {
                 stats.proofs_parked += 1;
+                let refused = self.kept.refused_to_others();
+                self.waits.need().parked.get_or_insert(Parked {
+                    look_at: now + PARKED_LOOK_INTERVAL,
+                    refused,
+                });
                 self.promises.park(path, arrived);
             }
             None => self.arrive(arrived),

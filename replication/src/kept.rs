@@ -8,7 +8,10 @@ use ferrocore_log::manifest::Manifest;
 use ferrocore_log::merkle::Node;
 use ferrocore_log::proof::{Proof, UpgradeProof};
 
-use crate::limits::{KEPT_BYTES_ASKING, KEPT_BYTES_MAX, KEPT_BYTES_OWN, UNSTORED_BYTES_MAX};
+use crate::limits::{
+    KEPT_BYTES_ASKING, KEPT_BYTES_MAX, KEPT_BYTES_OWN, KEPT_PROOF_BYTES, KEPT_TIMES_LEFT,
+    UNSTORED_BYTES_MAX,
+};
 use crate::memory::{Memory, PeersMemory, Share};
 
 /// What the answers on one connection may take, on all its channels.
@@ -25,7 +28,9 @@ impl Default for KeptMemory {
 impl KeptMemory {
     /// Nothing yet, beside others that share `all`.
     pub(crate) fn new(all: &PeersMemory) -> Self {
-        Self(Memory::new(KEPT_BYTES_OWN, KEPT_BYTES_MAX, all))
+        let times_left = Some(KEPT_TIMES_LEFT);
+        let (own, max) = (KEPT_BYTES_OWN, KEPT_BYTES_MAX);
+        Self(Memory::leaving(times_left, own, max, all))
     }
 
     /// For one more that keeps answers.
@@ -96,6 +101,11 @@ impl Kept {
         self.share.give_back(bytes);
     }
 
+    /// How often other connections found too little room.
+    pub(crate) fn refused_to_others(&self) -> u64 {
+        self.share.memory().refused_to_others()
+    }
+
     /// Whether answers to more requests may have to be kept here.
     pub(crate) fn has_room(&self) -> bool {
         (self.bytes() as u64) < UNSTORED_BYTES_MAX && !self.is_crowded()
@@ -107,13 +117,19 @@ impl Kept {
         used > KEPT_BYTES_ASKING || (used > KEPT_BYTES_OWN && self.is_tight())
     }
 
-    /// How many requests may be in flight. Whoever keeps next to nothing and finds no room all the same, as others have
+    /// How many requests may be in flight for blocks of `mean_block` bytes. While some are kept, those to come may have to be,
+    /// too: no more than there is room for. Whoever keeps next to nothing and finds no room all the same, as others have
     /// used it up, goes on with one at a time: its answer rests on no other, and need not be kept.
-    pub(crate) fn in_flight_max(&self) -> usize {
+    pub(crate) fn in_flight_max(&self, mean_block: u64) -> usize {
         match (self.has_room(), self.is_tight()) {
             (false, _) => 0,
             (true, true) => 1,
-            (true, false) => usize::MAX,
+            (true, false) if self.bytes() == 0 => usize::MAX,
+            (true, false) => {
+                let free = self.share.memory().free() as u64;
+                let answer = mean_block.saturating_add(KEPT_PROOF_BYTES);
+                usize::try_from(free / answer).unwrap_or(usize::MAX).max(1)
+            }
         }
     }
 
@@ -218,16 +234,24 @@ mod tests {
         let (others, memory) = (KeptMemory::new(&all), KeptMemory::new(&all));
         let (mut others, mut kept) = (others.kept(), memory.kept());
         others.hold(KEPT_BYTES_OWN + 99_000);
-        assert_eq!(kept.in_flight_max(), usize::MAX);
+        assert_eq!(kept.in_flight_max(100), usize::MAX);
         assert!(kept.keep(&mut proof_of(KEPT_BYTES_OWN + 1000)).is_none());
         assert!(
-            kept.has_room() && kept.in_flight_max() == 1,
+            kept.has_room() && kept.in_flight_max(100) == 1,
             "one at a time"
         );
         kept.hold(KEPT_BYTES_OWN + 1);
         assert!(all.held() < 100_000, "something is left");
-        assert!(!kept.has_room() && kept.in_flight_max() == 0);
+        assert!(!kept.has_room() && kept.in_flight_max(100) == 0);
         others.retain(KEPT_BYTES_OWN);
-        assert!(kept.has_room() && kept.in_flight_max() == usize::MAX);
+        let free = 3 * 99_999 / 4;
+        assert!(kept.has_room());
+        assert_eq!(
+            kept.in_flight_max(100),
+            free / (100 + 1024),
+            "while it keeps some"
+        );
+        kept.retain(0);
+        assert_eq!(kept.in_flight_max(100), usize::MAX);
     }
 }

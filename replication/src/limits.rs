@@ -1,5 +1,6 @@
 //! The bounds this crate keeps, in one place.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use ferrocore_mux::limits::{BATCH_LEN_TARGET, LONG_FRAME_LEN, REMOTE_CHANNELS_MAX};
@@ -66,14 +67,21 @@ pub const WINDOW_BYTES: u64 = 16 * 1024 * 1024;
 pub const UNSTORED_BYTES_MAX: u64 = 12 * 1024 * 1024;
 
 /// Bytes of answers, asked for or pushed, that are kept on all channels of a connection: as many as before nothing
-/// more is asked for on one, and then those that may be in flight, with a KiB for the proof of each. More are dropped, and what they were to is asked for
-/// again: blocks of more than 4 MiB, of which [`WINDOW_MIN`] may be in flight, or on several channels that all wait at once. All
+/// more is asked for on one, and then what may be in flight. More are dropped, and what they were to is asked for
+/// again: blocks of more than 3 MiB, of which [`WINDOW_MIN`] may be in flight, or on several channels that all wait at once. All
 /// but [`KEPT_BYTES_OWN`] are taken from [`KEPT_BYTES_ALL_MAX`].
-pub const KEPT_BYTES_MAX: usize =
-    UNSTORED_BYTES_MAX as usize + WINDOW_BYTES as usize + WINDOW_MAX * 1024;
+pub const KEPT_BYTES_MAX: usize = KEPT_BYTES_ALL_MAX / 4 * 3;
+
+/// Of [`KEPT_BYTES_ALL_MAX`] a connection takes no more than so many times what it leaves to others. One alone has three
+/// quarters of it, and one that comes later three quarters of what is left, but never nothing: garbage that waits to be
+/// judged makes others slower, not still.
+pub const KEPT_TIMES_LEFT: NonZeroUsize = NonZeroUsize::new(3).expect("it is three");
+
+/// What an answer takes that is kept, beside its block, in bytes: as many as the nodes of its path.
+pub const KEPT_PROOF_BYTES: u64 = 1024;
 
 /// Bytes of answers kept on a connection before no more is asked for on any of its channels.
-pub const KEPT_BYTES_ASKING: usize = KEPT_BYTES_MAX / 2;
+pub const KEPT_BYTES_ASKING: usize = KEPT_BYTES_ALL_MAX / 2;
 
 /// Bytes of answers that a connection may keep even when others have used up [`KEPT_BYTES_ALL_MAX`].
 pub const KEPT_BYTES_OWN: usize = 8 * 1024;
@@ -81,6 +89,10 @@ pub const KEPT_BYTES_OWN: usize = 8 * 1024;
 /// Bytes of answers that all connections of a process keep, beyond what each has of its own: what comes at 300 MB/s while the
 /// device takes nothing for a tenth of a second.
 pub const KEPT_BYTES_ALL_MAX: usize = 32 * 1024 * 1024;
+
+/// Answers that wait for another are given up when they have waited for this long and other connections find no room for theirs:
+/// they are asked for again.
+pub const PARKED_LOOK_INTERVAL: Duration = LATE_AFTER_MAX;
 
 /// Answers on one channel that are verified and committed together: more of a burst are the next lot. What is gathered of
 /// so many takes less than 128 KiB each time, from which on an allocator may take pages of their own and keep as much unused

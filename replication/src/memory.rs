@@ -3,7 +3,8 @@
 //! Knows sums. Does not know what is remembered.
 
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::limits::{
@@ -28,6 +29,8 @@ struct Shared {
     max: i64,
     /// Below zero by what was heard before it could be told to be too much.
     free: AtomicI64,
+    /// How often somebody found too little.
+    refusals: AtomicU64,
 }
 
 impl PeersMemory {
@@ -85,14 +88,18 @@ impl PeersMemory {
         usize::try_from(self.shared.free.load(Ordering::Acquire)).unwrap_or(0)
     }
 
-    /// False, and nothing is taken, if `bytes` are not there.
-    fn take(&self, bytes: usize) -> bool {
-        let take = |free: i64| Some(free - signed(bytes)).filter(|rest| *rest >= 0);
+    /// False, and nothing is taken, if `bytes` are not there, or less than `left` would be behind them.
+    fn take(&self, bytes: usize, left: usize) -> bool {
+        let take = |free: i64| Some(free - signed(bytes)).filter(|rest| *rest >= signed(left));
         let free = &self.shared.free;
-        bytes == 0
+        let is_taken = bytes == 0
             || free
                 .fetch_update(Ordering::AcqRel, Ordering::Acquire, take)
-                .is_ok()
+                .is_ok();
+        if !is_taken {
+            self.shared.refusals.fetch_add(1, Ordering::AcqRel);
+        }
+        is_taken
     }
 
     fn overdraw(&self, bytes: usize) {
@@ -108,7 +115,12 @@ impl Shared {
     fn new(bytes: usize) -> Arc<Self> {
         let max = signed(bytes);
         let free = AtomicI64::new(max);
-        Arc::new(Self { max, free })
+        let refusals = AtomicU64::new(0);
+        Arc::new(Self {
+            max,
+            free,
+            refusals,
+        })
     }
 
     fn held(&self) -> usize {
@@ -142,17 +154,34 @@ struct Budget {
     own: usize,
     /// What it may have, with what it takes of the others'.
     max: usize,
+    /// It takes no more of theirs than so many times what it leaves to them; whatever there is without.
+    times_left: Option<NonZeroUsize>,
     used: Mutex<usize>,
+    /// How often it found too little of theirs.
+    refusals: AtomicU64,
     peers: PeersMemory,
 }
 
 impl Memory {
     /// One of at most `max` bytes, of which all but `own` are taken from those of `peers`.
     pub(crate) fn new(own: usize, max: usize, peers: &PeersMemory) -> Self {
+        Self::leaving(None, own, max, peers)
+    }
+
+    /// The same, but of theirs it takes no more than so many times what it leaves to them: there is always some for one
+    /// more, however much others would take.
+    pub(crate) fn leaving(
+        times_left: Option<NonZeroUsize>,
+        own: usize,
+        max: usize,
+        peers: &PeersMemory,
+    ) -> Self {
         let budget = Budget {
             own,
             max,
+            times_left,
             used: Mutex::new(0),
+            refusals: AtomicU64::new(0),
             peers: peers.clone(),
         };
         Self {
@@ -173,11 +202,24 @@ impl Memory {
         *self.budget.used()
     }
 
+    /// How often others found too little of what is shared.
+    pub(crate) fn refused_to_others(&self) -> u64 {
+        let Budget {
+            refusals, peers, ..
+        } = &*self.budget;
+        let own = refusals.load(Ordering::Acquire);
+        peers
+            .shared
+            .refusals
+            .load(Ordering::Acquire)
+            .saturating_sub(own)
+    }
+
     /// Bytes that could be taken now.
     pub(crate) fn free(&self) -> usize {
         let Budget { own, max, .. } = *self.budget;
         let used = self.used();
-        let with_others = own.saturating_sub(used) + self.budget.peers.free();
+        let with_others = own.saturating_sub(used) + self.budget.free_of_others(used);
         max.saturating_sub(used).min(with_others)
     }
 }
@@ -188,7 +230,14 @@ impl Budget {
         let Some(more) = used.checked_add(bytes).filter(|more| *more <= self.max) else {
             return false;
         };
-        let is_taken = self.peers.take(self.charge(more) - self.charge(*used));
+        let charge = self.charge(more);
+        let left = self
+            .times_left
+            .map_or(0, |times| charge.div_ceil(times.get()));
+        let is_taken = self.peers.take(charge - self.charge(*used), left);
+        if !is_taken {
+            self.refusals.fetch_add(1, Ordering::AcqRel);
+        }
         *used = if is_taken { more } else { *used };
         is_taken
     }
@@ -210,6 +259,15 @@ impl Budget {
     /// What is taken of the others' memory by whoever uses so much.
     fn charge(&self, used: usize) -> usize {
         used.saturating_sub(self.own)
+    }
+
+    /// What whoever uses so much may still take of the others' memory.
+    fn free_of_others(&self, used: usize) -> usize {
+        let free = self.peers.free();
+        let Some(times) = self.times_left.map(NonZeroUsize::get) else {
+            return free;
+        };
+        times.saturating_mul(free).saturating_sub(self.charge(used)) / (times + 1)
     }
 
     fn used(&self) -> MutexGuard<'_, usize> {
@@ -284,6 +342,29 @@ mod tests {
         assert!(other.take(5) && !other.take(1));
     }
 
+    /// Goal: whoever takes what it can leaves room to one more, and so do all who come after it.
+    #[test]
+    fn who_leaves_some_leaves_it_to_each_that_comes() {
+        let peers = PeersMemory::new(3200);
+        let times = NonZeroUsize::new(3);
+        let memories = [(); 4].map(|()| Memory::leaving(times, 10, 5000, &peers));
+        let mut shares = memories.each_ref().map(Memory::share);
+        for (share, takes) in shares.iter_mut().zip([2400, 600, 150, 37]) {
+            assert_eq!(share.memory().free(), 10 + takes);
+            assert!(!share.take(10 + takes + 1) && share.take(10 + takes));
+            assert_eq!(share.memory().free(), 0);
+            assert!(!share.take(1));
+        }
+        let [first, second, ..] = &mut shares;
+        first.give_back(1200);
+        assert!(first.memory().free() < 1200, "others came");
+        assert_eq!(second.memory().free(), (3 * (13 + 1200) - 600) / 4);
+        second.hold(3000);
+        assert_eq!((first.memory().free(), second.memory().free()), (0, 0));
+        drop(shares);
+        assert_eq!(peers.held(), 0);
+    }
+
     #[test]
     fn connections_share_all_but_their_own() {
         let peers = PeersMemory::new(10);
@@ -294,6 +375,8 @@ mod tests {
         assert_eq!(peers.held(), 9);
         assert_eq!((one.memory().free(), other.memory().free()), (1, 5));
         assert!(other.take(5) && !other.take(1), "four of its own and one");
+        let refused = |share: &Share| share.memory().refused_to_others();
+        assert_eq!((refused(&one), refused(&other)), (1, 1));
         assert!(peers.is_used_up());
         other.hold(7);
         assert_eq!(peers.held(), 12, "what is heard is held");

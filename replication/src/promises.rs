@@ -134,6 +134,21 @@ impl<T> Promises<T> {
         }
     }
 
+    /// Whether answers wait for others.
+    pub(crate) fn has_parked(&self) -> bool {
+        self.0
+            .get()
+            .is_some_and(|under_way| !under_way.parked.is_empty())
+    }
+
+    /// Takes out all answers that wait for others.
+    pub(crate) fn take_parked(&mut self) -> Vec<T> {
+        let parked = self.0.get_mut().map(|under_way| &mut under_way.parked);
+        let parked = parked.map(std::mem::take).unwrap_or_default();
+        self.forget_if_empty();
+        parked.into_values().flatten().collect()
+    }
+
     /// Whether an answer waits for what one along `path` will bring.
     pub(crate) fn is_awaited(&self, path: Path) -> bool {
         let parked = self.0.get().map(|under_way| &under_way.parked);

@@ -84,7 +84,7 @@ impl Downloads {
         let mean_block = core.byte_length() / core.length().max(1);
         let wanted = self.requests.room(mean_block);
         let granted = wanted.min(budget);
-        let may_wait = self.kept.in_flight_max();
+        let may_wait = self.kept.in_flight_max(mean_block);
         let room = granted.min(may_wait.saturating_sub(self.requests.len()));
         let available = Available::new(peer);
         self.request_seeks(core, id, &available, wire, now);

@@ -8,6 +8,8 @@ use ferrocore_log::core::AcceptError;
 use ferrocore_primitives::time::Time;
 
 use super::Downloads;
+use super::waits::Parked;
+use crate::limits::PARKED_LOOK_INTERVAL;
 use crate::messages::Cancel;
 use crate::messages::Message;
 use crate::misbehaviour::PeerMisbehaved;
@@ -30,6 +32,7 @@ impl Downloads {
             wire.send(&Message::Cancel(Cancel { request }));
             self.give_up(core, &pending);
         }
+        self.make_way(core, &mut wire.counted, now);
         self.take_back(core, wire, now);
         if self.inquiries.is_due_again(now) {
             self.ask_again(core, peer, wire);
@@ -37,6 +40,30 @@ impl Downloads {
         if let Some(id) = self.supplier() {
             let late = self.requests.late(now).into_iter();
             late.for_each(|path| core.supply().late(id, path.block));
+        }
+    }
+
+    /// Gives up answers that have waited for another for a while if somebody else has found no room meanwhile. Whoever is asked
+    /// for them again is asked so that they need not wait.
+    fn make_way(&mut self, core: &Core, stats: &mut Stats, now: Time) {
+        let parked = self.waits.get_mut().and_then(|waits| waits.parked.take());
+        let Some(parked) = parked.filter(|_| self.promises.has_parked()) else {
+            return;
+        };
+        let is_wanted = parked.refused != self.kept.refused_to_others();
+        if parked.look_at > now || !is_wanted {
+            let look_at = match parked.look_at > now {
+                true => parked.look_at,
+                false => now + PARKED_LOOK_INTERVAL,
+            };
+            self.waits.need().parked = Some(Parked { look_at, ..parked });
+            return;
+        }
+        for answer in self.promises.take_parked() {
+            stats.answers_dropped += 1;
+            self.unjudged += 1;
+            self.kept.give_back(answer.kept_bytes);
+            self.give_up(core, &answer.pending);
         }
     }
 

@@ -15,13 +15,25 @@ pub(super) struct Waits {
     pub(super) updates_due: Option<Time>,
     /// Until then, blocks that somebody waits for are left to faster peers.
     pub(super) left_until: Option<Time>,
+    /// While answers wait for others.
+    pub(super) parked: Option<Parked>,
+}
+
+/// Answers wait for others, and take room.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parked {
+    /// When to see whether somebody else wants it.
+    pub(super) look_at: Time,
+    /// How often somebody else had found too little when they came.
+    pub(super) refused: u64,
 }
 
 impl Waits {
     /// The next of them.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         let of_patience = self.patience.next_deadline();
-        let deadlines = [of_patience, self.updates_due, self.left_until];
+        let parked = self.parked.map(|parked| parked.look_at);
+        let deadlines = [of_patience, self.updates_due, self.left_until, parked];
         deadlines.into_iter().flatten().min()
     }
 }

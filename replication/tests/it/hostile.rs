@@ -55,7 +55,7 @@ fn upgraded_to(blocks: &[Bytes]) -> (Script, Script, Core, Core) {
 }
 
 /// The requests for blocks among `messages`.
-fn block_requests(messages: &[Message]) -> Vec<Request> {
+pub(crate) fn block_requests(messages: &[Message]) -> Vec<Request> {
     let requests = messages.iter().filter_map(|message| match message {
         Message::Request(request) if request.proof.block.is_some() => Some(request.clone()),
         _ => None,

@@ -9,6 +9,7 @@ mod cancels;
 #[path = "../common/mod.rs"]
 mod common;
 mod conflict;
+mod crowded;
 mod durable;
 mod extensions;
 mod flips;
