@@ -23,6 +23,7 @@ use crate::reminder::Reminder;
 use crate::stats::{CoreStats, Stats, Tally};
 use crate::uploads::{self, Answer, LongAnswers, Question, Turn, Uploads};
 use crate::wire::Wire;
+use crate::work::steps;
 
 /// A core that both sides may replicate.
 pub(crate) struct CoreChannel {
@@ -121,6 +122,7 @@ impl CoreChannel {
         now: Time,
     ) -> Result<(), PeerMisbehaved> {
         wire.counted.messages_received += 1;
+        steps(1);
         match message {
             Message::Sync(sync) => self.handle_sync(sync, wire),
             Message::Request(request) => {
@@ -155,12 +157,14 @@ impl CoreChannel {
                 let blocks = &self.peer.blocks;
                 let forgotten = blocks.handle_bitfield(&bitfield, wire.memory());
                 self.downloads.note_forgotten(forgotten);
-                self.downloads.handle_available(&self.core, bitfield.start);
+                self.downloads.note_available(bitfield.start);
             }
             Message::Range(range) => {
                 let forgotten = self.peer.blocks.handle_range(range, wire.memory());
                 self.downloads.note_forgotten(forgotten);
-                self.downloads.handle_available(&self.core, range.start);
+                if !range.drop {
+                    self.downloads.note_available(range.start);
+                }
             }
             Message::Extension(extension) => {
                 let supplier = self.downloads.supplier();
@@ -183,6 +187,7 @@ impl CoreChannel {
         budget: usize,
         now: Time,
     ) -> Result<(), PeerMisbehaved> {
+        steps(1);
         let pushed = self.take_pushed(&mut wire.counted, now);
         let committed = self.downloads.commit(&self.core, &self.peer, wire, now);
         if let Some(alarm) = &self.alarm {
@@ -442,6 +447,7 @@ impl CoreChannel {
         wire: &mut Wire<'_>,
         long: &mut LongAnswers,
     ) -> Result<(), PeerMisbehaved> {
+        steps(requests.len() as u64);
         for request in &mut requests {
             self.pushes.go_on_from(&self.peer, request);
         }

@@ -75,6 +75,8 @@ pub(crate) struct Downloads {
     /// Whether the last request was not the last there was to send.
     is_short: bool,
     inquiries: Inquiries,
+    /// The first block of those that the peer has since the last look.
+    news_from: Option<u64>,
     suspicion: Suspicion,
     shown: Shown,
     waits: Seldom<Waits>,
@@ -99,6 +101,7 @@ impl Downloads {
             waker: Waker::noop().clone(),
             is_short: false,
             inquiries: Inquiries::default(),
+            news_from: None,
             suspicion: Suspicion::default(),
             shown: Shown::default(),
             waits: Seldom::default(),
@@ -233,11 +236,10 @@ impl Downloads {
         }
     }
 
-    /// The peer has blocks at or past `from` that it had not before.
-    pub(crate) fn handle_available(&mut self, core: &Core, from: u64) {
-        if let Some(supplier) = &self.supplier {
-            core.supply().available(supplier.id, from);
-        }
+    /// The peer has blocks at or past `from` that it had not before. Whoever waits for some looks again by the next
+    /// [`schedule`](Self::schedule), once for all that it says until then.
+    pub(crate) fn note_available(&mut self, from: u64) {
+        self.news_from = Some(self.news_from.map_or(from, |before| before.min(from)));
     }
 
     /// An answer came. It is verified by the next [`commit`](Self::commit).

@@ -37,6 +37,7 @@ mod downloads;
 mod extensions;
 mod following;
 pub mod fully_remote;
+pub mod fuzzing;
 mod heard;
 mod holdings;
 mod kept;
@@ -61,6 +62,7 @@ mod suspicion;
 mod unplaced;
 mod uploads;
 mod wire;
+mod work;
 
 pub use connection::Connection;
 pub use misbehaviour::PeerMisbehaved;

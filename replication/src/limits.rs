@@ -232,8 +232,8 @@ pub const ANY_WANT_TIMEOUT: Duration = LATE_AFTER_MAX;
 /// Ranges that a peer may ask about before it is taken to want everything.
 pub const REMOTE_WANTS_MAX: usize = 512;
 
-/// Pages of 32,768 bits that are kept of what a peer has, 4 KiB each; what it says about more
-/// blocks is forgotten. Its contiguous length costs nothing.
+/// Pages of 32,768 bits that are kept of what a peer has, 4 KiB each, and runs of pages that it has as a whole; what it says
+/// about more blocks is forgotten. Its contiguous length costs nothing.
 pub const BITFIELD_PAGES_MAX: usize = 512;
 
 /// A block this close to the end of a core is announced to everybody.
@@ -245,8 +245,8 @@ pub const UNPROVEN_FRAME_LEN_MAX: usize = 1024 * 1024;
 /// Frames are taken in together while they hold less than this, in bytes.
 pub const BURST_BYTES_MAX: usize = 256 * 1024;
 
-/// So many messages are taken in before others on the thread have their turn: of the most laborious (a `Range` of
-/// [`WANT_BLOCKS`] beyond a gap) some hundredths of a second. A burst holds more only of messages of less than 64 bytes.
+/// So many messages are taken in before others on the thread have their turn; each is a few steps of work, however much it
+/// says. A burst holds more only of messages of less than 64 bytes.
 pub const MESSAGES_TOGETHER_MAX: usize = 4096;
 
 /// A burst of this many bytes is worked on aside, while the next one is read.

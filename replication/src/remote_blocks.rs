@@ -88,7 +88,7 @@ impl RemoteBlocks {
     /// How many pages more may be remembered, as far as others leave memory for them.
     pub(crate) fn pages_free(&self, memory: &Memory) -> usize {
         let others = self.others.get();
-        let pages = others.map_or(0, |others| others.scattered.pages());
+        let pages = others.map_or(0, |others| others.scattered.pieces());
         (BITFIELD_PAGES_MAX - pages).min(memory.free() / PAGE_MEMORY_MAX)
     }
 
@@ -158,15 +158,13 @@ impl RemoteBlocks {
         (!is_set).then(|| start..start + words.len() as u64 * 32)
     }
 
-    /// Cost and memory are bounded by cutting what a peer says of blocks far from its contiguous ones.
     fn set(&mut self, blocks: Range<u64>, memory: &Memory) -> Forgotten {
         if blocks.start <= self.contiguous {
             self.advance(blocks.end);
             return None;
         }
-        let end = blocks.end.min(blocks.start.saturating_add(WANT_BLOCKS));
         let scattered = &mut self.others.need().scattered;
-        let set_to = scattered.set(blocks.start..end, memory);
+        let set_to = scattered.set(blocks.clone(), memory);
         (set_to < blocks.end).then_some(set_to..blocks.end)
     }
 
@@ -194,7 +192,7 @@ impl RemoteBlocks {
         };
         // JavaScript refuses what it clears before it takes it back; should it fetch that again, it will give it.
         others.denied.take_back(&blocks);
-        hull(forgotten, others.scattered.clear(blocks))
+        hull(forgotten, others.scattered.clear(blocks, memory))
     }
 }
 
@@ -203,6 +201,7 @@ mod tests {
     use super::*;
     use crate::limits::DENIALS_MAX;
     use crate::memory::PeersMemory;
+    use crate::work::steps_done;
     use proptest::prelude::*;
 
     /// More than these tests need.
@@ -279,18 +278,81 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_whatever_is_claimed() {
+        let memory = memory();
         let mut blocks = RemoteBlocks::default();
-        for batch in 0..100 {
-            blocks.handle_range(have(1 + batch * WANT_BLOCKS, 1 << 52), &memory());
+        for number in 0..1000 {
+            blocks.handle_range(have(1 + 2 * number * PAGE_BITS, PAGE_BITS), &memory);
         }
-        assert_eq!(blocks.others.need().scattered.pages(), BITFIELD_PAGES_MAX);
+        assert_eq!(blocks.others.need().scattered.pieces(), BITFIELD_PAGES_MAX);
         assert_eq!(blocks.next(0..10), Some(1));
-        blocks.handle_range(have(1 << 50, 1), &memory());
+        blocks.handle_range(have(1 << 50, 1), &memory);
         assert_eq!(blocks.next(1 << 50..1 << 51), None, "one page too many");
-        blocks.handle_range(have(0, 1 << 52), &memory());
+        blocks.handle_range(have(0, 1 << 52), &memory);
         assert_eq!(blocks.next(1 << 50..1 << 51), Some(1 << 50));
-        blocks.handle_range(drop(0, 1 << 52), &memory());
+        assert_eq!(memory.used(), 0);
+        blocks.handle_range(drop(0, 1 << 52), &memory);
         assert_eq!(blocks.next(0..1 << 53), None);
+    }
+
+    /// Goal: a long run takes as little as a short one, and so does what is cut out of it.
+    #[test]
+    fn a_run_takes_little_however_long_it_is() {
+        let memory = memory();
+        let (mut blocks, end) = (RemoteBlocks::default(), 1 << 52);
+        let before = steps_done();
+        assert_eq!(blocks.handle_range(have(5, end - 5), &memory), None);
+        assert_eq!(blocks.handle_range(drop(end / 2, 1), &memory), None);
+        assert!(blocks.has_all(5..end / 2) && blocks.has_all(end / 2 + 1..end));
+        assert_eq!(blocks.next(end / 2..end), Some(end / 2 + 1));
+        assert_eq!(blocks.next(end..end + 10), None);
+        assert_eq!(blocks.next(0..end), Some(5));
+        blocks.handle_range(have(end / 2, 1), &memory);
+        assert!(blocks.has_all(5..end) && !blocks.has_all(4..end));
+        assert!(memory.used() < PAGE_MEMORY_MAX, "{}", memory.used());
+        for number in 0..100 {
+            blocks.handle_range(drop(7, end - number), &memory);
+            blocks.handle_range(have(7 + number, end), &memory);
+        }
+        let steps = steps_done() - before;
+        assert!(steps < 210 * 8, "{steps}");
+        let forgotten = blocks.forget_scattered().unwrap();
+        assert!(forgotten.contains(&5) && forgotten.contains(&(end - 1)));
+        assert_eq!((memory.used(), blocks.next(0..end)), (0, None));
+    }
+
+    proptest! {
+        /// Goal: runs of pages, pages and what is cut of both equal a plain set, with room for all of it; and with little room
+        /// nothing is believed that was not said.
+        #[test]
+        fn runs_of_pages_are_what_was_said_last(
+            sayings in prop::collection::vec((any::<bool>(), 0..80_u64, 0..40_u64), 0..40),
+            pages in 0..6_usize,
+        ) {
+            // In steps that sometimes end pages and sometimes cut them.
+            const STEP: u64 = PAGE_BITS / 8 * 3;
+            let much = memory();
+            let little = Memory::new(0, pages * PAGE_MEMORY_MAX, &PeersMemory::new(1 << 30));
+            let (mut known, mut believed) = (RemoteBlocks::default(), RemoteBlocks::default());
+            let mut plain = [false; 120];
+            for (drop, start, length) in sayings {
+                let (start, length) = (start + 1, length.min(118 - start));
+                let range = messages::Range { drop, start: start * STEP, length: length * STEP };
+                prop_assert_eq!(known.handle_range(range, &much), None);
+                believed.handle_range(range, &little);
+                plain[start as usize..(start + length) as usize].fill(!drop);
+            }
+            for (index, is_set) in plain.iter().enumerate() {
+                let step = index as u64 * STEP..(index as u64 + 1) * STEP;
+                prop_assert_eq!(known.has_all(step.clone()), *is_set);
+                prop_assert_eq!(known.next(step.clone()), is_set.then_some(step.start));
+                prop_assert!(*is_set || believed.next(step.clone()).is_none());
+                prop_assert!(*is_set || !believed.has_all(step.end - 1..step.end));
+            }
+            for (blocks, memory) in [(known, much), (believed, little)] {
+                std::mem::drop(blocks);
+                prop_assert_eq!(memory.used(), 0);
+            }
+        }
     }
 
     #[test]

@@ -92,6 +92,12 @@ fn peak_max(from: From) -> usize {
     }
 }
 
+/// Steps of work that a message may cost, whatever it says: itself, two pages, what is left of a run and what it cuts off.
+const STEPS_OF_MESSAGE: u64 = 5;
+
+/// What a row may cost beside that: turns of its channel while time passes, the pages of one Bitfield.
+const STEPS_OF_ROW: u64 = 128;
+
 /// What a row came to.
 #[derive(Debug)]
 struct Found {
@@ -117,6 +123,8 @@ struct Found {
     signatures: (u64, u64),
     /// How often our storage was read.
     reads: usize,
+    /// Steps of work that were done: a message, a channel's turn, a page of bits.
+    steps: u64,
     /// Whether an honest peer had all it wanted meanwhile, and another one completed afterwards.
     is_honest_served: (bool, bool),
 }
@@ -132,7 +140,7 @@ fn play(row: &Row, role: Role) -> Found {
     stage.said = 0;
     stage.upgrades = 0;
     let (stats, reads, signatures) = (stage.stats(), stage.reads(), stage.signatures());
-    let beside_bytes = stage.beside_bytes();
+    let (steps, beside_bytes) = (stage.steps(), stage.beside_bytes());
     // The allocator knows one peak only, that of all time: the row begins from there.
     let ballast = Vec::<u8>::with_capacity(ALLOCATOR.max_allocated() - ALLOCATOR.allocated());
     let allocated = ALLOCATOR.allocated();
@@ -145,6 +153,7 @@ fn play(row: &Row, role: Role) -> Found {
     let held = ALLOCATOR.allocated().saturating_sub(allocated + own);
     drop(ballast);
     let (reads, signatures) = (stage.reads() - reads, stage.signatures() - signatures);
+    let steps = stage.steps() - steps;
     let stats = stage.stats() - stats;
     let (verdict, error) = stage.verdict();
     let is_changed = stage.state() != before;
@@ -162,6 +171,7 @@ fn play(row: &Row, role: Role) -> Found {
         proofs: stats.proofs_refused,
         signatures: (signatures, stage.upgrades),
         reads,
+        steps,
         is_honest_served: (stage.has_served_beside(), stage.serves_an_honest_peer()),
     }
 }
@@ -207,6 +217,10 @@ fn differs(found: &Found, expected: &Expected) -> Option<String> {
     }
     if found.reads > expected.reads_max {
         let _ = write!(wrong, "at most {} reads; ", expected.reads_max);
+    }
+    let steps_max = STEPS_OF_MESSAGE * said + STEPS_OF_ROW;
+    if found.steps > steps_max {
+        let _ = write!(wrong, "at most {steps_max} steps; ");
     }
     if found.is_honest_served != (true, true) {
         wrong.push_str("an honest peer was not served; ");

@@ -41,6 +41,9 @@ impl Downloads {
             return;
         };
         self.take_back(core, wire, now);
+        if let Some(from) = self.news_from.take() {
+            core.supply().available(id, from);
+        }
         let is_idle =
             core.push_mode() == PushMode::Only || !self.is_of_use() || self.suspicion.is_any();
         if is_idle || !peer.is_synced || !peer.sync.uploading {

@@ -21,6 +21,7 @@ use crate::requests::{Asked, Pending};
 use crate::stats::Stats;
 use crate::suspicion::{Suspicion, may_show_conflict};
 use crate::wire::Wire;
+use crate::work::steps;
 
 /// A request and its answer.
 #[derive(Debug)]
@@ -94,6 +95,7 @@ impl Downloads {
             return Ok(());
         }
         let arrived = self.arrived.take();
+        steps(arrived.len() as u64);
         self.kept
             .give_back(arrived.iter().map(|a| a.kept_bytes).sum());
         let (requests, proofs) = arrived

@@ -35,7 +35,7 @@ impl Downloads {
         self.make_way(core, &mut wire.counted, now);
         self.take_back(core, wire, now);
         if self.inquiries.is_due_again(now) {
-            self.ask_again(core, peer, wire);
+            self.ask_again(peer, wire);
         }
         if let Some(id) = self.supplier() {
             let late = self.requests.late(now).into_iter();
@@ -69,13 +69,13 @@ impl Downloads {
 
     /// What the peer said and could not be remembered may be asked of it again, as far as there is room for it. If there is
     /// none and no block is in flight, what is remembered of it is of no use just now.
-    fn ask_again(&mut self, core: &Core, peer: &Peer, wire: &Wire<'_>) {
+    fn ask_again(&mut self, peer: &Peer, wire: &Wire<'_>) {
         let pages_free = || peer.blocks.read().pages_free(wire.memory());
         if pages_free() == 0 && self.requests.len() == 0 {
             self.note_forgotten(peer.blocks.forget_scattered());
         }
         self.inquiries.allow_again(pages_free());
-        self.handle_available(core, 0); // whoever looked for blocks there, looks again
+        self.note_available(0); // whoever looked for blocks there, looks again
     }
 
     /// Takes back requests for blocks that have come from other peers. Whether there were any.

@@ -8,6 +8,7 @@ use ferrocore_log::core::Download;
 use ferrocore_log::fuzzing::signatures_checked;
 use ferrocore_log::{Core, Corestore};
 use ferrocore_primitives::time::Time;
+use ferrocore_replication::fuzzing::steps_done;
 
 use crate::common::{Pair, blocks};
 use crate::counted::Reads;
@@ -28,6 +29,8 @@ pub(crate) struct Beside {
     pub(crate) reads: usize,
     /// Signatures that were checked for it.
     pub(crate) signatures: u64,
+    /// Steps of work that were done for it.
+    pub(crate) steps: u64,
     /// Bytes that stayed allocated for it.
     pub(crate) bytes: isize,
     /// Whether each block came when it was wanted.
@@ -66,6 +69,7 @@ impl Beside {
             all_reads: reads.clone(),
             reads: 0,
             signatures: 0,
+            steps: 0,
             bytes: 0,
             is_served: true,
         };
@@ -78,7 +82,7 @@ impl Beside {
     pub(crate) fn go_on(&mut self, now: Time) {
         let before = crate::ALLOCATOR.allocated();
         let reads = self.all_reads.count();
-        let signatures = signatures_checked();
+        let (signatures, steps) = (signatures_checked(), steps_done());
         let index = match &self.writer {
             Some(writer) => {
                 writer.append(Bytes::from_static(b"goes on")).unwrap();
@@ -93,6 +97,7 @@ impl Beside {
         self.is_served &= self.reader.has(index);
         self.reads += self.all_reads.count() - reads;
         self.signatures += signatures_checked() - signatures;
+        self.steps += steps_done() - steps;
         let [before, after] = [before, crate::ALLOCATOR.allocated()]
             .map(|bytes| isize::try_from(bytes).expect("it fits in memory"));
         self.bytes += after - before;

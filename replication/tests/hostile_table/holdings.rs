@@ -119,7 +119,7 @@ pub(crate) fn holdings() -> Vec<Row> {
             "a Range from block 3 to 2^53",
             From::Block,
             vec![have(false, 3, MAX)],
-            IGNORE.kib(600),
+            IGNORE,
         ),
         both(
             "all blocks dropped",
@@ -149,7 +149,19 @@ pub(crate) fn holdings() -> Vec<Row> {
                     length: 1 << 20,
                 })
             })],
-            IGNORE.kib(600),
+            IGNORE,
+        ),
+        both(
+            "runs announced and dropped that cut each other to pieces",
+            From::Block,
+            vec![Act::Each(100_000, |number| {
+                Message::Range(Range {
+                    drop: number % 3 == 0,
+                    start: 5 + number * 7919 % 40_000 * 1000,
+                    length: number * 104_729 % 5000 * 1000,
+                })
+            })],
+            IGNORE.kib(1100).peak(1200),
         ),
     ]
 }

@@ -22,6 +22,7 @@ use ferrocore_primitives::sign::KeyPair;
 use ferrocore_primitives::time::Time;
 use ferrocore_replication::capability::capability;
 use ferrocore_replication::connection::PROTOCOL;
+use ferrocore_replication::fuzzing::steps_done;
 use ferrocore_replication::limits::{UPDATE_TIME_MAX, UPDATE_TOTAL_ALONE_MAX};
 use ferrocore_replication::messages::{Data, Handshake, Message, NoData, Reason, Request, Sync};
 use ferrocore_replication::{PeerMisbehaved, Stats};
@@ -367,6 +368,11 @@ impl Stage {
     /// How many signatures were checked, but for the honest peer beside it.
     pub(crate) fn signatures(&self) -> u64 {
         signatures_checked() - self.beside.signatures
+    }
+
+    /// How many steps of work were done, but for the honest peer beside it.
+    pub(crate) fn steps(&self) -> u64 {
+        steps_done() - self.beside.steps
     }
 
     /// Whether the honest peer had all it wanted while the other one was at it.
