@@ -5,7 +5,7 @@
 //! call. Where pages begin is kept longer: finding a block in one that was visited before costs one read of a part
 //! of it and no walk, however long the log is.
 
-use std::sync::Mutex;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ferrocore_primitives::hash::Hash;
 use ferrocore_primitives::keys::DiscoveryKey;
@@ -17,7 +17,7 @@ use super::tree_page::{self, NodeBytes, PAGE_NODES};
 use crate::limits::NUMBER_MAX;
 use crate::merkle::Node;
 use crate::seek::NodeSource;
-use crate::storage::{BlockPlace, StorageError, lock};
+use crate::storage::{BlockPlace, StorageError};
 
 /// Bytes of one node.
 pub(super) const NODE_BYTES: usize = 40;
@@ -32,12 +32,13 @@ const V9_MAGIC: &[u8] = b"\x05\x02\x57\x02\x00\x00\x28\x07BLAKE2b";
 pub(super) struct Tree {
     core: DiscoveryKey,
     part: Part,
-    cache: Mutex<Cache>,
+    /// What it knows many read at once.
+    cache: RwLock<Cache>,
 }
 
 impl Tree {
     pub(super) fn new(core: DiscoveryKey, part: Part) -> Self {
-        let cache = Mutex::new(Cache::new());
+        let cache = RwLock::new(Cache::new());
         Self { core, part, cache }
     }
 
@@ -46,7 +47,11 @@ impl Tree {
         if index > NUMBER_MAX {
             return Ok(None);
         }
-        let cached = lock(&self.cache).node(index);
+        let known = self.cache().known_node(index);
+        if let Some(known) = known {
+            return self.decode(index, known);
+        }
+        let cached = self.cache_mut().node(index);
         match cached {
             Cached::Known(bytes) => self.decode(index, bytes),
             Cached::Unknown(miss) if is_high(index) => self.load_high(index, miss.generation),
@@ -61,7 +66,11 @@ impl Tree {
     /// history clears the cache.
     pub(super) fn locate(&self, block: u64) -> Result<Option<BlockPlace>, StorageError> {
         let number = tree_cache::page_of(block);
-        let mut cache = lock(&self.cache);
+        let known = self.cache().known_block(block);
+        if let Some(found) = known {
+            return self.place(block, found);
+        }
+        let mut cache = self.cache_mut();
         let miss = match cache.block(block) {
             Cached::Known(found) => {
                 drop(cache);
@@ -78,7 +87,8 @@ impl Tree {
         let Some(start) = start else { return Ok(None) };
         if miss.wants_page {
             self.load_page(2 * block, miss.generation)?;
-            if let Cached::Known(found) = lock(&self.cache).block(block) {
+            let known = self.cache().known_block(block);
+            if let Some(found) = known {
                 return self.place(block, found);
             }
         }
@@ -107,7 +117,7 @@ impl Tree {
     fn find_start(&self, number: u64, generation: u64) -> Result<Option<u64>, StorageError> {
         let (left, pages) = tree_cache::left_of(number);
         let (known, left_node) = {
-            let mut cache = lock(&self.cache);
+            let mut cache = self.cache_mut();
             (cache.start(number - pages), cache.node(left))
         };
         let left_node = match left_node {
@@ -126,7 +136,7 @@ impl Tree {
         // No more than a few numbers below 2^53.
         let start = before.map(|before| before.saturating_add(left_node.size));
         if let Some(start) = start {
-            lock(&self.cache).insert_start(number, start, generation);
+            self.cache_mut().insert_start(number, start, generation);
         }
         Ok(start)
     }
@@ -159,7 +169,7 @@ impl Tree {
         if !nodes.is_empty() {
             self.part.punch(offset(nodes.start)..offset(nodes.end))?;
         }
-        lock(&self.cache).clear();
+        self.cache_mut().clear();
         Ok(())
     }
 
@@ -174,7 +184,7 @@ impl Tree {
         for index in crossing(length).filter(|index| offset(*index) < len) {
             changes |= self.erase(index)?;
         }
-        lock(&self.cache).clear();
+        self.cache_mut().clear();
         match changes {
             true => self.sync(),
             false => Ok(()),
@@ -213,9 +223,17 @@ impl Tree {
         let bytes = self.read_bytes(index)?;
         let node = self.decode(index, Some(bytes))?;
         if node.is_some() {
-            lock(&self.cache).insert_high(index, bytes, generation);
+            self.cache_mut().insert_high(index, bytes, generation);
         }
         Ok(node)
+    }
+
+    fn cache(&self) -> RwLockReadGuard<'_, Cache> {
+        self.cache.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cache_mut(&self) -> RwLockWriteGuard<'_, Cache> {
+        self.cache.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The node at `index`, which nobody remembers.
@@ -232,13 +250,13 @@ impl Tree {
     }
 
     fn load_page(&self, index: u64, generation: u64) -> Result<Option<Node>, StorageError> {
-        let mut page = lock(&self.cache).take_room();
+        let mut page = self.cache_mut().take_room();
         let start = offset(index / PAGE_NODES * PAGE_NODES);
         let count = self.part.read(start, page.as_flattened_mut())?;
         let behind = page.as_flattened_mut().get_mut(count..);
         behind.unwrap_or_default().fill(0);
         let bytes = page.get((index % PAGE_NODES) as usize).copied();
-        lock(&self.cache).insert_page(index, page, generation);
+        self.cache_mut().insert_page(index, page, generation);
         self.decode(index, bytes)
     }
 
@@ -249,7 +267,7 @@ impl Tree {
         }
         let start = next - (run.len() / NODE_BYTES) as u64;
         self.part.write(offset(start), run)?;
-        lock(&self.cache).forget(start..next);
+        self.cache_mut().forget(start..next);
         Ok(())
     }
 
@@ -326,12 +344,13 @@ mod tests {
     use std::io;
     use std::ops::Range;
     use std::path::PathBuf;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
 
     use super::*;
     use crate::merkle::Roots;
     use crate::storage::files::block_file::{BlockFile, OsFile};
+    use crate::storage::lock;
 
     fn tree(directory: &tempfile::TempDir) -> Tree {
         let path = directory.path().join("tree");

@@ -72,8 +72,8 @@ impl Cache {
         }
     }
 
-    /// The node at `index`; `None` if the file has none.
-    pub(super) fn node(&mut self, index: u64) -> Cached<Option<NodeBytes>> {
+    /// The node at `index`, if it is kept; within that, `None` if the file has none.
+    pub(super) fn known_node(&self, index: u64) -> Option<Option<NodeBytes>> {
         let low = Place::low(index).and_then(|place| {
             let page = self.low.get(place.number)?;
             Some(page.get(place.at).copied())
@@ -83,7 +83,12 @@ impl Cache {
             let page = self.high.get(place.number)?;
             page.get(place.at).map(|node| Some(*node))
         };
-        match low.or_else(high) {
+        low.or_else(high)
+    }
+
+    /// As [`Self::known_node`]; takes note of it if it is not kept.
+    pub(super) fn node(&mut self, index: u64) -> Cached<Option<NodeBytes>> {
+        match self.known_node(index) {
             Some(node) => Cached::Known(node),
             None if is_high(index) => Cached::Unknown(Miss {
                 generation: self.generation,
@@ -93,17 +98,21 @@ impl Cache {
         }
     }
 
-    /// The leaf of block `block` and the byte it begins at; `None` if a node on the way is not in the file.
-    pub(super) fn block(&mut self, block: u64) -> Cached<Option<(NodeBytes, u64)>> {
+    /// The leaf of block `block` and the byte it begins at, if what tells is kept; within that, `None` if a node on
+    /// the way is not in the file.
+    pub(super) fn known_block(&self, block: u64) -> Option<Option<(NodeBytes, u64)>> {
         let number = page_of(block);
-        let found = self.low.get(number).and_then(|page| {
-            let start = page.start.or_else(|| self.starts.get(number))?;
-            let at = 2 * block - number * PAGE_NODES;
-            Some(page.block(at as u32, start))
-        });
-        match found {
+        let page = self.low.get(number)?;
+        let start = page.start.or_else(|| self.starts.get(number))?;
+        let at = 2 * block - number * PAGE_NODES;
+        Some(page.block(at as u32, start))
+    }
+
+    /// As [`Self::known_block`]; takes note of it if it is not kept.
+    pub(super) fn block(&mut self, block: u64) -> Cached<Option<(NodeBytes, u64)>> {
+        match self.known_block(block) {
             Some(found) => Cached::Known(found),
-            None => Cached::Unknown(self.miss(number)),
+            None => Cached::Unknown(self.miss(page_of(block))),
         }
     }
 
