@@ -10,6 +10,7 @@ use bytes::Bytes;
 use ferrocore_primitives::hash;
 use thiserror::Error;
 
+use crate::descent::Descent;
 use crate::flat_tree;
 use crate::limits::{BLOCK_BYTES_MAX, NUMBER_MAX, PROOF_NODES_MAX};
 use crate::manifest::Manifest;
@@ -52,6 +53,15 @@ pub enum VerifyError {
         /// The path's top.
         index: u64,
     },
+    /// It differs from what is stored, but that is not proven by the roots either: our tree is damaged. Nobody's fault; ask
+    /// again, with as many nodes as [`Core::missing_nodes`](crate::Core::missing_nodes) then tells.
+    #[error("what is here at tree index {index} is damaged below index {below}; ask again")]
+    Damaged {
+        /// The path's top.
+        index: u64,
+        /// The last node above it that the roots prove.
+        below: u64,
+    },
     /// The new head's signature does not hold.
     #[error("the signature over length {length} does not hold")]
     Signature {
@@ -79,7 +89,10 @@ pub enum VerifyError {
 impl VerifyError {
     /// Whether the sender is not to blame.
     pub fn is_blameless(&self) -> bool {
-        matches!(self, Self::Stale | Self::Frozen | Self::Storage(_))
+        matches!(
+            self,
+            Self::Stale | Self::Frozen | Self::Damaged { .. } | Self::Storage(_)
+        )
     }
 }
 
@@ -247,14 +260,22 @@ impl Changeset {
     /// A path that no upgrade took in must end at a node that is already trusted.
     fn check_anchor(&self, stored: &impl NodeSource, top: &Node) -> Result<(), VerifyError> {
         let index = top.index;
-        let trusted = match self.nodes.get(&index) {
+        let root = self.roots.nodes().iter().find(|root| root.index == index);
+        let trusted = match root.or_else(|| self.nodes.get(&index)) {
             Some(node) => Some(*node),
             None => stored.node(index)?,
         };
         match trusted {
             None => Err(VerifyError::Unanchored { index }),
             Some(node) if node == *top => Ok(()),
-            Some(_) => Err(VerifyError::Checksum { index }),
+            // Who is wrong, the sender or what is here?
+            Some(_) => match Descent::new(&self.roots, &self.nodes, stored).node(index)? {
+                Ok(_) => Err(VerifyError::Checksum { index }),
+                Err(broken) => Err(VerifyError::Damaged {
+                    index,
+                    below: broken.below(),
+                }),
+            },
         }
     }
 

@@ -5,6 +5,8 @@
 //!
 //! Knows how nodes make the one above them. Does not know storage, nor what the answers are for.
 
+use std::collections::HashMap;
+
 use crate::flat_tree;
 use crate::merkle::{Node, Roots};
 use crate::seek::NodeSource;
@@ -19,28 +21,12 @@ pub(crate) enum Broken {
     Wrong(u64),
 }
 
-/// The byte at which something begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ByteOffset {
-    /// This one, and all that tells is of the tree that the roots are of.
-    Proven(u64),
-    /// This one, as far as can be told: on the way there are nodes that are not held.
-    Likely(u64),
-}
-
-impl ByteOffset {
-    /// Whichever it is.
-    pub(crate) fn get(self) -> u64 {
+impl Broken {
+    /// The last node on the way that is right: what is below it has to be brought.
+    pub(crate) fn below(self) -> u64 {
         match self {
-            Self::Proven(offset) | Self::Likely(offset) => offset,
-        }
-    }
-
-    /// It, if it is proven.
-    pub(crate) fn proven(self) -> Option<u64> {
-        match self {
-            Self::Proven(offset) => Some(offset),
-            Self::Likely(_) => None,
+            Self::Missing(node) => flat_tree::parent(node),
+            Self::Wrong(node) => node,
         }
     }
 }
@@ -78,88 +64,159 @@ pub(crate) fn roots_at(
 }
 
 /// The children of `node`, which is right.
-fn children(
+///
+/// # Errors
+/// [`StorageError`] if one cannot be read.
+pub(crate) fn children(
     nodes: &impl NodeSource,
     node: &Node,
 ) -> Result<Result<[Node; 2], Broken>, StorageError> {
-    let Some((left, right)) = flat_tree::children(node.index) else {
-        return Ok(Err(Broken::Missing(node.index)));
+    let [left, right] = match pair(nodes, node.index)? {
+        Ok(pair) => pair,
+        Err(broken) => return Ok(Err(broken)),
     };
-    let (Some(left_node), right_node) = (nodes.node(left)?, nodes.node(right)?) else {
-        return Ok(Err(Broken::Missing(left)));
-    };
-    let Some(right_node) = right_node else {
-        return Ok(Err(Broken::Missing(right)));
-    };
-    Ok(match Node::parent(&left_node, &right_node) == Some(*node) {
-        true => Ok([left_node, right_node]),
+    Ok(match Node::parent(&left, &right) == Some(*node) {
+        true => Ok([left, right]),
         false => Err(Broken::Wrong(node.index)),
     })
 }
 
-/// The byte at which the subtree `node` begins. Where a node is not held, as after an audit that gave it up, those
-/// around it tell.
-///
-/// Cost: two node reads and one hash a level.
-///
-/// # Errors
-/// [`StorageError`] if a node cannot be read.
-pub(crate) fn byte_offset(
-    roots: &Roots,
-    nodes: &impl NodeSource,
-    node: u64,
-) -> Result<Result<ByteOffset, Broken>, StorageError> {
-    let target = flat_tree::left_span(node);
-    let mut offset = 0;
-    for root in roots.nodes() {
-        if flat_tree::contains(root.index, target) {
-            return descend(*root, nodes, target, offset);
+/// What is held in the place of the children of node `above`.
+fn pair(nodes: &impl NodeSource, above: u64) -> Result<Result<[Node; 2], Broken>, StorageError> {
+    let Some((left, right)) = flat_tree::children(above) else {
+        return Ok(Err(Broken::Missing(above)));
+    };
+    let (left_node, right_node) = match (nodes.node(left), nodes.node(right)) {
+        // What cannot be a node is as wrong as another node.
+        (Err(StorageError::Corrupt { .. }), _) | (_, Err(StorageError::Corrupt { .. })) => {
+            return Ok(Err(Broken::Wrong(above)));
         }
-        offset += root.size;
-    }
-    Ok(match target == 2 * roots.length() {
-        true => Ok(ByteOffset::Proven(offset)),
-        false => Err(Broken::Missing(node)),
+        (left_node, right_node) => (left_node?, right_node?),
+    };
+    Ok(match (left_node, right_node) {
+        (Some(left), Some(right)) => Ok([left, right]),
+        (None, _) => Err(Broken::Missing(left)),
+        (_, None) => Err(Broken::Missing(right)),
     })
 }
 
-/// As [`byte_offset`], of the leaf `target` below `root`, which begins at `offset`.
-fn descend(
-    root: Node,
-    nodes: &impl NodeSource,
-    target: u64,
-    mut offset: u64,
-) -> Result<Result<ByteOffset, Broken>, StorageError> {
-    let (mut index, mut held, mut is_proven) = (root.index, Some(root), true);
-    while flat_tree::left_span(index) != target {
-        let Some((left, right)) = flat_tree::children(index) else {
-            return Ok(Err(Broken::Missing(index)));
-        };
-        let (left_node, right_node) = (nodes.node(left)?, nodes.node(right)?);
-        match (&held, &left_node, &right_node) {
-            (Some(held), Some(left), Some(right)) => {
-                if Node::parent(left, right) != Some(*held) {
-                    return Ok(Err(Broken::Wrong(index)));
-                }
-            }
-            _ => is_proven = false,
+/// A way down from the roots. Who goes down it next to where somebody went before walks only the part that differs.
+pub(crate) struct Descent<'a, S> {
+    roots: &'a Roots,
+    nodes: Overlay<'a, S>,
+    /// From a root down: nodes that are right, and the byte at which each begins.
+    way: Vec<(Node, u64)>,
+}
+
+impl<'a, S: NodeSource> Descent<'a, S> {
+    /// Down from `roots`, through nodes that were verified to make one another, and those in storage.
+    pub(crate) fn new(roots: &'a Roots, fresh: &'a HashMap<u64, Node>, stored: S) -> Self {
+        Self {
+            roots,
+            nodes: Overlay { fresh, stored },
+            way: Vec::new(),
         }
-        if flat_tree::contains(left, target) {
-            (index, held) = (left, left_node);
-            continue;
-        }
-        let rest = || held?.size.checked_sub(right_node?.size);
-        let Some(size) = left_node.map(|node| node.size).or_else(rest) else {
-            return Ok(Err(Broken::Missing(left)));
-        };
-        // What is not proven may be any number.
-        offset = offset.saturating_add(size);
-        (index, held) = (right, right_node);
     }
-    Ok(Ok(match is_proven {
-        true => ByteOffset::Proven(offset),
-        false => ByteOffset::Likely(offset),
-    }))
+
+    /// The byte at which the subtree `node` begins, or where a node on the way to it is missing or wrong.
+    ///
+    /// Cost: two node reads and one hash a level, but for those that the last way had, and no hash among fresh ones.
+    ///
+    /// # Errors
+    /// [`StorageError`] if a node cannot be read.
+    pub(crate) fn byte_offset(&mut self, node: u64) -> Result<Result<u64, Broken>, StorageError> {
+        if node == 2 * self.roots.length() {
+            return Ok(Ok(self.roots.byte_length()));
+        }
+        let first = flat_tree::left_span(node);
+        let found = self.go_down(first, |index| flat_tree::left_span(index) == first)?;
+        Ok(found.map(|(_, offset)| offset))
+    }
+
+    /// The node at `index`, as the roots prove it.
+    ///
+    /// # Errors
+    /// [`StorageError`] if a node cannot be read.
+    pub(crate) fn node(&mut self, index: u64) -> Result<Result<Node, Broken>, StorageError> {
+        let found = self.go_down(index, |at| at == index)?;
+        Ok(found.map(|(node, _)| node))
+    }
+
+    /// The highest node that contains `target` and is one `is_end` says yes to, and the byte at which it begins.
+    fn go_down(
+        &mut self,
+        target: u64,
+        is_end: impl Fn(u64) -> bool,
+    ) -> Result<Result<(Node, u64), Broken>, StorageError> {
+        let contains = |(node, _): &&(Node, u64)| flat_tree::contains(node.index, target);
+        let shared = self.way.iter().take_while(contains).count();
+        self.way.truncate(shared);
+        if let Some(end) = self.way.iter().find(|(node, _)| is_end(node.index)) {
+            return Ok(Ok(*end));
+        }
+        let top = self.root_above(target).filter(|_| shared == 0);
+        self.way.extend(top);
+        while let Some((node, offset)) = self.way.last().copied() {
+            if is_end(node.index) {
+                return Ok(Ok((node, offset)));
+            }
+            let [left, right] = match self.children(&node)? {
+                Ok(children) => children,
+                Err(broken) => return Ok(Err(broken)),
+            };
+            self.way
+                .push(match flat_tree::contains(left.index, target) {
+                    true => (left, offset),
+                    // No overflow: both together are as long as the node above, which is right.
+                    false => (right, offset + left.size),
+                });
+        }
+        Ok(Err(Broken::Missing(target)))
+    }
+
+    /// The root that contains `target`, and the byte at which it begins.
+    fn root_above(&self, target: u64) -> Option<(Node, u64)> {
+        let mut offset = 0;
+        for root in self.roots.nodes() {
+            if flat_tree::contains(root.index, target) {
+                return Some((*root, offset));
+            }
+            offset += root.size;
+        }
+        None
+    }
+
+    fn children(&self, node: &Node) -> Result<Result<[Node; 2], Broken>, StorageError> {
+        match self.nodes.derived(node) {
+            Some(children) => Ok(Ok(children)),
+            None => children(&self.nodes, node),
+        }
+    }
+}
+
+/// Nodes just verified, over those in storage.
+struct Overlay<'a, S> {
+    fresh: &'a HashMap<u64, Node>,
+    stored: S,
+}
+
+impl<S> Overlay<'_, S> {
+    /// The children of `node`, if it was just made of them.
+    fn derived(&self, node: &Node) -> Option<[Node; 2]> {
+        let (left, right) = flat_tree::children(node.index)?;
+        let is_fresh = self.fresh.get(&node.index) == Some(node);
+        let (left, right) = (self.fresh.get(&left)?, self.fresh.get(&right)?);
+        is_fresh.then_some([*left, *right])
+    }
+}
+
+impl<S: NodeSource> NodeSource for Overlay<'_, S> {
+    fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
+        match self.fresh.get(&index) {
+            Some(node) => Ok(Some(*node)),
+            None => self.stored.node(index),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -197,6 +254,60 @@ mod tests {
         (roots, nodes)
     }
 
+    /// As for who has not been there before.
+    fn byte_offset(roots: &Roots, nodes: &Nodes, node: u64) -> Result<u64, Broken> {
+        let fresh = HashMap::new();
+        Descent::new(roots, &fresh, nodes)
+            .byte_offset(node)
+            .unwrap()
+    }
+
+    /// Goal: who goes on from where somebody went before finds the same, and reads less.
+    #[test]
+    fn neighbours_share_their_way() {
+        let (roots, nodes) = log(1000);
+        let fresh = HashMap::new();
+        let mut descent = Descent::new(&roots, &fresh, &nodes);
+        for index in (0..1000).chain([999, 0, 512, 511, 3]) {
+            let alone = byte_offset(&roots, &nodes, 2 * index);
+            let reads = nodes.reads.take();
+            assert_eq!(descent.byte_offset(2 * index).unwrap(), alone);
+            assert!(nodes.reads.take() <= reads);
+        }
+        for index in 0..1000 {
+            descent.byte_offset(2 * index).unwrap().unwrap();
+        }
+        assert!(
+            nodes.reads.take() < 4 * 1000,
+            "as many as the tree has nodes, twice"
+        );
+        for index in (0..1999).filter(|index| nodes.held.contains_key(index)) {
+            assert_eq!(descent.node(index).unwrap(), Ok(nodes.held[&index]));
+        }
+    }
+
+    /// Goal: nodes that were verified to make one another are not hashed again; one that was not is held against the others.
+    #[test]
+    fn fresh_nodes_stand_in_for_damaged_ones() {
+        let (roots, mut nodes) = log(64);
+        let right = nodes.held.clone();
+        for index in [0, 2, 5, 11, 23] {
+            nodes.held.get_mut(&index).unwrap().size += 1;
+        }
+        assert_eq!(byte_offset(&roots, &nodes, 2), Err(Broken::Wrong(15)));
+        let path = [0, 2, 1, 5, 3, 11, 7, 23, 15, 47, 31, 63];
+        for brought in 0..=path.len() {
+            let fresh = path.iter().rev().take(brought);
+            let fresh: HashMap<_, _> = fresh.map(|index| (*index, right[index])).collect();
+            let mut descent = Descent::new(&roots, &fresh, &nodes);
+            let found = descent.byte_offset(2).unwrap();
+            match found {
+                Ok(offset) => assert_eq!((offset, brought), (right[&0].size, path.len())),
+                Err(broken) => assert!([15, 7, 3, 1].map(Broken::Wrong).contains(&broken)),
+            }
+        }
+    }
+
     /// Goal: of a whole tree both find what the naive way does, with two reads a level.
     #[test]
     fn what_is_whole_is_found() {
@@ -205,10 +316,10 @@ mod tests {
             let (roots, nodes) = log(length);
             let levels = u64::from(length.ilog2());
             for (index, shorter) in (0..).zip(&grown) {
-                let offset = byte_offset(&roots, &nodes, 2 * index).unwrap();
+                let offset = byte_offset(&roots, &nodes, 2 * index);
                 assert!(nodes.reads.take() <= 2 * levels);
                 let naive = seek::byte_offset(&roots, &nodes, 2 * index).unwrap();
-                assert_eq!(offset, Ok(ByteOffset::Proven(naive.unwrap())));
+                assert_eq!(offset, Ok(naive.unwrap()));
                 nodes.reads.set(0);
                 assert_eq!(
                     roots_at(&roots, &nodes, index).unwrap().as_ref(),
@@ -246,11 +357,13 @@ mod tests {
                 reads: Cell::default(),
             };
             for index in 0..45 {
-                let whole = byte_offset(&roots, &nodes, 2 * index).unwrap().unwrap();
-                match byte_offset(&roots, &now, 2 * index).unwrap() {
-                    Ok(ByteOffset::Proven(offset)) => assert_eq!(offset, whole.get()),
-                    Ok(ByteOffset::Likely(_)) | Err(Broken::Missing(_)) => assert_eq!(kind, 2),
-                    Err(Broken::Wrong(_)) => assert!(kind < 2),
+                match byte_offset(&roots, &now, 2 * index) {
+                    Ok(offset) => assert_eq!(Ok(offset), byte_offset(&roots, &nodes, 2 * index)),
+                    Err(Broken::Missing(missing)) => assert_eq!((missing, kind), (damaged, 2)),
+                    Err(Broken::Wrong(above)) => {
+                        assert!(kind < 2);
+                        assert_eq!(above, flat_tree::parent(damaged));
+                    }
                 }
                 if let Ok(found) = roots_at(&roots, &now, index).unwrap() {
                     assert_eq!(Ok(found), roots_at(&roots, &nodes, index).unwrap());

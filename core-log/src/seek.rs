@@ -2,6 +2,7 @@
 //!
 //! Knows the sizes in tree nodes, from whatever source holds them. Does not read blocks.
 
+use crate::descent::{self, Broken};
 use crate::flat_tree;
 use crate::merkle::{Node, Roots};
 use crate::storage::StorageError;
@@ -88,8 +89,15 @@ pub enum Position {
         /// Bytes into the block, padding not counted.
         offset: u64,
     },
-    /// Somewhere below this subtree, `bytes` into it: its children are not held.
+    /// Somewhere below this subtree, `bytes` into it: its children are not both held.
     Below {
+        /// Tree index.
+        node: u64,
+        /// Bytes into the subtree.
+        bytes: u64,
+    },
+    /// Somewhere below this subtree, `bytes` into it: what is held below does not make it.
+    Damaged {
         /// Tree index.
         node: u64,
         /// Bytes into the subtree.
@@ -100,6 +108,10 @@ pub enum Position {
 }
 
 /// Finds byte `bytes` of a log whose blocks each carry `padding` bytes that do not count.
+///
+/// Each node on the way is held against those above it.
+///
+/// Cost: two node reads and one hash a level.
 ///
 /// # Errors
 /// [`StorageError`] if a node cannot be read.
@@ -116,7 +128,7 @@ pub fn seek(
             rest -= size;
             continue;
         }
-        return descend(nodes, root.index, rest, padding);
+        return descend(nodes, *root, rest, padding);
     }
     let end = Position::Block {
         index: roots.length(),
@@ -125,25 +137,22 @@ pub fn seek(
     Ok(if rest == 0 { end } else { Position::Past })
 }
 
-/// Finds byte `rest` of the subtree `root`, which is known to hold it.
+/// Finds byte `rest` of the subtree `root`, which is right and known to hold it.
 fn descend(
     nodes: &impl NodeSource,
-    root: u64,
+    root: Node,
     mut rest: u64,
     padding: u64,
 ) -> Result<Position, StorageError> {
     let mut at = root;
-    while rest > 0 {
-        let Some((left, right)) = flat_tree::children(at) else {
-            break;
+    while rest > 0 && flat_tree::depth(at.index) > 0 {
+        let (node, bytes) = (at.index, rest);
+        let [left, right] = match descent::children(nodes, &at)? {
+            Ok(children) => children,
+            Err(Broken::Missing(_)) => return Ok(Position::Below { node, bytes }),
+            Err(Broken::Wrong(_)) => return Ok(Position::Damaged { node, bytes }),
         };
-        let Some(left_node) = nodes.node(left)? else {
-            return Ok(Position::Below {
-                node: at,
-                bytes: rest,
-            });
-        };
-        let size = unpadded(&left_node, padding);
+        let size = unpadded(&left, padding);
         if rest < size {
             at = left;
         } else {
@@ -152,7 +161,7 @@ fn descend(
         }
     }
     Ok(Position::Block {
-        index: flat_tree::first_block(at),
+        index: flat_tree::first_block(at.index),
         offset: rest,
     })
 }

@@ -189,7 +189,7 @@ impl CoreChannel {
     ) -> Result<(), PeerMisbehaved> {
         steps(1);
         let pushed = self.take_pushed(&mut wire.counted, now);
-        let committed = self.downloads.commit(&self.core, &self.peer, wire, now);
+        let committed = self.downloads.commit(&self.core, &mut self.peer, wire, now);
         if let Some(alarm) = &self.alarm {
             alarm.rearm();
         }
@@ -200,11 +200,12 @@ impl CoreChannel {
         self.extensions.look(&self.core, self.downloads.supplier());
         self.pushes.look(&self.core, self.downloads.supplier());
         pushed.and(committed)?;
-        let (core, peer) = (&self.core, &self.peer);
+        let core = &self.core;
         if self.downloads.cancel_overtaken(core, wire, now) {
             // Answers may have waited for what came from elsewhere.
-            self.downloads.commit(core, peer, wire, now)?;
+            self.downloads.commit(core, &mut self.peer, wire, now)?;
         }
+        let peer = &self.peer;
         self.downloads.cancel_unwanted(core, wire);
         self.downloads.schedule(core, peer, wire, budget, now);
         self.downloads.look_how_late(core, peer, now);

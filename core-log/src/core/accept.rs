@@ -9,12 +9,11 @@ use super::group::{AcceptTicket, Acceptance, Done, Waiter};
 use super::ticket::Completer;
 use super::{AcceptError, Core, Inner, Stored};
 use crate::changeset::{Changeset, VerifyError};
-use crate::descent;
+use crate::descent::Descent;
 use crate::events::Event;
 use crate::limits::APPENDS_WAITING_BYTES_MAX;
-use crate::merkle::{Node, Roots};
+use crate::merkle::Roots;
 use crate::proof::Proof;
-use crate::seek::NodeSource;
 use crate::storage::{BitWrite, BlockWrite, CoreWrite, Durability, Head, HeadWrite, StorageError};
 use crate::verifier::Verifier;
 
@@ -25,19 +24,26 @@ pub struct Accepted {
     pub blocks: Vec<u64>,
     /// The new length, if it is a longer log.
     pub length: Option<u64>,
+    /// Blocks that are right and yet not here: a node of the tree that tells where they belong is damaged. Ask for one of
+    /// them again: [`Core::missing_nodes`] then counts the whole path, and what comes takes the damaged node's place.
+    pub unplaced: Vec<u64>,
 }
 
 impl Core {
     /// Verifies one proof and commits it.
     ///
     /// # Errors
-    /// [`AcceptError`]; the core is unchanged.
+    /// [`AcceptError`]; the core is unchanged, but that after [`AcceptError::Unplaced`] the rest of what was proven is here.
     pub fn accept(&self, proof: Proof) -> Result<Accepted, AcceptError> {
         let mut changeset = self.changeset();
         for result in self.verify_into(&mut changeset, vec![proof]) {
             result?;
         }
-        self.commit(changeset)
+        let accepted = self.commit(changeset)?;
+        match accepted.unplaced.first() {
+            Some(index) => Err(AcceptError::Unplaced { index: *index }),
+            None => Ok(accepted),
+        }
     }
 
     /// A changeset on the current roots, for several proofs that are committed together.
@@ -59,10 +65,17 @@ impl Core {
         changeset: &mut Changeset,
         proofs: Vec<Proof>,
     ) -> Vec<Result<(), VerifyError>> {
-        changeset.extend(&Stored(&*self.inner.storage), proofs)
+        let results = changeset.extend(&Stored(&*self.inner.storage), proofs);
+        for result in &results {
+            if let Err(VerifyError::Damaged { below, .. }) = result {
+                self.inner.doubts.doubt(*below);
+            }
+        }
+        results
     }
 
-    /// Commits verified proofs: all of them or none. With [`Durability::Sync`] those who accept at the same
+    /// Commits verified proofs: all of them or none, but for blocks whose place cannot be told
+    /// ([`Accepted::unplaced`]). With [`Durability::Sync`] those who accept at the same
     /// time share a commit, and so its wait for the device.
     ///
     /// # Errors
@@ -130,9 +143,9 @@ impl Inner {
 
     /// The writer lock must be held, here and below.
     fn accept(&self, changeset: Changeset) -> Result<Accepted, AcceptError> {
-        let accepted = self.weigh(&changeset)?;
+        let mut accepted = self.weigh(&changeset)?;
         if !changeset.is_empty() {
-            let write = self.change_for(&changeset, &accepted)?;
+            let write = self.change_for(&changeset, &mut accepted)?;
             self.storage.commit(write, self.durability)?;
         }
         self.flip(changeset, &accepted);
@@ -196,7 +209,7 @@ impl Inner {
     ) -> Result<Accepted, AcceptError> {
         let mut accepted = self.weigh(changeset)?;
         accepted.blocks.retain(|index| !taken.contains(index));
-        let more = self.change_for(changeset, &accepted)?;
+        let more = self.change_for(changeset, &mut accepted)?;
         taken.extend(&accepted.blocks);
         write.blocks.extend(more.blocks);
         write.nodes.extend(more.nodes);
@@ -223,14 +236,15 @@ impl Inner {
         Ok(Accepted {
             blocks,
             length: changeset.is_upgrade().then(|| changeset.length()),
+            unplaced: Vec::new(),
         })
     }
 
-    /// What to write to make `accepted` of `changeset` part of the core.
+    /// What to write to make `accepted` of `changeset` part of the core. Blocks whose place cannot be told it takes out.
     fn change_for(
         &self,
         changeset: &Changeset,
-        accepted: &Accepted,
+        accepted: &mut Accepted,
     ) -> Result<CoreWrite, StorageError> {
         let current = Arc::clone(&self.read().roots);
         let roots = match changeset.is_upgrade() {
@@ -247,7 +261,7 @@ impl Inner {
             ancestors: changeset.base.length,
         });
         Ok(CoreWrite {
-            blocks: self.place(changeset, roots, &accepted.blocks)?,
+            blocks: self.place(changeset, roots, accepted)?,
             nodes: changeset.nodes.values().copied().collect(),
             bits: runs(&accepted.blocks),
             head,
@@ -257,46 +271,42 @@ impl Inner {
     }
 
     /// Finds each fresh block's byte offset and joins neighbours.
+    ///
+    /// Nodes above what a proof brought were stored before, and may be damaged: by their sizes a block would lie over
+    /// another one. So the way to it is held against the roots.
     fn place(
         &self,
         changeset: &Changeset,
         roots: &Roots,
-        fresh: &[u64],
+        accepted: &mut Accepted,
     ) -> Result<Vec<BlockWrite>, StorageError> {
         let values: HashMap<u64, &Bytes> = changeset.blocks.iter().map(|(i, b)| (*i, b)).collect();
-        let nodes = Overlay {
-            fresh: &changeset.nodes,
-            stored: Stored(&*self.storage),
-        };
+        let mut descent = Descent::new(roots, &changeset.nodes, Stored(&*self.storage));
         let mut writes: Vec<BlockWrite> = Vec::new();
-        let mut next = None;
-        for index in fresh {
-            let Some(block) = values.get(index) else {
+        let (mut placed, mut next) = (Vec::with_capacity(accepted.blocks.len()), None);
+        for index in std::mem::take(&mut accepted.blocks) {
+            let Some(block) = values.get(&index) else {
                 continue;
             };
             match (writes.last_mut(), next) {
-                (Some(last), Some(next)) if next == *index => last.blocks.push((*block).clone()),
-                _ => writes.push(BlockWrite {
-                    byte_offset: self.offset(roots, &nodes, *index)?,
-                    blocks: vec![(*block).clone()],
-                }),
+                (Some(last), Some(next)) if next == index => last.blocks.push((*block).clone()),
+                _ => match descent.byte_offset(2 * index)? {
+                    Ok(byte_offset) => writes.push(BlockWrite {
+                        byte_offset,
+                        blocks: vec![(*block).clone()],
+                    }),
+                    Err(broken) => {
+                        self.doubts.doubt(broken.below());
+                        accepted.unplaced.push(index);
+                        continue;
+                    }
+                },
             }
+            placed.push(index);
             next = Some(index + 1);
         }
+        accepted.blocks = placed;
         Ok(writes)
-    }
-
-    fn offset(
-        &self,
-        roots: &Roots,
-        nodes: &impl NodeSource,
-        index: u64,
-    ) -> Result<u64, StorageError> {
-        // The path of a verified block holds every left sibling that the walk needs. Those above what its proof brought
-        // were stored before, and may be damaged: then it would lie over another block.
-        let offset = descent::byte_offset(roots, nodes, 2 * index)?;
-        let offset = offset.map_err(|broken| self.broken(broken))?;
-        Ok(offset.get())
     }
 
     pub(super) fn new_manifest(&self, changeset: &Changeset) -> Option<crate::Manifest> {
@@ -311,6 +321,8 @@ impl Inner {
     fn flip(&self, changeset: Changeset, accepted: &Accepted) {
         let manifest = self.new_manifest(&changeset);
         let learnt = manifest.is_some();
+        self.doubts
+            .settle(|node| changeset.nodes.contains_key(&node));
         let verifier = manifest.and_then(|manifest| Verifier::new(self.key, manifest));
         self.update(|shared| {
             if let Some(signature) = changeset.signature {
@@ -342,21 +354,6 @@ impl Inner {
         );
         if !events.is_empty() {
             self.announce(&events);
-        }
-    }
-}
-
-/// Nodes just verified, over those in storage.
-struct Overlay<'a> {
-    fresh: &'a HashMap<u64, Node>,
-    stored: Stored<'a>,
-}
-
-impl NodeSource for Overlay<'_> {
-    fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
-        match self.fresh.get(&index) {
-            Some(node) => Ok(Some(*node)),
-            None => self.stored.node(index),
         }
     }
 }

@@ -6,10 +6,9 @@
 //! leaves is a sparse core that says so, and the next copy goes on from there.
 
 use bytes::Bytes;
-use ferrocore_primitives::keys::Key;
 
 use super::{AcceptError, Core, CoreError, HashedBlocks};
-use crate::changeset::VerifyError;
+use crate::changeset::{Changeset, VerifyError};
 use crate::flat_tree;
 use crate::limits::BLOCK_BYTES_MAX;
 use crate::merkle::{Node, Roots};
@@ -67,8 +66,16 @@ impl Core {
         }
         changeset.nodes = nodes.into_iter().map(|node| (node.index, node)).collect();
         changeset.blocks = (0..).zip(blocks).collect();
-        let committed = self.commit(changeset).map(drop);
-        committed.map_err(|error| refused(self.key(), error))
+        self.commit_whole(changeset)
+    }
+
+    fn commit_whole(&self, changeset: Changeset) -> Result<(), CoreError> {
+        let accepted = self.commit(changeset);
+        let accepted = accepted.map_err(|error| refused(self, error))?;
+        match accepted.unplaced.first() {
+            Some(index) => Err(refused(self, AcceptError::Unplaced { index: *index })),
+            None => Ok(()),
+        }
     }
 
     /// Whether the first `length` blocks are here.
@@ -134,7 +141,7 @@ impl Copy<'_> {
             ..Proof::default()
         };
         let taken = self.target.accept(proof).map(drop);
-        taken.map_err(|error| refused(self.target.key(), error))
+        taken.map_err(|error| refused(self.target, error))
     }
 
     fn is_here(&self, node: &Node) -> bool {
@@ -206,8 +213,7 @@ impl Copy<'_> {
         let mut changeset = self.target.changeset();
         changeset.nodes = nodes.into_iter().map(|node| (node.index, node)).collect();
         changeset.blocks = blocks;
-        let committed = self.target.commit(changeset).map(drop);
-        committed.map_err(|error| refused(self.target.key(), error))
+        self.target.commit_whole(changeset)
     }
 
     /// Why what the source has below `node` does not make it.
@@ -229,7 +235,9 @@ impl Copy<'_> {
 }
 
 /// Why `core` did not take what belongs to its beginning.
-fn refused(core: Key, error: AcceptError) -> CoreError {
+fn refused(core: &Core, error: AcceptError) -> CoreError {
+    let discovery_key = core.discovery_key();
+    let core = core.key();
     match error {
         AcceptError::Storage(error) | AcceptError::Verify(VerifyError::Storage(error)) => {
             error.into()
@@ -237,6 +245,13 @@ fn refused(core: Key, error: AcceptError) -> CoreError {
         AcceptError::Verify(VerifyError::Stale) => CoreError::HistoryChanged { core },
         AcceptError::Verify(_) => CoreError::Prologue { core },
         AcceptError::TooMuch { max } => CoreError::TooManyAppends { max },
+        AcceptError::Unplaced { index } => CoreError::Storage(StorageError::Corrupt {
+            core: discovery_key,
+            part: "tree",
+            offset: 2 * index,
+            reason: "the nodes above do not tell where this block begins; audit the core"
+                .to_owned(),
+        }),
     }
 }
 

@@ -309,6 +309,15 @@ pub enum AcceptError {
     /// It verifies, but could not be stored.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The block is right, but what tells its place is damaged. Ask for it again, with as many nodes as
+    /// [`Core::missing_nodes`](crate::Core::missing_nodes) then tells: what comes mends it, as an audit may.
+    #[error(
+        "block {index} cannot be stored, for a node of the tree above it is damaged; ask for it again"
+    )]
+    Unplaced {
+        /// The block.
+        index: u64,
+    },
     /// So many bytes wait for a commit that no more are taken; ask for it again later.
     #[error("more than {max} bytes wait to be stored; ask for it again later")]
     TooMuch {

@@ -11,6 +11,7 @@ mod audit;
 pub(crate) mod batch;
 mod copy;
 mod cuts;
+mod doubts;
 mod draft;
 mod encrypt;
 mod error;
@@ -58,6 +59,7 @@ use crate::supply::SupplyHub;
 use crate::verifier::Verifier;
 
 use self::cuts::Cuts;
+use self::doubts::Doubts;
 use self::draft::Drafts;
 use self::guard::WriteGuard;
 
@@ -114,6 +116,7 @@ struct Inner {
     /// Held by the one [`Exclusive`] handle.
     exclusive: Arc<AsyncMutex<()>>,
     cuts: Cuts,
+    doubts: Doubts,
     drafts: Drafts,
     /// The cipher that was last found to fit the blocks of this history.
     fitting: Mutex<Option<BlockCipher>>,
@@ -262,6 +265,7 @@ impl Core {
             flusher,
             exclusive: Arc::default(),
             cuts: Cuts::default(),
+            doubts: Doubts::default(),
             drafts: Drafts::new(opened.drafts),
             fitting: Mutex::default(),
             supply: SupplyHub::default(),

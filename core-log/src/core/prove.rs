@@ -100,7 +100,8 @@ impl Core {
     /// How many levels above tree node `index` are missing here: what a request for it says.
     ///
     /// A node whose sibling is not here, as damage may leave it, counts as missing: nothing proves it, so that what comes
-    /// must not be held against it.
+    /// must not be held against it. Where the tree was seen to be damaged, all levels count: what comes then is held against a
+    /// root, and takes the place of what is here.
     ///
     /// 0 if the node lies past the log, which only an upgrade can prove.
     ///
@@ -112,7 +113,9 @@ impl Core {
             return Ok(0);
         }
         let (mut at, mut missing) = (index, 0);
-        while !flat_tree::contains(flat_tree::parent(at), 2 * length) && !self.has_pair(at)? {
+        let is_doubted = self.inner.doubts.concern(index);
+        let is_root = |node| flat_tree::contains(flat_tree::parent(node), 2 * length);
+        while !is_root(at) && (is_doubted || !self.has_pair(at)?) {
             at = flat_tree::parent(at);
             missing += 1;
         }

@@ -1,5 +1,6 @@
 //! Giving up blocks: cutting the log short, and forgetting blocks that can be fetched again.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use ferrocore_primitives::keys::Key;
 
 use super::history::History;
 use super::{Appended, Core, CoreError, Inner, Stored};
-use crate::descent::{self, Broken};
+use crate::descent::{self, Broken, Descent};
 use crate::events::Event;
 use crate::limits::NUMBER_MAX;
 use crate::merkle::Roots;
@@ -151,9 +152,10 @@ impl Inner {
         let (roots, bits) = self.roots_and_bits();
         let start = bits.prev_set(range.start).map_or(0, |i| i + 1);
         let end = bits.next_set(range.end);
-        let nodes = Stored(&*self.storage);
-        let offset = |block: u64| match descent::byte_offset(&roots, &nodes, 2 * block)? {
-            Ok(offset) => Ok(offset.proven()),
+        let fresh = HashMap::new();
+        let mut descent = Descent::new(&roots, &fresh, Stored(&*self.storage));
+        let mut offset = |block: u64| match descent.byte_offset(2 * block)? {
+            Ok(offset) => Ok(Some(offset)),
             Err(Broken::Missing(_)) => Ok(None),
             Err(broken) => Err(self.broken(broken)),
         };

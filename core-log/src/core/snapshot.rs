@@ -14,6 +14,7 @@ use ferrocore_primitives::hash::Hash;
 
 use super::cuts::Cut;
 use super::{ByteSpan, Core, CoreError, Stored};
+use crate::descent::Broken;
 use crate::flat_tree;
 use crate::merkle::{Node, Roots};
 use crate::seek::{self, NodeSource, Position};
@@ -237,7 +238,10 @@ impl Snapshot {
     pub fn seek_local(&self, byte: u64) -> Result<Option<(u64, u64)>, CoreError> {
         match self.find(byte)? {
             Found::At(index, offset) => Ok(Some((index, offset))),
-            Found::Near { .. } => Ok(None),
+            Found::Near { node, cause, .. } => match cause {
+                Cause::Missing => Ok(None),
+                Cause::Damage => Err(self.damaged(node)),
+            },
         }
     }
 
@@ -251,7 +255,7 @@ impl Snapshot {
         loop {
             match self.find(byte)? {
                 Found::At(index, offset) => return Ok((index, offset)),
-                Found::Near { node, index } => {
+                Found::Near { node, index, cause } => {
                     // Between two leaves only a block decides: their parent proves just the sum of their
                     // sizes. And what was of no use once is not tried again for the same node.
                     let may_ask = flat_tree::depth(node) > 1 && asked.replace(node) != Some(node);
@@ -259,8 +263,13 @@ impl Snapshot {
                         continue;
                     }
                     if fetched.replace(node) == Some(node) {
-                        let core = self.core.key();
-                        return Err(CoreError::CorruptBlock { core, index }); // its path is gone
+                        return Err(match cause {
+                            Cause::Missing => {
+                                let core = self.core.key();
+                                CoreError::CorruptBlock { core, index } // its path is gone
+                            }
+                            Cause::Damage => self.damaged(node),
+                        });
                     }
                     self.get(index).await?;
                 }
@@ -277,7 +286,10 @@ impl Snapshot {
         let core = self.core.key();
         let find = |byte| match self.find(byte)? {
             Found::At(index, offset) => Ok((index, offset)),
-            Found::Near { index, .. } => Err(CoreError::MissingNodes { core, index }),
+            Found::Near { node, index, cause } => Err(match cause {
+                Cause::Missing => CoreError::MissingNodes { core, index },
+                Cause::Damage => self.damaged(node),
+            }),
         };
         let start = find(range.start)?;
         let end = last_byte(&range).map(find).transpose()?;
@@ -297,6 +309,11 @@ impl Snapshot {
             None => None,
         };
         Ok(span(start, end))
+    }
+
+    /// Of the nodes below `node`, which is right.
+    fn damaged(&self, node: u64) -> CoreError {
+        self.core.inner.broken(Broken::Wrong(node)).into()
     }
 
     fn check_bytes(&self, range: &Range<u64>) -> Result<(), CoreError> {
@@ -373,6 +390,10 @@ impl Snapshot {
             // The roots of the cut log are here: it was signed with them.
             false => self.core.inner.roots_at(length)?.1,
         };
+        let size = |node| -> Result<Option<u64>, StorageError> {
+            let node = nodes.node(node)?;
+            Ok(node.map(|node| seek::unpadded(&node, padding)))
+        };
         match seek::seek(&roots, &nodes, byte, padding)? {
             Position::Block { index, .. } if index >= length && !is_whole => {
                 Err(self.not_available(index))
@@ -384,10 +405,15 @@ impl Snapshot {
                 byte,
             }),
             Position::Below { node, bytes } => {
-                let size = nodes.node(node)?;
-                let size = size.map(|node| seek::unpadded(&node, padding));
-                let index = guess(node, bytes, size);
-                Ok(Found::Near { node, index })
+                let index = guess(node, bytes, size(node)?);
+                let cause = Cause::Missing;
+                Ok(Found::Near { node, index, cause })
+            }
+            Position::Damaged { node, bytes } => {
+                self.core.inner.doubts.doubt(node);
+                let index = guess(node, bytes, size(node)?);
+                let cause = Cause::Damage;
+                Ok(Found::Near { node, index, cause })
             }
         }
     }
@@ -407,8 +433,15 @@ impl fmt::Debug for Snapshot {
 enum Found {
     /// Block and offset.
     At(u64, u64),
-    /// Somewhere below `node`, perhaps in block `index`.
-    Near { node: u64, index: u64 },
+    /// Somewhere below `node`, perhaps in block `index`; and why nobody can tell.
+    Near { node: u64, index: u64, cause: Cause },
+}
+
+/// Why what is here does not tell where a byte is.
+#[derive(Clone, Copy)]
+enum Cause {
+    Missing,
+    Damage,
 }
 
 /// Nodes of which all blocks lie before a cut.

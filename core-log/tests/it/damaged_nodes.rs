@@ -10,6 +10,7 @@ use crate::audit::{BLOCKS, NODE_BYTES, block, byte_offset, repair, written};
 use crate::audit_roots::reader_of;
 use crate::rig::proofs::block_proof;
 use crate::rig::{Contents, Disk, open};
+use ferrocore_log::changeset::VerifyError;
 use ferrocore_log::core::AcceptError;
 use ferrocore_log::storage::StorageError;
 use ferrocore_log::{Core, CoreError, Durability};
@@ -107,26 +108,57 @@ fn a_block_that_is_fetched_takes_the_place_of_no_other() {
     for (node, index) in nodes().flat_map(|node| [4, 5, 7, 9, 10].map(|index| (node, index))) {
         for (at, flip) in [(0, 4), (1, 1), (9, 1)] {
             let (disk, core) = damaged(&files, node, at, flip);
-            let proof = block_proof(&core, &source, index);
-            let came = core.accept(proof);
-            let data = disk.contents()["data"].to_vec();
-            let is_there = |index: u64| data[byte_offset(index)..].starts_with(&block(index));
+            let came = core.accept(block_proof(&core, &source, index));
+            let is_there = |index: u64| {
+                let data = disk.contents()["data"].to_vec();
+                data[byte_offset(index)..].starts_with(&block(index))
+            };
+            if let Err(error) = came {
+                let is_named = matches!(
+                    error,
+                    AcceptError::Unplaced { .. } | AcceptError::Verify(VerifyError::Damaged { .. })
+                );
+                assert!(is_named, "{error}");
+                assert!(!core.has(index));
+                refused += 1;
+                // Now it is asked for with its whole path, which mends what was damaged.
+                core.accept(block_proof(&core, &source, index)).unwrap();
+                let found = repair(&core);
+                assert!(found.is_empty(), "{found:?}");
+            }
+            assert!(is_there(index));
             assert!(
                 HERE.into_iter().all(is_there),
                 "block {index} is over one of them"
             );
-            match came {
-                Ok(_) => assert!(is_there(index)),
-                Err(AcceptError::Storage(error)) => {
-                    check_named(&error);
-                    assert_eq!(disk.now(), 0);
-                    refused += 1;
-                }
-                // A node that it was to be held against.
-                Err(AcceptError::Verify(_)) => assert_eq!(disk.now(), 0),
-                Err(error) => panic!("{error}"),
-            }
+            check_mended(&core, HERE.into_iter().chain([index]));
         }
     }
     assert!(refused > 0);
+}
+
+#[test]
+fn a_byte_is_found_where_it_is_or_the_damage_is_told() {
+    let (files, mut told) = (written(), 0);
+    let sound = open(&Disk::new(files.clone()), Durability::Buffered);
+    let sound = sound.unwrap().unwrap();
+    for node in nodes() {
+        for (at, flip) in [(0, 4), (0, 0x18), (1, 1), (7, 1), (9, 1)] {
+            let (_, core) = damaged(&files, node, at, flip);
+            for byte in 0..sound.byte_length() {
+                let right = sound.seek_local(byte).unwrap();
+                match core.seek_local(byte) {
+                    Ok(found) => assert_eq!(found, right, "byte {byte}, node {node}"),
+                    Err(CoreError::Storage(error)) => {
+                        check_named(&error);
+                        let error = core.byte_range_local(byte..byte + 1).unwrap_err();
+                        assert!(matches!(error, CoreError::Storage(_)), "{error}");
+                        told += 1;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    }
+    assert!(told > 0);
 }

@@ -81,12 +81,12 @@ impl Downloads {
     pub(crate) fn commit(
         &mut self,
         core: &Core,
-        peer: &Peer,
+        peer: &mut Peer,
         wire: &mut Wire<'_>,
         now: Time,
     ) -> Result<(), PeerMisbehaved> {
         let adopted = self.following.poll(&self.waker);
-        let must_wait = self.is_still_committing(core, &mut wire.counted);
+        let must_wait = self.is_still_committing(core, peer, &mut wire.counted);
         self.check_followed(core, adopted, &mut wire.counted)?;
         if let Some(error) = self.suspicion.take_verdict() {
             return Err(PeerMisbehaved::BadProof(error));
@@ -104,7 +104,7 @@ impl Downloads {
             .unzip();
         let mut changeset = core.changeset();
         let results = core.verify_into(&mut changeset, proofs);
-        let (verified, refused) = self.sort_out(core, requests, results);
+        let (verified, refused) = self.sort_out(core, peer, requests, results);
         let bytes = changeset.block_bytes();
         self.committing = Some(Box::new(Committing {
             ticket: core.commit_async(changeset),
@@ -112,7 +112,7 @@ impl Downloads {
             bytes,
             kept_bytes: 0,
         }));
-        if self.is_still_committing(core, &mut wire.counted) {
+        if self.is_still_committing(core, peer, &mut wire.counted) {
             self.hold_committing();
         }
         let Some(error) = refused else {
@@ -123,7 +123,7 @@ impl Downloads {
     }
 
     /// Whether the commit is still under way; if it is over, sees to what follows.
-    fn is_still_committing(&mut self, core: &Core, stats: &mut Stats) -> bool {
+    fn is_still_committing(&mut self, core: &Core, peer: &mut Peer, stats: &mut Stats) -> bool {
         let Some(mut committing) = self.committing.take() else {
             return false;
         };
@@ -149,6 +149,11 @@ impl Downloads {
                 if accepted.blocks.len() < verified.len() {
                     self.release_duplicates(core, &verified, &accepted.blocks);
                     settle_seeks(core, &verified);
+                    let is_unplaced = |p: &&Pending| {
+                        p.path()
+                            .is_some_and(|path| accepted.unplaced.contains(&path.block))
+                    };
+                    give_no_whole_path(core, peer, verified.iter().filter(is_unplaced));
                 }
             }
             Err(error) => self.fail_commit(core, &verified, &error),
@@ -192,6 +197,7 @@ impl Downloads {
     fn sort_out(
         &mut self,
         core: &Core,
+        peer: &mut Peer,
         requests: Vec<Pending>,
         results: Vec<Result<(), VerifyError>>,
     ) -> (Vec<Pending>, Option<VerifyError>) {
@@ -203,6 +209,9 @@ impl Downloads {
                 continue;
             };
             self.release_all(core, [&pending]);
+            if matches!(error, VerifyError::Damaged { .. }) {
+                give_no_whole_path(core, peer, [&pending]);
+            }
             if is_to_blame(&error, &pending) {
                 refused = Some(error);
             } else if matches!(error, VerifyError::Unanchored { .. }) {
@@ -240,6 +249,21 @@ impl Downloads {
         if let AcceptError::Storage(error) = error {
             tracing::error!(core = %core.key(), %error, "cannot store what a peer sent");
             self.stop();
+        }
+    }
+}
+
+/// Does not ask a peer again for blocks that it did not give the whole path of, though that was asked for: what is here
+/// of the tree is damaged, and does not tell where they belong. Those that were asked for before that was known, it may give.
+fn give_no_whole_path<'a>(
+    core: &Core,
+    peer: &mut Peer,
+    requests: impl IntoIterator<Item = &'a Pending>,
+) {
+    for path in requests.into_iter().filter_map(Pending::path) {
+        let levels = core.missing_nodes(2 * path.block).unwrap_or(0);
+        if path.levels >= levels {
+            peer.blocks.deny(path.block);
         }
     }
 }

@@ -10,6 +10,7 @@ mod cancels;
 mod common;
 mod conflict;
 mod crowded;
+mod damaged;
 mod durable;
 mod extensions;
 mod flips;

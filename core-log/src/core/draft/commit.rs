@@ -1,5 +1,6 @@
 //! How a draft becomes the core's.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use super::base::Base;
 use super::{Draft, Inner, State};
 use crate::core::append::{Growth, check_sizes, sealed};
 use crate::core::{Appended, CoreError, HashedBlocks, Proposal, Stored};
-use crate::descent;
+use crate::descent::Descent;
 use crate::limits::BATCH_BYTES_MAX;
 use crate::merkle::Roots;
 use crate::signable::TreeHead;
@@ -117,10 +118,11 @@ impl Draft {
         }
         let own = &*self.inner.own.inner;
         let (roots, _) = own.roots_and_bits();
-        let offset = |block: u64| -> Result<u64, CoreError> {
-            let leaf = 2 * (block - state.base.origin);
-            let found = descent::byte_offset(&roots, &Stored(&*own.storage), leaf)?;
-            Ok(found.map_err(|broken| own.broken(broken))?.get())
+        let fresh = HashMap::new();
+        let mut descent = Descent::new(&roots, &fresh, Stored(&*own.storage));
+        let mut offset = |block: u64| -> Result<u64, CoreError> {
+            let found = descent.byte_offset(2 * (block - state.base.origin))?;
+            Ok(found.map_err(|broken| own.broken(broken))?)
         };
         let bytes = offset(blocks.end)?.saturating_sub(offset(blocks.start)?);
         match usize::try_from(bytes) {

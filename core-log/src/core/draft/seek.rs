@@ -151,10 +151,12 @@ impl Inner {
                 Ok(((base.origin + index).max(base.length), offset))
             }
             Position::Past => Err(past()),
-            Position::Below { node, .. } => Err(CoreError::CorruptBlock {
-                core: self.plain.key(),
-                index: base.origin + crate::flat_tree::first_block(node),
-            }),
+            Position::Below { node, .. } | Position::Damaged { node, .. } => {
+                Err(CoreError::CorruptBlock {
+                    core: self.plain.key(),
+                    index: base.origin + crate::flat_tree::first_block(node),
+                })
+            }
         }
     }
 }
