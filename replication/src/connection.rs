@@ -31,7 +31,7 @@ use crate::buffers::Bounds;
 use crate::channel::CoreChannel;
 use crate::heard::Heard;
 use crate::kept::KeptMemory;
-use crate::limits::{CHANNELS_MAX, MESSAGES_TOGETHER_MAX, OFFERED_MAX};
+use crate::limits::{CHANNELS_MAX, MESSAGES_TOGETHER_MAX, OFFERED_MAX, OPEN_MESSAGES};
 use crate::memory::PeersMemory;
 use crate::misbehaviour::PeerMisbehaved;
 use crate::shares::Shares;
@@ -90,6 +90,8 @@ pub struct Connection {
     has_input: bool,
     /// How many messages are taken in before others have their turn.
     messages_together: usize,
+    /// How many more in this turn.
+    messages_left: usize,
     is_proven: bool,
     offences: Offences,
     /// What all channels have carried.
@@ -155,6 +157,7 @@ impl Connection {
             shares: Shares::default(),
             has_input: false,
             messages_together: usize::MAX,
+            messages_left: usize::MAX,
             is_proven: false,
             offences: Offences::default(),
             stats: Stats::default(),
@@ -275,18 +278,19 @@ impl Connection {
     /// # Errors
     /// [`PeerMisbehaved`] if the connection is to be closed.
     pub fn poll_event(&mut self, now: Time) -> Result<Option<Event>, PeerMisbehaved> {
-        for _ in 0..self.messages_together {
-            if self.is_clogged() {
-                break;
-            }
+        while self.messages_left > 0 && !self.is_clogged() {
+            self.messages_left -= 1;
             let Some(event) = self.mux.poll_event()? else {
                 self.has_input = false;
                 break;
             };
             if let Some(event) = self.handle_event(event, now)? {
+                // The owner looks for a core, on the disk.
+                self.messages_left = self.messages_left.saturating_sub(OPEN_MESSAGES);
                 return Ok(Some(event));
             }
         }
+        self.messages_left = self.messages_together;
         self.offer_unplaced();
         self.settle(now)?;
         Ok(None)
@@ -326,11 +330,13 @@ impl Connection {
         self.long_answers = LongAnswers::Limited;
     }
 
-    /// From now on [`poll_event`](Self::poll_event) takes in no more than [`MESSAGES_TOGETHER_MAX`] messages at a time, and
+    /// From now on [`poll_event`](Self::poll_event) takes in no more than [`MESSAGES_TOGETHER_MAX`] messages until it returns
+    /// `None`, of which a core that is wanted counts as [`OPEN_MESSAGES`] more, and
     /// [`has_more`](Self::has_more) says whether it is to be called again. Without this a frame is taken in at once, however
     /// much work it is.
     pub fn take_turns(&mut self) {
         self.messages_together = MESSAGES_TOGETHER_MAX;
+        self.messages_left = MESSAGES_TOGETHER_MAX;
     }
 
     /// The room, in bytes, that the next answer waits for.

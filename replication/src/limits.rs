@@ -249,6 +249,9 @@ pub const BURST_BYTES_MAX: usize = 256 * 1024;
 /// says. A burst holds more only of messages of less than 64 bytes.
 pub const MESSAGES_TOGETHER_MAX: usize = 4096;
 
+/// A core that a peer names counts as so many messages more of a turn: it is looked for on the disk, in some ten system calls.
+pub const OPEN_MESSAGES: usize = 63;
+
 /// A burst of this many bytes is worked on aside, while the next one is read.
 pub const ASIDE_BYTES_MIN: usize = 96 * 1024;
 

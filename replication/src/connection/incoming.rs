@@ -165,7 +165,7 @@ mod tests {
     use ferrocore_mux::{Mux, Segment};
 
     use super::*;
-    use crate::limits::MESSAGES_TOGETHER_MAX;
+    use crate::limits::{MESSAGES_TOGETHER_MAX, OPEN_MESSAGES};
     use crate::messages::{Cancel, Request};
 
     /// A connection whose peer has opened some cores.
@@ -314,6 +314,40 @@ mod tests {
         let turn = heard.windows(2).map(|heard| heard[1] - heard[0]).max();
         assert!(turn.unwrap() <= MESSAGES_TOGETHER_MAX as u64, "{heard:?}");
         assert_eq!(heard.last(), Some(&(cancels as u64)));
+    }
+
+    /// Goal: a frame that names thousands of cores is taken in by turns, too: each is looked for on the disk.
+    #[test]
+    fn a_frame_that_names_many_cores_is_taken_in_by_turns() {
+        const CORES: usize = 300;
+        let (mut connection, _) = connected(0);
+        let mut mux = Mux::new();
+        let handshake = Handshake {
+            seeks: true,
+            capability: [0; 32],
+        };
+        for index in 0..CORES {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&index.to_le_bytes());
+            mux.open(PROTOCOL, Some(&id), &handshake.to_vec()).unwrap();
+        }
+        connection.take_turns();
+        while let Some(frame) = mux.poll_transmit() {
+            connection.handle_frame(frame.to_bytes());
+        }
+        let mut turns = vec![0];
+        while connection.has_more() {
+            while let Some(Event::CoreWanted { offer, .. }) =
+                connection.poll_event(Time::ZERO).unwrap()
+            {
+                connection.reject(offer);
+                *turns.last_mut().unwrap() += 1;
+            }
+            turns.push(0);
+        }
+        assert_eq!(turns.iter().sum::<usize>(), CORES, "{turns:?}");
+        let most = MESSAGES_TOGETHER_MAX / (OPEN_MESSAGES + 1);
+        assert!(turns.iter().all(|turn| *turn <= most), "{turns:?}");
     }
 
     fn request(id: u64) -> Request {
