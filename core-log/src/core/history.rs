@@ -1,5 +1,6 @@
 //! Replacing history: by our own truncate, or by a fork that a peer has proven.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use super::group::{AdoptTicket, Adoption, Waiter};
 use super::ticket::Completer;
 use super::{AcceptError, Core, Inner, Shared, Stored};
 use crate::changeset::{Base, VerifyError};
+use crate::descent::Descent;
 use crate::events::Event;
 use crate::manifest::Manifest;
 use crate::merkle::{Node, Roots};
@@ -169,9 +171,20 @@ impl Inner {
                 ancestors: next.ancestors,
             }),
             manifest: next.manifest.clone(),
+            freed: self.bytes_given_up(next)?.into_iter().collect(),
             ..CoreWrite::default()
         };
         self.storage.commit(write, self.durability)
+    }
+
+    /// The bytes of the blocks that `next` does not have in common with the log, or `None` where the tree nodes that tell are not
+    /// here, or damaged. Whoever frees them destroys what lies there: so it is proven where they begin.
+    fn bytes_given_up(&self, next: &History) -> Result<Option<Range<u64>>, StorageError> {
+        let end = self.read().roots.byte_length();
+        let fresh = next.nodes.iter().map(|node| (node.index, *node)).collect();
+        let mut descent = Descent::new(&next.roots, &fresh, Stored(&*self.storage));
+        let start = descent.byte_offset(2 * next.ancestors)?.ok();
+        Ok(start.filter(|start| *start < end).map(|start| start..end))
     }
 }
 

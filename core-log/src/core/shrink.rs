@@ -18,8 +18,9 @@ use crate::storage::{BitWrite, CoreWrite, StorageError};
 impl Core {
     /// Cuts the log to `length` blocks and starts another history: the next fork, or `fork`.
     ///
-    /// What is cut off cannot be read any more: here at once, and at every reader once it meets this fork. Its bytes stay on the
-    /// disk until those of later blocks lie over them.
+    /// What is cut off cannot be read any more, and its disk space is given back: here at once, and at every reader once it meets
+    /// this fork. A kill or a power cut in between frees it at the next opening. Bytes stay only where another program cut the log:
+    /// hypercore 10 leaves them until those of later blocks lie over them.
     ///
     /// Cost: one hash and two node reads a level of the tree, a signature, a commit.
     ///

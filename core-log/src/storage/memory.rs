@@ -283,6 +283,10 @@ impl ConflictKeeper for MemoryCore {
 
 impl State {
     fn apply(&mut self, write: CoreWrite) {
+        // First: what a change gives up that replaces history lies where its blocks go.
+        for range in write.freed {
+            self.make_room(range.start, range.end);
+        }
         for run in write.blocks {
             let mut offset = run.byte_offset;
             for block in run.blocks {
@@ -310,9 +314,6 @@ impl State {
         self.header.manifest = write.manifest.or(self.header.manifest.take());
         for (key, value) in write.user_data {
             set_user_data(&mut self.header.user_data, key, value);
-        }
-        for range in write.freed {
-            self.make_room(range.start, range.end);
         }
     }
 
@@ -381,8 +382,10 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
-    use crate::storage::Head;
+    use crate::storage::{BlockWrite, Head};
     use ferrocore_primitives::keys::Key;
     use proptest::prelude::*;
 
@@ -398,6 +401,26 @@ mod tests {
             .state
             .into_inner()
             .unwrap()
+    }
+
+    /// Goal: what a change gives up that replaces history is gone, and what it brings instead is not.
+    #[test]
+    fn what_is_cut_off_is_not_kept() {
+        let mut state = state();
+        let write = |byte_offset, byte, freed: Option<Range<u64>>| CoreWrite {
+            blocks: vec![BlockWrite {
+                byte_offset,
+                blocks: vec![Bytes::from(vec![byte; 10])],
+            }],
+            freed: freed.into_iter().collect(),
+            ..CoreWrite::default()
+        };
+        for (offset, byte) in [(0, 1), (10, 2), (20, 3)] {
+            state.apply(write(offset, byte, None));
+        }
+        state.apply(write(10, 4, Some(10..30)));
+        let held: Vec<_> = state.blocks.iter().map(|(at, b)| (*at, b[0])).collect();
+        assert_eq!(held, [(0, 1), (10, 4)]);
     }
 
     proptest! {

@@ -28,7 +28,8 @@ pub struct CoreWrite {
     /// User data to set, or to remove: `None`, or an empty value, which the journal cannot tell
     /// from none.
     pub user_data: Vec<(String, Option<Vec<u8>>)>,
-    /// Byte ranges of blocks whose bits this clears; their disk space is given back.
+    /// Byte ranges of blocks whose bits this clears; their disk space is given back. Of a change that replaces history, one: from
+    /// where the blocks end that it keeps to where the log ended.
     pub freed: Vec<Range<u64>>,
 }
 

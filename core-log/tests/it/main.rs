@@ -7,6 +7,7 @@ mod batch;
 mod common;
 mod conflict;
 mod corestore;
+mod cut_space;
 mod damaged_nodes;
 mod draft_crash;
 mod drafts;

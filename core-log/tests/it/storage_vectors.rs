@@ -142,18 +142,22 @@ fn check_state(core: &Core, state: &Value) {
     assert_eq!(core.tree_hash().as_bytes()[..], bytes(&state["treeHash"]));
 }
 
-/// The oplog is compared too until the truncate, whose hint for JavaScript is not written here.
+/// The oplog is compared too until the truncate, whose hint for JavaScript is not written here. From then on JavaScript's `data`
+/// keeps what was cut off.
 #[test]
 fn the_same_history_gives_the_same_bytes() {
     for kind in ["compat", "manifest-v1"] {
         let directory = tempfile::tempdir().unwrap();
-        let compare = |stage: &str, names: &[&str]| {
-            let expected = files_of(&vector("v10-files", &format!("{kind}-{stage}")));
+        let compare_cut = |stage: &str, names: &[&str], data_bytes: usize| {
+            let mut expected = files_of(&vector("v10-files", &format!("{kind}-{stage}")));
+            let data = expected.get_mut("data").and_then(Option::as_mut);
+            data.into_iter().for_each(|data| data.truncate(data_bytes));
             for name in names {
                 let found = fs::read(directory.path().join(name)).ok();
                 assert_same(&found, &expected[name], &format!("{kind} {stage} {name}"));
             }
         };
+        let compare = |stage, names: &[&str]| compare_cut(stage, names, usize::MAX);
         let files = core_files(directory.path());
         let opened = FileCore::create(files, header(kind), Durability::Buffered).unwrap();
         let core = Core::open(opened, None, Durability::Buffered).unwrap();
@@ -171,10 +175,11 @@ fn the_same_history_gives_the_same_bytes() {
         compare("3-six", &FILES);
         core.append("n").unwrap();
         core.truncate(3, None).unwrap();
-        compare("4-truncated", &["tree", "bitfield", "data"]);
+        let names = ["tree", "bitfield", "data"];
+        compare_cut("4-truncated", &names, 6);
         core.append("Z").unwrap();
         core.clear(0..1).unwrap();
-        compare("5-cleared", &["tree", "bitfield", "data"]);
+        compare_cut("5-cleared", &names, 7);
     }
 }
 

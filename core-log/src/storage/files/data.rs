@@ -74,6 +74,14 @@ impl Data {
         self.part.punch(range)
     }
 
+    /// Gives the space of all from `end` on back.
+    pub(super) fn cut(&self, end: u64) -> Result<(), StorageError> {
+        match self.part.len()? > end {
+            true => self.part.set_len(end),
+            false => Ok(()),
+        }
+    }
+
     /// How many bytes the file has.
     pub(super) fn len(&self) -> Result<u64, StorageError> {
         self.part.len()

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 1 | block bytes into `data` | new nodes into `tree`, pages into `bitfield` |
 //! | 2 | an entry into `oplog`: the commit point | the header into `oplog`: drops all entries |
-//! | 3 | nodes, bits and head in memory | after a truncate: what `tree` must not hold is removed |
+//! | 3 | nodes, bits and head in memory; the space of what was given up is freed in `data` | after a truncate: what `tree` must not hold is removed |
 //!
 //! With [`Durability::Sync`] each step is on the device before the next begins. A crash anywhere
 //! leaves the state before or after the commit, and a header never names a length whose roots
@@ -16,6 +16,7 @@
 //! which reading them tells. For that flushes sync all but `data` in either mode: they are rare,
 //! and a header that reached the device before its roots would leave a core that does not open.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -35,6 +36,8 @@ use super::snapshot;
 use super::tree::Tree;
 use super::writer::Writer;
 use crate::bitfield::Bitfield;
+use crate::core::is_signed_as_stored;
+use crate::descent::Descent;
 use crate::flat_tree;
 use crate::merkle::{Node, Roots};
 use crate::storage::{
@@ -239,7 +242,11 @@ impl FileCore {
         let (data, tree) = (parts.data, parts.tree);
         let opened = Self::open_parts(*core, data, tree, state.overlay, writer, poison);
         if truncated {
-            opened.1.flush(durability)?; // unless nobody knows its roots
+            let (header, core) = (&opened.0.header, &*opened.1);
+            if check == RootCheck::Whole && is_signed_as_stored(header, core) {
+                core.free_behind(&state.roots)?;
+            }
+            core.flush(durability)?; // unless nobody knows its roots
         }
         Ok(Some(opened))
     }
@@ -492,7 +499,24 @@ impl FileCore {
             writer.header.head = head.head;
         }
         let mut freed = write.freed.into_iter();
-        freed.try_for_each(|range| self.data.free(range))
+        freed.try_for_each(|range| match truncates {
+            // Nothing lies behind, but for what an append left that was cut off.
+            true => self.data.cut(range.start),
+            false => self.data.free(range),
+        })
+    }
+
+    /// Frees what a truncate in the journal gave up, should a kill have come before: all behind what it kept, and behind the last
+    /// block that came since. The log's `roots` are those that were signed: by one that was damaged, others would be gone.
+    fn free_behind(&self, roots: &Roots) -> Result<(), StorageError> {
+        let last = lock(&self.writer).bitfield.bits().prev_set(roots.length());
+        self.check_poison()?; // bits that could not be read are not set
+        let kept = self.overlay().cut().unwrap_or(roots.length());
+        let end = last.map_or(kept, |last| kept.max(last + 1));
+        match Descent::new(roots, &HashMap::new(), NodesOf(self)).byte_offset(2 * end)? {
+            Ok(offset) => self.write(|| self.data.cut(offset)),
+            Err(_) => Ok(()), // it stays until later blocks lie over it
+        }
     }
 
     fn flush_with(&self, writer: &mut Writer, durability: Durability) -> Result<(), StorageError> {
@@ -501,7 +525,8 @@ impl FileCore {
         writer.oplog.sync()?;
         let cut = self.settle_nodes(length)?;
         writer.bitfield.flush()?;
-        if durability == Durability::Sync {
+        // The header drops the entry by which the next open would free what a truncate gave up.
+        if durability == Durability::Sync || cut {
             self.data.sync()?;
         }
         self.tree.sync()?;
@@ -593,10 +618,12 @@ impl CoreStorage for FileCore {
         let durability = writer.durability;
         drop(writer);
         let truncated = self.overlay().cut().is_some();
-        match truncated {
-            true => self.flush(durability), // as when it is opened
-            false => Ok(()),
+        if !truncated {
+            return Ok(());
         }
+        // As when it is opened.
+        self.free_behind(roots)?;
+        self.flush(durability)
     }
 
     fn commit(&self, write: CoreWrite, durability: Durability) -> Result<(), StorageError> {
