@@ -195,7 +195,7 @@ impl Corestore {
     }
 
     /// As [`Corestore::get`] for a core that is here. If its roots are damaged, so that it does not open, it is opened as
-    /// with [`Core::danger_open_unverified`], to be audited: nobody else gets it while anybody holds that.
+    /// with [`Core::danger_open_unverified`], to be audited: nobody else gets it while anybody holds that ([`StorageError::Locked`], at once).
     ///
     /// # Errors
     /// As for [`Corestore::get`], but for the signature and the roots.

@@ -371,9 +371,12 @@ impl Storage for Files {
         let Some(files) = self.files_of(core, Access::Write)? else {
             return Ok(None);
         };
-        let Some(mut opened) = FileCore::open_unverified(core, files, self.durability)? else {
+        let opened = FileCore::open_unverified_shared(core, files, self.durability)?;
+        let Some((mut opened, shared)) = opened else {
             return Ok(None);
         };
+        self.open_cores.attach_audited(&shared);
+        drop(shared);
         self.complete(core, &mut opened)?;
         Ok(Some(opened))
     }
