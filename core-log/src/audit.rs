@@ -14,19 +14,19 @@
 
 mod roots;
 mod stored;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
 pub(crate) use self::stored::Stored;
-use self::stored::{Slot, makes};
+use self::stored::{Halt, Search, Slot, makes};
 use crate::flat_tree;
 use crate::merkle::{Node, Roots};
 use crate::storage::{BitWrite, CoreWrite, StorageError};
 
-/// Most steps taken before others may change the core.
+/// Most steps taken before others may change the core. There is a bound on what they read, too.
 const TURN_STEPS_MAX: usize = 1024;
-/// About so many bytes of blocks are read before others may change the core.
-const TURN_BYTES: u64 = 4 << 20;
 
 /// What an audit does about damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +102,8 @@ pub struct Report {
 enum Work {
     Check(Subtree),
     Forget(Doomed),
+    /// Blocks that nothing proves.
+    GiveUp(Range<u64>),
 }
 
 /// A subtree that is yet to be walked.
@@ -165,7 +167,8 @@ pub(crate) struct Auditor {
     is_head_proven: bool,
     found: Vec<Found>,
     report: Report,
-    bytes_read: u64,
+    /// Below the node that is next, if its turn ended before it was found what it is made of.
+    search: Search,
 }
 
 impl Auditor {
@@ -212,14 +215,14 @@ impl Auditor {
 
     /// Takes some steps, as many as others can be made to wait for; whether they were the last.
     pub(crate) fn take_turn(&mut self, stored: &Stored<'_>) -> Result<bool, StorageError> {
-        let pause_at = self.bytes_read.saturating_add(TURN_BYTES);
         for _ in 0..TURN_STEPS_MAX {
             match self.rest.pop() {
                 None => return Ok(true),
                 Some(Work::Check(at)) => self.check(stored, &at)?,
                 Some(Work::Forget(doomed)) => self.forget_next(stored, doomed)?,
+                Some(Work::GiveUp(blocks)) => self.give_up_next(stored, blocks),
             }
-            if self.bytes_read >= pause_at {
+            if stored.is_spent() {
                 break;
             }
         }
@@ -262,11 +265,19 @@ impl Auditor {
     }
 
     fn check(&mut self, stored: &Stored<'_>, at: &Subtree) -> Result<(), StorageError> {
-        self.report.nodes += 1;
-        match flat_tree::children(at.node.index) {
-            None => self.check_block(stored, at),
-            Some(children) => self.check_children(stored, at, children),
+        let Some(children) = flat_tree::children(at.node.index) else {
+            self.report.nodes += 1;
+            return self.check_block(stored, at);
+        };
+        match self.check_children(stored, at, children) {
+            Ok(()) => {
+                self.report.nodes += 1;
+                self.search = Search::default();
+            }
+            Err(Halt::Spent) => self.rest.push(Work::Check(*at)),
+            Err(Halt::Failed(error)) => return Err(error),
         }
+        Ok(())
     }
 
     fn check_block(&mut self, stored: &Stored<'_>, at: &Subtree) -> Result<(), StorageError> {
@@ -277,7 +288,6 @@ impl Auditor {
         } else if at.node.size == 0 {
             return Ok(()); // every empty block is here
         }
-        self.bytes_read = self.bytes_read.saturating_add(at.node.size);
         let fits = stored.leaf(index, at.byte_offset, at.node.size)? == Some(at.node);
         let mark = |value| {
             let range = index..index + 1;
@@ -298,16 +308,16 @@ impl Auditor {
         stored: &Stored<'_>,
         at: &Subtree,
         (left, right): (u64, u64),
-    ) -> Result<(), StorageError> {
+    ) -> Result<(), Halt> {
         let slots = [stored.slot(left)?, stored.slot(right)?];
         if slots == [Slot::Absent; 2] && stored.marked_below(at.node.index).is_none() {
-            return self.check_empty(stored, (left, right));
+            return Ok(self.check_empty(stored, (left, right))?);
         }
         let pair = match slots {
             [Slot::Here(left), Slot::Here(right)] if makes(at, &left, &right) => {
                 Some((left, right))
             }
-            _ => stored.proven_children(at, slots)?,
+            _ => stored.proven_children(&mut self.search, at, slots)?,
         };
         match pair {
             Some((left, right)) => self.descend(at, slots, left, right),
@@ -414,7 +424,8 @@ impl Auditor {
     /// Forgets the next node of them or, after the last, the blocks.
     fn forget_next(&mut self, stored: &Stored<'_>, doomed: Doomed) -> Result<(), StorageError> {
         let Some(index) = stored.next_node(&doomed.nodes)? else {
-            self.give_up(stored, doomed.top);
+            let blocks = flat_tree::first_block(doomed.top)..flat_tree::end_block(doomed.top);
+            self.rest.push(Work::GiveUp(blocks));
             return Ok(());
         };
         let is_here = stored.slot(index)? != Slot::Absent;
@@ -436,19 +447,19 @@ impl Auditor {
         Ok(())
     }
 
-    /// Nothing proves the blocks below `index`.
-    fn give_up(&mut self, stored: &Stored<'_>, index: u64) {
-        let end = flat_tree::end_block(index);
-        let mut from = flat_tree::first_block(index);
-        while let Some(start) = stored.bits.next_set(from).filter(|start| *start < end) {
-            from = stored.bits.next_unset(start).min(end);
-            let range = start..from;
-            let bits = BitWrite {
-                range: range.clone(),
-                value: false,
-            };
-            self.add(Damage::Bits(range), Some(Remedy::Bits(bits)));
-        }
+    /// Gives up the next of the blocks that are here.
+    fn give_up_next(&mut self, stored: &Stored<'_>, blocks: Range<u64>) {
+        let start = stored.bits.next_set(blocks.start);
+        let Some(start) = start.filter(|start| *start < blocks.end) else {
+            return;
+        };
+        let end = stored.bits.next_unset(start).min(blocks.end);
+        let bits = BitWrite {
+            range: start..end,
+            value: false,
+        };
+        self.add(Damage::Bits(start..end), Some(Remedy::Bits(bits)));
+        self.rest.push(Work::GiveUp(end..blocks.end));
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Knows what each may be made of. Does not know who signed, nor what is done with what is found.
 
-use super::Stored;
+use super::stored::{Halt, Search, Stored};
 use crate::flat_tree;
 use crate::limits::BLOCK_BYTES_MAX;
 use crate::merkle::{Node, Roots};
@@ -14,8 +14,8 @@ const CANDIDATES_MAX: usize = 4;
 const TRIES_MAX: usize = 256;
 
 /// A place whose node is looked for.
-#[derive(Debug, Clone, Copy)]
-struct Sought {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Sought {
     index: u64,
     byte_offset: u64,
     /// How many bytes the nodes around it leave for it.
@@ -38,9 +38,15 @@ impl Stored<'_> {
         let levels = places
             .first()
             .map_or(0, |root| flat_tree::depth(*root) as usize);
-        let mut tried = Vec::new();
+        let (mut tried, mut search) = (Vec::new(), Search::default());
         for level in levels_to_look_at(levels) {
-            let candidates = self.roots_within(&places, level)?;
+            let candidates = loop {
+                match self.roots_within(&mut search, &places, level) {
+                    Ok(candidates) => break candidates,
+                    Err(Halt::Spent) => self.begin_turn(), // nobody waits
+                    Err(Halt::Failed(error)) => return Err(error),
+                }
+            };
             if candidates != tried {
                 if let Some(roots) = first_set(length, &candidates, &holds) {
                     return Ok(roots);
@@ -63,16 +69,17 @@ impl Stored<'_> {
     /// What an inner node may be by all that is stored below it.
     pub(super) fn made_of_all_below(
         &self,
+        search: &mut Search,
         index: u64,
         byte_offset: u64,
-    ) -> Result<Vec<Node>, StorageError> {
+    ) -> Result<Vec<Node>, Halt> {
         let sought = Sought {
             index,
             byte_offset,
             size: None,
             is_root: false,
         };
-        self.within(sought, usize::MAX)
+        self.within(search, sought, usize::MAX)
     }
 
     /// The only one of these roots that nothing stored agrees with. If the signature does not hold, it is the wrong one.
@@ -91,7 +98,12 @@ impl Stored<'_> {
     }
 
     /// What each of these roots may be, by so many levels below them.
-    fn roots_within(&self, places: &[u64], levels: usize) -> Result<Vec<Vec<Node>>, StorageError> {
+    fn roots_within(
+        &self,
+        search: &mut Search,
+        places: &[u64],
+        levels: usize,
+    ) -> Result<Vec<Vec<Node>>, Halt> {
         let (mut all, mut byte_offset) = (Vec::new(), 0_u64);
         for index in places {
             let sought = Sought {
@@ -100,7 +112,7 @@ impl Stored<'_> {
                 size: None,
                 is_root: true,
             };
-            let candidates = self.within(sought, levels)?;
+            let candidates = self.within(search, sought, levels)?;
             let size = candidates.first().map_or(0, |node| node.size);
             byte_offset = byte_offset.saturating_add(size);
             all.push(candidates);
@@ -109,14 +121,36 @@ impl Stored<'_> {
     }
 
     /// What a node may be, by so many levels below it, the likeliest first.
-    fn within(&self, sought: Sought, levels: usize) -> Result<Vec<Node>, StorageError> {
+    fn within(
+        &self,
+        search: &mut Search,
+        sought: Sought,
+        levels: usize,
+    ) -> Result<Vec<Node>, Halt> {
+        if let Some(known) = search.made.get(&(sought, levels)) {
+            return Ok(known.clone());
+        }
+        if self.is_spent() {
+            return Err(Halt::Spent);
+        }
+        let made = self.look_within(search, sought, levels)?;
+        search.made.insert((sought, levels), made.clone());
+        Ok(made)
+    }
+
+    fn look_within(
+        &self,
+        search: &mut Search,
+        sought: Sought,
+        levels: usize,
+    ) -> Result<Vec<Node>, Halt> {
         let own = self.slot(sought.index)?.node();
         let as_stored = own.into_iter().collect();
         if levels == 0 {
             return Ok(as_stored);
         }
         let Some((left, right)) = flat_tree::children(sought.index) else {
-            return self.leaves(sought, own);
+            return Ok(self.leaves(sought, own)?);
         };
         let slots = [self.slot(left)?.node(), self.slot(right)?.node()];
         if let [Some(left), Some(right)] = &slots
@@ -138,7 +172,7 @@ impl Stored<'_> {
             size: rest(right_slot),
             is_root: false,
         };
-        let lefts = self.within(left, levels - 1)?;
+        let lefts = self.within(search, left, levels - 1)?;
         let left_size = lefts.first().map_or(0, |node| node.size);
         let right = Sought {
             index: right,
@@ -146,7 +180,10 @@ impl Stored<'_> {
             size: rest(left_slot),
             is_root: false,
         };
-        let rights = self.within(right, levels - 1)?;
+        let rights = self.within(search, right, levels - 1)?;
+        for known in [left, right] {
+            search.made.remove(&(known, levels - 1));
+        }
         let pairs = lefts
             .iter()
             .flat_map(|left| rights.iter().map(move |right| (left, right)));
@@ -179,10 +216,9 @@ impl Stored<'_> {
         let (mut here, mut not_here) = (0, BLOCK_BYTES_MAX + 1);
         while not_here - here > 1 {
             let size = here.midpoint(not_here);
-            match self.storage.block(byte_offset, size) {
-                Ok(_) => here = size,
-                Err(StorageError::Corrupt { .. }) => not_here = size,
-                Err(error) => return Err(error),
+            match self.block(byte_offset, size)? {
+                Some(_) => here = size,
+                None => not_here = size,
             }
         }
         Ok(here as u64)

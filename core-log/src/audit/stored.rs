@@ -2,20 +2,53 @@
 //!
 //! Knows which nodes and blocks agree. Does not know what is signed, nor what is done about damage.
 
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::roots::Sought;
 use super::{Subtree, right_offset};
 use crate::bitfield::Bitfield;
 use crate::flat_tree;
 use crate::merkle::Node;
 use crate::storage::{CoreStorage, StorageError};
 
-/// What an audit reads. Nothing may change it during a call.
+/// About so many nodes are read before others may change the core.
+const TURN_READS: u64 = 4096;
+/// About so many bytes of blocks are.
+const TURN_BYTES: u64 = 4 << 20;
+
+/// What an audit reads in one turn. Nothing may change it during that.
 pub(crate) struct Stored<'a> {
-    pub(crate) storage: &'a dyn CoreStorage,
-    pub(crate) bits: &'a Bitfield,
+    storage: &'a dyn CoreStorage,
+    pub(super) bits: &'a Bitfield,
+    /// How many nodes, and how many bytes of blocks, may still be read in this turn.
+    left: Cell<(u64, u64)>,
+    reads_max: u64,
+}
+
+/// What a search below a node has come to, so that it goes on in another turn: what is known of the subtrees beside the way to
+/// where it is. Others may have changed the core in between: what comes of it is held against the node anyway.
+#[derive(Default)]
+pub(super) struct Search {
+    rebuilt: HashMap<u64, Option<Node>>,
+    pub(super) made: HashMap<(Sought, usize), Vec<Node>>,
+}
+
+/// Why a search ends without an answer.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// It is the turn of others.
+    Spent,
+    Failed(StorageError),
+}
+
+impl From<StorageError> for Halt {
+    fn from(error: StorageError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// A place of the tree, as stored.
@@ -36,12 +69,50 @@ impl Slot {
     }
 }
 
-impl Stored<'_> {
+impl<'a> Stored<'a> {
+    pub(crate) fn new(storage: &'a dyn CoreStorage, bits: &'a Bitfield) -> Self {
+        Self::with_reads(storage, bits, TURN_READS)
+    }
+
+    /// For a turn of about so many nodes.
+    pub(super) fn with_reads(
+        storage: &'a dyn CoreStorage,
+        bits: &'a Bitfield,
+        reads_max: u64,
+    ) -> Self {
+        let left = Cell::default();
+        let stored = Self {
+            storage,
+            bits,
+            left,
+            reads_max,
+        };
+        stored.begin_turn();
+        stored
+    }
+
+    pub(super) fn begin_turn(&self) {
+        self.left.set((self.reads_max, TURN_BYTES));
+    }
+
+    /// Whether it is the turn of others.
+    pub(super) fn is_spent(&self) -> bool {
+        let (reads, bytes) = self.left.get();
+        reads == 0 || bytes == 0
+    }
+
+    fn spend(&self, reads: u64, bytes: u64) {
+        let left = self.left.get();
+        self.left
+            .set((left.0.saturating_sub(reads), left.1.saturating_sub(bytes)));
+    }
+
     /// The first place in `range` that may hold a node.
     pub(super) fn next_node(&self, range: &Range<u64>) -> Result<Option<u64>, StorageError> {
         if range.is_empty() {
             return Ok(None);
         }
+        self.spend(1, 0);
         let next = self.storage.next_node(range.start)?;
         Ok(next.filter(|index| range.contains(index)))
     }
@@ -53,6 +124,7 @@ impl Stored<'_> {
 
     /// What is in the place of node `index`.
     pub(super) fn slot(&self, index: u64) -> Result<Slot, StorageError> {
+        self.spend(1, 0);
         match self.storage.node(index) {
             Ok(node) => Ok(node.map_or(Slot::Absent, Slot::Here)),
             Err(StorageError::Corrupt { .. }) => Ok(Slot::Impossible),
@@ -70,12 +142,24 @@ impl Stored<'_> {
         let Ok(size) = usize::try_from(size) else {
             return Ok(None);
         };
-        let block: Option<Bytes> = match self.storage.block(byte_offset, size) {
-            Ok(block) => Some(block),
-            Err(StorageError::Corrupt { .. }) => None,
-            Err(error) => return Err(error),
-        };
+        let block = self.block(byte_offset, size)?;
         Ok(block.map(|block| Node::leaf(index, &block)))
+    }
+
+    /// The bytes from `byte_offset` on, if there are as many.
+    pub(super) fn block(
+        &self,
+        byte_offset: u64,
+        size: usize,
+    ) -> Result<Option<Bytes>, StorageError> {
+        match self.storage.block(byte_offset, size) {
+            Ok(block) => {
+                self.spend(0, size as u64);
+                Ok(Some(block))
+            }
+            Err(StorageError::Corrupt { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The first block below `index` that is said to be here.
@@ -85,33 +169,37 @@ impl Stored<'_> {
     }
 
     /// Two children that make the node, each as stored or as what lies below it says.
+    ///
+    /// # Errors
+    /// [`Halt::Spent`] if it takes another turn: then `search` knows how far this one came.
     pub(super) fn proven_children(
         &self,
+        search: &mut Search,
         at: &Subtree,
         slots: [Slot; 2],
-    ) -> Result<Option<(Node, Node)>, StorageError> {
+    ) -> Result<Option<(Node, Node)>, Halt> {
         let Some((left, right)) = flat_tree::children(at.node.index) else {
             return Ok(None);
         };
-        let lefts = self.candidates(at, left, slots, at.byte_offset)?;
+        let mut lefts = self.near_candidates(at, left, slots)?;
+        let mut rights = self.near_candidates(at, right, slots)?;
+        // Nearly always so much has to be read.
+        if let Some(pair) = pair_that_makes(at, &lefts, &rights) {
+            return Ok(Some(pair));
+        }
+        lefts.extend(self.far_candidates(search, left, at.byte_offset)?);
         let left_size = lefts.first().map_or(0, |node| node.size);
         let start = right_offset(at, slots).unwrap_or(at.byte_offset.saturating_add(left_size));
-        let rights = self.candidates(at, right, slots, start)?;
-        let pairs = lefts
-            .iter()
-            .flat_map(|left| rights.iter().map(move |right| (*left, *right)));
-        Ok(pairs
-            .into_iter()
-            .find(|(left, right)| makes(at, left, right)))
+        rights.extend(self.far_candidates(search, right, start)?);
+        Ok(pair_that_makes(at, &lefts, &rights))
     }
 
-    /// What the child `index` of `at` may be.
-    fn candidates(
+    /// What the child `index` of `at` may be by itself, and by what is next to it or right below.
+    fn near_candidates(
         &self,
         at: &Subtree,
         index: u64,
         [left, right]: [Slot; 2],
-        byte_offset: u64,
     ) -> Result<Vec<Node>, StorageError> {
         let is_left = index < at.node.index;
         let (own, other) = if is_left {
@@ -122,8 +210,6 @@ impl Stored<'_> {
         let mut candidates: Vec<Node> = own.node().into_iter().collect();
         if flat_tree::children(index).is_some() {
             candidates.extend(self.parent_of_children(index)?);
-            candidates.extend(self.rebuilt(index)?);
-            candidates.extend(self.made_of_all_below(index, byte_offset)?);
             return Ok(candidates);
         }
         let block = flat_tree::first_block(index);
@@ -140,6 +226,21 @@ impl Stored<'_> {
         Ok(candidates)
     }
 
+    /// What an inner node may be by all that is stored below it. Cost: up to as many reads as nodes and blocks are below.
+    fn far_candidates(
+        &self,
+        search: &mut Search,
+        index: u64,
+        byte_offset: u64,
+    ) -> Result<Vec<Node>, Halt> {
+        if flat_tree::children(index).is_none() {
+            return Ok(Vec::new());
+        }
+        let mut candidates: Vec<Node> = self.rebuilt(search, index)?.into_iter().collect();
+        candidates.extend(self.made_of_all_below(search, index, byte_offset)?);
+        Ok(candidates)
+    }
+
     /// What the children of `index` make of it.
     fn parent_of_children(&self, index: u64) -> Result<Option<Node>, StorageError> {
         let Some((left, right)) = flat_tree::children(index) else {
@@ -150,18 +251,33 @@ impl Stored<'_> {
     }
 
     /// What the lowest nodes below `index` make of it. Cost: as many reads as nodes are below.
-    fn rebuilt(&self, index: u64) -> Result<Option<Node>, StorageError> {
-        let stored = self.slot(index)?;
-        let Some((left, right)) = flat_tree::children(index) else {
-            return Ok(stored.node());
+    fn rebuilt(&self, search: &mut Search, index: u64) -> Result<Option<Node>, Halt> {
+        if let Some(known) = search.rebuilt.get(&index) {
+            return Ok(*known);
+        }
+        if self.is_spent() {
+            return Err(Halt::Spent);
+        }
+        let stored = self.slot(index)?.node();
+        let rebuilt = match flat_tree::children(index) {
+            None => stored,
+            Some((left, right)) => {
+                if [self.slot(left)?, self.slot(right)?] == [Slot::Absent; 2] {
+                    stored
+                } else {
+                    let lower = [self.rebuilt(search, left)?, self.rebuilt(search, right)?];
+                    for known in [left, right] {
+                        search.rebuilt.remove(&known);
+                    }
+                    match lower {
+                        [Some(left), Some(right)] => Node::parent(&left, &right),
+                        _ => stored,
+                    }
+                }
+            }
         };
-        if [self.slot(left)?, self.slot(right)?] == [Slot::Absent; 2] {
-            return Ok(stored.node());
-        }
-        match self.rebuilt(left)?.zip(self.rebuilt(right)?) {
-            Some((left, right)) => Ok(Node::parent(&left, &right)),
-            None => Ok(stored.node()),
-        }
+        search.rebuilt.insert(index, rebuilt);
+        Ok(rebuilt)
     }
 
     /// Whether what lies below a node agrees with it.
@@ -176,6 +292,16 @@ impl Stored<'_> {
         let is_marked = self.bits.get(block);
         Ok(is_marked && self.leaf(block, byte_offset, node.size)? == Some(node))
     }
+}
+
+/// The first two that make the node.
+fn pair_that_makes(at: &Subtree, lefts: &[Node], rights: &[Node]) -> Option<(Node, Node)> {
+    let pairs = lefts
+        .iter()
+        .flat_map(|left| rights.iter().map(move |right| (*left, *right)));
+    pairs
+        .into_iter()
+        .find(|(left, right)| makes(at, left, right))
 }
 
 /// Whether `left` and `right` are the children that the node was made of.

@@ -30,10 +30,7 @@ impl Core {
             let verifier = verifier.as_ref();
             is_signed(&key, verifier, (head.fork, roots), &head.signature)
         };
-        let stored = Stored {
-            storage: &*opened.storage,
-            bits: &opened.bitfield,
-        };
+        let stored = Stored::new(&*opened.storage, &opened.bitfield);
         let roots = stored.find_roots(head.length, holds)?;
         if holds(&roots) {
             opened.storage.set_roots(&roots)?;
@@ -49,8 +46,9 @@ impl Core {
     /// them, bits against both, and the roots against the signature. Each finding goes to `tell`,
     /// and how far the audit is.
     ///
-    /// Cost: a read of every block that is here and of every node; memory does not grow with the
-    /// core. Blocks may come meanwhile; those of a log that grows meanwhile are not audited.
+    /// Cost: a read of every block that is here and of every node, and where a node and those next to it are damaged, up to as
+    /// many more as are below; a few thousand nodes, or 4 MiB of blocks, before others may change the core. Memory does not grow
+    /// with the core. Blocks may come meanwhile; those of a log that grows meanwhile are not audited.
     ///
     /// # Errors
     /// [`CoreError::HistoryChanged`] if the log is truncated meanwhile; [`CoreError::Storage`] if
@@ -104,10 +102,7 @@ impl Core {
             if shared.fork != fork {
                 return Err(CoreError::HistoryChanged { core: inner.key });
             }
-            let stored = Stored {
-                storage: &*inner.storage,
-                bits: &shared.bitfield,
-            };
+            let stored = Stored::new(&*inner.storage, &shared.bitfield);
             work(&stored, &shared)?
         };
         if mode == Mode::Repair {

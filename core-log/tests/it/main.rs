@@ -3,6 +3,7 @@
 mod append_cost;
 mod audit;
 mod audit_roots;
+mod audit_turns;
 mod batch;
 mod common;
 mod conflict;
