@@ -319,10 +319,17 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_directory(directory)
 }
 
-/// Puts what a directory says of its files on the device: else a power cut may take a renaming back.
+/// Puts what a directory says of its files on the device: else a power cut may take a renaming back. A directory that may not be
+/// read, or a file system that syncs none, is no reason to call what was renamed a failure.
 #[cfg(unix)]
 fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    match File::open(directory).and_then(|directory| directory.sync_all()) {
+        Err(error) if matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported) => {
+            Ok(())
+        }
+        synced => synced,
+    }
 }
 
 /// Only Unix opens directories as files.
