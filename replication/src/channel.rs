@@ -341,6 +341,11 @@ impl CoreChannel {
         self.downloads.is_short()
     }
 
+    /// Whether it asks for nothing because what was answered already takes too much room on the connection.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.downloads.is_crowded()
+    }
+
     /// Notes what was carried in one turn.
     pub(crate) fn count(&mut self, counted: Stats) {
         self.carried.add(counted);

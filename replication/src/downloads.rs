@@ -204,6 +204,11 @@ impl Downloads {
         self.is_short
     }
 
+    /// Whether nothing is asked for because answers take too much room on the connection.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.kept.is_crowded()
+    }
+
     /// Whether as many answers wait to be committed as are at a time.
     pub(crate) fn has_lot(&self) -> bool {
         let arrived = self.arrived.get().map_or(0, Vec::len);

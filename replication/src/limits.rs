@@ -118,6 +118,10 @@ pub const RATE_TIME: Duration = Duration::from_secs(2);
 /// Most requests in flight on all channels of a connection.
 pub const IN_FLIGHT_MAX: usize = 8192;
 
+/// While answers take too much room on a connection, no more than so many of the channels that wait for that to change are
+/// looked at with each burst, in turn. Once it has changed, all are.
+pub const CROWDED_LOOKS_MAX: usize = 16;
+
 /// Requests and wants of a peer that wait for an answer. Beyond that nothing more is read from it.
 pub const UPLOADS_MAX: usize = 16_384;
 

@@ -165,14 +165,21 @@ mod tests {
     use ferrocore_mux::{Mux, Segment};
 
     use super::*;
-    use crate::limits::{MESSAGES_TOGETHER_MAX, OPEN_MESSAGES};
-    use crate::messages::{Cancel, Request};
+    use crate::kept::Kept;
+    use crate::limits::{
+        CROWDED_LOOKS_MAX, KEPT_BYTES_ALL_MAX, KEPT_BYTES_ASKING, MESSAGES_TOGETHER_MAX,
+        OPEN_MESSAGES,
+    };
+    use crate::memory::PeersMemory;
+    use crate::messages::{Cancel, Request, Sync};
+    use crate::work::steps_done;
 
     /// A connection whose peer has opened some cores.
     fn connected(cores: usize) -> (Connection, Vec<ChannelId>) {
         let store = Corestore::memory();
         let connection = |is_initiator| Connection::new(is_initiator, [7; 64], Arc::new(|| {}));
         let (mut peer, mut connection) = (connection(true), connection(false));
+        connection.share_answers(&PeersMemory::new(KEPT_BYTES_ALL_MAX));
         for number in 0..cores {
             peer.attach(&store.get_named(&number.to_string()).unwrap());
         }
@@ -262,6 +269,55 @@ mod tests {
         assert!(connection.asked.is_empty() && connection.mux.buffered_bytes() > 0);
         hear(&mut connection, ids[1], &Message::Request(request(2)));
         assert_eq!(connection.asked, &ids[1..], "it is answered again");
+    }
+
+    /// A connection whose channels have peers to ask, and no room for answers while what is returned is there.
+    fn crowded(cores: usize) -> (Connection, Vec<ChannelId>, Kept) {
+        let (mut connection, ids) = connected(cores);
+        let mut kept = connection.kept.kept();
+        kept.hold(KEPT_BYTES_ASKING + 1);
+        let sync = Message::Sync(Sync {
+            length: 10,
+            uploading: true,
+            ..Sync::default()
+        });
+        for id in &ids {
+            hear(&mut connection, *id, &sync);
+        }
+        connection.settle(Time::ZERO).unwrap();
+        assert_eq!(connection.shares.short(), cores);
+        (connection, ids, kept)
+    }
+
+    /// Goal: channels that wait for room do not cost each burst a look at each of them, and all have their turn once there is some.
+    #[test]
+    fn who_waits_for_room_is_not_looked_at_with_every_burst() {
+        let (mut connection, ids, kept) = crowded(200);
+        let before = steps_done();
+        for _ in 0..10 {
+            hear(
+                &mut connection,
+                ids[0],
+                &Message::Cancel(Cancel { request: 1 }),
+            );
+            connection.settle(Time::ZERO).unwrap();
+        }
+        let steps = steps_done() - before;
+        assert!(steps <= 10 * (CROWDED_LOOKS_MAX as u64 + 2), "{steps}");
+        assert_eq!(connection.shares.short(), 200);
+        drop(kept);
+        connection.settle(Time::ZERO).unwrap();
+        assert_eq!(connection.shares.short(), 0);
+    }
+
+    /// Goal: who cannot be asked any more takes no share from those who can.
+    #[test]
+    fn who_cannot_be_asked_is_not_short() {
+        let (mut connection, ids, _kept) = crowded(2);
+        connection.with(ids[0], |channel, _| channel.stop_asking());
+        connection.settle(Time::ZERO).unwrap();
+        assert_eq!(connection.shares.short(), 1);
+        assert_eq!(connection.shares.next_short(), Some(ids[1]));
     }
 
     /// Goal: a frame of many messages lets others have their turn, and is taken in completely.

@@ -7,7 +7,7 @@ use ferrocore_primitives::time::Time;
 
 use super::Connection;
 use crate::channel::CoreChannel;
-use crate::limits::{OFFER_LEN_MAX, UNPROVEN_OUTPUT_MAX};
+use crate::limits::{CROWDED_LOOKS_MAX, OFFER_LEN_MAX, UNPROVEN_OUTPUT_MAX};
 use crate::misbehaviour::{PeerMisbehaved, Verdict};
 use crate::wire::Wire;
 
@@ -21,11 +21,18 @@ impl Connection {
         for id in touched {
             self.settle_channel(id, now)?;
         }
+        let mut crowded = 0;
         for _ in 0..self.shares.short() {
             let Some(id) = self.shares.next_short() else {
                 break;
             };
             self.settle_channel(id, now)?;
+            // What it waits for is room that all channels share: the next find as little.
+            let channel = self.channels.get(&id);
+            crowded += usize::from(channel.is_some_and(|channel| channel.is_crowded()));
+            if crowded == CROWDED_LOOKS_MAX {
+                break;
+            }
         }
         Ok(())
     }
