@@ -3,6 +3,7 @@
 //! Knows clocks, commands and which of its parts has to move. Does not know the protocol: that is
 //! [`Connection`].
 
+use std::future::ready;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -75,6 +76,8 @@ pub(super) struct Driver<T> {
     long_buffers: LongBuffers,
     /// When short buffers would not have done.
     needed_long: Instant,
+    /// The time that had come when input was there as well, and went first.
+    put_off: Option<Time>,
     is_proven: bool,
     proven: Arc<AtomicBool>,
     /// Bytes of blocks sent, and come.
@@ -150,6 +153,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             helpers: options.helpers,
             long_buffers: options.long_buffers,
             needed_long: Instant::now(),
+            put_off: None,
             is_proven: false,
             proven: outlets.proven,
             rates: (Rate::new(now()), Rate::new(now())),
@@ -426,7 +430,28 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         self.needed_long + LONG_BUFFERS_IDLE
     }
 
+    /// The next thing that happened. What came while this task was busy, with our own device say, goes before the time that it may
+    /// have been waited for in vain, a burst of it for each such time.
     async fn next(&mut self, output: Output) -> Happened {
+        let happened = self.happens(output).await;
+        let (due, is_reading) = {
+            let connection = &self.desk().connection;
+            (connection.next_timeout(), connection.wants_frame())
+        };
+        let is_time = matches!(happened, Happened::Timeout);
+        if !is_time || !is_reading || self.put_off == due {
+            return happened;
+        }
+        self.put_off = due;
+        yield_now().await; // so that what is there is known to be
+        tokio::select! {
+            biased;
+            burst = self.inbound.next() => Happened::Received(burst),
+            () = ready(()) => happened,
+        }
+    }
+
+    async fn happens(&mut self, output: Output) -> Happened {
         let (deadline, is_reading) = {
             let connection = &self.desk().connection;
             (connection.next_timeout(), connection.wants_frame())

@@ -14,7 +14,7 @@ use ferrocore_primitives::encoding::Encode;
 use ferrocore_primitives::sign::KeyPair;
 use ferrocore_replication::capability::capability;
 use ferrocore_replication::connection::PROTOCOL;
-use ferrocore_replication::limits::{CLOSE_TIMEOUT, UPDATE_TIME_MAX};
+use ferrocore_replication::limits::{CLOSE_TIMEOUT, REQUEST_TIMEOUT, UPDATE_TIME_MAX};
 use ferrocore_replication::messages::Handshake;
 use ferrocore_replication::session::SessionOptions;
 use ferrocore_replication::{Session, SessionError};
@@ -22,7 +22,8 @@ use ferrocore_secret_stream::{
     FrameBudgets, Options, Role, SecretStream, StreamError, WRITE_TIMEOUT,
 };
 use tokio::io::{
-    AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf, duplex,
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf,
+    copy, copy_bidirectional, duplex, split,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -278,6 +279,62 @@ async fn who_does_not_read_keeps_no_stream_of_a_session_that_has_ended() {
         assert!(wire.write_all(&[0]).await.is_err(), "the stream is open");
         drop(readers);
     }
+}
+
+/// Goal: that our own task was busy for longer than a peer may take to answer is not the peer's fault. Method: what the peer says
+/// is held back, and given to the session in the moment in which its time is over.
+#[tokio::test(start_paused = true)]
+async fn what_has_come_goes_before_the_time_that_is_over() {
+    const ROUNDS: u64 = 20;
+    let (here, _, there, reader) = writer_and_reader(&blocks(ROUNDS as usize));
+    let (at_reader, mut wire) = duplex(100_000);
+    let (mut other, at_writer) = duplex(100_000);
+    let joined = async {
+        let sessions = sessions_over(at_writer, at_reader, &here, &there);
+        tokio::pin!(sessions);
+        tokio::select! {
+            sessions = &mut sessions => sessions,
+            _ = copy_bidirectional(&mut wire, &mut other) => panic!("it goes on"),
+        }
+    };
+    let (_writes, reads) = joined.await;
+    let (mut from_reader, mut to_reader) = split(wire);
+    let (mut from_writer, mut to_writer) = split(other);
+    tokio::spawn(async move { copy(&mut from_reader, &mut to_writer).await });
+    let mut held = Vec::new();
+    let updates = reader.clone();
+    let update = tokio::spawn(async move { updates.update().await });
+    for round in 0..ROUNDS {
+        let _wanted = (round > 0).then(|| reader.download(round - 1..round));
+        for _ in 0..1000 {
+            let read = from_writer.read_buf(&mut held);
+            tokio::select! {
+                biased;
+                read = read => drop(read.unwrap()),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        assert!(!held.is_empty(), "an answer");
+        if round > 0 {
+            tokio::time::advance(REQUEST_TIMEOUT + Duration::from_secs(1)).await;
+        }
+        to_reader.write_all(&held).await.unwrap();
+        held.clear();
+        if round == 0 {
+            // The handshakes are over, and the log is known.
+            while reader.length() == 0 {
+                from_writer.read_buf(&mut held).await.unwrap();
+                to_reader.write_all(&held).await.unwrap();
+                held.clear();
+            }
+        }
+        while round > 0 && !reader.has(round - 1) {
+            assert_eq!(reads.stats().requests_timed_out, 0, "round {round}");
+            tokio::task::yield_now().await;
+        }
+    }
+    update.abort();
+    assert_eq!(reads.stats().requests_timed_out, 0);
 }
 
 /// A peer that knows the key of `core` and has begun a frame of the longest kind, which it does not end.
