@@ -162,7 +162,7 @@ impl BlockFile for Racing {
 #[test]
 fn a_reader_of_a_core_that_is_written_sees_one_state() {
     let (mut whole, mut refused, mut cleared, mut unsettled) = (0, 0, 0, 0);
-    rounds(from_env("FERROCORE_READERS", READERS), |seed| {
+    let mut round = |seed| {
         let mut rng = Rng::new(seed);
         let recording = record(&mut rng);
         let states = recovered(&recording);
@@ -218,7 +218,10 @@ fn a_reader_of_a_core_that_is_written_sees_one_state() {
             }
         }
         opened
-    });
+    };
+    // Here an entry took the place of one as long, behind the same headers.
+    round(20_295_013);
+    rounds(from_env("FERROCORE_READERS", READERS), round);
     println!("{whole} blocks, {refused} refused, {cleared} cleared; {unsettled} times unsettled");
     assert!(whole > refused && refused > 0);
 }

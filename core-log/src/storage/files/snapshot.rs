@@ -15,7 +15,7 @@ use super::bitfield;
 use super::data::Data;
 use super::file_core::{CoreFiles, Parts};
 use super::header::Slot;
-use super::oplog::{self, SLOT_BYTES};
+use super::oplog::{self, ENTRIES_OFFSET, SLOT_BYTES};
 use super::overlay::{Lookup, Overlay};
 use super::part::Part;
 use super::record::FRAME_BYTES;
@@ -276,12 +276,14 @@ impl Watch {
     }
 }
 
-/// What tells whether an oplog is the same as before: its length, and checksum and length of the
-/// records in its slots. Every commit changes one of them.
+/// What tells whether an oplog is the same as before: its length, and checksum and length of the records in its slots and of the first
+/// entry behind them. Every commit changes one of them: an entry makes it longer, and what is behind a new header is there until it is
+/// cut off or another entry, which belongs to that header and says so, takes its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Mark {
     len: u64,
     slots: [[u8; FRAME_BYTES]; 2],
+    first_entry: [u8; FRAME_BYTES],
 }
 
 impl Mark {
@@ -290,7 +292,13 @@ impl Mark {
         for (slot, number) in slots.iter_mut().zip(0..) {
             oplog.read(number * SLOT_BYTES as u64, slot)?;
         }
+        let mut first_entry = [0; FRAME_BYTES];
+        oplog.read(ENTRIES_OFFSET, &mut first_entry)?;
         let len = oplog.len()?;
-        Ok(Self { len, slots })
+        Ok(Self {
+            len,
+            slots,
+            first_entry,
+        })
     }
 }
