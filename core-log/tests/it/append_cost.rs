@@ -42,9 +42,19 @@ fn an_opening_syncs_what_a_kill_left() {
     core.append("one").unwrap();
     let killed = Disk::new(disk.contents());
     drop(core);
-    let closed = Disk::new(disk.contents());
-    let _core = open(&closed, Durability::Sync).unwrap().unwrap();
-    assert_eq!(changed(&closed.changes()), []);
+    for durability in [Durability::Sync, Durability::Buffered] {
+        let closed = Disk::new(disk.contents());
+        let core = open(&closed, durability).unwrap().unwrap();
+        assert_eq!(changed(&closed.changes()), []);
+        if durability == Durability::Buffered {
+            // Nor does the first append, but for the header that it stands on.
+            core.append("another").unwrap();
+            core.append("one more").unwrap();
+            let writes = [("data", true), ("oplog", true)];
+            let expected = [writes[0], ("oplog", false), writes[1], writes[0], writes[1]];
+            assert_eq!(changed(&closed.changes()), expected);
+        }
+    }
     for (durability, syncs) in [(Durability::Sync, 5), (Durability::Buffered, 0)] {
         let disk = Disk::new(killed.contents());
         let _core = open(&disk, durability).unwrap().unwrap();

@@ -7,10 +7,10 @@
 //! `FERROCORE_CUTS` says how many cuts each test makes, `FERROCORE_SEED` where it begins.
 #![cfg(feature = "files")]
 
-use crate::rig::power::{Acknowledged, Device, Loss, Scene, candidates, each_moment};
+use crate::rig::power::{Acknowledged, Device, History, Loss, Scene};
 use crate::rig::rng::{Rng, from_env, rounds};
 use crate::rig::workload::Snapshot;
-use crate::rig::{Change, Contents, Disk, create, open};
+use crate::rig::{Contents, Disk, create, open};
 use bytes::Bytes;
 use ferrocore_log::storage::StorageError;
 use ferrocore_log::{CommitOptions, Core, CoreError, Draft, Durability};
@@ -87,11 +87,7 @@ impl Mark {
     }
 }
 
-struct Recording {
-    start: Contents,
-    changes: Vec<Change>,
-    marks: Vec<Mark>,
-}
+type Recording = History<Mark>;
 
 fn record(durability: Durability, rng: &mut Rng) -> Recording {
     let disk = Disk::new(Contents::new());
@@ -121,11 +117,7 @@ fn record(durability: Durability, rng: &mut Rng) -> Recording {
     }
     drop(draft);
     drop(core);
-    Recording {
-        start,
-        changes: disk.changes().split_off(skipped),
-        marks,
-    }
+    Recording::new(start, disk.changes().split_off(skipped), marks)
 }
 
 /// One step; returns whether it synced the core's head.
@@ -182,8 +174,7 @@ struct Sweep<'a> {
 
 impl Sweep<'_> {
     fn run(&mut self, recording: &Recording, depth: usize) {
-        let (start, changes) = (&recording.start, &recording.changes);
-        each_moment(start, changes, self.rng.next(), |device, at, losses| {
+        recording.each_moment(self.rng.next(), |device, at, losses| {
             for _ in 0..losses.len().div_ceil(3) {
                 let loss = losses[self.rng.below(losses.len())];
                 self.cut(device, recording, at, loss, depth);
@@ -194,31 +185,33 @@ impl Sweep<'_> {
     fn cut(&mut self, device: &Device, recording: &Recording, at: usize, loss: Loss, depth: usize) {
         self.cuts[depth - 1] += 1;
         let _scene = Scene(format!("depth {depth}, after {at} changes, {loss:?}"));
-        let strict = self.durability == Durability::Sync || loss.is_kill();
-        let files = device.after(loss, self.rng);
-        let marks = candidates(&recording.marks, at, strict);
-        let disk = Disk::new(files.clone());
+        let syncs = self.durability == Durability::Sync;
+        let strict = syncs || loss.is_kill();
+        let crash = recording.crash(device, (at, loss), syncs, self.rng);
+        let marks = recording.candidates(at, loss, strict);
+        let disk = Disk::new(crash.contents());
         let core = open(&disk, self.durability).unwrap().unwrap();
         let found = match (core.draft("draft"), strict) {
-            (Ok(draft), true) => check(&core, &draft, marks),
-            (Ok(draft), false) => return self.check_loosely(&core, &draft, marks),
-            (Err(error), _) => return check_refusal(&error, marks, strict),
+            (Ok(draft), true) => check(&core, &draft, &marks),
+            (Ok(draft), false) => return self.check_loosely(&core, &draft, &marks),
+            (Err(error), _) => return check_refusal(&error, &marks, strict),
         };
-        let mut marks = vec![Mark { at: 0, ..found }];
+        let shown = disk.now();
+        let mut marks = vec![Mark {
+            at: 0,
+            durable: false,
+            ..found
+        }];
         go_on(&core, &mut marks, &disk, self.rng);
         if depth < DEPTH_MAX && self.rng.one_in(20 * depth * depth) {
             drop(core);
-            let recording = Recording {
-                start: files,
-                changes: disk.changes(),
-                marks,
-            };
+            let recording = Recording::after(crash, shown, disk.changes(), marks);
             self.run(&recording, depth + 1);
         }
     }
 
     /// With syncs lost: whatever is there is of some state, and no commit is undone or doubled.
-    fn check_loosely(&mut self, core: &Core, draft: &Draft, marks: &[Mark]) {
+    fn check_loosely(&mut self, core: &Core, draft: &Draft, marks: &[&Mark]) {
         let found = Snapshot::lossy(core);
         let is_one = marks.iter().any(|mark| mark.core.resembles(&found));
         assert!(is_one, "{found:?} is none of {marks:?}");
@@ -246,17 +239,17 @@ fn resembles(a: &Blocks, b: &Blocks) -> bool {
 }
 
 /// Core and draft are one of the states they may be, both the same one.
-fn check(core: &Core, draft: &Draft, marks: &[Mark]) -> Mark {
+fn check(core: &Core, draft: &Draft, marks: &[&Mark]) -> Mark {
     let (found, blocks) = (Snapshot::of(core).unwrap(), blocks_of(draft));
-    let is_one = |mark: &&Mark| mark.core == found && *mark.draft() == blocks;
+    let is_one = |mark: &&&Mark| mark.core == found && *mark.draft() == blocks;
     let mark = marks.iter().find(is_one);
     let mark = mark.unwrap_or_else(|| panic!("{found:?} with {blocks:?} is none of {marks:?}"));
-    mark.clone()
+    Mark::clone(mark)
 }
 
 /// Only a draft that was created just before a power cut, with nothing synced, may be beyond
 /// repair.
-fn check_refusal(error: &CoreError, marks: &[Mark], strict: bool) {
+fn check_refusal(error: &CoreError, marks: &[&Mark], strict: bool) {
     let is_new = marks.iter().any(|mark| mark.draft.is_none());
     assert!(!strict && is_new, "{error}");
     let is_corrupt = matches!(error, CoreError::Storage(StorageError::Corrupt { .. }));

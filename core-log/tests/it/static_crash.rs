@@ -7,11 +7,11 @@
 //! `FERROCORE_STORE_CUTS` says how many cuts each test makes, `FERROCORE_SEED` where it begins.
 #![cfg(feature = "files")]
 
-use crate::rig::power::{Acknowledged, Device, Loss, Scene, candidates, each_moment};
+use crate::rig::power::{Acknowledged, Device, History, Loss, Scene};
 use crate::rig::rng::{Rng, from_env, rounds};
 use crate::rig::rot::repair;
 use crate::rig::store::open_store;
-use crate::rig::{Change, Contents, Disk, create};
+use crate::rig::{Contents, Disk, create};
 use bytes::Bytes;
 use ferrocore_log::audit::Mode;
 use ferrocore_log::{Core, CoreError, Corestore, Durability, StorageError, StoreError};
@@ -157,11 +157,7 @@ impl Acknowledged for Mark {
     }
 }
 
-struct Recording {
-    start: Contents,
-    changes: Vec<Change>,
-    marks: Vec<Mark>,
-}
+type Recording = History<Mark>;
 
 fn record(origin: &Origin, durability: Durability, rng: &mut Rng) -> Recording {
     let disk = Disk::new(Contents::new());
@@ -197,11 +193,7 @@ fn record(origin: &Origin, durability: Durability, rng: &mut Rng) -> Recording {
         marks.push(mark(&core, is_flushed));
     }
     drop((core, store));
-    Recording {
-        start: Contents::new(),
-        changes: disk.changes(),
-        marks,
-    }
+    Recording::new(Contents::new(), disk.changes(), marks)
 }
 
 fn none() -> Mark {
@@ -221,9 +213,8 @@ struct Sweep<'a> {
 
 impl Sweep<'_> {
     fn run(&mut self, recording: &Recording, depth: usize) {
-        let (start, changes) = (&recording.start, &recording.changes);
         let is_sampled = depth > 1 || self.origin.blocks.len() == MANY;
-        each_moment(start, changes, self.rng.next(), |device, at, losses| {
+        recording.each_moment(self.rng.next(), |device, at, losses| {
             let any = [losses[self.rng.below(losses.len())]];
             let losses = if is_sampled { &any } else { losses };
             for loss in losses {
@@ -235,15 +226,17 @@ impl Sweep<'_> {
     fn cut(&mut self, device: &Device, recording: &Recording, at: usize, loss: Loss, depth: usize) {
         self.cuts += 1;
         let _scene = Scene(format!("depth {depth}, after {at} changes, {loss:?}"));
-        let strict = self.durability == Durability::Sync || loss.is_kill();
-        let files = device.after(loss, self.rng);
-        let marks = candidates(&recording.marks, at, strict);
-        let disk = Disk::new(files.clone());
+        let syncs = self.durability == Durability::Sync;
+        let strict = syncs || loss.is_kill();
+        let crash = recording.crash(device, (at, loss), syncs, self.rng);
+        let marks = &recording.candidates(at, loss, strict);
+        let disk = Disk::new(crash.contents());
         let store = open_store(&disk, self.durability).unwrap();
         let found = match store.get_by_discovery_key(&self.origin.key) {
             Err(error) => return check_refusal(&error, marks, strict),
             Ok(found) => found,
         };
+        let shown = disk.now();
         if !strict {
             return self.check_loosely(found.as_ref(), &store);
         }
@@ -261,11 +254,7 @@ impl Sweep<'_> {
         marks.push(mark(disk.now(), Some(state), false));
         drop((core, store));
         if depth < DEPTH_MAX && self.rng.one_in(60 * depth) {
-            let recording = Recording {
-                start: files,
-                changes: disk.changes(),
-                marks,
-            };
+            let recording = Recording::after(crash, shown, disk.changes(), marks);
             self.run(&recording, depth + 1);
         }
     }
@@ -288,7 +277,7 @@ impl Sweep<'_> {
 }
 
 /// What was found is here in some state that it may be in, or between these: it is copied in parts.
-fn check(found: Option<&State>, marks: &[Mark]) {
+fn check(found: Option<&State>, marks: &[&Mark]) {
     let Some(found) = found else {
         assert!(marks.iter().any(|mark| mark.state.is_none()));
         return;
@@ -309,7 +298,7 @@ fn check(found: Option<&State>, marks: &[Mark]) {
 }
 
 /// Only a core that was created just before a power cut, with nothing synced, may be beyond repair.
-fn check_refusal(error: &StoreError, marks: &[Mark], strict: bool) {
+fn check_refusal(error: &StoreError, marks: &[&Mark], strict: bool) {
     let is_new = marks.iter().any(|mark| mark.state.is_none());
     assert!(!strict && is_new, "{error}");
     let is_corrupt = matches!(error, StoreError::Storage(StorageError::Corrupt { .. }));

@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 
-use crate::rig::power::{Device, Loss, Scene, candidates, each_moment, losses};
+use crate::rig::power::{Crash, Device, History, Loss, Scene, losses};
 use crate::rig::proofs::{block_proof, follow, upgrade};
 use crate::rig::rng::{Rng, from_env, rounds};
 use crate::rig::rot::{open_mended, repair};
@@ -154,58 +154,70 @@ fn a_power_cut_after_a_kill_takes_nothing_that_was_shown() {
 }
 
 fn kill_and_cut(durability: Durability, recording: &Recording, rng: &mut Rng) -> usize {
-    let one_in = recording.changes.len().div_ceil(KILLED_MOMENTS);
+    let history = &recording.history;
+    let one_in = history.changes.len().div_ceil(KILLED_MOMENTS);
+    let strict = durability == Durability::Sync;
     let mut cuts = 0;
-    let (start, changes) = (&recording.start, &recording.changes);
-    each_moment(start, changes, rng.next(), |device, at, losses| {
+    history.each_moment(rng.next(), |device, at, losses| {
         let kills = losses.iter().filter(|loss| loss.is_kill());
         for loss in kills {
             if rng.one_in(one_in.max(1)) {
-                let killed = device.killed(*loss, rng);
+                let killed = history.crash(device, (at, *loss), strict, rng);
                 let _scene = Scene(format!("killed after {at} changes, {loss:?}"));
-                cuts += cut_after_kill(durability, recording, killed, at, rng);
+                cuts += cut_after_kill(durability, recording, killed, rng);
             }
         }
     });
     cuts
 }
 
-/// Opens what a kill left after `at` changes, and cuts the power after each change that this makes.
+/// Opens what a kill left and goes on, and cuts the power after each change that this makes.
 fn cut_after_kill(
     durability: Durability,
     recording: &Recording,
-    mut device: Device,
-    at: usize,
+    killed: Crash<Mark>,
     rng: &mut Rng,
 ) -> usize {
-    let disk = Disk::new(device.contents());
+    let disk = Disk::new(killed.contents());
     let Some(core) = open(&disk, durability).unwrap() else {
         return 0; // nothing was shown
     };
-    let strict = durability == Durability::Sync;
-    let shown = [Mark {
-        at,
+    let found = Mark {
+        at: 0,
         state: Some(Snapshot::of(&core).unwrap()),
-        durable: strict,
-    }];
-    let (changes, mut cuts) = (disk.changes(), 0);
-    for done in 0..=changes.len() {
-        let is_shown = strict && done == changes.len();
-        let cut = Cut {
-            recording,
-            candidates: match is_shown {
-                true => &shown,
-                false => candidates(&recording.marks, at, strict),
-            },
-            strict,
-            released: &Released::new(),
-            depth: 1,
-        };
+        durable: false,
+    };
+    let strict = durability == Durability::Sync;
+    let (shown, mut marks) = (disk.now(), vec![found]);
+    let cut = Cut {
+        recording,
+        candidates: Vec::new(),
+        strict: true,
+        released: &Released::new(),
+        depth: 1,
+    };
+    go_on(&core, &cut, rng);
+    marks.push(Mark {
+        at: disk.now(),
+        state: Some(Snapshot::of(&core).unwrap()),
+        durable: false,
+    });
+    let opening = History::after(killed, shown, disk.changes(), marks);
+    let mut cuts = 0;
+    opening.each_moment(rng.next(), |device, at, _| {
         let cruel = [Loss::Everything, Loss::AllButResizes];
-        let any = losses(device.pending(), rng);
-        let any = any[rng.below(any.len())];
-        for loss in cruel.into_iter().chain([any]) {
-            let _scene = Scene(format!("cut after {done} of {}, {loss:?}", changes.len()));
+        let cuts_of = |losses: Vec<Loss>| losses.into_iter().filter(|loss| !loss.is_kill());
+        let any: Vec<_> = cuts_of(losses(device.pending(), rng)).collect();
+        let any = any.get(rng.below(any.len().max(1))).copied();
+        for loss in cruel.into_iter().chain(any) {
+            let cut = Cut {
+                recording,
+                candidates: opening.candidates(at, loss, strict),
+                strict,
+                ..cut
+            };
+            let of = opening.changes.len();
+            let _scene = Scene(format!("cut after {at} of {of}, {loss:?}"));
             match open(&Disk::new(device.after(loss, rng)), durability) {
                 Ok(Some(core)) => drop(check_found(&core, &cut, rng)),
                 Ok(None) => assert!(cut.candidates.iter().any(|mark| mark.state.is_none())),
@@ -213,11 +225,7 @@ fn cut_after_kill(
             }
             cuts += 1;
         }
-        changes
-            .get(done)
-            .into_iter()
-            .for_each(|change| device.advance(change));
-    }
+    });
     cuts
 }
 
@@ -259,7 +267,7 @@ struct Sweep<'a> {
 struct Cut<'a> {
     recording: &'a Recording,
     /// Acknowledged states that may be found, and those that were under way.
-    candidates: &'a [Mark],
+    candidates: Vec<&'a Mark>,
     /// Whether nothing acknowledged may be lost.
     strict: bool,
     released: &'a Released,
@@ -270,16 +278,16 @@ impl Sweep<'_> {
     /// Cuts `recording` at each of its changes; all of them at first, a sample deeper down.
     fn run(&mut self, recording: &Recording, released: &Released, depth: usize) {
         let mut released = released.clone();
-        let mut marks = recording.marks.iter().peekable();
-        let (start, changes) = (&recording.start, &recording.changes);
+        let history = &recording.history;
+        let mut marks = history.marks.iter().peekable();
         let moments = match depth {
             1 if recording.is_wide() && !is_soak() => WIDE_MOMENTS,
             1 => usize::MAX,
             _ => DEEPER_MOMENTS[depth - 2],
         };
-        let one_in = changes.len().div_ceil(moments);
-        each_moment(start, changes, self.rng.next(), |device, at, losses| {
-            while let Some(mark) = marks.next_if(|mark| mark.at <= at) {
+        let one_in = history.changes.len().div_ceil(moments);
+        history.each_moment(self.rng.next(), |device, at, losses| {
+            while let Some(mark) = marks.next_if(|mark| mark.at.max(history.shown) <= at) {
                 mark.state.iter().for_each(|s| release(&mut released, s));
             }
             if self.rng.one_in(one_in.max(1)) {
@@ -297,7 +305,7 @@ impl Sweep<'_> {
         losses: &[Loss],
     ) {
         let count = match depth {
-            1 if recording.changes.len() <= FEW_CHANGES => losses.len(),
+            1 if recording.history.changes.len() <= FEW_CHANGES => losses.len(),
             1 => SAMPLED_LOSSES,
             _ => 1,
         };
@@ -309,23 +317,26 @@ impl Sweep<'_> {
             &sampled
         };
         for loss in losses {
-            let files = device.after(*loss, self.rng);
-            let keeps = self.durability == Durability::Sync || loss.is_kill();
-            let strict = keeps && !recording.is_lossy;
+            let syncs = self.durability == Durability::Sync && !recording.is_lossy;
+            let strict = syncs || loss.is_kill() && !recording.is_lossy;
             let _scene = Scene(format!("depth {depth}, after {at} changes, {loss:?}"));
             let cut = Cut {
                 recording,
-                candidates: candidates(&recording.marks, at, strict),
+                candidates: recording.history.candidates(at, *loss, strict),
                 strict,
                 released,
                 depth,
             };
-            self.cut(files, &cut);
+            let crash = recording
+                .history
+                .crash(device, (at, *loss), syncs, self.rng);
+            self.cut(crash, &cut);
         }
     }
 
-    fn cut(&mut self, files: Contents, cut: &Cut<'_>) {
+    fn cut(&mut self, crash: Crash<Mark>, cut: &Cut<'_>) {
         self.cuts += 1;
+        let files = crash.contents();
         let disk = Disk::new(files.clone());
         let is_rotting = cut.recording.is_rotting;
         let opened = match is_rotting {
@@ -337,6 +348,7 @@ impl Sweep<'_> {
             Ok(None) => return check_creates(&disk, self.durability, cut),
             Err(error) => return check_refusal(&error, cut),
         };
+        let shown = disk.now();
         let follows = cut.recording.is_reorg && has_new_header(&disk);
         let found = check_found(&core, cut, self.rng);
         if cut.strict {
@@ -370,9 +382,7 @@ impl Sweep<'_> {
         drop(core);
         if cut.depth < DEPTH_MAX && self.rng.one_in(100 * cut.depth) {
             let recording = Recording {
-                start: files,
-                changes: disk.changes(),
-                marks,
+                history: History::after(crash, shown, disk.changes(), marks),
                 source: cut.recording.source.clone(),
                 is_reorg: cut.recording.is_reorg,
                 is_lossy: !cut.strict,
@@ -545,14 +555,13 @@ fn record_reorg(durability: Durability) -> Recording {
         state: Some(state),
         durable,
     };
+    let marks = vec![
+        mark(0, before, true),
+        mark(disk.now(), between, true),
+        mark(disk.now(), after, false),
+    ];
     Recording {
-        start,
-        changes: disk.changes(),
-        marks: vec![
-            mark(0, before, true),
-            mark(disk.now(), between, true),
-            mark(disk.now(), after, false),
-        ],
+        history: History::new(start, disk.changes(), marks),
         source: None,
         is_reorg: true,
         is_lossy: false,

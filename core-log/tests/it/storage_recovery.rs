@@ -119,6 +119,37 @@ fn a_cut_before_the_first_flush_is_no_damage() {
     }
 }
 
+/// Goal: a header that a killed process had only written is on the device before any entry behind it: should a power cut keep the
+/// entry alone, it would tell of a header that was damaged, and the core would not open any more.
+/// Method: the first change is so large that it begins with the second header. The process is killed after each of its writes,
+/// the core is opened again and goes on, and the power is cut after each write of that.
+#[test]
+fn no_entry_outlives_the_header_before_it() {
+    for durability in [Durability::Sync, Durability::Buffered] {
+        let disk = Disk::new(Contents::new());
+        let core = create(&disk, durability).unwrap();
+        let (start, before) = (disk.contents(), disk.now());
+        let many = vec![Bytes::from_static(b"x"); 300];
+        core.append_batch(many).unwrap();
+        let (mut device, mut rng) = (Device::new(start), Rng::new(1));
+        for (at, change) in disk.changes().iter().skip(before).enumerate() {
+            device.advance(change);
+            let mut killed = device.left(Loss::Nothing, &mut rng);
+            let disk = Disk::new(killed.contents());
+            let core = open(&disk, durability).unwrap().unwrap();
+            core.append("after the kill").unwrap();
+            for (then, change) in disk.changes().iter().enumerate() {
+                killed.advance(change);
+                let _scene = Scene(format!("{durability:?}, killed at {at}, cut at {then}"));
+                for _ in 0..10 {
+                    let left = Disk::new(killed.after(Loss::Random, &mut rng));
+                    drop(open(&left, durability).unwrap().unwrap());
+                }
+            }
+        }
+    }
+}
+
 /// Goal: a core that is created where another one was left in part has nothing of it: no node of the other history
 /// vouches for a block. Method: the files of a log without its oplog; a reader is created in them.
 #[test]

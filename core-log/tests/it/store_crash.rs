@@ -9,11 +9,11 @@
 
 use std::collections::HashMap;
 
-use crate::rig::power::{Acknowledged, Device, Loss, Scene, candidates, each_moment};
+use crate::rig::power::{Acknowledged, Crash, Device, History, Loss, Scene};
 use crate::rig::rng::{Rng, from_env, rounds};
 use crate::rig::store::{JOURNAL, NAMES, open_core, open_cores, open_store, oplog_of, peek_core};
 use crate::rig::workload::Snapshot;
-use crate::rig::{Change, Contents, Disk};
+use crate::rig::{Contents, Disk};
 use bytes::Bytes;
 use ferrocore_log::{Core, CoreError, Corestore, Durability, StorageError, StoreError};
 use ferrocore_primitives::hash::Hash;
@@ -57,11 +57,7 @@ fn a_batch_that_is_over_stays_over() {
     drop((cores, store));
     let mut marks = vec![first, second, third];
     marks.iter_mut().for_each(|mark| mark.at -= before);
-    let recording = Recording {
-        start,
-        changes: disk.changes().split_off(before),
-        marks,
-    };
+    let recording = Recording::new(start, disk.changes().split_off(before), marks);
     for seed in 0..3 {
         let mut sweep = Sweep {
             durability,
@@ -109,11 +105,7 @@ impl Acknowledged for Mark {
     }
 }
 
-struct Recording {
-    start: Contents,
-    changes: Vec<Change>,
-    marks: Vec<Mark>,
-}
+type Recording = History<Mark>;
 
 /// Records what somebody does with a store.
 fn record(durability: Durability, rng: &mut Rng) -> Recording {
@@ -140,11 +132,7 @@ fn record(durability: Durability, rng: &mut Rng) -> Recording {
         marks.push(mark(&disk, &cores));
     }
     drop((cores, store));
-    Recording {
-        start: Contents::new(),
-        changes: disk.changes(),
-        marks,
-    }
+    Recording::new(Contents::new(), disk.changes(), marks)
 }
 
 fn mark(disk: &Disk, cores: &[Core]) -> Mark {
@@ -225,9 +213,8 @@ impl Sweep<'_> {
     fn run(&mut self, recording: &Recording, released: &Released, depth: usize) {
         let mut released = released.clone();
         let mut marks = recording.marks.iter().peekable();
-        let (start, changes) = (&recording.start, &recording.changes);
-        each_moment(start, changes, self.rng.next(), |device, at, losses| {
-            while let Some(mark) = marks.next_if(|mark| mark.at <= at) {
+        recording.each_moment(self.rng.next(), |device, at, losses| {
+            while let Some(mark) = marks.next_if(|mark| mark.at.max(recording.shown) <= at) {
                 release(&mut released, &mark.state);
             }
             self.cuts_at(device, recording, &released, (at, depth), losses);
@@ -245,35 +232,38 @@ impl Sweep<'_> {
         let sampled = [losses[self.rng.below(losses.len())]];
         let losses = if depth == 1 { losses } else { &sampled };
         for loss in losses {
-            let files = device.after(*loss, self.rng);
-            let strict = self.durability == Durability::Sync || loss.is_kill();
+            let syncs = self.durability == Durability::Sync;
+            let strict = syncs || loss.is_kill();
             let _scene = Scene(format!("depth {depth}, after {at} changes, {loss:?}"));
-            let marks = candidates(&recording.marks, at, strict);
-            self.cut(files, marks, released, strict, depth);
+            let crash = recording.crash(device, (at, *loss), syncs, self.rng);
+            let marks = recording.candidates(at, *loss, strict);
+            self.cut(crash, &marks, released, strict, depth);
         }
     }
 
     fn cut(
         &mut self,
-        files: Contents,
-        marks: &[Mark],
+        crash: Crash<Mark>,
+        marks: &[&Mark],
         released: &Released,
         strict: bool,
         depth: usize,
     ) {
         self.cuts += 1;
+        let files = crash.contents();
         let journal = files.get(JOURNAL);
-        self.journaled +=
-            usize::from(journal.is_some_and(|file| file.to_vec().starts_with(b"FCJ1")));
+        let is_journaled = journal.is_some_and(|file| file.to_vec().starts_with(b"FCJ1"));
+        self.journaled += usize::from(is_journaled);
         // Deeper down the files are of before the recovery, and the marks of after it.
         if strict && depth == 1 {
             check_without_journal(&files, marks);
         }
-        let disk = Disk::new(files.clone());
+        let disk = Disk::new(files);
         let store = open_store(&disk, self.durability).unwrap();
         let found: Vec<_> = (0..NAMES.len())
             .map(|number| open_if_there(&store, number, marks, strict))
             .collect();
+        let shown = disk.now();
         let state: State = found
             .iter()
             .map(|c| c.as_ref().map(Snapshot::lossy))
@@ -304,19 +294,18 @@ impl Sweep<'_> {
             }
         }
         drop((cores, store));
-        if strict && depth < DEPTH_MAX && self.rng.one_in(150 * depth) {
-            let recording = Recording {
-                start: files,
-                changes: disk.changes(),
-                marks,
-            };
+        // A batch that is completed, and is not on the device.
+        let is_hidden = is_journaled && crash.is_unsynced(JOURNAL);
+        let one_in = if is_hidden { 3 } else { 150 } * depth;
+        if strict && depth < DEPTH_MAX && self.rng.one_in(one_in) {
+            let recording = Recording::after(crash, shown, disk.changes(), marks);
             self.run(&recording, released, depth + 1);
         }
     }
 }
 
 /// The core, unless a power cut took it in the moment of its creation.
-fn open_if_there(store: &Corestore, number: usize, marks: &[Mark], strict: bool) -> Option<Core> {
+fn open_if_there(store: &Corestore, number: usize, marks: &[&Mark], strict: bool) -> Option<Core> {
     match open_core(store, number) {
         Err(StoreError::Storage(StorageError::Corrupt { .. })) if !strict => {
             assert!(marks.iter().any(|mark| mark.state[number].is_none()));
@@ -328,7 +317,7 @@ fn open_if_there(store: &Corestore, number: usize, marks: &[Mark], strict: bool)
 
 /// Who knows nothing of the journal, as hypercore 10, finds each core whole at one of the moments,
 /// and the roots that its header names without reading further.
-fn check_without_journal(files: &Contents, marks: &[Mark]) {
+fn check_without_journal(files: &Contents, marks: &[&Mark]) {
     for number in 0..NAMES.len() {
         let head = peek_core(&Disk::new(files.clone()), number).unwrap();
         let head = head.map(|header| (header.head.fork, header.head.length));
@@ -348,7 +337,7 @@ fn check_without_journal(files: &Contents, marks: &[Mark]) {
 
 /// All cores are as they were at one of the moments; or, after a power cut that nothing was synced
 /// for, each at one of them.
-fn check(found: &State, marks: &[Mark], strict: bool) {
+fn check(found: &State, marks: &[&Mark], strict: bool) {
     if strict {
         let is_one = marks.iter().any(|mark| mark.state == *found);
         assert!(is_one, "{found:?} is none of {marks:?}");

@@ -46,13 +46,13 @@ fn record(rng: &mut Rng) -> Recording {
 
 /// What a writer finds at first and after each change, as after a kill; `None` where there is no core yet.
 fn recovered(recording: &Recording) -> Vec<Option<Snapshot>> {
-    let mut files = recording.start.clone();
+    let mut files = recording.history.start();
     let find = |files: &Contents| {
         let core = crate::rig::open(&Disk::new(files.clone()), Durability::Buffered).unwrap();
         core.map(|core| Snapshot::of(&core).unwrap())
     };
     let mut states = vec![find(&files)];
-    for change in &recording.changes {
+    for change in &recording.history.changes {
         crate::rig::apply(&mut files, change);
         states.push(find(&files));
     }
@@ -66,9 +66,12 @@ fn a_reader_sees_what_a_writer_recovers() {
     rounds(from_env("FERROCORE_READERS", READERS), |seed| {
         let recording = record(&mut Rng::new(seed));
         let states = recovered(&recording);
-        let disk = Disk::new(recording.start.clone());
+        let disk = Disk::new(recording.history.start());
         for (done, state) in states.iter().enumerate() {
-            if let Some(change) = done.checked_sub(1).map(|last| &recording.changes[last]) {
+            if let Some(change) = done
+                .checked_sub(1)
+                .map(|last| &recording.history.changes[last])
+            {
                 disk.apply(change);
             }
             let core = read_only(|| disk.core_files()).unwrap();
@@ -101,7 +104,7 @@ impl Writer {
         let mut now = self.now.lock().unwrap();
         let (done, rng) = &mut *now;
         while rng.one_in(3)
-            && let Some(change) = self.recording.changes.get(*done)
+            && let Some(change) = self.recording.history.changes.get(*done)
         {
             self.disk.apply(change);
             *done += 1;
@@ -167,12 +170,12 @@ fn a_reader_of_a_core_that_is_written_sees_one_state() {
         let recording = record(&mut rng);
         let states = recovered(&recording);
         let writer = Arc::new(Writer {
-            disk: Disk::new(recording.start.clone()),
+            disk: Disk::new(recording.history.start()),
             recording,
             now: Mutex::new((0, rng)),
         });
         let mut opened = 0;
-        while writer.done() < writer.recording.changes.len() {
+        while writer.done() < writer.recording.history.changes.len() {
             let before = writer.done();
             let core = match read_only(|| writer.files()) {
                 Ok(core) => core,

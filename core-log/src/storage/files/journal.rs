@@ -146,6 +146,8 @@ impl Journal {
             tracing::info!(path = %self.path.display(), "dropping a batch that was over");
             return state.clear(0, true);
         }
+        // Whoever wrote it may have been killed before it was on the device: a power cut amid what follows must leave it there.
+        state.part.sync()?;
         for ((core, stage), pending) in found.into_iter().zip(pendings) {
             let Some(core) = core.filter(|_| stage != Stage::Unreadable) else {
                 continue;

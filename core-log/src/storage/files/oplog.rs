@@ -49,6 +49,9 @@ pub(super) struct Oplog {
     entries_len: u64,
     /// How many of them have reached the device.
     settled: u64,
+    /// Whether the header has. One that was read may be what a killed process had only written; that of a new core need not,
+    /// for without it there is none.
+    is_header_settled: bool,
     /// How many slots hold a header.
     headers: usize,
     /// Records under construction, kept for its capacity.
@@ -254,7 +257,10 @@ impl Oplog {
             entries_len: 0,
             headers: 0,
         };
-        Self::new(part, layout)
+        Self {
+            is_header_settled: true,
+            ..Self::new(part, layout)
+        }
     }
 
     /// An oplog that was read.
@@ -264,6 +270,7 @@ impl Oplog {
             slots: layout.slots,
             entries_len: layout.entries_len,
             settled: 0,
+            is_header_settled: false,
             headers: layout.headers,
             buffer: Vec::new(),
         }
@@ -315,8 +322,12 @@ impl Oplog {
         self.buffer.len() as u64
     }
 
-    /// Appends what [`Oplog::prepare`] built, in one write.
+    /// Appends what [`Oplog::prepare`] built, in one write. Before the first one behind a header that was read, that header is made
+    /// durable: an entry that a power cut keeps without it would tell of a header that was damaged.
     pub(super) fn append_prepared(&mut self) -> Result<(), StorageError> {
+        if !self.is_header_settled {
+            self.sync()?;
+        }
         let offset = ENTRIES_OFFSET + self.entries_len;
         self.part.write(offset, &self.buffer)?;
         self.entries_len += self.buffer.len() as u64;
@@ -345,6 +356,7 @@ impl Oplog {
         self.part.set_len(ENTRIES_OFFSET)?;
         self.slots = if target == 0 { [bit, b1] } else { [b0, bit] };
         self.headers = 2.min(self.headers + 1);
+        self.is_header_settled |= sync;
         (self.entries_len, self.settled) = (0, 0);
         Ok(())
     }
@@ -352,6 +364,7 @@ impl Oplog {
     pub(super) fn sync(&mut self) -> Result<(), StorageError> {
         self.part.sync()?;
         self.settled = self.entries_len;
+        self.is_header_settled = true;
         Ok(())
     }
 

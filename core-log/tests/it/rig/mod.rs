@@ -58,10 +58,18 @@ pub(crate) struct Change {
 
 #[derive(Debug, Clone)]
 pub(crate) enum What {
-    Write { offset: u64, bytes: Arc<[u8]> },
+    Write {
+        offset: u64,
+        bytes: Arc<[u8]>,
+    },
     SetLen(u64),
     Punch(Range<u64>),
     Sync,
+    /// A byte that the device itself changes.
+    Rot {
+        offset: u64,
+        byte: u8,
+    },
 }
 
 /// A call that fails.
@@ -125,6 +133,12 @@ impl Disk {
     /// Makes a change that somebody else made, which is not counted.
     pub(crate) fn apply(&self, change: &Change) {
         apply(&mut self.lock().files, change);
+    }
+
+    /// Changes a byte that nobody writes.
+    pub(crate) fn rot(&self, file: &'static str, offset: u64, byte: u8) {
+        let what = What::Rot { offset, byte };
+        self.lock().change(Change { file, what });
     }
 
     /// How many changes there were.
@@ -310,6 +324,7 @@ pub(crate) fn apply(files: &mut Contents, change: &Change) {
         What::Write { offset, bytes } => file.write(*offset as usize, bytes),
         What::SetLen(len) => file.resize(*len as usize),
         What::Punch(range) => file.punch(range.start as usize..range.end as usize),
+        What::Rot { offset, byte } => file.write(*offset as usize, &[*byte]),
         What::Sync => {}
     }
 }

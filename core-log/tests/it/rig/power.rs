@@ -37,10 +37,19 @@ pub(crate) fn each_moment(
     start: &Contents,
     changes: &[Change],
     seed: u64,
+    moment: impl FnMut(&Device, usize, &[Loss]),
+) {
+    go_by(Device::new(start.clone()), changes, seed, moment);
+}
+
+fn go_by(
+    mut device: Device,
+    changes: &[Change],
+    seed: u64,
     mut moment: impl FnMut(&Device, usize, &[Loss]),
 ) {
-    let (mut device, mut rng) = (Device::new(start.clone()), Rng::new(seed));
-    moment(&device, 0, &losses(0, &mut rng));
+    let mut rng = Rng::new(seed);
+    moment(&device, 0, &losses(device.pending(), &mut rng));
     for (at, change) in changes.iter().enumerate() {
         device.advance(change);
         if matches!(change.what, What::Write { .. }) {
@@ -48,6 +57,107 @@ pub(crate) fn each_moment(
             moment(&device, at, &[1, 512, 4096].map(Loss::LastTorn));
         }
         moment(&device, at + 1, &losses(device.pending(), &mut rng));
+    }
+}
+
+/// What happened to some files, and what was acknowledged of it.
+pub(crate) struct History<M> {
+    start: Device,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) marks: Vec<M>,
+    /// If a kill left `start`: what a power cut could have left instead of the first mark.
+    hidden: Vec<M>,
+    /// It still may, until so many changes were made: by then somebody was shown the first mark.
+    pub(crate) shown: usize,
+}
+
+impl<M: Acknowledged + Clone> History<M> {
+    /// One of files that were synced.
+    pub(crate) fn new(start: Contents, changes: Vec<Change>, marks: Vec<M>) -> Self {
+        Self {
+            start: Device::new(start),
+            changes,
+            marks,
+            hidden: Vec::new(),
+            shown: 0,
+        }
+    }
+
+    /// One that goes on from what a crash left, the first mark of which was shown after so many changes.
+    pub(crate) fn after(
+        crash: Crash<M>,
+        shown: usize,
+        changes: Vec<Change>,
+        marks: Vec<M>,
+    ) -> Self {
+        Self {
+            start: crash.device,
+            changes,
+            marks,
+            hidden: crash.hidden,
+            shown,
+        }
+    }
+
+    /// The files it begins with, as the system has them.
+    pub(crate) fn start(&self) -> Contents {
+        self.start.contents()
+    }
+
+    /// Which states may be found when `at` changes were made, as [`candidates`] says; after a power cut, also what was hidden
+    /// from it if nobody was shown more, or, without `strict`, as long as nothing is durable.
+    pub(crate) fn candidates(&self, at: usize, loss: Loss, strict: bool) -> Vec<&M> {
+        let mut known = self.marks.iter().take_while(|mark| mark.at() <= at);
+        let is_settled = match strict {
+            _ if loss.is_kill() => true,
+            true => at >= self.shown,
+            false => known.any(M::is_durable),
+        };
+        let hidden = self.hidden.iter().filter(|_| !is_settled);
+        hidden.chain(candidates(&self.marks, at, strict)).collect()
+    }
+
+    /// Makes the changes, as [`each_moment`] does.
+    pub(crate) fn each_moment(&self, seed: u64, moment: impl FnMut(&Device, usize, &[Loss])) {
+        go_by(self.start.clone(), &self.changes, seed, moment);
+    }
+
+    /// The crash of that loss, when `at` changes were made. A power cut would have been as `strict` as this says.
+    pub(crate) fn crash(
+        &self,
+        device: &Device,
+        (at, loss): (usize, Loss),
+        strict: bool,
+        rng: &mut Rng,
+    ) -> Crash<M> {
+        let hidden = match loss.is_kill() {
+            true => self.candidates(at, Loss::Everything, strict),
+            false => Vec::new(),
+        };
+        Crash {
+            device: device.left(loss, rng),
+            hidden: hidden.into_iter().cloned().collect(),
+        }
+    }
+}
+
+/// What a crash left.
+pub(crate) struct Crash<M> {
+    device: Device,
+    /// After a kill: what a power cut could have left.
+    hidden: Vec<M>,
+}
+
+impl<M> Crash<M> {
+    /// Whether some of what is in `file` is not on the device.
+    pub(crate) fn is_unsynced(&self, file: &str) -> bool {
+        let mut pending = self.device.pending.iter();
+        pending.any(|change| change.file == file)
+    }
+
+    /// The files as who comes next finds them.
+    pub(crate) fn contents(&self) -> Contents {
+        self.device.contents()
     }
 }
 
@@ -113,6 +223,7 @@ impl Drop for Scene {
 }
 
 /// A disk as its syncs go by.
+#[derive(Clone)]
 pub(crate) struct Device {
     /// What the syncs have covered.
     synced: Contents,
@@ -131,6 +242,9 @@ impl Device {
     pub(crate) fn advance(&mut self, change: &Change) {
         if !matches!(change.what, What::Sync) {
             self.pending.push(change.clone());
+        }
+        // What rots does so on the device: what is pending there has come to it.
+        if !matches!(change.what, What::Sync | What::Rot { .. }) {
             return;
         }
         let covered = self
@@ -144,12 +258,13 @@ impl Device {
         self.pending.len()
     }
 
-    /// The same after a kill of the process: what no sync has covered is with the system, and still not on the device.
-    pub(crate) fn killed(&self, loss: Loss, rng: &mut Rng) -> Self {
-        assert!(loss.is_kill());
-        Self {
-            synced: self.synced.clone(),
-            pending: self.survivors(loss, rng),
+    /// The same after a crash now. After a kill, what no sync has covered is with the system, and still not on the device.
+    pub(crate) fn left(&self, loss: Loss, rng: &mut Rng) -> Self {
+        let (synced, pending) = (self.synced.clone(), self.survivors(loss, rng));
+        let left = Self { synced, pending };
+        match loss.is_kill() {
+            true => left,
+            false => Self::new(left.contents()),
         }
     }
 
@@ -161,14 +276,9 @@ impl Device {
         files
     }
 
-    /// The files after a power cut now.
+    /// The files after a crash now.
     pub(crate) fn after(&self, loss: Loss, rng: &mut Rng) -> Contents {
-        let mut files = self.synced.clone();
-        let survivors = self.survivors(loss, rng);
-        survivors
-            .iter()
-            .for_each(|change| apply(&mut files, change));
-        files
+        self.left(loss, rng).contents()
     }
 
     fn survivors(&self, loss: Loss, rng: &mut Rng) -> Vec<Change> {

@@ -22,9 +22,7 @@ pub(crate) fn rot(disk: &Disk, length: u64, rng: &mut Rng) {
     }
     let (file, mut byte) = (disk.file(name), [0]);
     file.read(offset, &mut byte).unwrap();
-    byte[0] ^= 1 << rng.below(8);
-    file.write(offset, &byte).unwrap();
-    file.sync().unwrap();
+    disk.rot(name, offset, byte[0] ^ 1 << rng.below(8));
 }
 
 fn pick_node(disk: &Disk, length: u64, rng: &mut Rng) -> Option<u64> {

@@ -191,6 +191,7 @@ impl Tree {
                     What::Write { offset, bytes } => file.write(*offset as usize, bytes),
                     What::SetLen(len) => file.resize(*len as usize),
                     What::Punch(range) => file.punch(range.start as usize..range.end as usize),
+                    What::Rot { offset, byte } => file.write(*offset as usize, &[*byte]),
                     What::Sync => {}
                 }
             }

@@ -12,11 +12,11 @@ use ferrocore_log::storage::StorageError;
 use ferrocore_log::{Core, CoreError, Durability};
 use ferrocore_primitives::hash::Hash;
 
-use super::power::Acknowledged;
+use super::power::{Acknowledged, History};
 use super::proofs::{block_proof, follow, upgrade};
 use super::rng::Rng;
 use super::rot::{open_mended, repair, rot};
-use super::{Change, Contents, Disk, create, create_from, header, open};
+use super::{Contents, Disk, create, create_from, header, open};
 
 /// Steps of one history.
 const STEPS: usize = 12;
@@ -168,9 +168,7 @@ impl Acknowledged for Mark {
 
 /// What happened to the files of a core.
 pub(crate) struct Recording {
-    pub(crate) start: Contents,
-    pub(crate) changes: Vec<Change>,
-    pub(crate) marks: Vec<Mark>,
+    pub(crate) history: History<Mark>,
     /// Where a reader has its blocks from; a writer has none.
     pub(crate) source: Option<Core>,
     /// Whether it replaces history by another that is longer than what both share.
@@ -185,7 +183,11 @@ pub(crate) struct Recording {
 impl Recording {
     /// Whether the core is a wide one at any time.
     pub(crate) fn is_wide(&self) -> bool {
-        let states = self.marks.iter().filter_map(|mark| mark.state.as_ref());
+        let states = self
+            .history
+            .marks
+            .iter()
+            .filter_map(|mark| mark.state.as_ref());
         states
             .map(|state| state.length)
             .any(|length| length > WHOLE_LENGTH_MAX)
@@ -307,9 +309,7 @@ impl Recorder {
     fn finish(mut self) -> Recording {
         drop(self.core.take());
         Recording {
-            start: self.start,
-            changes: self.disk.changes(),
-            marks: self.marks,
+            history: History::new(self.start, self.disk.changes(), self.marks),
             source: self.source,
             is_reorg: self.is_reorg,
             is_lossy: false,
