@@ -21,7 +21,7 @@ pub const PATCH_NODES_MAX: usize = 4096;
 /// Most events that wait for one subscriber; past that it is told that it lagged.
 pub const EVENTS_MAX: usize = 1024;
 
-/// Bytes of blocks that one append may carry before it is refused: a batch is one write.
+/// Bytes of blocks, as they are stored, that one append may carry before it is refused: a batch is one write.
 pub const BATCH_BYTES_MAX: usize = 1 << 30;
 
 /// Bytes that the messages of one extension, or to one peer, may hold while they wait; no single
@@ -37,9 +37,10 @@ pub const PUSHES_MAX: usize = 1024;
 /// Longest name of an extension, in bytes.
 pub const EXTENSION_NAME_MAX: usize = 256;
 
-/// Bytes that the changes of one core may take up while they wait for a commit, before
-/// [`Core::append_async`](crate::Core::append_async) and [`Core::commit_async`](crate::Core::commit_async)
-/// refuse more.
+/// Bytes that the changes of one core may take up while they wait for a commit: blocks as they are stored, nodes, and some
+/// for each change and each block, be it empty. [`Core::append_async`](crate::Core::append_async) and
+/// [`Core::commit_async`](crate::Core::commit_async) refuse what would be more, unless nothing waits: then a larger
+/// change may wait alone. What somebody waits with, as in [`Core::append`](crate::Core::append), counts and is never refused.
 pub const APPENDS_WAITING_BYTES_MAX: usize = 256 << 20;
 
 /// Most events that wait for one subscriber of a store; it is told if it misses any.

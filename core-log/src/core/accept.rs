@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::group::{AcceptTicket, Acceptance, Done, Waiter};
+use super::group::{AcceptTicket, Acceptance, Done, Waiter, changeset_cost};
 use super::ticket::Completer;
 use super::{AcceptError, Core, Inner, Stored};
 use crate::changeset::{Changeset, VerifyError};
@@ -102,13 +102,13 @@ impl Core {
         if self.inner.durability == Durability::Buffered {
             return AcceptTicket::ready(self.inner.accept_alone(changeset));
         }
-        if !self.inner.queue.has_room() {
+        let Some(room) = self.inner.queue.reserve(changeset_cost(&changeset)) else {
             let max = APPENDS_WAITING_BYTES_MAX;
             return AcceptTicket::ready(Err(AcceptError::TooMuch { max }));
-        }
+        };
         changeset.own_blocks();
         let (waiter, ticket) = self.acceptance(changeset);
-        self.inner.commit_later(waiter);
+        self.inner.commit_later(waiter, Some(room));
         ticket
     }
 

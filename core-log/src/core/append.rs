@@ -6,14 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ferrocore_primitives::hash::{self, Hash};
 
-use super::group::{AppendTicket, Done, Make, Request, Waiter};
+use super::group::{AppendTicket, Done, Make, Request, Size, Waiter};
 use super::ticket::Completer;
 use super::{AppendOptions, Core, CoreError, Inner};
 use crate::events::Event;
 use crate::limits::{APPENDS_WAITING_BYTES_MAX, BATCH_BYTES_MAX, BLOCK_BYTES_MAX, NUMBER_MAX};
 use crate::merkle::{Node, Roots};
 use crate::signable::TreeHead;
+use crate::signer::Secret;
 use crate::storage::{BitWrite, BlockWrite, CoreWrite, Durability, Head, HeadWrite};
+use crate::verifier::Verifier;
 
 /// From so many blocks on their parents are hashed several at a time.
 const LANES_MIN: usize = 256;
@@ -122,9 +124,9 @@ impl Core {
         if self.is_encrypted() {
             return self.append_encrypted(blocks, options);
         }
-        let bytes = check_sizes(&blocks, 0)?;
+        let size = check_sizes(&blocks, 0)?;
         let hashed = HashedBlocks::hash(blocks);
-        self.append_made(bytes, self.if_fits(options, hashed))
+        self.append_made(size, self.if_fits(options, hashed))
     }
 
     /// As [`Core::append_batch`], for blocks that are hashed already. A handle that encrypts
@@ -136,8 +138,8 @@ impl Core {
         if self.is_encrypted() {
             return self.append_encrypted(hashed.blocks, AppendOptions::default());
         }
-        let bytes = check_sizes(&hashed.blocks, 0)?;
-        self.append_made(bytes, |_, _| Ok(hashed))
+        let size = check_sizes(&hashed.blocks, 0)?;
+        self.append_made(size, |_, _| Ok(hashed))
     }
 
     /// Appends one block without waiting for the device.
@@ -169,42 +171,40 @@ impl Core {
         if self.inner.durability == Durability::Buffered {
             return AppendTicket::ready(self.append_with(blocks, options));
         }
-        match self.request(blocks, options) {
-            Ok((request, ticket)) => {
-                self.inner.commit_later(request);
-                ticket
-            }
-            Err(error) => AppendTicket::ready(Err(error)),
-        }
+        self.queue_up(blocks, options)
+            .unwrap_or_else(|error| AppendTicket::ready(Err(error)))
     }
 
-    fn request(
+    fn queue_up(
         &self,
         blocks: Vec<Bytes>,
         options: AppendOptions,
-    ) -> Result<(Waiter, AppendTicket), CoreError> {
-        if !self.inner.queue.has_room() {
-            let max = APPENDS_WAITING_BYTES_MAX;
-            return Err(CoreError::TooManyAppends { max });
-        }
-        let (bytes, make) = self.making(blocks, options)?;
-        Ok(self.waiter(bytes, make))
+    ) -> Result<AppendTicket, CoreError> {
+        self.check_not_read_only()?;
+        let size = check_sizes(&blocks, self.padding())?;
+        let max = APPENDS_WAITING_BYTES_MAX;
+        let room = self.inner.queue.reserve(size.cost());
+        let room = room.ok_or(CoreError::TooManyAppends { max })?;
+        let (size, make) = self.making(blocks, options)?;
+        let (request, ticket) = self.waiter(size, make);
+        self.inner.commit_later(request, Some(room));
+        Ok(ticket)
     }
 
-    /// What stores `blocks` once their place is certain, and how many bytes they are then.
+    /// What stores `blocks` once their place is certain, and how much they are then.
     pub(super) fn making(
         &self,
         blocks: Vec<Bytes>,
         options: AppendOptions,
-    ) -> Result<(usize, Make), CoreError> {
+    ) -> Result<(Size, Make), CoreError> {
         self.check_not_read_only()?;
-        let bytes = check_sizes(&blocks, self.padding())?;
+        let size = check_sizes(&blocks, self.padding())?;
         if self.is_encrypted() {
             let make = self.encrypting(blocks, options)?;
-            return Ok((bytes, Box::new(make)));
+            return Ok((size, Box::new(make)));
         }
         let hashed = HashedBlocks::hash(blocks);
-        Ok((bytes, Box::new(self.if_fits(options, hashed))))
+        Ok((size, Box::new(self.if_fits(options, hashed))))
     }
 
     fn append_encrypted(
@@ -213,8 +213,8 @@ impl Core {
         options: AppendOptions,
     ) -> Result<Appended, CoreError> {
         self.check_not_read_only()?;
-        let bytes = check_sizes(&blocks, self.padding())?;
-        self.append_made(bytes, self.encrypting(blocks, options)?)
+        let size = check_sizes(&blocks, self.padding())?;
+        self.append_made(size, self.encrypting(blocks, options)?)
     }
 
     /// Gives `hashed` to a log that is what `options` ask for.
@@ -251,28 +251,28 @@ impl Core {
     /// Appends what `make` makes for where the log ends then.
     fn append_made(
         &self,
-        bytes: usize,
+        size: Size,
         make: impl FnOnce(&Inner, &Growth) -> Result<HashedBlocks, CoreError> + Send + 'static,
     ) -> Result<Appended, CoreError> {
         self.check_not_read_only()?;
         match self.inner.durability {
             Durability::Buffered => self.inner.append_alone(self.padding(), make),
-            Durability::Sync => self.append_together(bytes, Box::new(make)),
+            Durability::Sync => self.append_together(size, Box::new(make)),
         }
     }
 
     /// Commits with those who append at the same time.
-    fn append_together(&self, bytes: usize, make: Make) -> Result<Appended, CoreError> {
-        let (request, ticket) = self.waiter(bytes, make);
+    fn append_together(&self, size: Size, make: Make) -> Result<Appended, CoreError> {
+        let (request, ticket) = self.waiter(size, make);
         self.inner.commit_now(request);
         ticket.wait()
     }
 
-    fn waiter(&self, bytes: usize, make: Make) -> (Waiter, AppendTicket) {
+    fn waiter(&self, size: Size, make: Make) -> (Waiter, AppendTicket) {
         let (completer, ticket) = Completer::new(self.discovery_key());
         let request = Request {
             make,
-            bytes,
+            size,
             padding: self.padding(),
             completer,
         };
@@ -393,11 +393,10 @@ impl Inner {
     }
 
     fn commit_growth(&self, growth: Growth) -> Result<(), CoreError> {
-        let is_empty = growth.is_empty();
-        let sealed = self.seal(growth)?;
-        match is_empty {
-            true => Ok(()),
-            false => self.commit_sealed(sealed),
+        match growth.is_empty() {
+            // Whoever signs is not asked to sign again what is signed.
+            true => self.check_may_sign(),
+            false => self.commit_sealed(self.seal(growth)?),
         }
     }
 
@@ -478,8 +477,13 @@ impl Inner {
         }
     }
 
-    /// Signs a log that is to take the place of the current one.
-    pub(super) fn sign(&self, fork: u64, roots: &Roots) -> Result<Bytes, CoreError> {
+    /// Whether a log may be signed that is to take the place of the current one.
+    fn check_may_sign(&self) -> Result<(), CoreError> {
+        self.signing().map(drop)
+    }
+
+    /// What signs, if anything may be signed now.
+    fn signing(&self) -> Result<(&Secret, usize, Verifier), CoreError> {
         self.check_not_frozen()?;
         let (signer, verifier) = {
             let shared = self.read();
@@ -489,6 +493,12 @@ impl Inner {
             return Err(CoreError::NotWritable { core: self.key });
         };
         self.check_guard()?;
+        Ok((secret, signer, verifier))
+    }
+
+    /// Signs a log that is to take the place of the current one.
+    pub(super) fn sign(&self, fork: u64, roots: &Roots) -> Result<Bytes, CoreError> {
+        let (secret, signer, verifier) = self.signing()?;
         let signed = verifier.sign_as(&TreeHead::of(fork, roots), signer, secret);
         signed.map_err(|source| CoreError::Signer {
             core: self.key,
@@ -543,20 +553,20 @@ fn appending(
     }
 }
 
-/// Checks the blocks, of which each is stored with `padding` more bytes; returns how many bytes
-/// all of them are.
-pub(super) fn check_sizes(blocks: &[Bytes], padding: usize) -> Result<usize, CoreError> {
+/// Checks the blocks, of which each is stored with `padding` more bytes; returns how much they are then.
+pub(super) fn check_sizes(blocks: &[Bytes], padding: usize) -> Result<Size, CoreError> {
     let max = BLOCK_BYTES_MAX - padding;
     if let Some(block) = blocks.iter().find(|block| block.len() > max) {
         let size = block.len();
         return Err(CoreError::BlockTooLarge { size, max });
     }
-    let bytes = blocks.iter().map(Bytes::len).sum();
+    let bytes = blocks.iter().map(|block| block.len() + padding).sum();
     if bytes > BATCH_BYTES_MAX {
         return Err(CoreError::BatchTooLarge {
             bytes,
             max: BATCH_BYTES_MAX,
         });
     }
-    Ok(bytes)
+    let blocks = blocks.len();
+    Ok(Size { blocks, bytes })
 }

@@ -27,11 +27,10 @@ impl CoreChange {
         }
     }
 
-    /// Adds blocks and returns how many bytes they are.
-    pub(crate) fn append(&mut self, core: &Core, blocks: Vec<Bytes>) -> Result<usize, CoreError> {
-        let (bytes, make) = core.making(blocks, AppendOptions::default())?;
+    pub(crate) fn append(&mut self, core: &Core, blocks: Vec<Bytes>) -> Result<(), CoreError> {
+        let (_, make) = core.making(blocks, AppendOptions::default())?;
         self.appends.push(make);
-        Ok(bytes)
+        Ok(())
     }
 
     pub(crate) fn set_user_data(

@@ -52,7 +52,7 @@ impl Core {
     }
 
     /// Bytes of each stored block that are not the caller's.
-    pub(super) fn padding(&self) -> usize {
+    pub(crate) fn padding(&self) -> usize {
         match self.ciphers {
             Some(_) => PADDING,
             None => 0,

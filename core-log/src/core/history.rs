@@ -67,7 +67,7 @@ impl Core {
         }
         let (completer, ticket) = Completer::new(self.discovery_key());
         let adoption = Box::new(Adoption { reorg, completer });
-        self.inner.commit_later(Waiter::Adopt(adoption));
+        self.inner.commit_later(Waiter::Adopt(adoption), None);
         ticket
     }
 }

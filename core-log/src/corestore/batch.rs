@@ -62,11 +62,9 @@ impl Batch {
     /// [`StoreError::OtherStore`] if the core is not of this store; [`StoreError::Core`] if a
     /// block or the batch is too large, or an encrypting handle cannot write.
     pub fn append_batch(&mut self, core: &Core, blocks: Vec<Bytes>) -> Result<(), StoreError> {
-        let (of_blocks, max) = (
-            blocks.iter().map(Bytes::len).sum::<usize>(),
-            BATCH_BYTES_MAX,
-        );
-        let bytes = self.bytes.saturating_add(of_blocks);
+        let padding = core.padding();
+        let of_blocks: usize = blocks.iter().map(|block| block.len() + padding).sum();
+        let (bytes, max) = (self.bytes.saturating_add(of_blocks), BATCH_BYTES_MAX);
         if bytes > max {
             return Err(CoreError::BatchTooLarge { bytes, max }.into());
         }

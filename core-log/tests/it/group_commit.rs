@@ -14,15 +14,15 @@ use crate::rig::proofs::{block_proof, upgrade};
 use crate::rig::{Contents, Disk, What, create, header, key_pair, open};
 use bytes::Bytes;
 use ferrocore_log::changeset::VerifyError;
-use ferrocore_log::core::{AcceptError, AcceptTicket, Ticket};
+use ferrocore_log::core::{AcceptError, AcceptTicket, AppendTicket, Ticket};
 use ferrocore_log::events::Event;
-use ferrocore_log::limits::APPENDS_WAITING_BYTES_MAX;
+use ferrocore_log::limits::{APPENDS_WAITING_BYTES_MAX, BATCH_BYTES_MAX};
 use ferrocore_log::proof::{ProofRequest, UpgradeRequest};
 use ferrocore_log::storage::OpenedCore;
 use ferrocore_log::storage::files::block_file::BlockFile;
 use ferrocore_log::storage::files::{CoreFiles, FileCore};
 use ferrocore_log::{
-    AppendOptions, Core, CoreError, Corestore, Durability, EncryptionKey, StorageError,
+    AppendOptions, Core, CoreError, Corestore, Durability, EncryptionKey, StorageError, StoreError,
     StoreOptions,
 };
 
@@ -425,16 +425,51 @@ fn more_than_may_wait_is_refused() {
     let first = core.append_async("first");
     gate.await_sync();
     let block = Bytes::from(vec![0; 8 << 20]);
-    let fit = APPENDS_WAITING_BYTES_MAX / block.len() + 1;
-    let mut tickets: Vec<_> = (0..fit).map(|_| core.append_async(block.clone())).collect();
-    let refused = tickets.pop().unwrap();
+    let append = |count| core.append_batch_async(vec![block.clone(); count]);
+    let is_refused = |ticket: AppendTicket| {
+        let mut context = Context::from_waker(Waker::noop());
+        let told = pin!(ticket).poll(&mut context);
+        matches!(told, Poll::Ready(Err(CoreError::TooManyAppends { .. })))
+    };
+    // Each takes up a little more than its bytes.
+    let fit = APPENDS_WAITING_BYTES_MAX / block.len() - 1;
+    let mut tickets = vec![append(fit / 2), append(1)];
+    assert!(
+        is_refused(append(fit / 2 + 1)),
+        "together they are too much"
+    );
+    tickets.push(append(fit - fit / 2 - 1));
+    assert!(is_refused(append(1)));
+    let empty = vec![Bytes::new(); block.len() / 32];
+    assert!(is_refused(core.append_batch_async(empty)));
+    tickets.push(core.append_async("a small one"));
     assert!(tickets.iter_mut().all(is_pending));
-    let error = refused.wait().unwrap_err();
-    assert!(matches!(error, CoreError::TooManyAppends { .. }), "{error}");
     gate.open(None);
     first.wait().unwrap();
-    // The rest is more than the files in memory take.
-    assert!(tickets.into_iter().any(|ticket| ticket.wait().is_err()));
+    // They are more than the files in memory take, but all are told, and have given up their room.
+    let told = tickets.into_iter().map(Ticket::wait);
+    assert_eq!(told.filter(Result::is_err).count(), 4);
+    let error = append(1).wait().unwrap_err();
+    assert!(matches!(error, CoreError::Storage(_)), "{error}");
+}
+
+/// Goal: what is stored counts, so that no batch is more than one may be, and what it waits with is not either.
+#[test]
+fn padding_is_a_part_of_a_batch() {
+    let (core, _disk, _gate) = gated();
+    let core = core.with_encryption(&EncryptionKey::generate());
+    let block = Bytes::from(vec![0; 8 << 20]);
+    let blocks = vec![block; BATCH_BYTES_MAX / (8 << 20)];
+    let error = core.append_batch_async(blocks.clone()).wait().unwrap_err();
+    assert!(matches!(error, CoreError::BatchTooLarge { .. }), "{error}");
+    let store = Corestore::memory();
+    let core = store.get_named("encrypted").unwrap();
+    let core = core.with_encryption(&EncryptionKey::generate());
+    let error = store.batch().append_batch(&core, blocks).unwrap_err();
+    let StoreError::Core(error) = error else {
+        panic!("{error}")
+    };
+    assert!(matches!(error, CoreError::BatchTooLarge { .. }), "{error}");
 }
 
 #[test]

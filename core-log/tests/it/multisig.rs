@@ -3,16 +3,18 @@
 //! of another length; signers that fail.
 #![cfg(feature = "files")]
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use ferrocore_log::manifest::ManifestBuilder;
 use ferrocore_log::multisig::{MultiSignature, SignedLength, signable_length};
 use ferrocore_log::proof::{ProofRequest, UpgradeRequest};
 use ferrocore_log::signer::{Signer, SignerError};
+use ferrocore_log::storage::memory::Memory;
 use ferrocore_log::verifier::Verifier;
 use ferrocore_log::{
-    Core, CoreError, CoreOptions, Corestore, EncryptionKey, Manifest, StoreOptions,
+    AppendOptions, Core, CoreError, CoreOptions, Corestore, Durability, EncryptionKey, Manifest,
+    StoreOptions,
 };
 use ferrocore_primitives::encoding::{Decode as _, Encode as _};
 use ferrocore_primitives::sign::{KeyPair, PublicKey, Signature};
@@ -482,6 +484,38 @@ fn a_secret_that_lives_elsewhere_signs_or_nothing_happens() {
         Err(CoreError::Signer { .. })
     ));
     assert_eq!(core.length(), 1);
+}
+
+/// Goal: whoever signs elsewhere, perhaps by a finger on a button, is not asked where nothing is appended.
+#[test]
+fn nobody_is_asked_to_sign_what_is_signed() {
+    for durability in [Durability::Buffered, Durability::Sync] {
+        let remote = Arc::new(Remote {
+            key_pair: key_pair(1),
+            answers: Mutex::new(vec![Answer::Refuse, Answer::Sign]),
+        });
+        let options = StoreOptions::from(durability);
+        let store = Corestore::with_storage(Memory::new(), options).unwrap();
+        let signer: Arc<dyn Signer> = remote.clone();
+        let options = CoreOptions {
+            signer: Some(signer),
+            ..CoreOptions::default()
+        };
+        let core = store.get_with(options).unwrap();
+        core.append("a").unwrap();
+        assert_eq!(core.append_batch(Vec::new()).unwrap().length, 1);
+        let elsewhere = AppendOptions::at(0, 9);
+        let blocks = vec!["refused".into()];
+        let moved = core.append_async_with(blocks, elsewhere).wait();
+        assert!(matches!(moved, Err(CoreError::Moved { .. })));
+        assert_eq!(remote.answers.lock().unwrap().len(), 1);
+        let asked = core.append("refused");
+        assert!(matches!(asked, Err(CoreError::Signer { .. })));
+    }
+    // Who cannot write is told so all the same.
+    let reader = Corestore::memory().get(&[1; 32].into()).unwrap();
+    let refused = reader.append_batch(Vec::new());
+    assert!(matches!(refused, Err(CoreError::NotWritable { .. })));
 }
 
 #[test]
