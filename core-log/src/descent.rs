@@ -63,6 +63,31 @@ pub(crate) fn roots_at(
     Ok(Roots::new(length, found).ok_or(missing))
 }
 
+/// The node at `index` of the tree that these roots are of.
+///
+/// Cost: two node reads and one hash a level above it.
+///
+/// # Errors
+/// [`StorageError`] if a node cannot be read.
+pub(crate) fn node(
+    roots: &Roots,
+    nodes: &impl NodeSource,
+    index: u64,
+) -> Result<Result<Node, Broken>, StorageError> {
+    let is_above = |node: &Node| flat_tree::contains(node.index, index);
+    let Some(mut held) = roots.nodes().iter().copied().find(is_above) else {
+        return Ok(Err(Broken::Missing(index)));
+    };
+    while held.index != index {
+        let [left, right] = match children(nodes, &held)? {
+            Ok(children) => children,
+            Err(broken) => return Ok(Err(broken)),
+        };
+        held = if is_above(&left) { left } else { right };
+    }
+    Ok(Ok(held))
+}
+
 /// The children of `node`, which is right.
 ///
 /// # Errors
@@ -327,6 +352,10 @@ mod tests {
                 );
                 assert!(nodes.reads.take() <= 2 * levels);
             }
+            for (index, held) in &nodes.held {
+                assert_eq!(node(&roots, &nodes, *index).unwrap().as_ref(), Ok(held));
+                assert!(nodes.reads.take() <= 2 * levels);
+            }
             assert_eq!(
                 roots_at(&roots, &nodes, length).unwrap().as_ref(),
                 Ok(&roots)
@@ -367,6 +396,12 @@ mod tests {
                 }
                 if let Ok(found) = roots_at(&roots, &now, index).unwrap() {
                     assert_eq!(Ok(found), roots_at(&roots, &nodes, index).unwrap());
+                }
+            }
+            assert!(super::node(&roots, &now, damaged).unwrap().is_err());
+            for (index, held) in &nodes.held {
+                if let Ok(found) = super::node(&roots, &now, *index).unwrap() {
+                    assert_eq!(found, *held);
                 }
             }
         }

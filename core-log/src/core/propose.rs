@@ -7,7 +7,8 @@ use ferrocore_primitives::keys::Key;
 
 use self::sealed::Tree;
 use super::append::{Growth, HashedBlocks, check_sizes};
-use super::{Appended, Core, CoreError, Inner};
+use super::{Appended, Core, CoreError, Inner, Stored};
+use crate::descent::{self, Broken};
 use crate::flat_tree;
 use crate::merkle::{Node, Roots};
 use crate::multisig::SignedLength;
@@ -314,7 +315,8 @@ impl Core {
     ///
     /// # Errors
     /// [`CoreError::OutOfBounds`] if one is over a tree that is longer than this one,
-    /// [`CoreError::MissingNodes`], [`CoreError::Storage`].
+    /// [`CoreError::MissingNodes`], [`CoreError::Storage`], also where a node that tells is damaged
+    /// ([`StorageError::Corrupt`](crate::StorageError::Corrupt) in `tree`, which an audit repairs).
     pub fn assemble_signature(
         &self,
         verifier: &Verifier,
@@ -325,7 +327,8 @@ impl Core {
         let longest = parts.iter().map(|part| part.length).max();
         inner.roots_at(longest.unwrap_or_default())?;
         let _writer = inner.lock_writer(); // so that all nodes are of one history
-        verifier.assemble(length, parts, |index| inner.node_here(index))
+        let current = Arc::clone(&inner.read().roots);
+        verifier.assemble(length, parts, |index| inner.node_within(&current, index))
     }
 }
 
@@ -358,8 +361,13 @@ impl Inner {
         }
     }
 
-    fn node_here(&self, index: u64) -> Result<Node, CoreError> {
-        let node = self.storage.node(index)?;
+    /// The node at `index` of the log, which has `current`: proven, unless one on the way is not here.
+    fn node_within(&self, current: &Roots, index: u64) -> Result<Node, CoreError> {
+        let node = match descent::node(current, &Stored(&*self.storage), index)? {
+            Ok(node) => Some(node),
+            Err(Broken::Missing(_)) => self.storage.node(index)?,
+            Err(broken) => return Err(self.broken(broken).into()),
+        };
         node.ok_or(CoreError::MissingNodes {
             core: self.key,
             index: flat_tree::first_block(index),

@@ -12,8 +12,11 @@ use crate::rig::proofs::block_proof;
 use crate::rig::{Contents, Disk, open};
 use ferrocore_log::changeset::VerifyError;
 use ferrocore_log::core::AcceptError;
+use ferrocore_log::manifest::ManifestBuilder;
 use ferrocore_log::storage::StorageError;
-use ferrocore_log::{Core, CoreError, Durability};
+use ferrocore_log::verifier::Verifier;
+use ferrocore_log::{Core, CoreError, Durability, Manifest};
+use ferrocore_primitives::sign::KeyPair;
 
 /// The nodes below the roots.
 fn nodes() -> impl Iterator<Item = usize> {
@@ -67,6 +70,43 @@ fn a_cut_signs_no_node_that_was_not_signed_before() {
                     assert_eq!((core.fork(), core.length(), disk.now()), (0, BLOCKS, 0));
                     check_mended(&core, 0..BLOCKS);
                     core.truncate(length, None).unwrap();
+                    refused += 1;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    assert!(refused > 0);
+}
+
+/// Goal: what others sign is assembled with the nodes that they signed, or the damage is told where it is, instead of a signature
+/// that nobody takes.
+#[test]
+fn a_patch_is_made_of_no_damaged_node() {
+    let public_keys = [1, 2].map(|seed| KeyPair::from_seed(&[seed; 32]).public_key());
+    let builder = Manifest::builder().allow_patch();
+    let manifest = public_keys
+        .into_iter()
+        .fold(builder, ManifestBuilder::signer);
+    let manifest = manifest.build().unwrap();
+    let verifier = Verifier::new(manifest.key(), manifest).unwrap();
+    let (files, mut refused) = (written(), 0);
+    let sound = open(&Disk::new(files.clone()), Durability::Buffered);
+    let sound = sound.unwrap().unwrap();
+    for (shorter, longer) in [(1, BLOCKS), (4, 9), (3, 8), (5, 6)] {
+        let parts = [(1, shorter), (2, longer)].map(|(seed, length)| {
+            let head = sound.tree_head(length).unwrap();
+            let signer = KeyPair::from_seed(&[seed; 32]);
+            verifier.sign_part(&head, &signer).unwrap()
+        });
+        let assemble = |core: &Core| core.assemble_signature(&verifier, shorter, &parts);
+        let expected = assemble(&sound).unwrap();
+        for (node, at) in nodes().flat_map(|node| [0, 9].map(|at| (node, at))) {
+            let (_, core) = damaged(&files, node, at, 4);
+            match assemble(&core) {
+                Ok(signature) => assert_eq!(signature, expected),
+                Err(CoreError::Storage(error)) => {
+                    check_named(&error);
                     refused += 1;
                 }
                 Err(error) => panic!("{error}"),
