@@ -597,6 +597,56 @@ mod files {
         assert!(report.contains("another core"), "{report}");
     }
 
+    /// Goal: where the index of names is lost, and with it the name that was given to a core whose header is damaged, nobody
+    /// gets another core by that name; names that are known, or that a core derives from, lead where they did.
+    #[test]
+    fn no_other_core_takes_the_name_of_a_damaged_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let given = |name: &str| CoreOptions {
+            name: Some(name.to_owned()),
+            key: Some([9; 32].into()),
+            ..CoreOptions::default()
+        };
+        let store = open(directory.path());
+        let ours = store.get_named("ours").unwrap().key();
+        let theirs = store.get_with(given("theirs")).unwrap().discovery_key();
+        drop(store);
+        let indexes = ["aliases", "aliases.copy"].map(|name| directory.path().join(name));
+        let oplog = core_directory(directory.path(), &theirs).join("oplog");
+        let whole = fs::read(&oplog).unwrap();
+        fs::write(&oplog, [7; 8192]).unwrap();
+        for index in &indexes {
+            fs::remove_file(index).unwrap();
+        }
+        for _ in 0..2 {
+            let store = open(directory.path());
+            assert_eq!(store.get_named("ours").unwrap().key(), ours);
+            let refused = store.get_named("theirs").unwrap_err().to_string();
+            assert!(refused.contains(&theirs.to_hex()), "{refused}");
+            assert_eq!(store.list().unwrap().len(), 2);
+        }
+        fs::write(&oplog, whole).unwrap();
+        let store = open(directory.path());
+        assert_eq!(store.get_named("theirs").unwrap().discovery_key(), theirs);
+        store.get_named("another").unwrap();
+        drop(store);
+        // An index in which a line is left that names it tells enough.
+        fs::write(&oplog, [7; 8192]).unwrap();
+        let lines = fs::read_to_string(&indexes[0]).unwrap();
+        for index in &indexes {
+            fs::write(index, lines.replacen("generation", "generatio", 1)).unwrap();
+        }
+        let store = open(directory.path());
+        let damaged = store.get_named("theirs").unwrap_err();
+        assert!(matches!(
+            damaged,
+            StoreError::Storage(StorageError::Corrupt { .. })
+        ));
+        store.get_named("yet another").unwrap();
+        store.purge(&theirs).unwrap();
+        store.get_named("theirs").unwrap();
+    }
+
     /// Goal: a core that cannot be read is named with what is wrong, and keeps no other out of the list, nor
     /// their secrets.
     #[test]

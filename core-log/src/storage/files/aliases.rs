@@ -29,8 +29,14 @@ type Names = Vec<(Alias, DiscoveryKey)>;
 /// The names that the cores of a store tell.
 pub(super) struct Told {
     pub(super) names: Names,
-    /// One that could not be asked, and may be another time.
-    pub(super) unread: Option<PathBuf>,
+    /// Those that could not be asked: the system did not let us read them, or they are damaged.
+    pub(super) unread: Vec<Unread>,
+}
+
+/// A core that could not be asked for its name.
+pub(super) struct Unread {
+    pub(super) core: DiscoveryKey,
+    pub(super) path: PathBuf,
 }
 
 /// What to do about an index that is too long to be read.
@@ -44,7 +50,7 @@ pub(super) struct Aliases {
     /// The index and its copy.
     paths: [PathBuf; 2],
     generation: u64,
-    /// A core that could not be asked for its name, which is none of these. It is asked again when the store is opened next.
+    /// A core that could not be asked for its name, of which none is known. It is asked again when the store is opened next.
     unread: Option<PathBuf>,
     cores: HashMap<Alias, DiscoveryKey>,
 }
@@ -98,7 +104,9 @@ impl Aliases {
                 let [main, copy] = found;
                 let rest = [copy, main].into_iter().flatten();
                 cores.extend(rest.flat_map(|found| found.names));
-                (cores, told.unread, true)
+                let is_named = |unread: &Unread| cores.values().any(|core| *core == unread.core);
+                let unread = told.unread.into_iter().find(|unread| !is_named(unread));
+                (cores, unread.map(|unread| unread.path), true)
             }
         };
         let aliases = Self {
@@ -118,7 +126,7 @@ impl Aliases {
     pub(super) fn get(&self, alias: &Alias) -> Result<Option<DiscoveryKey>, StorageError> {
         match (self.cores.get(alias), &self.unread) {
             (None, Some(unread)) => {
-                let reason = "its name is not known, which may be the one that is looked for";
+                let reason = "its name is not known, which may be the one that is looked for: audit it, restore it, or purge it";
                 Err(io_error("read", unread)(io::Error::other(reason)))
             }
             (found, _) => Ok(found.copied()),
@@ -343,7 +351,7 @@ mod tests {
     fn told() -> Told {
         Told {
             names: vec![(alias("a\nb ü"), core(1)), (alias(""), core(2))],
-            unread: None,
+            unread: Vec::new(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ferrocore_primitives::keys::DiscoveryKey;
 
-use super::aliases::Told;
+use super::aliases::{Told, Unread};
 use super::block_file::BlockFile;
 use super::conflicts::ConflictFile;
 use super::file_system::{FileAccess, FileSystem};
@@ -200,16 +200,15 @@ impl Place {
         Ok(named.collect())
     }
 
-    /// What the cores that can be read tell of themselves, and one that the system did not let us read.
-    fn headers(&self) -> Result<(Vec<CoreHeader>, Option<PathBuf>), StorageError> {
-        let (mut found, mut unread) = (Vec::new(), None);
+    /// What the cores that can be read tell of themselves, and those that cannot.
+    fn headers(&self) -> Result<(Vec<CoreHeader>, Vec<Unread>), StorageError> {
+        let (mut found, mut unread) = (Vec::new(), Vec::new());
         for core in self.list()? {
             // A core that cannot be read has no name for now; opening it says why.
             let header = self.peek(&core).unwrap_or_else(|error| {
                 tracing::warn!(%core, %error, "cannot read a core's name");
-                if matches!(error, StorageError::Io { .. }) {
-                    unread = Some(self.of_core(&core));
-                }
+                let path = self.of_core(&core);
+                unread.push(Unread { core, path });
                 None
             });
             found.extend(header);
