@@ -6,6 +6,8 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use crate::common::ready;
+use crate::rig::proofs::{block_proof, follow, upgrade};
+use crate::rig::rng::{Rng, rounds};
 use bytes::Bytes;
 use ferrocore_log::proof::{NodeRequest, ProofRequest, UpgradeRequest};
 use ferrocore_log::storage::memory::Memory;
@@ -299,6 +301,72 @@ fn a_reader_s_snapshot_shrinks_when_the_writer_forks() {
     assert_eq!(snapshot.get_local(1).unwrap().unwrap(), vec![1]);
     let gone = ready(snapshot.get(4));
     assert!(matches!(gone, Err(CoreError::SnapshotNotAvailable { .. })));
+}
+
+/// Goal: a reader that holds few blocks and follows the writer from history to history, looking for what both have or not, can
+/// seek in each view that it ever had, as far as that was not cut: the roots of the rest are here, since they were compared.
+/// Method: random histories; each place that is found is what the sizes of the blocks say that were there then.
+#[test]
+fn views_of_a_sparse_reader_are_sought_in_whatever_it_followed() {
+    let (mut found, mut gone) = (0, 0);
+    rounds(300, |seed| {
+        let mut rng = Rng::new(seed);
+        let source = writer(0);
+        let reader = Corestore::memory().get(&source.key()).unwrap();
+        let mut sizes: Vec<u64> = Vec::new();
+        let mut views = Vec::new();
+        for _ in 0..20 {
+            if rng.one_in(3) {
+                let length = rng.below(sizes.len() + 1);
+                source.truncate(length as u64, None).unwrap();
+                sizes.truncate(length);
+            }
+            let new = (0..=rng.below(20)).map(|_| 1 + rng.below(9) as u64);
+            let new: Vec<u64> = new.collect();
+            let blocks = new.iter().map(|size| rng.bytes(*size as usize).into());
+            source.append_batch(blocks.collect()).unwrap();
+            sizes.extend(new);
+            if reader.fork() == source.fork() {
+                upgrade(&reader, &source);
+            } else {
+                let levels = [0, 1, 3, usize::MAX][rng.below(4)];
+                follow(&reader, &source, levels).unwrap();
+            }
+            views.push((reader.snapshot(), sizes.clone()));
+            for _ in 0..rng.below(3) {
+                let index = rng.below(sizes.len()) as u64;
+                if !reader.has(index) {
+                    let proof = block_proof(&reader, &source, index);
+                    reader.accept(proof).unwrap();
+                }
+            }
+            for (view, sizes) in &views {
+                let byte = rng.below(sizes.iter().sum::<u64>() as usize) as u64;
+                match view.seek_local(byte) {
+                    Ok(Some((index, offset))) => {
+                        let before: u64 = sizes[..index as usize].iter().sum();
+                        assert_eq!(before + offset, byte);
+                        let size = sizes[index as usize];
+                        assert!(
+                            offset < size,
+                            "{byte} is byte {offset} of {size} of {index}"
+                        );
+                        assert!(index < view.compat_length(), "{index}, {view:?}");
+                        found += 1;
+                    }
+                    Ok(None) => {}
+                    Err(CoreError::SnapshotNotAvailable { compat_length, .. }) => {
+                        let before: u64 = sizes[..compat_length as usize].iter().sum();
+                        assert!(byte >= before, "{byte} is before {before}");
+                        gone += 1;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        1
+    });
+    assert!(found > 1_000 && gone > 1_000, "{found}, {gone}");
 }
 
 #[test]
