@@ -56,19 +56,19 @@ pub(crate) fn pushes() -> Vec<Row> {
             "blocks of another fork, pushed without end",
             10_000,
             Lie::Fork,
-            IGNORE.peak(4000),
+            IGNORE,
         ),
         block(
             "nothing at all, pushed without end",
             10_000,
             Lie::Nothing,
-            IGNORE.peak(4000),
+            IGNORE,
         ),
         block(
             "the same block, pushed without end",
             10_000,
             Lie::None,
-            IGNORE.changes().kib(96).peak(4000).reads(11_000),
+            IGNORE.changes().kib(96).reads(11_000),
         ),
         log(
             "a log with a forged signature, pushed",
@@ -98,7 +98,7 @@ pub(crate) fn pushes() -> Vec<Row> {
             "blocks pushed to who takes none, without end",
             From::Block,
             vec![Act::Push(10_000, Lie::None)],
-            IGNORE.peak(4000),
+            IGNORE,
         ),
         both(
             "forged blocks pushed to who takes none",
