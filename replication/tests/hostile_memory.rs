@@ -5,6 +5,8 @@
 
 #[path = "hostile_memory/answers.rs"]
 mod answers;
+#[path = "hostile_memory/asking.rs"]
+mod asking;
 mod common;
 
 use std::alloc::System;
@@ -372,6 +374,12 @@ enum Scene {
     Undurable(usize, usize),
     /// The same, but it is pushed.
     Pushed(usize, usize),
+    /// So many have a longer answer overtake the one that waits for room.
+    Overtaking(usize),
+    /// So many ask what is here of all that one question can be about.
+    Wanting(usize),
+    /// One frame as long as may be, of messages on two channels in turn.
+    Alternating,
 }
 
 impl Scene {
@@ -405,6 +413,8 @@ fn scenes() -> Vec<Scene> {
     scenes.extend([Scene::Parked(1, long), Scene::Parked(many, short)]);
     scenes.extend([Scene::Undurable(1, long), Scene::Undurable(many, short)]);
     scenes.extend([Scene::Pushed(1, long), Scene::Pushed(many, short)]);
+    scenes.extend([Scene::Overtaking(28), Scene::Wanting(100)]);
+    scenes.push(Scene::Alternating);
     scenes
 }
 
@@ -485,7 +495,9 @@ async fn play(scene: Scene) {
     let folder = Folder::new();
     let store = match scene {
         // On disk, so that what is read of it takes memory.
-        Scene::Proven(..) => Corestore::open(&folder.0, StoreOptions::default()).unwrap(),
+        Scene::Proven(..) | Scene::Overtaking(_) => {
+            Corestore::open(&folder.0, StoreOptions::default()).unwrap()
+        }
         _ => Corestore::memory(),
     };
     let core = store.get_named("core").unwrap();
@@ -498,7 +510,11 @@ async fn play(scene: Scene) {
         Scene::Reading(..) | Scene::ReadingProven(_) => unknown(&store),
         _ => Vec::new(),
     };
-    let long = store.get_named("long").unwrap();
+    let long = match scene {
+        Scene::Overtaking(_) => asking::uneven(&store),
+        Scene::Wanting(_) => asking::empty_copy(&store),
+        _ => store.get_named("long").unwrap(),
+    };
     if let Scene::Proven(_, len) = scene {
         let block = vec![7; len];
         for _ in 0..10 {
@@ -514,6 +530,10 @@ async fn play(scene: Scene) {
     drop(Attacker::connect(&store, &budget).await); // makes what is made once
     settle().await;
     let before = ALLOCATOR.allocated();
+    let fillers = match scene {
+        Scene::Overtaking(_) => asking::fillers(&store, &long, &budget).await,
+        _ => Vec::new(),
+    };
     let many = many().unwrap_or(50);
     let (count, max) = match scene {
         Scene::Parked(count, _) | Scene::Undurable(count, _) | Scene::Pushed(count, _) => {
@@ -539,6 +559,12 @@ async fn play(scene: Scene) {
             let own = long * CONNECTION_OWN_MAX + short * SHORT_CONNECTION_OWN_MAX;
             (count, own)
         }
+        Scene::Overtaking(count) => {
+            let own = (count + fillers.len()) * SHORT_CONNECTION_OWN_MAX;
+            (count, own + FRAME_BUDGET / 2)
+        }
+        Scene::Wanting(count) => (count, count * SHORT_CONNECTION_OWN_MAX),
+        Scene::Alternating => (1, FRAME_LEN_MAX + CONNECTION_OWN_MAX),
         Scene::Many(Attack::Everything) => (many, many * (THOUSAND_CONNECTIONS_MAX / 1000)),
         Scene::Many(_) | Scene::ThousandProven => (1000, THOUSAND_CONNECTIONS_MAX),
     };
@@ -569,6 +595,15 @@ async fn play(scene: Scene) {
                     attacker.attack_proven(&long, pages).await;
                     0
                 }
+                Scene::Overtaking(_) => {
+                    attacker.overtake(&long).await;
+                    0
+                }
+                Scene::Wanting(_) => {
+                    attacker.want_all(&long).await;
+                    0
+                }
+                Scene::Alternating => attacker.alternate([&core, &long]).await,
                 Scene::Parked(_, len) => {
                     attacker.attack_reader(&writer.unwrap(), len).await;
                     3 * len // to say it once
@@ -579,6 +614,10 @@ async fn play(scene: Scene) {
         });
     }
     let attackers = attacks.join_all().await;
+    if !fillers.is_empty() {
+        drop(fillers); // now there is room
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
     let cost = ALLOCATOR.max_allocated() - before;
     let own: usize = attackers.iter().map(|(_, own)| own).sum();
     let connected = attackers
