@@ -158,6 +158,47 @@ impl<'a, S: NodeSource> Descent<'a, S> {
         Ok(found.map(|(_, offset)| offset))
     }
 
+    /// The byte at which the subtree `node` begins, as far as can be told where nodes on the way are missing: those around
+    /// them tell, and those that are held are held against each other.
+    ///
+    /// A proof of a sought byte leaves such gaps, and an audit that gave nodes up.
+    ///
+    /// # Errors
+    /// [`StorageError`] if a node cannot be read.
+    pub(crate) fn likely_byte_offset(
+        &self,
+        node: u64,
+    ) -> Result<Result<u64, Broken>, StorageError> {
+        let first = flat_tree::left_span(node);
+        let Some((root, mut offset)) = self.root_above(first) else {
+            return Ok(Err(Broken::Missing(node)));
+        };
+        let (mut index, mut held) = (root.index, Some(root));
+        while flat_tree::left_span(index) != first {
+            let Some((left, right)) = flat_tree::children(index) else {
+                return Ok(Err(Broken::Missing(index)));
+            };
+            let (left_node, right_node) = (self.nodes.node(left)?, self.nodes.node(right)?);
+            if let (Some(held), Some(left), Some(right)) = (held, left_node, right_node)
+                && Node::parent(&left, &right) != Some(held)
+            {
+                return Ok(Err(Broken::Wrong(index)));
+            }
+            if flat_tree::contains(left, first) {
+                (index, held) = (left, left_node);
+                continue;
+            }
+            let rest = || held?.size.checked_sub(right_node?.size);
+            let Some(size) = left_node.map(|node| node.size).or_else(rest) else {
+                return Ok(Err(Broken::Missing(left)));
+            };
+            // What is not proven may be any number.
+            offset = offset.saturating_add(size);
+            (index, held) = (right, right_node);
+        }
+        Ok(Ok(offset))
+    }
+
     /// The node at `index`, as the roots prove it.
     ///
     /// # Errors
@@ -388,7 +429,15 @@ mod tests {
             for index in 0..45 {
                 match byte_offset(&roots, &now, 2 * index) {
                     Ok(offset) => assert_eq!(Ok(offset), byte_offset(&roots, &nodes, 2 * index)),
-                    Err(Broken::Missing(missing)) => assert_eq!((missing, kind), (damaged, 2)),
+                    Err(Broken::Missing(missing)) => {
+                        assert_eq!((missing, kind), (damaged, 2));
+                        let fresh = HashMap::new();
+                        let likely =
+                            Descent::new(&roots, &fresh, &now).likely_byte_offset(2 * index);
+                        if let Ok(offset) = likely.unwrap() {
+                            assert_eq!(Ok(offset), byte_offset(&roots, &nodes, 2 * index));
+                        }
+                    }
                     Err(Broken::Wrong(above)) => {
                         assert!(kind < 2);
                         assert_eq!(above, flat_tree::parent(damaged));

@@ -9,11 +9,12 @@ use super::group::{AcceptTicket, Acceptance, Done, Waiter, changeset_cost};
 use super::ticket::Completer;
 use super::{AcceptError, Core, Inner, Stored};
 use crate::changeset::{Changeset, VerifyError};
-use crate::descent::Descent;
+use crate::descent::{Broken, Descent};
 use crate::events::Event;
 use crate::limits::APPENDS_WAITING_BYTES_MAX;
 use crate::merkle::Roots;
 use crate::proof::Proof;
+use crate::seek::NodeSource;
 use crate::storage::{BitWrite, BlockWrite, CoreWrite, Durability, Head, HeadWrite, StorageError};
 use crate::verifier::Verifier;
 
@@ -290,7 +291,7 @@ impl Inner {
             };
             match (writes.last_mut(), next) {
                 (Some(last), Some(next)) if next == index => last.blocks.push((*block).clone()),
-                _ => match descent.byte_offset(2 * index)? {
+                _ => match offset_of(&mut descent, 2 * index)? {
                     Ok(byte_offset) => writes.push(BlockWrite {
                         byte_offset,
                         blocks: vec![(*block).clone()],
@@ -355,6 +356,17 @@ impl Inner {
         if !events.is_empty() {
             self.announce(&events);
         }
+    }
+}
+
+/// Where the block of `leaf` begins. Where nodes are missing on the way to it, those around them may tell.
+fn offset_of<S: NodeSource>(
+    descent: &mut Descent<'_, S>,
+    leaf: u64,
+) -> Result<Result<u64, Broken>, StorageError> {
+    match descent.byte_offset(leaf)? {
+        Err(Broken::Missing(_)) => descent.likely_byte_offset(leaf),
+        found => Ok(found),
     }
 }
 

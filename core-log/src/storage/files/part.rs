@@ -53,6 +53,11 @@ impl Part {
         }
     }
 
+    /// What of `buffer` is there at `offset` now; the rest stays as it is. Of a file that somebody else cuts and prolongs.
+    pub(super) fn glance(&self, offset: u64, buffer: &mut [u8]) -> Result<(), StorageError> {
+        self.name("read", self.file.read(offset, buffer)).map(drop)
+    }
+
     /// Where the next bytes may be that are not of a hole.
     pub(super) fn next_data(&self, offset: u64) -> Result<Option<u64>, StorageError> {
         self.name("read", self.file.next_data(offset))

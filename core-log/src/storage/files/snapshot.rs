@@ -178,9 +178,13 @@ impl CoreStorage for Snapshot {
             let before = Mark::of(&self.watch.oplog)?;
             // First the file: the entries that are read after it tell of all that changed since.
             let bit = bitfield::read_bit(&self.bits, index)?;
-            let changes = self.watch.read_changes()?;
-            if Mark::of(&self.watch.oplog)?.slots == before.slots
-                && let Some(changes) = changes
+            let changes = self.watch.read_changes();
+            let after = Mark::of(&self.watch.oplog)?;
+            if changes.is_err() && after != before {
+                continue; // it was changed while it was read
+            }
+            if let Some(changes) = changes?
+                && after.slots == before.slots
             {
                 self.watch.check()?;
                 return Ok(Some(
@@ -221,7 +225,8 @@ impl Watch {
                 return Ok(());
             }
             let fork = self.read_fork();
-            if Mark::of(&self.oplog)?.slots != mark.slots {
+            let after = Mark::of(&self.oplog)?;
+            if after.slots != mark.slots || fork.is_err() && after != mark {
                 continue; // it was changed while it was read
             }
             match fork? {
@@ -287,14 +292,16 @@ struct Mark {
 }
 
 impl Mark {
+    /// The slots are looked at last: an entry is cut off only after the header that has taken it in was written, so whoever finds no
+    /// entry where there was one finds that header.
     fn of(oplog: &Part) -> Result<Self, StorageError> {
+        let len = oplog.len()?;
+        let mut first_entry = [0; FRAME_BYTES];
+        oplog.glance(ENTRIES_OFFSET, &mut first_entry)?;
         let mut slots = [[0; FRAME_BYTES]; 2];
         for (slot, number) in slots.iter_mut().zip(0..) {
             oplog.read(number * SLOT_BYTES as u64, slot)?;
         }
-        let mut first_entry = [0; FRAME_BYTES];
-        oplog.read(ENTRIES_OFFSET, &mut first_entry)?;
-        let len = oplog.len()?;
         Ok(Self {
             len,
             slots,
