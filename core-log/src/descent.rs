@@ -63,31 +63,6 @@ pub(crate) fn roots_at(
     Ok(Roots::new(length, found).ok_or(missing))
 }
 
-/// The node at `index` of the tree that these roots are of.
-///
-/// Cost: two node reads and one hash a level above it.
-///
-/// # Errors
-/// [`StorageError`] if a node cannot be read.
-pub(crate) fn node(
-    roots: &Roots,
-    nodes: &impl NodeSource,
-    index: u64,
-) -> Result<Result<Node, Broken>, StorageError> {
-    let is_above = |node: &Node| flat_tree::contains(node.index, index);
-    let Some(mut held) = roots.nodes().iter().copied().find(is_above) else {
-        return Ok(Err(Broken::Missing(index)));
-    };
-    while held.index != index {
-        let [left, right] = match children(nodes, &held)? {
-            Ok(children) => children,
-            Err(broken) => return Ok(Err(broken)),
-        };
-        held = if is_above(&left) { left } else { right };
-    }
-    Ok(Ok(held))
-}
-
 /// The children of `node`, which is right.
 ///
 /// # Errors
@@ -328,6 +303,12 @@ mod tests {
             .unwrap()
     }
 
+    /// The same of a node.
+    fn node(roots: &Roots, nodes: &Nodes, index: u64) -> Result<Node, Broken> {
+        let fresh = HashMap::new();
+        Descent::new(roots, &fresh, nodes).node(index).unwrap()
+    }
+
     /// Goal: who goes on from where somebody went before finds the same, and reads less.
     #[test]
     fn neighbours_share_their_way() {
@@ -394,7 +375,7 @@ mod tests {
                 assert!(nodes.reads.take() <= 2 * levels);
             }
             for (index, held) in &nodes.held {
-                assert_eq!(node(&roots, &nodes, *index).unwrap().as_ref(), Ok(held));
+                assert_eq!(node(&roots, &nodes, *index).as_ref(), Ok(held));
                 assert!(nodes.reads.take() <= 2 * levels);
             }
             assert_eq!(
@@ -447,9 +428,9 @@ mod tests {
                     assert_eq!(Ok(found), roots_at(&roots, &nodes, index).unwrap());
                 }
             }
-            assert!(super::node(&roots, &now, damaged).unwrap().is_err());
+            assert!(self::node(&roots, &now, damaged).is_err());
             for (index, held) in &nodes.held {
-                if let Ok(found) = super::node(&roots, &now, *index).unwrap() {
+                if let Ok(found) = self::node(&roots, &now, *index) {
                     assert_eq!(found, *held);
                 }
             }

@@ -1,5 +1,6 @@
 //! Appending what others sign: a quorum of signers, or one whose secret is far away.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use ferrocore_primitives::keys::Key;
 use self::sealed::Tree;
 use super::append::{Growth, HashedBlocks, check_sizes};
 use super::{Appended, Core, CoreError, Inner, Stored};
-use crate::descent::{self, Broken};
+use crate::descent::{Broken, Descent};
 use crate::flat_tree;
 use crate::merkle::{Node, Roots};
 use crate::multisig::SignedLength;
@@ -363,7 +364,8 @@ impl Inner {
 
     /// The node at `index` of the log, which has `current`: proven, unless one on the way is not here.
     fn node_within(&self, current: &Roots, index: u64) -> Result<Node, CoreError> {
-        let node = match descent::node(current, &Stored(&*self.storage), index)? {
+        let fresh = HashMap::new();
+        let node = match Descent::new(current, &fresh, Stored(&*self.storage)).node(index)? {
             Ok(node) => Some(node),
             Err(Broken::Missing(_)) => self.storage.node(index)?,
             Err(broken) => return Err(self.broken(broken).into()),
