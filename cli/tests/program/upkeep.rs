@@ -99,6 +99,26 @@ fn cleared_blocks_give_their_space_back() {
     bench.run("s", &["core", "get", "log", "0"]).expect(4);
 }
 
+#[test]
+fn blocks_that_are_cut_off_give_their_space_back() {
+    let bench = Bench::new();
+    with_log(
+        &bench,
+        &[&b"first\n"[..], &[b'x'; 1 << 20], b"\nend\n"].concat(),
+    );
+    let taken = || {
+        let shown = bench.run("s", &["du", "log", "--json"]).expect(0);
+        shown.event("usage")["bytes"].as_u64().unwrap()
+    };
+    let before = taken();
+    let cut = ["core", "truncate", "log", "1", "--yes"];
+    bench.run("s", &cut).expect(0);
+    let now = taken();
+    assert!(before > now + 1_000_000, "{before}, then {now}");
+    let first = bench.run("s", &["core", "get", "log", "0"]).expect(0);
+    assert_eq!(first.text(), "first");
+}
+
 /// Goal: the last blocks are written, then those that another process appends meanwhile.
 #[test]
 fn the_end_of_a_log_is_followed() {
