@@ -86,18 +86,24 @@ fn pair(nodes: &impl NodeSource, above: u64) -> Result<Result<[Node; 2], Broken>
     let Some((left, right)) = flat_tree::children(above) else {
         return Ok(Err(Broken::Missing(above)));
     };
-    let (left_node, right_node) = match (nodes.node(left), nodes.node(right)) {
-        // What cannot be a node is as wrong as another node.
-        (Err(StorageError::Corrupt { .. }), _) | (_, Err(StorageError::Corrupt { .. })) => {
-            return Ok(Err(Broken::Wrong(above)));
-        }
-        (left_node, right_node) => (left_node?, right_node?),
-    };
-    Ok(match (left_node, right_node) {
-        (Some(left), Some(right)) => Ok([left, right]),
-        (None, _) => Err(Broken::Missing(left)),
-        (_, None) => Err(Broken::Missing(right)),
+    Ok(match held(nodes, [left, right])? {
+        Some([Some(left), Some(right)]) => Ok([left, right]),
+        Some([None, _]) => Err(Broken::Missing(left)),
+        Some([_, None]) => Err(Broken::Missing(right)),
+        None => Err(Broken::Wrong(above)),
     })
+}
+
+/// Two siblings as far as they are held, or `None` if what is in the place of one cannot be a node: that is as wrong as
+/// another node.
+fn held(
+    nodes: &impl NodeSource,
+    siblings: [u64; 2],
+) -> Result<Option<[Option<Node>; 2]>, StorageError> {
+    match siblings.map(|index| nodes.node(index)) {
+        [Err(StorageError::Corrupt { .. }), _] | [_, Err(StorageError::Corrupt { .. })] => Ok(None),
+        [left, right] => Ok(Some([left?, right?])),
+    }
 }
 
 /// A way down from the roots. Who goes down it next to where somebody went before walks only the part that differs.
@@ -153,7 +159,9 @@ impl<'a, S: NodeSource> Descent<'a, S> {
             let Some((left, right)) = flat_tree::children(index) else {
                 return Ok(Err(Broken::Missing(index)));
             };
-            let (left_node, right_node) = (self.nodes.node(left)?, self.nodes.node(right)?);
+            let Some([left_node, right_node]) = self::held(&self.nodes, [left, right])? else {
+                return Ok(Err(Broken::Wrong(index)));
+            };
             if let (Some(held), Some(left), Some(right)) = (held, left_node, right_node)
                 && Node::parent(&left, &right) != Some(held)
             {

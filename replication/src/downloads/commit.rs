@@ -149,10 +149,9 @@ impl Downloads {
                 if accepted.blocks.len() < verified.len() {
                     self.release_duplicates(core, &verified, &accepted.blocks);
                     settle_seeks(core, &verified);
-                    let is_unplaced = |p: &&Pending| {
-                        p.path()
-                            .is_some_and(|path| accepted.unplaced.contains(&path.block))
-                    };
+                    let is_unplaced =
+                        |path: Path| accepted.unplaced.binary_search(&path.block).is_ok();
+                    let is_unplaced = |p: &&Pending| p.path().is_some_and(is_unplaced);
                     give_no_whole_path(core, peer, verified.iter().filter(is_unplaced));
                 }
             }
