@@ -19,7 +19,7 @@ use super::super::writer::Writer;
 use super::{CoreFiles, FileCore, Parts};
 use crate::bitfield::Bitfield;
 use crate::core::is_signed_as_stored;
-use crate::storage::{CoreHeader, CoreStorage as _, Durability, OpenedCore, StorageError};
+use crate::storage::{CoreHeader, CoreStorage, Durability, OpenedCore, StorageError};
 
 impl FileCore {
     /// Creates a core in `files`. They hold none; what else is in them is dropped.
