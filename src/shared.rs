@@ -49,7 +49,7 @@ impl Shared {
     }
 
     /// Replicates the store over a stream, whatever carries it: the one place where the node's limits are put on streams.
-    pub(crate) fn session<T>(&self, stream: SecretStream<T>, options: SessionOptions) -> Session
+    pub(crate) fn session<T>(&self, stream: SecretStream<T>, mut options: SessionOptions) -> Session
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -57,6 +57,7 @@ impl Shared {
         if self.limits.is_none() {
             return Session::spawn(stream, store, options);
         }
+        self.limits.excuse(&mut options.frame_budgets);
         let stream = stream.map_io(|io| Throttled::new(io, self.limits.clone()));
         Session::spawn(stream, store, options)
     }
@@ -119,5 +120,135 @@ impl Deref for Hold {
 
     fn deref(&self) -> &Shared {
         &self.shared
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::BAN_TIME;
+    use crate::throttle::Bucket;
+    use ferrocore_log::Core;
+    use ferrocore_secret_stream::budget::FRAME_BUDGET;
+    use ferrocore_secret_stream::{FrameBudgets, Options, Role};
+    use tokio::time::Instant;
+
+    const RATE: u64 = 80_000;
+    const LEN: usize = 10 << 20;
+
+    /// A node with a limit for each direction.
+    fn node(up: Option<u64>, down: Option<u64>) -> Shared {
+        let key_pair = KeyPair::generate();
+        let bucket = |rate: Option<u64>| rate.map(|rate| Arc::new(Bucket::new(rate)));
+        Shared {
+            store: Corestore::memory(),
+            peers: Peers::new(key_pair.public_key(), BAN_TIME),
+            key_pair,
+            limits: Limits {
+                up: bucket(up),
+                down: bucket(down),
+            },
+            dir: None,
+            closing: watch::Sender::new(false),
+            resting: watch::Sender::new(false),
+        }
+    }
+
+    fn long_blocks(node: &Shared, count: usize) -> Core {
+        let core = node.store.get_named("long").unwrap();
+        let blocks = (0..count).map(|_| vec![7; LEN].into()).collect();
+        core.append_batch(blocks).unwrap();
+        core
+    }
+
+    /// Connects two nodes that have `budgets` of their own for long frames.
+    async fn connect(here: &Shared, there: &Shared, budgets: [&FrameBudgets; 2]) -> [Session; 2] {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let pair = [(); 2].map(|()| KeyPair::generate());
+        let (near, far) = tokio::join!(
+            SecretStream::handshake(near, Role::Responder, &pair[0], Options::default()),
+            SecretStream::handshake(far, Role::Initiator, &pair[1], Options::default()),
+        );
+        let options = budgets.map(|budgets| SessionOptions {
+            frame_budgets: budgets.clone(),
+            ..SessionOptions::default()
+        });
+        let [ours, theirs] = options;
+        [
+            here.session(near.unwrap(), ours),
+            there.session(far.unwrap(), theirs),
+        ]
+    }
+
+    fn seconds_for(blocks: usize) -> f64 {
+        (blocks * LEN) as f64 / RATE as f64
+    }
+
+    /// Goal: blocks of 10 MiB get through a slow limit also to several at once, though there is room for one of them at a time.
+    /// Method: virtual time.
+    #[tokio::test(start_paused = true)]
+    async fn long_blocks_get_to_several_through_a_slow_limit() {
+        let writer = node(Some(RATE), None);
+        let core = long_blocks(&writer, 1);
+        let budgets = FrameBudgets::new(0);
+        let fetch = || async {
+            let reader = node(None, None);
+            let [_ours, session] =
+                connect(&writer, &reader, [&budgets, &FrameBudgets::new(0)]).await;
+            let core = reader.store.get(&core.key()).unwrap();
+            session.attach(&core);
+            core.get(0).await.unwrap().len()
+        };
+        let start = Instant::now();
+        let lens = tokio::join!(fetch(), fetch(), fetch());
+        assert_eq!(lens, (LEN, LEN, LEN));
+        let seconds = start.elapsed().as_secs_f64();
+        assert!(seconds >= seconds_for(3) - 1.0, "{seconds}");
+    }
+
+    /// Goal: whoever downloads slowly, by its own choice or the writer's, asks for no block twice: one takes longer than a silent
+    /// peer is waited for, and several that are in flight longer than a request may take in all. Method: virtual time.
+    #[tokio::test(start_paused = true)]
+    async fn a_long_block_that_is_arriving_is_waited_for() {
+        const BLOCKS: usize = 4;
+        for (up, down) in [(Some(RATE), None), (None, Some(RATE))] {
+            let (writer, reader) = (node(up, None), node(None, down));
+            let core = long_blocks(&writer, BLOCKS);
+            let budgets = [(); 2].map(|()| FrameBudgets::new(0));
+            let [_ours, session] = connect(&writer, &reader, [&budgets[0], &budgets[1]]).await;
+            let start = Instant::now();
+            let core = reader.store.get(&core.key()).unwrap();
+            session.attach(&core);
+            core.download_all().caught_up().await.unwrap();
+            assert_eq!(core.contiguous_length(), BLOCKS as u64);
+            let stats = session.stats();
+            assert_eq!(stats.requests_timed_out, 0);
+            assert!(stats.long_bytes_received >= (BLOCKS * LEN) as u64);
+            let seconds = start.elapsed().as_secs_f64();
+            assert!(seconds <= seconds_for(BLOCKS) + 5.0, "{seconds}");
+        }
+    }
+
+    /// Goal: peers with slow lines do not cost each other their connections, though more want long blocks than there is room for.
+    /// Method: virtual time, and the budget of a process.
+    #[tokio::test(start_paused = true)]
+    async fn slow_readers_of_long_blocks_wait_for_each_other() {
+        const BLOCKS: usize = 2;
+        let writer = node(None, None);
+        let core = long_blocks(&writer, BLOCKS);
+        let budgets = FrameBudgets::new(FRAME_BUDGET);
+        let fetch = || async {
+            let reader = node(None, Some(3 * RATE));
+            let [_ours, session] =
+                connect(&writer, &reader, [&budgets, &FrameBudgets::new(0)]).await;
+            let core = reader.store.get(&core.key()).unwrap();
+            session.attach(&core);
+            core.download_all().caught_up().await.unwrap();
+            session.stats()
+        };
+        let (a, b, c, d, e) = tokio::join!(fetch(), fetch(), fetch(), fetch(), fetch());
+        for stats in [a, b, c, d, e] {
+            assert!(stats.long_bytes_received < ((BLOCKS + 1) * LEN) as u64);
+        }
     }
 }

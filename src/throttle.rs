@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use ferrocore_secret_stream::{FrameBudget, FrameBudgets};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -71,6 +72,18 @@ pub(crate) struct Limits {
 impl Limits {
     pub(crate) fn is_none(&self) -> bool {
         self.up.is_none() && self.down.is_none()
+    }
+
+    /// What they take of the time that long frames have is nobody's fault.
+    pub(crate) fn excuse(&self, budgets: &mut FrameBudgets) {
+        let excuse = |budget: &mut FrameBudget, limit: &Option<Arc<Bucket>>| {
+            if let Some(bucket) = limit {
+                *budget = budget.clone().at_pace(bucket.bytes_per_second);
+            }
+        };
+        excuse(&mut budgets.outgoing, &self.up);
+        excuse(&mut budgets.incoming, &self.down);
+        excuse(&mut budgets.unproven, &self.down);
     }
 }
 

@@ -136,18 +136,16 @@ impl Context {
         Ok(())
     }
 
-    /// Waits for one step of something that may need peers, at most `--timeout`.
+    /// Waits for one step of something that may need peers, at most `--timeout` while nothing long is on its way.
     pub(crate) async fn step<T, E: Into<Failure>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T> {
-        match tokio::time::timeout(self.globals.timeout, work).await {
-            Ok(done) => done.map_err(Into::into),
-            Err(_) => Err(self.timed_out()),
-        }
+        let work = async { work.await.map_err(Into::into) };
+        self.while_progress(|| 0, work).await
     }
 
-    /// Waits for something that may need peers as long as `progress` changes within `--timeout`.
+    /// Waits for something that may need peers as long as `progress` changes within `--timeout`, or a long block is on its way.
     pub(crate) async fn while_progress<T>(
         &self,
         progress: impl Fn() -> u64,
@@ -160,11 +158,15 @@ impl Context {
         }
     }
 
-    /// Waits until `progress` has not changed for `--timeout`.
+    /// Waits until `progress` has not changed for `--timeout`, and no more of long blocks came.
     pub(crate) async fn stalled(&self, progress: impl Fn() -> u64) -> Failure {
         let timeout = self.globals.timeout;
         // Asked often enough that the wait is hardly longer than the timeout.
         let pause = (timeout / 20).clamp(Duration::from_millis(5), Duration::from_secs(1));
+        let progress = || {
+            let on_its_way = self.store.node.stats().long_bytes_received;
+            progress().wrapping_add(on_its_way)
+        };
         let (mut last, mut since) = (progress(), tokio::time::Instant::now());
         while since.elapsed() < timeout {
             tokio::time::sleep(pause).await;

@@ -11,6 +11,7 @@ use ferrocore_primitives::time::Time;
 
 use crate::alarm::Alarm;
 use crate::announcer::Announcer;
+use crate::connection::Arriving;
 use crate::downloads::Downloads;
 use crate::extensions::Extensions;
 use crate::kept::KeptMemory;
@@ -275,10 +276,11 @@ impl CoreChannel {
         self.pushes.send_next(core, peer, to, wire, long)
     }
 
-    /// Gives up requests that are overdue, and reminds a peer of what it does not seem to know.
-    pub(crate) fn handle_timeout(&mut self, wire: &mut Wire<'_>, now: Time) {
+    /// Gives up requests that are overdue, whatever is `arriving`, and reminds a peer of what it does not seem to know.
+    pub(crate) fn handle_timeout(&mut self, wire: &mut Wire<'_>, arriving: Arriving, now: Time) {
         let (core, peer) = (&self.core, &self.peer);
-        self.downloads.handle_timeout(core, peer, wire, now);
+        self.downloads
+            .handle_timeout(core, peer, wire, arriving, now);
         if self.reminder.is_due(now) {
             self.announcer.sync(&self.core, &self.peer, wire);
         }

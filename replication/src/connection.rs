@@ -86,6 +86,7 @@ pub struct Connection {
     bounds: Bounds,
     /// Requests of ours on all channels.
     shares: Shares,
+    arriving: Arriving,
     /// Whether a frame was given that is not used up.
     has_input: bool,
     /// How many messages are taken in before others have their turn.
@@ -113,6 +114,15 @@ pub struct Backlog {
     pub commits: usize,
     /// Bytes of answers that wait for those they rest on, or for the device.
     pub kept_bytes: usize,
+}
+
+/// When something came last of a frame that was not whole then. It may be an answer, or stand before one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Arriving {
+    /// Of any frame.
+    pub any: Time,
+    /// Of one of more than [`FREE_FRAME_LEN`](ferrocore_secret_stream::budget::FREE_FRAME_LEN) bytes.
+    pub long: Time,
 }
 
 /// What a connection asks of its owner.
@@ -155,6 +165,7 @@ impl Connection {
             long_answers: LongAnswers::default(),
             bounds: Bounds::LONG,
             shares: Shares::default(),
+            arriving: Arriving::default(),
             has_input: false,
             messages_together: usize::MAX,
             messages_left: usize::MAX,
@@ -244,6 +255,12 @@ impl Connection {
         self.touched.append(&mut self.bell.take());
     }
 
+    /// Tells of frames that took longer than a read to come. To be called before [`handle_timeout`](Self::handle_timeout):
+    /// without it a long answer on a slow stream is given up before it is here.
+    pub fn note_arriving(&mut self, arriving: Arriving) {
+        self.arriving = arriving;
+    }
+
     /// Gives up requests that are overdue.
     pub fn handle_timeout(&mut self, now: Time) {
         self.look_at_offers(now);
@@ -258,7 +275,10 @@ impl Connection {
             .filter(|id| self.channels.get(id).is_some_and(|channel| is_due(channel)))
             .collect();
         for id in due {
-            self.with(id, |channel, wire| channel.handle_timeout(wire, now));
+            let arriving = self.arriving;
+            self.with(id, |channel, wire| {
+                channel.handle_timeout(wire, arriving, now)
+            });
             self.touch(id);
         }
     }

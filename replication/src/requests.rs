@@ -4,13 +4,13 @@
 //! is fit for: that is [`Pace`]'s.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::time::Duration;
 
 use ferrocore_log::proof::Proof;
 use ferrocore_log::supply::SeekId;
 use ferrocore_primitives::time::Time;
 
-use crate::limits::{REQUEST_TIMEOUT, REQUEST_TIMEOUT_TOTAL};
+use crate::connection::Arriving;
+use crate::limits::{REQUEST_TIMEOUT, REQUEST_TIMEOUT_LONG, REQUEST_TIMEOUT_TOTAL};
 use crate::pace::{Mark, Pace};
 use crate::promises::Path;
 use crate::seldom::Seldom;
@@ -89,6 +89,8 @@ struct Ledger {
     heads: usize,
     pace: Pace,
     last_answer: Time,
+    /// What came on the connection that is no answer yet.
+    arriving: Arriving,
     /// All requests before this one that can be late are.
     late_from: u64,
     /// Requests, by id, for what another peer may be asked for, or has been, too.
@@ -183,10 +185,14 @@ impl Requests {
         ledger.map_or_else(Vec::new, |ledger| ledger.unwanted(blocks, is_awaited))
     }
 
-    /// Takes out the requests that are overdue, with their ids, and halves the window if any is.
-    pub(crate) fn overdue(&mut self, now: Time) -> Vec<(u64, Pending)> {
-        let ledger = self.0.get_mut();
-        ledger.map_or_else(Vec::new, |ledger| ledger.overdue(now))
+    /// Takes out the requests that are overdue, with their ids, and halves the window if any is. None is for as long as what is
+    /// `arriving` may be its answer, or stand before it.
+    pub(crate) fn overdue(&mut self, arriving: Arriving, now: Time) -> Vec<(u64, Pending)> {
+        let Some(ledger) = self.0.get_mut() else {
+            return Vec::new();
+        };
+        ledger.arriving = arriving;
+        ledger.overdue(now)
     }
 
     /// When the next request will be overdue or late, at the earliest: ids are in order of sending.
@@ -316,9 +322,11 @@ impl Ledger {
     }
 
     fn deadline(&self, pending: &Pending) -> Time {
-        let quiet_since = pending.sent.at().max(self.last_answer);
-        let since_sent = |limit: Duration| pending.sent.at() + limit;
-        (quiet_since + REQUEST_TIMEOUT).min(since_sent(REQUEST_TIMEOUT_TOTAL))
+        let sent = pending.sent.at();
+        let quiet_since = sent.max(self.last_answer).max(self.arriving.any);
+        let behind_long = (self.arriving.long + REQUEST_TIMEOUT).min(sent + REQUEST_TIMEOUT_LONG);
+        let total = behind_long.max(sent + REQUEST_TIMEOUT_TOTAL);
+        (quiet_since + REQUEST_TIMEOUT).min(total)
     }
 
     fn remove(&mut self, id: u64) -> Option<Pending> {
@@ -332,6 +340,13 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    /// No frame took longer than a read.
+    const NOTHING: Arriving = Arriving {
+        any: Time::ZERO,
+        long: Time::ZERO,
+    };
 
     fn seconds(count: u64) -> Time {
         Time::ZERO + Duration::from_secs(count)
@@ -345,11 +360,11 @@ mod tests {
             .collect();
         assert!(requests.answered(ids[1], seconds(20)).is_some());
         assert!(
-            requests.overdue(seconds(40)).is_empty(),
+            requests.overdue(NOTHING, seconds(40)).is_empty(),
             "it answered at 20"
         );
         assert_eq!(requests.next_deadline(), Some(seconds(50)));
-        let overdue = requests.overdue(seconds(50));
+        let overdue = requests.overdue(NOTHING, seconds(50));
         assert_eq!(overdue.len(), 1);
         assert_eq!(overdue[0].0, ids[0]);
         assert!(requests.answered(ids[0], seconds(51)).is_none(), "too late");
@@ -362,11 +377,47 @@ mod tests {
         for second in 0..REQUEST_TIMEOUT_TOTAL.as_secs() {
             let id = requests.insert(0, Asked::Upgrade, seconds(second));
             requests.answered(id, seconds(second));
-            assert!(requests.overdue(seconds(second)).is_empty());
+            assert!(requests.overdue(NOTHING, seconds(second)).is_empty());
         }
         assert_eq!(
-            requests.overdue(Time::ZERO + REQUEST_TIMEOUT_TOTAL).len(),
+            requests
+                .overdue(NOTHING, Time::ZERO + REQUEST_TIMEOUT_TOTAL)
+                .len(),
             1
         );
+    }
+
+    /// Goal: nobody who sends without a pause is taken for silent, nor waited for without end. Method: a request that is never
+    /// answered, while short frames, or long ones, arrive until a moment.
+    #[test]
+    fn what_is_arriving_puts_off_the_end_of_a_request() {
+        let total = REQUEST_TIMEOUT_TOTAL.as_secs();
+        let long_total = REQUEST_TIMEOUT_LONG.as_secs();
+        let cases = [
+            (false, 20, 50),
+            (false, total - 1, total),
+            (true, 20, 50),
+            (true, total - 1, total + 29),
+            (true, 2 * total, 2 * total + 30),
+            (true, 2 * long_total, long_total),
+        ];
+        for (is_long, until, ends) in cases {
+            let mut requests = Requests::default();
+            requests.insert(0, Asked::Upgrade, Time::ZERO);
+            let mut at = 0;
+            let ended = loop {
+                let any = seconds(at.min(until));
+                let long = if is_long { any } else { Time::ZERO };
+                if !requests
+                    .overdue(Arriving { any, long }, seconds(at))
+                    .is_empty()
+                {
+                    break at;
+                }
+                let next = requests.next_deadline().unwrap();
+                at = next.saturating_since(Time::ZERO).as_secs();
+            };
+            assert_eq!(ended, ends, "long: {is_long}, until {until}");
+        }
     }
 }

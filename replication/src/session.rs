@@ -20,7 +20,7 @@ mod outbound;
 mod trial;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ferrocore_log::{Core, Corestore};
@@ -101,6 +101,7 @@ impl From<PeerMisbehaved> for SessionError {
 pub struct Session {
     commands: mpsc::UnboundedSender<Command>,
     stats: Arc<Mutex<Stats>>,
+    long_bytes: Arc<AtomicU64>,
     end: watch::Receiver<Option<Result<(), SessionError>>>,
     task: AbortHandle,
     misbehaved: tokio::sync::Mutex<mpsc::Receiver<Arc<PeerMisbehaved>>>,
@@ -131,6 +132,7 @@ impl Session {
             end: Arc::clone(&ended),
         };
         let driver = Driver::new(stream, store, options, received, outlets);
+        let long_bytes = driver.long_bytes();
         let task = tokio::spawn(async move {
             let result = driver.run().await;
             if let Err(error) = &result {
@@ -141,6 +143,7 @@ impl Session {
         Self {
             commands,
             stats,
+            long_bytes,
             end,
             task: task.abort_handle(),
             misbehaved: tokio::sync::Mutex::new(misbehaved),
@@ -207,7 +210,11 @@ impl Session {
     /// What the session has carried: all of it once the session has [closed](Self::closed), before
     /// that perhaps without the burst that is being worked on.
     pub fn stats(&self) -> Stats {
-        *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+        let stats = *self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        Stats {
+            long_bytes_received: self.long_bytes.load(Ordering::Relaxed),
+            ..stats
+        }
     }
 
     /// What it carries just now; `None` once it has ended.

@@ -44,6 +44,9 @@ pub struct Stats {
     pub proofs_parked: u64,
     /// Answers for which there was no room while they would have had to wait. What they were to is asked for again.
     pub answers_dropped: u64,
+    /// Bytes that came of messages of more than [`FREE_FRAME_LEN`](ferrocore_secret_stream::budget::FREE_FRAME_LEN), whole or
+    /// not: they grow while a long block is on its way. Counted by sessions, not by channels.
+    pub long_bytes_received: u64,
 }
 
 impl AddAssign for Stats {
@@ -63,6 +66,7 @@ impl AddAssign for Stats {
         self.proofs_refused += other.proofs_refused;
         self.proofs_parked += other.proofs_parked;
         self.answers_dropped += other.answers_dropped;
+        self.long_bytes_received += other.long_bytes_received;
     }
 }
 
@@ -87,6 +91,7 @@ impl Sub for Stats {
             proofs_refused: self.proofs_refused - earlier.proofs_refused,
             proofs_parked: self.proofs_parked - earlier.proofs_parked,
             answers_dropped: self.answers_dropped - earlier.answers_dropped,
+            long_bytes_received: self.long_bytes_received - earlier.long_bytes_received,
         }
     }
 }

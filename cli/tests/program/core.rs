@@ -305,6 +305,30 @@ fn a_limit_holds_over_stdin_and_stdout() {
     }
 }
 
+/// Goal: a block that takes longer than `--timeout` to come is waited for while it is on its way. Method: a writer that sends slowly.
+#[test]
+fn a_block_on_its_way_is_no_silence() {
+    let bench = Bench::new();
+    let created = bench.run("s1", &["core", "create", "log", "--json"]);
+    let key = created.expect(0).event("core")["key"].clone();
+    let key = key.as_str().unwrap();
+    let block = noise(2_400_000, 9);
+    bench.write("block", &block);
+    let append = ["core", "append", "log", "block"];
+    bench.run("s1", &append).expect(0);
+    let serve = ["core", "replicate", "log", "--listen", "127.0.0.1:0"];
+    let serve = [&serve[..], &["--up", "400K"]].concat();
+    let mut writer = bench.start("s1", &serve);
+    let address = writer.wait("ready")["listen"].as_str().unwrap().to_owned();
+    let get = ["core", "get", key, "0", "--peer", &address];
+    let begun = Instant::now();
+    let got = bench.run("s2", &[&get[..], &["--timeout", "3s"]].concat());
+    assert!(got.expect(0).stdout == block);
+    let took = begun.elapsed().as_secs_f64();
+    assert!(took > 5.0, "{took} s for 2.4 MB at 400 kB/s");
+    writer.interrupt().expect(0);
+}
+
 /// Goal: two processes whose stdin and stdout are joined replicate. Method: socket pairs.
 #[test]
 fn logs_are_replicated_over_stdin_and_stdout() {

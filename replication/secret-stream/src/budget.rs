@@ -3,8 +3,8 @@
 //! Knows who holds how much, for how long and whether others wait. Does not know frames.
 //!
 //! A short frame costs its stream's own buffer. A longer one is taken in only when there is room for the
-//! whole of it here: who has to wait is not read from meanwhile. Whoever holds room has a deadline, a nearer one
-//! while others wait, and a nearer one still the more of them wait: so many that stall hold up nobody for longer
+//! whole of it here: who has to wait is not read from meanwhile. Whoever holds room has a deadline. While others wait,
+//! it has to move on, and has less time in all the more of them wait: so many that stall, or are slow, hold up nobody for longer
 //! than [`WAIT_TARGET`].
 //!
 //! | part of a budget | whose frames | in which order |
@@ -47,14 +47,12 @@ pub const ROOM_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long room is held whatever its size.
 const HELD_TIME: Duration = Duration::from_secs(60);
 
-/// ... and one second more for each of these bytes.
-const HELD_BYTES_A_SECOND: usize = 64 * 1024;
+/// ... and one second more for each of these bytes: no long frame comes slower.
+pub const HELD_BYTES_A_SECOND: usize = 64 * 1024;
 
-/// The same while others wait.
+/// How long it is held while others wait, and one second more for each [`HELD_BYTES_A_SECOND`] of the frame that have moved:
+/// whoever stalls goes first.
 const HURRIED_TIME: Duration = Duration::from_secs(10);
-
-/// The same while others wait.
-const HURRIED_BYTES_A_SECOND: usize = 1024 * 1024;
 
 /// What one permit of the semaphore stands for, in bytes.
 const UNIT: usize = 1024;
@@ -105,6 +103,8 @@ impl FrameBudgets {
 pub struct FrameBudget {
     small: Arc<Part>,
     large: Arc<Part>,
+    /// How long a process that limits itself takes to move all of it.
+    own_time: Duration,
 }
 
 /// A part of a budget, for which frames wait in order.
@@ -133,26 +133,38 @@ impl FrameBudget {
 
     fn of(small: Part, large: Part) -> Self {
         let (small, large) = (Arc::new(small), Arc::new(large));
-        Self { small, large }
+        Self {
+            small,
+            large,
+            own_time: Duration::ZERO,
+        }
+    }
+
+    /// The same budget, of a process that moves no more than so many bytes a second by its own choice: as long as that takes
+    /// for all of it, nobody is slow.
+    pub fn at_pace(self, bytes_a_second: u64) -> Self {
+        let bytes = (self.small.units + self.large.units) * UNIT;
+        let own_time = Duration::from_secs_f64(bytes as f64 / bytes_a_second.max(1) as f64);
+        Self { own_time, ..self }
     }
 
     /// Waits for room for `len` bytes.
     ///
     /// # Errors
-    /// [`StreamError::NoRoom`] after [`ROOM_TIMEOUT`].
+    /// [`StreamError::NoRoom`] after [`ROOM_TIMEOUT`], or as much later as the [pace](Self::at_pace) of the process asks for.
     pub async fn room(&self, len: usize) -> Result<FrameRoom, StreamError> {
         let part = self.part_for(len);
         let units = len.div_ceil(UNIT).min(part.units);
         let count = u32::try_from(units).unwrap_or(u32::MAX);
         if let Ok(permit) = Arc::clone(&part.room).try_acquire_many_owned(count) {
-            return Ok(FrameRoom::new(part, len, permit));
+            return Ok(FrameRoom::new(part, len, self.own_time, permit));
         }
         let waiting = Waiting::new(part, units);
         let room = Arc::clone(&part.room).acquire_many_owned(count);
-        match timeout(ROOM_TIMEOUT, room).await {
+        match timeout(ROOM_TIMEOUT + self.own_time, room).await {
             Ok(Ok(permit)) => {
                 drop(waiting);
-                Ok(FrameRoom::new(part, len, permit))
+                Ok(FrameRoom::new(part, len, self.own_time, permit))
             }
             // The semaphore is never closed.
             Ok(Err(_)) | Err(_) => Err(StreamError::NoRoom { len }),
@@ -236,27 +248,43 @@ impl Drop for Waiting<'_> {
 pub struct FrameRoom {
     part: Arc<Part>,
     len: usize,
+    /// From when on it counts that it is held.
     since: Instant,
+    /// From when on its frame is to move, and how many bytes have.
+    begun: Instant,
+    moved: usize,
     _permit: OwnedSemaphorePermit,
 }
 
 impl FrameRoom {
-    fn new(part: &Arc<Part>, len: usize, permit: OwnedSemaphorePermit) -> Self {
+    fn new(part: &Arc<Part>, len: usize, own_time: Duration, permit: OwnedSemaphorePermit) -> Self {
+        let since = Instant::now() + own_time;
         Self {
             part: Arc::clone(part),
             len,
-            since: Instant::now(),
+            since,
+            begun: since,
+            moved: 0,
             _permit: permit,
         }
+    }
+
+    /// Says that the frame is only now to move: it had to wait for others of its stream, or was to arrive and is now to be
+    /// worked off.
+    pub fn begin(&mut self) {
+        self.begun = self.begun.max(Instant::now());
+        self.moved = 0;
+    }
+
+    /// Says that so many more bytes of the frame have moved.
+    pub fn moved(&mut self, bytes: usize) {
+        self.moved += bytes;
     }
 
     /// When [`check`](Self::check) is to be called next, at the latest.
     pub fn next_check(&self) -> Instant {
         let next = Instant::now() + HELD_TIME_MIN; // others may come
-        match self.part.waiting() > 0 {
-            true => next.min(self.hurried()),
-            false => next.min(self.deadline(HELD_TIME, HELD_BYTES_A_SECOND)),
-        }
+        next.min(self.deadline())
     }
 
     /// Whether the room may still be held.
@@ -264,26 +292,25 @@ impl FrameRoom {
     /// # Errors
     /// [`StreamError::FrameTimeout`] if it is to be given back, with the stream.
     pub fn check(&self) -> Result<(), StreamError> {
-        let deadline = match self.part.waiting() > 0 {
-            true => self.hurried(),
-            false => self.deadline(HELD_TIME, HELD_BYTES_A_SECOND),
-        };
-        match Instant::now() < deadline {
+        match Instant::now() < self.deadline() {
             true => Ok(()),
             false => Err(StreamError::FrameTimeout { len: self.len }),
         }
     }
 
-    /// The deadline while others wait, as many as do now.
-    fn hurried(&self) -> Instant {
+    /// The deadline while as many others wait as do now.
+    fn deadline(&self) -> Instant {
+        if self.part.waiting() == 0 {
+            return self.begun + HELD_TIME + time_for(self.len);
+        }
         let fair = self.since + self.part.fair_time();
-        fair.min(self.deadline(HURRIED_TIME, HURRIED_BYTES_A_SECOND))
+        fair.min(self.begun + HURRIED_TIME + time_for(self.moved))
     }
+}
 
-    fn deadline(&self, time: Duration, bytes_a_second: usize) -> Instant {
-        let seconds = u64::try_from(self.len.div_ceil(bytes_a_second)).unwrap_or(u64::MAX);
-        self.since + time + Duration::from_secs(seconds)
-    }
+/// What so many bytes take at [`HELD_BYTES_A_SECOND`].
+fn time_for(bytes: usize) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / HELD_BYTES_A_SECOND as f64)
 }
 
 impl fmt::Debug for FrameBudget {
@@ -327,8 +354,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_holds_room_has_less_time_while_others_wait() {
         let budget = FrameBudget::new(0);
-        let room = budget.room(FRAME_LEN_MAX).await.unwrap();
-        tokio::time::advance(HURRIED_TIME + Duration::from_secs(16)).await;
+        let mut room = budget.room(FRAME_LEN_MAX).await.unwrap();
+        tokio::time::advance(HURRIED_TIME).await;
         room.check().unwrap();
         let waiting = budget.clone();
         let waiting = tokio::spawn(async move { waiting.room(1).await });
@@ -337,11 +364,35 @@ mod tests {
             room.check(),
             Err(StreamError::FrameTimeout { .. })
         ));
+        // Unless its frame moves, for as long as is fair.
+        let mut held = HURRIED_TIME;
+        while held < WAIT_TARGET {
+            room.moved(HELD_BYTES_A_SECOND);
+            room.check().unwrap();
+            tokio::time::advance(Duration::from_secs(1)).await;
+            held += Duration::from_secs(1);
+        }
+        room.moved(HELD_BYTES_A_SECOND);
+        assert!(room.check().is_err());
         waiting.abort();
         let _ = waiting.await;
         room.check().unwrap();
         tokio::time::advance(HELD_TIME + Duration::from_secs(256)).await;
         assert!(room.check().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_waits_for_others_of_its_stream_is_not_late() {
+        let budget = FrameBudget::new(0);
+        let mut room = budget.room(FRAME_LEN_MAX).await.unwrap();
+        tokio::time::advance(HELD_TIME + time_for(FRAME_LEN_MAX)).await;
+        assert!(room.check().is_err());
+        room.begin();
+        room.check().unwrap();
+        let waiting = budget.clone();
+        let _waiting = tokio::spawn(async move { waiting.room(1).await });
+        tokio::task::yield_now().await;
+        assert!(room.check().is_err(), "it had what is fair");
     }
 
     #[tokio::test(start_paused = true)]

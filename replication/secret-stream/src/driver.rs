@@ -5,20 +5,18 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::pending;
 use std::io::{self, ErrorKind};
-use std::pin::Pin;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use ferrocore_primitives::sign::{KeyPair, PublicKey};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::budget::{FREE_FRAME_LEN, FrameBudget, FrameBudgets, FrameRoom};
 use crate::framer::put_frame;
 use crate::{
-    Framer, HANDSHAKE_FRAME_LEN_MAX, Handshake, HandshakeResult, Incoming, Outgoing, Role,
-    StreamError,
+    Framer, HANDSHAKE_FRAME_LEN_MAX, Handshake, HandshakeResult, Incoming, Outgoing, Receiver,
+    Role, StreamError,
 };
 
 /// How long a handshake may take, unless [`Options`] say otherwise.
@@ -29,12 +27,6 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// How long a peer may take none of what is written to it, unless [`Options`] say otherwise.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How long a receiver waits for the rest of a frame that has begun to arrive, if it needs no room of a [`FrameBudget`].
-pub const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// ... and one second more for each of these bytes.
-pub const FRAME_BYTES_A_SECOND: usize = 1024;
 
 /// How many bytes a [`Sender`] gathers before it writes by itself; a longer message goes alone.
 pub const SEND_BUFFER_LEN: usize = 256 * 1024;
@@ -200,16 +192,8 @@ impl<T> SecretStream<T> {
             write_timeout: self.options.write_timeout,
             stalled_since: None,
         };
-        let receiver = Receiver {
-            io: reader,
-            incoming: self.incoming,
-            header_deadline: self.header_deadline,
-            idle_timeout: self.options.idle_timeout,
-            last_read: Instant::now(),
-            waited: FrameWait::default(),
-            room: Room::new(FrameBudgets::process().incoming),
-            free_frame_len: FREE_FRAME_LEN,
-        };
+        let (header_deadline, idle_timeout) = (self.header_deadline, self.options.idle_timeout);
+        let receiver = Receiver::new(reader, self.incoming, header_deadline, idle_timeout);
         (sender, receiver)
     }
 
@@ -296,6 +280,11 @@ impl<W: AsyncWrite + Unpin> Sender<W> {
         }
     }
 
+    /// Bytes that wait to be written.
+    pub fn unwritten(&self) -> usize {
+        self.outgoing.pending().len()
+    }
+
     /// Keeps no memory for what will be sent, if nothing waits to be written.
     pub fn shrink(&mut self) {
         self.outgoing.shrink();
@@ -337,250 +326,6 @@ impl<W: AsyncWrite + Unpin> Sender<W> {
     }
 }
 
-/// The receiving half.
-pub struct Receiver<R> {
-    io: R,
-    incoming: Incoming,
-    header_deadline: Instant,
-    idle_timeout: Option<Duration>,
-    last_read: Instant,
-    waited: FrameWait,
-    room: Room,
-    free_frame_len: usize,
-}
-
-impl<R: AsyncRead + Unpin> Receiver<R> {
-    /// The next message, or `None` when the peer has ended the stream. Keepalives are left out.
-    ///
-    /// May be cancelled without losing anything. A message shares memory with those it was read with: copy
-    /// small ones that are kept long.
-    ///
-    /// # Errors
-    /// [`StreamError`] if the connection failed, the peer broke the protocol or a deadline passed. The
-    /// stream is over then.
-    pub async fn recv(&mut self) -> Result<Option<Bytes>, StreamError> {
-        self.room.give_back();
-        loop {
-            if let Some(message) = self.incoming.next_message()? {
-                self.room.hand_out();
-                return Ok(Some(message));
-            }
-            self.make_room().await?;
-            if self.read().await? == 0 {
-                return self.incoming.end().map(|()| None);
-            }
-        }
-    }
-
-    /// Takes room for long frames from `budget` from now on, instead of that of the process.
-    pub fn set_frame_budget(&mut self, budget: FrameBudget) {
-        self.room.budget = budget;
-    }
-
-    /// Whether the last message is a long one that holds room: the next call of [`recv`](Self::recv) gives it
-    /// back.
-    pub fn is_holding(&self) -> bool {
-        matches!(self.room.state, RoomState::HandedOut(_))
-    }
-
-    /// When the last message must be worked off, if it is a long one that holds room: the next call of
-    /// [`recv`](Self::recv) gives it back. Call [`check_frame`](Self::check_frame) then.
-    pub fn frame_deadline(&self) -> Option<Instant> {
-        self.room.next_check()
-    }
-
-    /// Whether the last message may still be worked on.
-    ///
-    /// # Errors
-    /// [`StreamError::FrameTimeout`] if it took too long: end the stream.
-    pub fn check_frame(&self) -> Result<(), StreamError> {
-        self.room.check()
-    }
-
-    /// Refuses messages of more than `len` bytes from now on; see [`Incoming::set_message_len_max`].
-    pub fn set_message_len_max(&mut self, len: usize) {
-        self.incoming.set_message_len_max(len);
-    }
-
-    /// Reads at most `read_len` bytes at a time from now on, and has a frame of more than `free_frame_len` wait for room;
-    /// at first [`READ_LEN_MAX`](crate::READ_LEN_MAX) and [`FREE_FRAME_LEN`], which are the most.
-    pub fn set_buffers(&mut self, read_len: usize, free_frame_len: usize) {
-        self.incoming.set_read_len_max(read_len);
-        self.free_frame_len = free_frame_len.min(FREE_FRAME_LEN);
-    }
-
-    /// Waits until there is memory for the frame that has begun to arrive, if it is a long one.
-    async fn make_room(&mut self) -> Result<(), StreamError> {
-        let len = self.incoming.incomplete_len();
-        let Some(len) = len.filter(|len| *len > self.free_frame_len) else {
-            return Ok(());
-        };
-        if self.room.wait_for(len).await? {
-            self.incoming.reserve_frame();
-            self.last_read = Instant::now(); // we were not listening
-        }
-        Ok(())
-    }
-
-    /// Reads what there is, within the deadlines that hold now.
-    async fn read(&mut self) -> Result<usize, StreamError> {
-        self.waited.is_for(self.incoming.arriving());
-        loop {
-            let (deadline, missed) = self.deadline().unzip();
-            let next_check = deadline.into_iter().chain(self.room.next_check()).min();
-            let waiting = Waiting::new(&mut self.waited);
-            let read = self.io.read_buf(self.incoming.space());
-            let n = match next_check {
-                Some(next_check) => timeout_at(next_check, read).await.ok().transpose()?,
-                None => Some(read.await?),
-            };
-            drop(waiting);
-            self.room.check()?;
-            if let Some(n) = n {
-                self.last_read = Instant::now();
-                return Ok(n);
-            }
-            if deadline.is_some_and(|deadline| deadline <= Instant::now())
-                && let Some(missed) = missed
-            {
-                return Err(missed);
-            }
-        }
-    }
-
-    /// Until when something must have come, or else what has been missed.
-    fn deadline(&self) -> Option<(Instant, StreamError)> {
-        if !self.incoming.is_open() {
-            return Some((self.header_deadline, StreamError::HandshakeTimeout));
-        }
-        let idle = self.idle_timeout.map(|timeout| self.last_read + timeout);
-        let idle = idle.map(|deadline| (deadline, StreamError::IdleTimeout));
-        let arriving = self.incoming.arriving().filter(|_| self.room.is_none());
-        let frame = arriving.map(|_| {
-            let len = self.incoming.incomplete_len().unwrap_or(0);
-            let left = FrameWait::max(len).saturating_sub(self.waited.time);
-            (Instant::now() + left, StreamError::FrameTimeout { len })
-        });
-        idle.into_iter().chain(frame).min_by_key(|(at, _)| *at)
-    }
-}
-
-/// How long the rest of the frame that is arriving has been waited for. Time in which nobody listened does not count.
-#[derive(Debug, Default)]
-struct FrameWait {
-    frame: Option<u64>,
-    time: Duration,
-}
-
-impl FrameWait {
-    /// Begins anew for another frame.
-    fn is_for(&mut self, frame: Option<u64>) {
-        if self.frame != frame {
-            *self = Self {
-                frame,
-                time: Duration::ZERO,
-            };
-        }
-    }
-
-    /// How long a frame of so many bytes may take.
-    fn max(len: usize) -> Duration {
-        let seconds = len.div_ceil(FRAME_BYTES_A_SECOND);
-        FRAME_TIMEOUT + Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX))
-    }
-}
-
-/// Counts time for as long as it lives: whoever waits may be interrupted.
-struct Waiting<'a> {
-    wait: &'a mut FrameWait,
-    since: Instant,
-}
-
-impl<'a> Waiting<'a> {
-    fn new(wait: &'a mut FrameWait) -> Self {
-        let since = Instant::now();
-        Self { wait, since }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.wait.time += self.since.elapsed();
-    }
-}
-
-/// What a receiver holds of the budget for long frames.
-struct Room {
-    budget: FrameBudget,
-    state: RoomState,
-}
-
-enum RoomState {
-    None,
-    /// A frame has begun to arrive. Kept, because whoever waits may be interrupted.
-    Waiting(
-        Pin<Box<dyn Future<Output = Result<FrameRoom, StreamError>> + Send + std::marker::Sync>>,
-    ),
-    /// It is arriving.
-    Filling(FrameRoom),
-    /// It is being worked on.
-    HandedOut(FrameRoom),
-}
-
-impl Room {
-    fn new(budget: FrameBudget) -> Self {
-        let state = RoomState::None;
-        Self { budget, state }
-    }
-
-    /// Whether room is there that was not before.
-    async fn wait_for(&mut self, len: usize) -> Result<bool, StreamError> {
-        if matches!(self.state, RoomState::None) {
-            let budget = self.budget.clone();
-            self.state = RoomState::Waiting(Box::pin(async move { budget.room(len).await }));
-        }
-        let RoomState::Waiting(waiting) = &mut self.state else {
-            return Ok(false);
-        };
-        let room = waiting.await;
-        self.state = RoomState::None;
-        self.state = RoomState::Filling(room?);
-        Ok(true)
-    }
-
-    fn hand_out(&mut self) {
-        self.state = match std::mem::replace(&mut self.state, RoomState::None) {
-            RoomState::Filling(room) => RoomState::HandedOut(room),
-            other => other,
-        };
-    }
-
-    fn give_back(&mut self) {
-        if matches!(self.state, RoomState::HandedOut(_)) {
-            self.state = RoomState::None;
-        }
-    }
-
-    fn is_none(&self) -> bool {
-        matches!(self.state, RoomState::None)
-    }
-
-    fn next_check(&self) -> Option<Instant> {
-        self.held().map(FrameRoom::next_check)
-    }
-
-    fn check(&self) -> Result<(), StreamError> {
-        self.held().map_or(Ok(()), FrameRoom::check)
-    }
-
-    fn held(&self) -> Option<&FrameRoom> {
-        match &self.state {
-            RoomState::Filling(room) | RoomState::HandedOut(room) => Some(room),
-            RoomState::None | RoomState::Waiting(_) => None,
-        }
-    }
-}
-
 impl<T> fmt::Debug for SecretStream<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SecretStream")
@@ -593,14 +338,6 @@ impl<W> fmt::Debug for Sender<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sender")
             .field("outgoing", &self.outgoing)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<R> fmt::Debug for Receiver<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver")
-            .field("incoming", &self.incoming)
             .finish_non_exhaustive()
     }
 }

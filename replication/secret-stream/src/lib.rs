@@ -29,6 +29,8 @@ mod error;
 mod framer;
 mod handshake;
 mod noise;
+#[cfg(feature = "tokio")]
+mod receiver;
 pub mod secret_box;
 pub mod secretstream;
 pub mod unordered;
@@ -38,9 +40,10 @@ pub use budget::{FrameBudget, FrameBudgets, FrameRoom};
 pub use direction::{Incoming, MESSAGE_LEN_MAX, Outgoing};
 #[cfg(feature = "tokio")]
 pub use driver::{
-    FRAME_BYTES_A_SECOND, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT, KEEP_ALIVE, Options, Receiver,
-    SEND_BUFFER_LEN, SecretStream, Sender, WRITE_TIMEOUT,
+    HANDSHAKE_TIMEOUT, KEEP_ALIVE, Options, SEND_BUFFER_LEN, SecretStream, Sender, WRITE_TIMEOUT,
 };
 pub use error::{HandshakeError, StreamError};
 pub use framer::{FRAME_LEN_MAX, Framer, READ_LEN_MAX, put_frame};
 pub use handshake::{HANDSHAKE_FRAME_LEN_MAX, Handshake, HandshakeResult, Pattern, Role};
+#[cfg(feature = "tokio")]
+pub use receiver::{Arrivals, FRAME_BYTES_A_SECOND, FRAME_TIMEOUT, Receiver};

@@ -2,14 +2,17 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ferrocore_primitives::sign::KeyPair;
+use ferrocore_secret_stream::budget::FREE_FRAME_LEN;
 use ferrocore_secret_stream::{
-    FRAME_BYTES_A_SECOND, FRAME_TIMEOUT, HANDSHAKE_TIMEOUT, HandshakeError, KEEP_ALIVE, Options,
-    Receiver, Role, SecretStream, Sender, StreamError, WRITE_TIMEOUT,
+    Arrivals, FRAME_BYTES_A_SECOND, FRAME_LEN_MAX, FRAME_TIMEOUT, FrameBudget, HANDSHAKE_TIMEOUT,
+    HandshakeError, KEEP_ALIVE, Options, Receiver, Role, SecretStream, Sender, StreamError,
+    WRITE_TIMEOUT,
 };
 use proptest::prelude::*;
 use tokio::io::{
@@ -238,6 +241,69 @@ async fn a_frame_has_a_deadline_from_its_first_byte() {
         sleep(10 * FRAME_TIMEOUT).await;
     }
     panic!("it did not come");
+}
+
+/// Goal: whoever waits for what stands behind a frame knows that it is arriving, and until when it was; short messages that come at
+/// once, and silence, tell nothing of that. Method: virtual time, and a wire that the peer writes itself.
+#[tokio::test(start_paused = true)]
+async fn what_is_arriving_is_told() {
+    const SECONDS: u64 = 10;
+    for frame_len in [FREE_FRAME_LEN, FREE_FRAME_LEN + 1] {
+        let is_long = frame_len > FREE_FRAME_LEN;
+        let ((mut sender, _a), (_b, mut receiver)) = split_pair(1 << 20, Options::default()).await;
+        sender.send(&[b"first"]).await.unwrap();
+        sender.flush().await.unwrap();
+        assert_eq!(receiver.recv().await.unwrap().unwrap(), "first");
+        assert_eq!(receiver.arrivals(), Arrivals::default());
+        let mut wire = sender.into_inner();
+        let prefix = u32::try_from(frame_len).unwrap().to_le_bytes();
+        wire.write_all(&prefix[..3]).await.unwrap();
+        let start = Instant::now();
+        let trickle = async {
+            for _ in 0..SECONDS {
+                sleep(Duration::from_secs(1)).await;
+                wire.write_all(&[7; 1000]).await.unwrap();
+            }
+            sleep(Duration::from_secs(20)).await;
+        };
+        tokio::select! {
+            message = receiver.recv() => panic!("{message:?}"),
+            () = trickle => {}
+        }
+        let last = start + Duration::from_secs(SECONDS);
+        let arrivals = receiver.arrivals();
+        assert_eq!(arrivals.any, Some(last));
+        assert_eq!(arrivals.long, is_long.then_some(last));
+        let counted = if is_long { SECONDS * 1000 + 3 } else { 0 };
+        assert_eq!(receiver.long_bytes().load(Ordering::Relaxed), counted);
+    }
+}
+
+/// Goal: time in which a long frame waits for memory here is not the peer's. Method: virtual time; somebody else has all the room.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_room_is_arriving() {
+    let budget = FrameBudget::new(0);
+    let taken = budget.room(FRAME_LEN_MAX).await.unwrap();
+    let ((mut sender, _a), (_b, mut receiver)) = split_pair(1 << 20, Options::default()).await;
+    receiver.set_frame_budget(budget.clone());
+    sender.send(&[vec![1; 2 * FREE_FRAME_LEN]]).await.unwrap();
+    sender.flush().await.unwrap();
+    let early = timeout(Duration::from_secs(100), receiver.recv()).await;
+    assert!(early.is_err(), "there is no room");
+    let now = Some(Instant::now());
+    assert_eq!(
+        receiver.arrivals(),
+        Arrivals {
+            any: now,
+            long: now
+        }
+    );
+    drop(taken);
+    sleep(Duration::from_secs(5)).await;
+    let granted = Some(Instant::now());
+    receiver.recv().await.unwrap().unwrap();
+    let late = receiver.arrivals();
+    assert_eq!((late.any, late.long), (granted, granted));
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ use ferrocore_primitives::time::Time;
 
 use super::Downloads;
 use super::waits::Parked;
+use crate::connection::Arriving;
 use crate::limits::PARKED_LOOK_INTERVAL;
 use crate::messages::Cancel;
 use crate::messages::Message;
@@ -19,15 +20,16 @@ use crate::stats::Stats;
 use crate::wire::Wire;
 
 impl Downloads {
-    /// Gives up requests that are overdue and tells the peer.
+    /// Gives up requests that are overdue and tells the peer. `arriving` is what may be their answers.
     pub(crate) fn handle_timeout(
         &mut self,
         core: &Core,
         peer: &Peer,
         wire: &mut Wire<'_>,
+        arriving: Arriving,
         now: Time,
     ) {
-        for (request, pending) in self.requests.overdue(now) {
+        for (request, pending) in self.requests.overdue(arriving, now) {
             wire.counted.requests_timed_out += 1;
             wire.send(&Message::Cancel(Cancel { request }));
             self.give_up(core, &pending);

@@ -5,14 +5,14 @@
 
 use std::future::ready;
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ferrocore_log::core::Finding;
 use ferrocore_log::corestore::{OpenedCores, StoreFinding};
 use ferrocore_log::{Core, Corestore};
 use ferrocore_primitives::time::Time;
-use ferrocore_secret_stream::{FrameBudget, FrameRoom, MESSAGE_LEN_MAX, SecretStream, StreamError};
+use ferrocore_secret_stream::{FrameBudget, MESSAGE_LEN_MAX, SecretStream, StreamError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::yield_now;
@@ -99,7 +99,7 @@ enum Happened {
     Received(Result<Option<Burst>, StreamError>),
     RoomForFrames,
     /// Memory for a long answer.
-    Memory(Result<FrameRoom, StreamError>),
+    Memory(Result<(), StreamError>),
     /// The last frame may have been worked on for too long.
     FrameDue,
     /// Long buffers may have been of no use for long enough.
@@ -140,7 +140,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             desk: Arc::new(Mutex::new(desk)),
             inbound: Inbound::new(receiver, Bounds::SHORT),
             outlet,
-            room: UploadRoom::None,
+            room: UploadRoom::new(),
             budget: options.frame_budgets.outgoing,
             incoming: options.frame_budgets.incoming,
             writer,
@@ -165,6 +165,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             driver.unoffered = Some(driver.find_unoffered());
         }
         driver
+    }
+
+    /// Grows while a long frame arrives.
+    pub(super) fn long_bytes(&self) -> Arc<AtomicU64> {
+        self.inbound.long_bytes()
     }
 
     /// Offers cores while there is place for them.
@@ -275,8 +280,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
                 },
                 Happened::News => self.desk().connection.handle_wake(),
                 Happened::Timeout => {
-                    let now = now();
-                    self.desk().connection.handle_timeout(now);
+                    let (now, arriving) = (now(), self.inbound.arriving(epoch()));
+                    let connection = &mut self.desk().connection;
+                    connection.note_arriving(arriving);
+                    connection.handle_timeout(now);
                 }
                 Happened::UnofferedDue => self.look_at_unoffered(),
                 Happened::Opened(core) => self.follow(&core),
@@ -290,7 +297,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
                 Happened::RoomForFrames | Happened::BuffersDue => {}
                 Happened::FrameDue => self.inbound.check_frame()?,
                 Happened::Memory(room) => {
-                    self.room = UploadRoom::Granted(room?);
+                    room?;
                     self.desk().connection.grant_room();
                 }
             }
@@ -384,7 +391,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             self.room.wait_for(&self.budget, len);
             return Ok(Output::WaitsForMemory);
         }
-        self.room = UploadRoom::None; // its answer turned out short
+        self.room.give_back(); // its answer turned out short
         connection.revoke_room();
         Ok(Output::AllSent)
     }
@@ -490,8 +497,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         lock(&self.desk)
     }
 
+    fn stats(&self) -> Stats {
+        Stats {
+            long_bytes_received: self.long_bytes().load(Ordering::Relaxed),
+            ..self.desk().connection.stats()
+        }
+    }
+
     fn publish_stats(&mut self) {
-        let (stats, now) = (self.desk().connection.stats(), now());
+        let (stats, now) = (self.stats(), now());
         let mut published = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
         let news = stats - *published;
         *published = stats;
@@ -502,13 +516,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
 
     fn report(&self) -> SessionReport {
         let now = now();
-        let connection = &self.desk().connection;
         SessionReport {
             age: now.saturating_since(self.started),
-            stats: connection.stats(),
+            stats: self.stats(),
             upload_rate: self.rates.0.per_second(now),
             download_rate: self.rates.1.per_second(now),
-            cores: connection.core_stats(),
+            cores: self.desk().connection.core_stats(),
         }
     }
 }

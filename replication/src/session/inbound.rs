@@ -7,12 +7,17 @@
 //! Memory: one burst is worked on while another is gathered. A long frame, which holds room of the process-wide
 //! budget, ends its burst, and nothing is read until it has been worked off: a connection never holds two.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use bytes::Bytes;
+use ferrocore_primitives::time::Time;
 use ferrocore_secret_stream::{FrameBudget, Receiver, StreamError};
 use tokio::io::AsyncRead;
 use tokio::time::{Instant, sleep_until};
 
 use crate::buffers::Bounds;
+use crate::connection::Arriving;
 
 /// What was read and not given out yet.
 pub(super) struct Inbound<R> {
@@ -105,6 +110,25 @@ impl<R: AsyncRead + Unpin> Inbound<R> {
                 return error;
             }
         }
+    }
+
+    /// When something came last of a frame that was not whole then, by the clock that began at `epoch`.
+    pub(super) fn arriving(&self, epoch: Instant) -> Arriving {
+        let arrivals = self.receiver.arrivals();
+        let time = |at: Option<Instant>| {
+            at.map_or(Time::ZERO, |at| {
+                Time::ZERO + at.saturating_duration_since(epoch)
+            })
+        };
+        Arriving {
+            any: time(arrivals.any),
+            long: time(arrivals.long),
+        }
+    }
+
+    /// As [`Receiver::long_bytes`].
+    pub(super) fn long_bytes(&self) -> Arc<AtomicU64> {
+        self.receiver.long_bytes()
     }
 
     /// As [`Receiver::frame_deadline`].

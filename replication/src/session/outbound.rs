@@ -17,14 +17,14 @@ use tokio::time::{timeout, timeout_at};
 
 use super::desk::End;
 use crate::buffers::BufferPlace;
-use crate::limits::{CLOSE_TIMEOUT, FRAMES_QUEUED_MAX};
+use crate::limits::{CLOSE_TIMEOUT, FRAMES_QUEUED_MAX, LONG_ANSWERS_TOGETHER};
 
 /// What is on its way to the writing task.
 pub(super) enum Outbound {
     Frame {
         frame: Frame,
         /// The memory it holds.
-        room: Option<FrameRoom>,
+        room: Option<UploadGrant>,
         /// That it is the only one, while buffers are short.
         turn: Option<OwnedSemaphorePermit>,
     },
@@ -62,7 +62,7 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    pub(super) fn send(self, frame: Frame, room: Option<FrameRoom>) {
+    pub(super) fn send(self, frame: Frame, room: Option<UploadGrant>) {
         let turn = self.turn;
         self.slot.send(Outbound::Frame { frame, room, turn });
     }
@@ -126,40 +126,74 @@ impl Outlet {
     }
 }
 
-/// Memory for the next long answer.
-pub(super) enum UploadRoom {
+/// Memory for long answers: of the budget that all sessions share, and no more of it than fits one.
+pub(super) struct UploadRoom {
+    /// What answers of this session may hold at a time: one, or several shorter ones. It would wait for itself else, as one of the
+    /// others for whom everybody has to hurry.
+    own: Arc<Semaphore>,
+    state: RoomState,
+}
+
+enum RoomState {
     None,
-    Waiting(Pin<Box<dyn Future<Output = Result<FrameRoom, StreamError>> + Send>>),
-    Granted(FrameRoom),
+    Waiting(Pin<Box<dyn Future<Output = Result<UploadGrant, StreamError>> + Send>>),
+    Granted(UploadGrant),
+}
+
+/// Memory for one long answer.
+pub(super) struct UploadGrant {
+    room: FrameRoom,
+    _own: OwnedSemaphorePermit,
 }
 
 impl UploadRoom {
-    pub(super) fn wait_for(&mut self, budget: &FrameBudget, len: usize) {
-        if !matches!(self, Self::Waiting(_)) {
-            let budget = budget.clone();
-            *self = Self::Waiting(Box::pin(async move { budget.room(len).await }));
+    pub(super) fn new() -> Self {
+        Self {
+            own: Arc::new(Semaphore::new(LONG_ANSWERS_TOGETHER)),
+            state: RoomState::None,
         }
     }
 
-    /// Waits for the memory that was asked for; for ever if none was.
-    pub(super) async fn granted(&mut self) -> Result<FrameRoom, StreamError> {
-        let Self::Waiting(waiting) = self else {
+    /// Begins to wait for room for the next answer, of `len` bytes, unless it does.
+    pub(super) fn wait_for(&mut self, budget: &FrameBudget, len: usize) {
+        if matches!(self.state, RoomState::Waiting(_)) {
+            return;
+        }
+        let (budget, own) = (budget.clone(), Arc::clone(&self.own));
+        let share = u32::try_from(len.min(LONG_ANSWERS_TOGETHER)).unwrap_or(u32::MAX);
+        self.state = RoomState::Waiting(Box::pin(async move {
+            let own = own.acquire_many_owned(share).await;
+            let own = own.expect("the semaphore is never closed");
+            let room = budget.room(len).await?;
+            Ok(UploadGrant { room, _own: own })
+        }));
+    }
+
+    /// Waits for the memory that was asked for, and keeps it for the answer; for ever if none was.
+    pub(super) async fn granted(&mut self) -> Result<(), StreamError> {
+        let RoomState::Waiting(waiting) = &mut self.state else {
             return std::future::pending().await;
         };
-        let room = waiting.await;
-        *self = Self::None;
-        room
+        let granted = waiting.await;
+        self.state = RoomState::None;
+        self.state = RoomState::Granted(granted?);
+        Ok(())
+    }
+
+    /// Waits for none, and keeps none.
+    pub(super) fn give_back(&mut self) {
+        self.state = RoomState::None;
     }
 
     /// What `frame` holds while it is written, if it is longer than `long_len`.
-    pub(super) fn take_for(&mut self, frame: &Frame, long_len: usize) -> Option<FrameRoom> {
+    pub(super) fn take_for(&mut self, frame: &Frame, long_len: usize) -> Option<UploadGrant> {
         if frame.len() <= long_len {
             return None;
         }
-        match std::mem::replace(self, Self::None) {
-            Self::Granted(room) => Some(room),
+        match std::mem::replace(&mut self.state, RoomState::None) {
+            RoomState::Granted(granted) => Some(granted),
             other => {
-                *self = other;
+                self.state = other;
                 None
             }
         }
@@ -191,8 +225,8 @@ async fn write<W: AsyncWrite + Unpin>(
                 is_bulk = frame.len() > BATCH_LEN_TARGET;
                 sender.send(frame.segments()).await?;
                 drop(frame);
-                if let Some(room) = room {
-                    flush_within(&mut sender, &room).await?;
+                if let Some(granted) = room {
+                    flush_within(&mut sender, granted).await?;
                 }
                 if let Some(turn) = turn {
                     sender.flush().await?;
@@ -228,13 +262,17 @@ async fn next_at_hand(
 /// Writes a long frame in the time that it may hold memory for.
 async fn flush_within<W: AsyncWrite + Unpin>(
     sender: &mut Sender<W>,
-    room: &FrameRoom,
+    granted: UploadGrant,
 ) -> Result<(), StreamError> {
+    let UploadGrant { mut room, _own } = granted;
+    room.begin();
     loop {
+        let unwritten = sender.unwritten();
         match timeout_at(room.next_check(), sender.flush()).await {
             Ok(flushed) => return flushed,
-            Err(_) => room.check()?,
+            Err(_) => room.moved(unwritten - sender.unwritten()),
         }
+        room.check()?;
     }
 }
 
