@@ -3,11 +3,16 @@
 
 use std::fmt;
 
-use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
+use self::maker::Maker;
 use crate::byte_array::write_hex;
 use crate::random;
+
+#[cfg_attr(feature = "aws-lc", path = "sign/aws_lc.rs")]
+#[cfg_attr(not(feature = "aws-lc"), path = "sign/dalek.rs")]
+mod maker;
 
 byte_array! {
     /// An Ed25519 public key. Any 32 bytes are one; those that are no point verify nothing.
@@ -31,7 +36,10 @@ pub enum KeyError {
 
 /// An Ed25519 key pair. The secret is zeroized on drop and never printed.
 #[derive(Clone)]
-pub struct KeyPair(SigningKey);
+pub struct KeyPair {
+    key: SigningKey,
+    maker: Maker,
+}
 
 impl KeyPair {
     /// A new pair from the operating system's randomness.
@@ -42,7 +50,7 @@ impl KeyPair {
 
     /// The pair that derives from `seed`.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        Self(SigningKey::from_bytes(seed))
+        SigningKey::from_bytes(seed).into()
     }
 
     /// The pair of a libsodium secret key: seed, then public key.
@@ -51,28 +59,35 @@ impl KeyPair {
     /// [`KeyError::Mismatch`] if the halves do not belong together.
     pub fn from_secret(secret: &[u8; 64]) -> Result<Self, KeyError> {
         SigningKey::from_keypair_bytes(secret)
-            .map(Self)
+            .map(Self::from)
             .map_err(|_| KeyError::Mismatch)
     }
 
     /// The public half.
     pub fn public_key(&self) -> PublicKey {
-        PublicKey(self.0.verifying_key().to_bytes())
+        PublicKey(self.key.verifying_key().to_bytes())
     }
 
     /// Signs `message`.
     pub fn sign(&self, message: &[u8]) -> Signature {
-        Signature(self.0.sign(message).to_bytes())
+        Signature(self.maker.sign(&self.key, message))
     }
 
     /// The seed, from which everything else derives. Secret.
     pub fn seed(&self) -> &[u8; 32] {
-        self.0.as_bytes()
+        self.key.as_bytes()
     }
 
     /// The libsodium form: seed, then public key. Secret.
     pub fn to_secret(&self) -> Zeroizing<[u8; 64]> {
-        Zeroizing::new(self.0.to_keypair_bytes())
+        Zeroizing::new(self.key.to_keypair_bytes())
+    }
+}
+
+impl From<SigningKey> for KeyPair {
+    fn from(key: SigningKey) -> Self {
+        let maker = Maker::new();
+        Self { key, maker }
     }
 }
 
