@@ -17,7 +17,7 @@ const BATCH: u64 = 1_000;
 const BATCHED: u64 = 100_000;
 /// More than a row writes.
 const WRITTEN_BYTES: usize = 64 << 20;
-const READS: u64 = 20_000;
+const READS: u64 = 100_000;
 const READS_IN_FLIGHT: u64 = 256;
 /// Blocks of the core that is opened and read.
 const LENGTH: u64 = 100_000;
