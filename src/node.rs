@@ -230,7 +230,8 @@ impl Node {
     ///
     /// The session is the caller's. It is not among [`Node::connected`] nor in [`Node::stats`], nobody is turned away from it,
     /// and [`Node::close`] neither ends nor waits for it: close it before, and wait for its end.
-    /// Reads wait for what it may bring only while somebody looks for peers: see [`Corestore::finding`].
+    /// Reads wait until the peer was offered their core and has answered; for others that it may bring later, only while somebody
+    /// looks for peers: see [`Corestore::finding`].
     ///
     /// # Examples
     /// ```

@@ -5,6 +5,7 @@
 
 mod batch;
 mod error;
+mod followed;
 mod keys;
 mod listing;
 mod opened;
@@ -37,6 +38,7 @@ use crate::storage::{
 
 pub use self::batch::Batch;
 pub use self::error::StoreError;
+pub use self::followed::FollowedCores;
 pub use self::keys::{CoreSecret, SecretOrigin};
 pub use self::listing::{CoreInfo, ListedCore};
 pub use self::opened::{OpenedCores, StoreFinding};
@@ -285,6 +287,11 @@ impl Corestore {
     /// is opened.
     pub fn watch_opened(&self) -> OpenedCores {
         OpenedCores::new(Arc::clone(&self.inner.opened))
+    }
+
+    /// As [`Corestore::watch_opened`], for who finds suppliers of each core: its readers wait until it is told.
+    pub fn follow_opened(&self) -> FollowedCores {
+        FollowedCores::new(Arc::clone(&self.inner.opened))
     }
 
     /// Finds what crashes left behind in the store and is of no use to anybody, and removes it

@@ -8,6 +8,7 @@
 //! | `aside` | other threads, for what is much |
 //! | `trial` | whether that is faster |
 //! | `outbound` | frames on their way out, and the task that writes them |
+//! | `unoffered` | cores that are to be offered, and how long their readers wait for that |
 //!
 //! Knows what an owner of a session can ask. Does not know the protocol: that is
 //! [`Connection`](crate::connection::Connection).
@@ -18,6 +19,7 @@ mod driver;
 mod inbound;
 mod outbound;
 mod trial;
+mod unoffered;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -3,6 +3,7 @@
 //! Holds no core open: a core that is dropped everywhere else closes, and its place is cleared
 //! when there are many such.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
@@ -29,8 +30,9 @@ struct Cores {
     next_age: u64,
     /// At so many places those of closed cores are cleared.
     clear_at: usize,
-    /// How many look for suppliers of all cores. While any does, each open core counts one finder.
-    finders: usize,
+    /// From which age on readers of cores wait for suppliers, and for how many they do so. Each open core of the least of
+    /// these ages or later counts one finder.
+    waits: BTreeMap<u64, usize>,
     /// Cores that somebody opens, or deletes, this moment.
     busy: HashMap<DiscoveryKey, Arc<Mutex<()>>>,
     closed: bool,
@@ -87,20 +89,36 @@ impl Registry {
         result
     }
 
-    /// Counts one more who looks for suppliers of all cores.
-    fn add_finder(&self) {
-        let mut cores = lock(&self.cores);
-        cores.finders += 1;
-        if cores.finders == 1 {
-            cores.open().for_each(|core| core.add_finder());
-        }
+    /// From now on readers of cores opened at `age` or later wait for suppliers.
+    pub(super) fn add_wait(&self, age: u64) {
+        lock(&self.cores).add_wait(age);
     }
 
-    fn remove_finder(&self) {
+    /// What was [added](Self::add_wait) is over.
+    pub(super) fn remove_wait(&self, age: u64) {
+        lock(&self.cores).remove_wait(age);
+    }
+
+    /// What was added for `age` is for `later` from now on.
+    pub(super) fn put_off_wait(&self, age: u64, later: u64) {
         let mut cores = lock(&self.cores);
-        cores.finders -= 1;
-        if cores.finders == 0 {
-            cores.open().for_each(|core| core.remove_finder());
+        cores.add_wait(later);
+        cores.remove_wait(age);
+    }
+
+    /// The age of the next core that is opened.
+    pub(super) fn next_age(&self) -> u64 {
+        lock(&self.cores).next_age
+    }
+
+    /// Waits until a core is open that was opened at `age` or later; for ever once the store is dropped.
+    pub(super) async fn opened_since(&self, age: u64) {
+        loop {
+            let changed = self.changed.listen();
+            if lock(&self.cores).next(age).is_some() {
+                return;
+            }
+            changed.await;
         }
     }
 
@@ -128,13 +146,37 @@ impl Cores {
         if let Some(old) = self.ages.insert(key, age) {
             self.by_age.remove(&old);
         }
-        if self.finders > 0 {
+        if age >= self.waits_from() {
             core.add_finder();
         }
     }
 
-    fn open(&self) -> impl Iterator<Item = Core> {
-        self.by_age.values().filter_map(WeakCore::upgrade)
+    fn add_wait(&mut self, age: u64) {
+        let before = self.waits_from();
+        *self.waits.entry(age).or_default() += 1;
+        self.open(age, before).for_each(|core| core.add_finder());
+    }
+
+    fn remove_wait(&mut self, age: u64) {
+        if let Entry::Occupied(mut waits) = self.waits.entry(age) {
+            *waits.get_mut() -= 1;
+            if *waits.get() == 0 {
+                waits.remove();
+            }
+        }
+        let after = self.waits_from();
+        self.open(age, after).for_each(|core| core.remove_finder());
+    }
+
+    /// The least age from which on readers wait.
+    fn waits_from(&self) -> u64 {
+        self.waits.keys().next().copied().unwrap_or(u64::MAX)
+    }
+
+    /// The open cores of age `from` or later, and before `to`.
+    fn open(&self, from: u64, to: u64) -> impl Iterator<Item = Core> {
+        let cores = self.by_age.range(from.min(to)..to);
+        cores.filter_map(|(_, core)| core.upgrade())
     }
 
     /// The first core opened at `age` or later that is still open, and its age.
@@ -153,14 +195,14 @@ pub struct StoreFinding {
 
 impl StoreFinding {
     pub(super) fn new(registry: Arc<Registry>) -> Self {
-        registry.add_finder();
+        registry.add_wait(0);
         Self { registry }
     }
 }
 
 impl Drop for StoreFinding {
     fn drop(&mut self) {
-        self.registry.remove_finder();
+        self.registry.remove_wait(0);
     }
 }
 
@@ -175,9 +217,9 @@ impl std::fmt::Debug for StoreFinding {
 /// There is no queue to overflow: it keeps its place in the list of open cores, and a core that
 /// closes before it is told is not told.
 pub struct OpenedCores {
-    registry: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
     /// The age of the next core to tell.
-    age: u64,
+    pub(super) age: u64,
 }
 
 impl OpenedCores {

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::common::{bytes, fixed32, infos, ready, section, vector};
 use bytes::Bytes;
+use ferrocore_log::corestore::FollowedCores;
 use ferrocore_log::manifest::Prologue;
 use ferrocore_log::proof::{ProofRequest, UpgradeRequest};
 use ferrocore_log::storage::memory::Memory;
@@ -335,6 +336,84 @@ fn readers_of_all_cores_wait_while_a_store_looks_for_suppliers() {
     drop(second);
     assert!(!waits(&early) && !waits(&late));
     assert!(!waits(&reader(3)));
+}
+
+/// Goal: readers of a core wait from its opening until it was told to all who follow the store, or they were let go, and no longer.
+/// Method: each of two followers is told, or lets go, in another order.
+#[test]
+fn readers_wait_until_their_core_is_told() {
+    let store = Corestore::memory();
+    let cores = std::cell::RefCell::new(Vec::new());
+    let open = |byte| {
+        let core = store.get(&Key::from([byte; 32])).unwrap();
+        cores.borrow_mut().push(core);
+    };
+    let waits = || {
+        let cores = cores.borrow();
+        let waits = cores.iter().map(|core| {
+            let mut get = std::pin::pin!(core.get(0));
+            let polled = get.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            polled.is_pending()
+        });
+        waits.collect::<Vec<_>>()
+    };
+    open(1);
+    open(2);
+    assert_eq!(waits(), [false; 2]);
+    let (mut first, mut second) = (store.follow_opened(), store.follow_opened());
+    open(3);
+    assert_eq!(waits(), [true; 3]);
+    let (core, finding) = first.try_next().unwrap();
+    assert_eq!(core.key(), cores.borrow()[0].key());
+    assert!(second.try_next().is_some());
+    assert_eq!(waits(), [true; 3], "until the guard is dropped");
+    drop(finding);
+    assert_eq!(waits(), [false, true, true]);
+    while first.try_next().is_some() {}
+    assert_eq!(waits(), [false, true, true], "the second was told one");
+    open(4);
+    first.mark();
+    open(5);
+    first.let_go();
+    assert_eq!(waits(), [false, true, true, true, true]);
+    second.mark();
+    open(6);
+    second.let_go();
+    assert_eq!(waits(), [false, false, false, false, true, true]);
+    let finding = store.finding();
+    assert_eq!(waits(), [true; 6]);
+    drop(finding);
+    let rest = std::iter::from_fn(|| second.try_next().map(|(core, _)| core.key()));
+    let rest: Vec<_> = rest.collect();
+    assert_eq!(rest.len(), 5, "also those that were let go");
+    assert_eq!(waits(), [false, false, false, false, true, true]);
+    drop(first);
+    assert_eq!(waits(), [false; 6]);
+    drop(second);
+    open(7);
+    assert_eq!(waits(), [false; 7]);
+}
+
+/// Goal: who follows a store learns of a core that nobody was told of, and not of those that were let go.
+#[test]
+fn what_is_untold_is_heard_of() {
+    let store = Corestore::memory();
+    let mut followed = store.follow_opened();
+    let is_heard = |followed: &FollowedCores| {
+        let mut untold = std::pin::pin!(followed.untold());
+        let mut context = Context::from_waker(Waker::noop());
+        untold.as_mut().poll(&mut context).is_ready()
+    };
+    assert!(!is_heard(&followed));
+    let _first = store.get_named("first").unwrap();
+    assert!(is_heard(&followed));
+    followed.mark();
+    followed.let_go();
+    assert!(!is_heard(&followed));
+    let _second = store.get_named("second").unwrap();
+    assert!(is_heard(&followed));
+    while followed.try_next().is_some() {}
+    assert!(!is_heard(&followed));
 }
 
 #[cfg(feature = "files")]

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ferrocore_log::core::Finding;
-use ferrocore_log::corestore::{OpenedCores, StoreFinding};
 use ferrocore_log::{Core, Corestore};
 use ferrocore_primitives::time::Time;
 use ferrocore_secret_stream::{FrameBudget, MESSAGE_LEN_MAX, SecretStream, StreamError};
@@ -23,13 +22,11 @@ use super::desk::{Desk, End};
 use super::inbound::{Burst, Inbound};
 use super::outbound::{Blocked, Outlet, UploadRoom, Writer};
 use super::trial::{Trial, Way};
+use super::unoffered::{Turn, Unoffered};
 use super::{SessionError, SessionOptions};
 use crate::buffers::{Bounds, LongBuffers};
 use crate::connection::Connection;
-use crate::limits::{
-    CLOSE_TIMEOUT, HEAD_PATIENCE_ALONE, LONG_BUFFERS_IDLE, SHORT_BURST_BYTES,
-    UNOFFERED_LOOK_INTERVAL, UNPROVEN_FRAME_LEN_MAX,
-};
+use crate::limits::{CLOSE_TIMEOUT, LONG_BUFFERS_IDLE, SHORT_BURST_BYTES, UNPROVEN_FRAME_LEN_MAX};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::stats::{Rate, SessionReport, Stats};
 
@@ -62,9 +59,7 @@ pub(super) struct Driver<T> {
     budget: FrameBudget,
     incoming: FrameBudget,
     writer: Writer,
-    /// Cores to be offered. It keeps its place among them while the connection has none, and takes no memory for them.
-    opened: Option<OpenedCores>,
-    /// Keeps readers of those waiting.
+    /// Cores to be offered.
     unoffered: Option<Unoffered>,
     commands: mpsc::UnboundedReceiver<Command>,
     /// Notified when a core has news.
@@ -85,15 +80,6 @@ pub(super) struct Driver<T> {
     started: Time,
 }
 
-/// Cores that were not offered yet.
-struct Unoffered {
-    _finding: StoreFinding,
-    /// Until when their readers wait.
-    until: Instant,
-    /// When to tell them the time.
-    look: Instant,
-}
-
 /// What the task waited for.
 enum Happened {
     Received(Result<Option<Burst>, StreamError>),
@@ -106,9 +92,7 @@ enum Happened {
     BuffersDue,
     News,
     Timeout,
-    /// Those who wait for cores that were not offered are to be told the time.
-    UnofferedDue,
-    Opened(Core),
+    Unoffered(Turn),
     Commanded(Option<Command>),
 }
 
@@ -133,7 +117,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         receiver.set_message_len_max(UNPROVEN_FRAME_LEN_MAX);
         receiver.set_frame_budget(options.frame_budgets.unproven);
         let (outlet, queued) = Outlet::new();
-        let opened = options.follow_readers.then(|| store.watch_opened());
+        // Before anybody can read from them: a reader without suppliers fails at once.
+        let unoffered = options.follow_readers.then(|| Unoffered::new(&store));
         let writer = Writer::spawn(sender, queued, Arc::clone(&outlets.end));
         let desk = Desk::new(connection, store, outlets.misbehaved, outlets.end);
         let mut driver = Self {
@@ -144,8 +129,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             budget: options.frame_budgets.outgoing,
             incoming: options.frame_budgets.incoming,
             writer,
-            opened,
-            unoffered: None,
+            unoffered,
             commands,
             news,
             stats: outlets.stats,
@@ -159,11 +143,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             rates: (Rate::new(now()), Rate::new(now())),
             started: now(),
         };
-        // Before anybody can read from them: a reader without suppliers fails at once.
         driver.offer_opened();
-        if driver.opened.is_some() && !driver.has_place() {
-            driver.unoffered = Some(driver.find_unoffered());
-        }
         driver
     }
 
@@ -175,9 +155,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
     /// Offers cores while there is place for them.
     fn offer_opened(&mut self) {
         while self.has_place() {
-            let Some(core) = self.opened.as_mut().and_then(OpenedCores::try_next) else {
-                self.unoffered = None; // none is left
-                return;
+            let next = self.unoffered.as_mut().and_then(Unoffered::try_next);
+            let Some((core, _finding)) = next else {
+                return; // none is left
             };
             self.follow(&core);
         }
@@ -187,36 +167,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         self.desk().connection.has_place()
     }
 
-    /// Lets readers of all cores wait until they are offered, but no longer than for an answer.
-    fn find_unoffered(&self) -> Unoffered {
-        let now = Instant::now();
-        Unoffered {
-            _finding: self.desk().store.finding(),
-            until: now + HEAD_PATIENCE_ALONE,
-            look: now,
-        }
-    }
-
-    /// Tells those the time who wait for cores that were not offered: `Core::update` ends for them, too.
+    /// Lets those who wait for cores that were not offered go on, or tells them the time.
     fn look_at_unoffered(&mut self) {
-        let Some(unoffered) = &mut self.unoffered else {
-            return;
-        };
-        if unoffered.until <= Instant::now() {
-            self.unoffered = None;
-            return;
-        }
-        unoffered.look = unoffered
-            .until
-            .min(Instant::now() + UNOFFERED_LOOK_INTERVAL);
-        let mut cores = self.desk().store.watch_opened();
-        while let Some(core) = cores.try_next() {
-            core.supply().look_at_updates(now());
+        let desk = lock(&self.desk);
+        if let Some(unoffered) = &mut self.unoffered {
+            unoffered.look(&desk.store, now());
         }
     }
 
     pub(super) async fn run(mut self) -> Result<(), SessionError> {
         let mut result = self.replicate().await;
+        self.unoffered = None; // nothing more is offered
         // What came before the end is worth as much as what came before that.
         if result.is_ok() || matches!(result, Err(SessionError::Stream(_))) {
             result = result.and(self.poll_events());
@@ -285,8 +246,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
                     connection.note_arriving(arriving);
                     connection.handle_timeout(now);
                 }
-                Happened::UnofferedDue => self.look_at_unoffered(),
-                Happened::Opened(core) => self.follow(&core),
+                Happened::Unoffered(Turn::Offer(core, _finding)) => self.follow(&core),
+                Happened::Unoffered(Turn::Look) => self.look_at_unoffered(),
                 Happened::Commanded(Some(Command::Attach(core, _finding))) => {
                     self.desk().connection.attach(&core);
                 }
@@ -467,7 +428,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         // A frame that cannot be worked off holds memory.
         let frame_due = self.inbound.frame_deadline().filter(|_| !is_reading);
         let buffers_due = self.outlet.is_long().then(|| self.buffers_due());
-        let unoffered_due = self.unoffered.as_ref().map(|unoffered| unoffered.look);
         let has_place = self.has_place();
         tokio::select! {
             burst = self.inbound.next(), if is_reading => Happened::Received(burst),
@@ -478,8 +438,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             () = sleep_until(buffers_due.unwrap_or_else(epoch)), if buffers_due.is_some() => Happened::BuffersDue,
             () = self.news.notified() => Happened::News,
             command = self.commands.recv() => Happened::Commanded(command),
-            () = sleep_until(unoffered_due.unwrap_or_else(epoch)), if unoffered_due.is_some() => Happened::UnofferedDue,
-            core = next_opened(&mut self.opened), if has_place => Happened::Opened(core),
+            turn = next_turn(&mut self.unoffered, has_place) => Happened::Unoffered(turn),
             () = sleep_until(deadline.unwrap_or_else(epoch)), if deadline.is_some() => Happened::Timeout,
         }
     }
@@ -555,14 +514,10 @@ fn lock(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
     desk.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The next core to be opened in the store; never without a subscription.
-async fn next_opened(opened: &mut Option<OpenedCores>) -> Core {
-    let next = match opened {
-        Some(opened) => opened.next().await,
-        None => None,
-    };
-    match next {
-        Some(core) => core,
+/// What there is to do for cores that were not offered; nothing, ever, without them.
+async fn next_turn(unoffered: &mut Option<Unoffered>, has_place: bool) -> Turn {
+    match unoffered {
+        Some(unoffered) => unoffered.next(has_place).await,
         None => std::future::pending().await,
     }
 }

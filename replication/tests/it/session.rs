@@ -8,9 +8,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::common::{assert_complete_copy, blocks, writer_and_reader};
-use ferrocore_log::{Core, Corestore, StoreError, StoreOptions};
+use ferrocore_log::{Core, CoreError, Corestore, StoreError, StoreOptions};
 use ferrocore_mux::Mux;
 use ferrocore_primitives::encoding::Encode;
+use ferrocore_primitives::keys::Key;
 use ferrocore_primitives::sign::KeyPair;
 use ferrocore_replication::capability::capability;
 use ferrocore_replication::connection::PROTOCOL;
@@ -115,6 +116,27 @@ async fn a_reader_opened_later_is_offered_too() {
     theirs.attach(&reader); // keeps the reader waiting until the session knows it
     assert!(within(reader.update()).await.unwrap());
     assert_eq!(within(reader.get(0)).await.unwrap(), "hello");
+}
+
+/// Goal: who opens a core while a session follows the store reads it at once; only when the peer said that it has none is nobody left
+/// to ask.
+#[tokio::test]
+async fn a_reader_opened_later_waits_for_the_answer() {
+    let (here, there) = (Corestore::memory(), Corestore::memory());
+    let writer = here.get_named("late").unwrap();
+    writer.append("hello").unwrap();
+    let (ours, theirs) = narrow_pipe();
+    let (_ours, theirs) = sessions_over(ours, theirs, &here, &there).await;
+    let reader = there.get(&writer.key()).unwrap();
+    assert_eq!(within(reader.get(0)).await.unwrap(), "hello");
+    let unknown = there.get(&Key::from([7; 32])).unwrap();
+    let read = within(unknown.get(0)).await;
+    assert!(matches!(read, Err(CoreError::NoPeers { .. })), "{read:?}");
+    theirs.close();
+    within(theirs.closed()).await.unwrap();
+    let unknown = there.get(&Key::from([8; 32])).unwrap();
+    let read = timeout(Duration::ZERO, unknown.get(0)).await;
+    assert!(matches!(read, Ok(Err(CoreError::NoPeers { .. }))));
 }
 
 /// Goal: a core that nobody holds is fetched from the disk for a peer that names it, and is let go when that peer leaves.

@@ -3,8 +3,9 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use ferrocore_log::{Core, Corestore};
-use ferrocore_mux::Mux;
+use bytes::Bytes;
+use ferrocore_log::{Core, CoreError, Corestore};
+use ferrocore_mux::{Event, Mux, OfferId};
 use ferrocore_primitives::encoding::Encode;
 use ferrocore_primitives::keys::Key;
 use ferrocore_primitives::sign::KeyPair;
@@ -12,12 +13,13 @@ use ferrocore_replication::Session;
 use ferrocore_replication::capability::capability;
 use ferrocore_replication::connection::PROTOCOL;
 use ferrocore_replication::limits::{
-    UNANSWERED_OFFERS_MAX, UNOFFERED_LOOK_INTERVAL, UNPROVEN_OFFERS_MAX, UPDATE_TOTAL_ALONE_MAX,
+    HEAD_PATIENCE_ALONE, UNANSWERED_OFFERS_MAX, UNOFFERED_LOOK_INTERVAL, UNPROVEN_OFFERS_MAX,
+    UPDATE_TOTAL_ALONE_MAX,
 };
 use ferrocore_replication::messages::Handshake;
 use ferrocore_replication::session::{PeersMemory, SessionOptions};
-use ferrocore_secret_stream::{Options, Role, SecretStream};
-use tokio::io::{DuplexStream, duplex};
+use ferrocore_secret_stream::{Options, Receiver, Role, SecretStream, Sender};
+use tokio::io::{DuplexStream, ReadHalf, WriteHalf, duplex};
 use tokio::time::{Instant, sleep, timeout};
 
 /// Both ends of a stream over a pipe that holds enough for any offers.
@@ -145,4 +147,77 @@ async fn nobody_waits_for_ever_for_what_was_not_offered() {
         begin.elapsed() >= Duration::from_secs(20),
         "it was waited for"
     );
+}
+
+/// The next frames of a peer until it has been offered `count` cores more; returns those offers.
+async fn offers(
+    mux: &mut Mux,
+    receiver: &mut Receiver<ReadHalf<DuplexStream>>,
+    count: usize,
+) -> Vec<(OfferId, Bytes)> {
+    let mut offers = Vec::new();
+    while offers.len() < count {
+        mux.handle_frame(receiver.recv().await.unwrap().expect("it goes on"));
+        while let Some(event) = mux.poll_event().unwrap() {
+            if let Event::RemoteOpen { offer, id, .. } = event {
+                offers.push((offer, id.expect("that of a core")));
+            }
+        }
+    }
+    offers
+}
+
+/// Goal: who reads a core that was opened when there was no place for its offer waits until it has its turn and the peer has
+/// answered, and if it never has, for as long as others. Method: a stranger who answers nothing at first; the store was looked at
+/// for so long that nobody waits for what was open when it came.
+#[tokio::test(start_paused = true)]
+async fn who_reads_a_core_opened_later_waits_for_its_turn() {
+    let store = Corestore::memory();
+    let early = unknown(&store, UNPROVEN_OFFERS_MAX + 1);
+    let late = |number| store.get(&Key::from([number; 32])).unwrap();
+    let memory = PeersMemory::new(1 << 20);
+    let (_session, theirs) = stranger(&store, &memory).await;
+    let (mut sender, mut receiver) = theirs.split();
+    let mut mux = Mux::new();
+    let first = offers(&mut mux, &mut receiver, UNPROVEN_OFFERS_MAX).await;
+    sleep(2 * HEAD_PATIENCE_ALONE).await;
+    let read = timeout(Duration::ZERO, early.last().unwrap().get(0)).await;
+    assert!(matches!(read, Ok(Err(CoreError::NoPeers { .. }))));
+
+    // It never has its turn.
+    let begin = Instant::now();
+    let unread = late(6);
+    let read = timeout(4 * HEAD_PATIENCE_ALONE, unread.get(0)).await;
+    let read = read.expect("not for ever");
+    assert!(matches!(read, Err(CoreError::NoPeers { .. })), "{read:?}");
+    let waited = begin.elapsed();
+    let expected = HEAD_PATIENCE_ALONE..HEAD_PATIENCE_ALONE + UNOFFERED_LOOK_INTERVAL;
+    assert!(expected.contains(&waited), "{waited:?}");
+
+    // It has: three of those that came before it were answered.
+    let read_late = late(7);
+    let mut get = pin!(read_late.get(0));
+    let waits = timeout(HEAD_PATIENCE_ALONE / 2, get.as_mut()).await;
+    assert!(waits.is_err(), "{waits:?}");
+    let begin = Instant::now();
+    first[..3].iter().for_each(|(offer, _)| mux.reject(*offer));
+    send(&mut mux, &mut sender).await;
+    let next = offers(&mut mux, &mut receiver, 3).await;
+    let (offer, id) = next.last().unwrap();
+    assert_eq!(id[..], read_late.discovery_key().as_bytes()[..]);
+    let waits = timeout(UNOFFERED_LOOK_INTERVAL, get.as_mut()).await;
+    assert!(waits.is_err(), "the peer has not answered: {waits:?}");
+    mux.reject(*offer);
+    send(&mut mux, &mut sender).await;
+    let read = get.await;
+    assert!(matches!(read, Err(CoreError::NoPeers { .. })), "{read:?}");
+    assert!(begin.elapsed() < HEAD_PATIENCE_ALONE / 2, "by the answer");
+}
+
+/// Writes what `mux` has to say.
+async fn send(mux: &mut Mux, sender: &mut Sender<WriteHalf<DuplexStream>>) {
+    while let Some(frame) = mux.poll_transmit() {
+        sender.send(frame.segments()).await.unwrap();
+    }
+    sender.flush().await.unwrap();
 }
