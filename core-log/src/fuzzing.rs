@@ -17,3 +17,9 @@ pub fn draft_base(bytes: &[u8]) -> Option<Vec<u8>> {
 pub fn signatures_checked() -> u64 {
     crate::verifier::signatures_checked()
 }
+
+/// How many blocks of a core suppliers are getting; how many of them one more may try as all who do are late, and how many
+/// nobody wanted.
+pub fn claimed(core: &crate::Core) -> [usize; 3] {
+    core.claimed()
+}

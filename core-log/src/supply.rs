@@ -68,7 +68,7 @@ struct State {
     ranges: RangeWants,
     /// Who is getting which block.
     claims: HashMap<u64, Claimants>,
-    /// The claims whose suppliers are all late.
+    /// The claims whose suppliers are all late, and not as many yet as there may be. All suppliers look here.
     late: BTreeSet<u64>,
     /// The claims of blocks that were wanted by nobody when somebody looked last.
     abandoned: BTreeSet<u64>,
@@ -327,12 +327,14 @@ impl SupplyHub {
     pub(crate) fn want_block(&self, index: u64) {
         let mut state = self.lock();
         state.blocks.add(index);
+        state.sort_late(index);
         state.wake_all();
     }
 
     pub(crate) fn unwant_block(&self, index: u64) {
         let mut state = self.lock();
         state.blocks.remove(index);
+        state.sort_late(index);
         state.abandon(index..index + 1);
     }
 
@@ -473,6 +475,11 @@ impl SupplyHub {
         let state = self.lock();
         let heeding = state.suppliers.values().filter(|s| s.heeds_blocks);
         heeding.for_each(|supplier| (supplier.wake)());
+    }
+
+    /// How many blocks suppliers are getting; how many of them one more may try, and how many nobody wanted.
+    pub(crate) fn claimed(&self) -> [usize; 3] {
+        self.lock().claimed()
     }
 
     /// Something has changed that only those who wait care for.

@@ -6,8 +6,8 @@
 //! Holds: no end is ever blamed; both copies have a history that the writer had; what is in flight is no more than was asked;
 //! who has done what there is to do waits for no moment that is over; once all frames have arrived every request is
 //! answered, before any time goes by that would make it late; and at rest no request is in flight, no question waits,
-//! nothing is left to be written, no time is waited for, every wanted block has come, and whoever sought a byte has its
-//! block, the right one.
+//! nothing is left to be written, no time is waited for, no block is being got, every wanted one has come, and whoever
+//! sought a byte has its block, the right one.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -18,6 +18,7 @@ use std::time::Duration;
 use arbitrary::Unstructured;
 use bytes::Bytes;
 use ferrocore_log::core::Download;
+use ferrocore_log::fuzzing::claimed;
 use ferrocore_log::push::PushMode;
 use ferrocore_log::storage::memory::Memory;
 use ferrocore_log::{Core, CoreError, Corestore, Durability};
@@ -353,6 +354,8 @@ impl Play {
                 assert!(copy.length() <= writer.length());
             }
             assert!(copy.conflict().is_none());
+            let [claims, late, abandoned] = claimed(copy);
+            assert!(late <= claims && abandoned <= claims, "what is being got");
         }
         for end in self.links.as_flattened() {
             let in_flight = end.connection.backlog().requests;
@@ -379,6 +382,7 @@ impl Play {
                 let read = |core: &Core| core.get_local(index).expect("in memory");
                 assert_eq!(read(copy), read(writer));
             }
+            assert_eq!(claimed(copy), [0; 3], "nobody is getting anything");
         }
         for end in self.links.as_flattened() {
             let backlog = end.connection.backlog();

@@ -53,6 +53,11 @@ impl Core {
         self.inner.supply.remove_finder();
     }
 
+    /// How many blocks suppliers are getting, for tests.
+    pub(crate) fn claimed(&self) -> [usize; 3] {
+        self.inner.supply.claimed()
+    }
+
     /// The supplier's side of this core.
     pub fn supply(&self) -> Supply<'_> {
         Supply { core: self }

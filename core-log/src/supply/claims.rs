@@ -64,6 +64,8 @@ pub(super) struct Claimants {
     first: SupplierId,
     /// Others, in the order they came. All but the last of all are late.
     rivals: Vec<SupplierId>,
+    /// Whether the last is late, too.
+    are_late: bool,
 }
 
 impl Claimants {
@@ -71,6 +73,7 @@ impl Claimants {
         Self {
             first,
             rivals: Vec::new(), // which takes no memory
+            are_late: false,
         }
     }
 
@@ -82,12 +85,23 @@ impl Claimants {
         std::iter::once(self.first).chain(self.rivals.iter().copied())
     }
 
+    fn count(&self) -> usize {
+        1 + self.rivals.len()
+    }
+
     fn last(&self) -> SupplierId {
         self.rivals.last().copied().unwrap_or(self.first)
     }
 
+    /// One more tries.
+    fn add(&mut self, id: SupplierId) {
+        self.rivals.push(id);
+        self.are_late = false;
+    }
+
     /// Takes `id` out. False if nobody is left.
     fn remove(&mut self, id: SupplierId) -> bool {
+        self.are_late |= self.last() == id;
         if self.first != id {
             self.rivals.retain(|rival| *rival != id);
             return true;
@@ -166,10 +180,30 @@ impl State {
         (open, missed)
     }
 
-    /// The last who took on a block has not got it in its time: one more may try. False if that is so already.
+    /// The last who took on a block has not got it in its time. True if one more may try, and that is news.
     pub(super) fn note_late(&mut self, id: SupplierId, index: u64) -> bool {
-        let claim = self.claims.get(&index);
-        claim.is_some_and(|claim| claim.last() == id) && self.late.insert(index)
+        let Some(claim) = self.claims.get_mut(&index) else {
+            return false;
+        };
+        if claim.last() != id || std::mem::replace(&mut claim.are_late, true) {
+            return false;
+        }
+        self.sort_late(index);
+        self.late.contains(&index)
+    }
+
+    /// Puts a block among those that one more may try if all who are getting it are late, and are not too many yet: how many
+    /// may be depends on whether somebody waits for it.
+    pub(super) fn sort_late(&mut self, index: u64) {
+        let claimants_max = match self.blocks.contains(index) {
+            true => URGENT_CLAIMANTS_MAX,
+            false => CLAIMANTS_MAX,
+        };
+        let may_try = |claim: &Claimants| claim.are_late && claim.count() < claimants_max;
+        match self.claims.get(&index).is_some_and(may_try) {
+            true => self.late.insert(index),
+            false => self.late.remove(&index),
+        };
     }
 
     /// Takes on blocks whose suppliers are late: those somebody waits for, or any.
@@ -187,23 +221,16 @@ impl State {
                 break;
             };
             from = index + 1;
-            let urgent = self.blocks.contains(index);
-            let claimants_max = match urgent {
-                true => URGENT_CLAIMANTS_MAX,
-                false => CLAIMANTS_MAX,
-            };
-            let is_free = |claim: &&mut Claimants| {
-                claim.suppliers().count() < claimants_max && !claim.include(ask.id)
-            };
-            let claim = self.claims.get_mut(&index).filter(is_free);
+            let claim = self.claims.get_mut(&index);
+            let claim = claim.filter(|claim| !claim.include(ask.id));
             let Some(claim) = claim.filter(|_| !ask.local.get(index)) else {
                 continue;
             };
-            claim.rivals.push(ask.id);
+            claim.add(ask.id);
             self.late.remove(&index);
             taken.push(Claim {
                 index,
-                urgent,
+                urgent: self.blocks.contains(index),
                 contested: true,
             });
         }
@@ -264,14 +291,13 @@ impl State {
         let Some(claim) = self.claims.get_mut(&index) else {
             return;
         };
-        let was_last = claim.last() == id;
         if !claim.remove(id) {
             self.claims.remove(&index);
             self.late.remove(&index);
             self.abandoned.remove(&index);
             self.ranges.offer(index);
-        } else if was_last && self.is_wanted(index) {
-            self.late.insert(index);
+        } else if self.is_wanted(index) {
+            self.sort_late(index);
         }
     }
 
@@ -319,5 +345,16 @@ impl State {
 
     fn is_wanted(&self, index: u64) -> bool {
         self.blocks.contains(index) || self.ranges.contain(index)
+    }
+
+    /// How many blocks somebody is getting; how many of them one more may try, and how many nobody wanted.
+    pub(super) fn claimed(&self) -> [usize; 3] {
+        let Self {
+            claims,
+            late,
+            abandoned,
+            ..
+        } = self;
+        [claims.len(), late.len(), abandoned.len()]
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
 
 struct Only(Vec<u64>);
@@ -137,17 +139,129 @@ fn a_late_block_is_contested_by_one_more_at_a_time() {
     assert_eq!(take(0), [0]);
     hub.late(ids[0], 0);
     assert!(take(4).is_empty(), "three are late");
+    assert!(hub.lock().late.is_empty(), "nobody looks at it any more");
+    hub.release(ids[3], 0);
+    assert_eq!(take(3), [0], "one of them gave it back");
+    hub.late(ids[3], 0);
     hub.want_block(0);
     for id in [4, 5, 6, 7, 8] {
         assert_eq!(take(id), [0]);
         hub.late(ids[id], 0);
     }
     assert!(take(9).is_empty(), "eight are late");
+    assert!(hub.lock().late.is_empty());
     for id in [1, 3, 4, 5, 6, 7, 8] {
         hub.release(ids[id], 0);
     }
     hub.release(ids[0], 0);
     assert_eq!(take(9), [0]);
+}
+
+/// What late blocks are tried by, kept in the obvious way.
+#[derive(Default)]
+struct Model {
+    /// Who is getting each block, in the order they came, and whether the last is late.
+    claims: HashMap<u64, (Vec<usize>, bool)>,
+    waited_for: BTreeSet<u64>,
+}
+
+impl Model {
+    /// Those that one more may try.
+    fn late(&self) -> BTreeSet<u64> {
+        let may_try = |index: &u64| {
+            let (suppliers, is_late) = &self.claims[index];
+            let max = if self.waited_for.contains(index) {
+                8
+            } else {
+                3
+            };
+            *is_late && suppliers.len() < max
+        };
+        self.claims.keys().copied().filter(may_try).collect()
+    }
+
+    /// What a supplier that has all takes on.
+    fn claim(&mut self, id: usize, length: u64) -> BTreeSet<u64> {
+        let open = (0..length).filter(|index| !self.claims.contains_key(index));
+        let open: Vec<u64> = open.collect();
+        let late = self.late().into_iter();
+        let late: Vec<u64> = late
+            .filter(|index| !self.claims[index].0.contains(&id))
+            .collect();
+        let taken = open.into_iter().chain(late);
+        taken
+            .inspect(|index| {
+                let (suppliers, is_late) = self.claims.entry(*index).or_default();
+                suppliers.push(id);
+                *is_late = false;
+            })
+            .collect()
+    }
+
+    fn late_by(&mut self, id: usize, index: u64) {
+        if let Some((suppliers, is_late)) = self.claims.get_mut(&index) {
+            *is_late |= suppliers.last() == Some(&id);
+        }
+    }
+
+    fn give_back(&mut self, id: usize, index: u64) {
+        if let Some((suppliers, is_late)) = self.claims.get_mut(&index) {
+            *is_late |= suppliers.last() == Some(&id);
+            suppliers.retain(|supplier| *supplier != id);
+            if suppliers.is_empty() {
+                self.claims.remove(&index);
+            }
+        }
+    }
+}
+
+proptest! {
+    /// Goal: who may try a late block is what the obvious bookkeeping says, and no more is walked over, whatever suppliers do and
+    /// whoever waits.
+    #[test]
+    fn late_blocks_are_kept_as_the_obvious_way_does(
+        steps in proptest::collection::vec((0..12_u8, 0..10_usize, 0..4_u64), 0..200),
+    ) {
+        const LENGTH: u64 = 4;
+        let (hub, ids) = hub_with_suppliers(10);
+        let (local, mut model) = (Bitfield::new(), Model::default());
+        hub.want_range(0..LENGTH, Purpose::Reading);
+        for (what, id, index) in steps {
+            match what {
+                0 => {
+                    hub.release(ids[id], index);
+                    model.give_back(id, index);
+                }
+                1 => {
+                    hub.pause(ids[id]);
+                    hub.resume(ids[id]);
+                    (0..LENGTH).for_each(|index| model.give_back(id, index));
+                }
+                2 if model.waited_for.insert(index) => hub.want_block(index),
+                2 => {
+                    model.waited_for.remove(&index);
+                    hub.unwant_block(index);
+                }
+                3 => {
+                    hub.arrived(std::iter::once(index));
+                    hub.truncated(index); // so that it is missing again
+                    model.claims.retain(|claimed, _| *claimed < index);
+                }
+                4..=7 => {
+                    let taken = claim(&hub, ids[id], &local, LENGTH, &All, 99);
+                    let taken: BTreeSet<u64> = indexes(&taken).into_iter().collect();
+                    prop_assert_eq!(taken, model.claim(id, LENGTH));
+                }
+                _ => {
+                    let last = model.claims.get(&index).and_then(|(suppliers, _)| suppliers.last());
+                    let id = last.copied().filter(|_| what > 8).unwrap_or(id);
+                    hub.late(ids[id], index);
+                    model.late_by(id, index);
+                }
+            }
+            prop_assert_eq!(&hub.lock().late, &model.late());
+        }
+    }
 }
 
 /// Goal: a late block that somebody waits for goes before a range.
