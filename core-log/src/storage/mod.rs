@@ -11,7 +11,7 @@
 //! | an append, an upgrade, user data | a kill of the process, once the call returns | a power cut, once the call returns |
 //! | a power cut takes | what came after the last flush, truncate or clear, newest first; of blocks appended since the system last wrote them out, bytes, which reading them tells | nothing that was acknowledged |
 //! | the core after a power cut | a head it had, signed and whole | the last acknowledged head, or the one under way |
-//! | who sees a new head | everybody, once it is with the operating system | nobody, before it is on the device: no event, no peer, no reader, nor who opens the core after a kill; but who reads another program's core ([`StoreOptions::read_only`](crate::StoreOptions::read_only)) may |
+//! | who sees a new head | everybody, once it is with the operating system | nobody, before it is on the device: no event, no peer, no reader, nor who opens the core after a kill, after one who did not sync, or after another program; but who reads another program's core ([`StoreOptions::read_only`](crate::StoreOptions::read_only)) may |
 //! | two histories of one fork and length | never after a kill; after a power cut, if a head was told that the cut took | never |
 //! | truncate and clear | on the device before anything they give up is overwritten or freed | the same |
 //! | a batch over several cores ([`Storage::commit`]) | whole or not at all after a kill; a power cut takes each core back by itself | whole or not at all after either |

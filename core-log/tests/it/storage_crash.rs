@@ -145,7 +145,7 @@ fn a_power_cut_after_a_kill_takes_nothing_that_was_shown() {
             0 => record_writer(durability, &mut rng),
             _ => record_reader(durability, &mut rng),
         };
-        kill_and_cut(durability, &recording, &mut rng)
+        kill_and_cut((durability, durability), &recording, &mut rng)
     };
     // Killed amid a truncate, whose entry was not on the device: opening cut off the bits of what the truncate had given up.
     round(20_261_704);
@@ -153,18 +153,40 @@ fn a_power_cut_after_a_kill_takes_nothing_that_was_shown() {
     println!("{done} cuts");
 }
 
-fn kill_and_cut(durability: Durability, recording: &Recording, rng: &mut Rng) -> usize {
+/// Goal: the same where the one before synced nothing, and the next one does, whether the former was killed or closed the core in
+/// order.
+#[test]
+fn a_power_cut_after_a_buffered_holder_takes_nothing_that_was_shown() {
+    let done = rounds(from_env("FERROCORE_CUTS", KILLED_CUTS), |seed| {
+        let mut rng = Rng::new(seed);
+        let recording = match seed % 2 {
+            0 => record_writer(Durability::Buffered, &mut rng),
+            _ => record_reader(Durability::Buffered, &mut rng),
+        };
+        let durabilities = (Durability::Buffered, Durability::Sync);
+        kill_and_cut(durabilities, &recording, &mut rng)
+    });
+    println!("{done} cuts");
+}
+
+/// Kills one who recorded in the first mode, for one to come in the second.
+fn kill_and_cut(
+    (before, after): (Durability, Durability),
+    recording: &Recording,
+    rng: &mut Rng,
+) -> usize {
     let history = &recording.history;
     let one_in = history.changes.len().div_ceil(KILLED_MOMENTS);
-    let strict = durability == Durability::Sync;
+    let strict = before == Durability::Sync;
     let mut cuts = 0;
     history.each_moment(rng.next(), |device, at, losses| {
         let kills = losses.iter().filter(|loss| loss.is_kill());
         for loss in kills {
-            if rng.one_in(one_in.max(1)) {
+            // At the end the core was closed.
+            if at == history.changes.len() || rng.one_in(one_in.max(1)) {
                 let killed = history.crash(device, (at, *loss), strict, rng);
                 let _scene = Scene(format!("killed after {at} changes, {loss:?}"));
-                cuts += cut_after_kill(durability, recording, killed, rng);
+                cuts += cut_after_kill((before, after), recording, killed, rng);
             }
         }
     });
@@ -173,7 +195,7 @@ fn kill_and_cut(durability: Durability, recording: &Recording, rng: &mut Rng) ->
 
 /// Opens what a kill left and goes on, and cuts the power after each change that this makes.
 fn cut_after_kill(
-    durability: Durability,
+    (before, durability): (Durability, Durability),
     recording: &Recording,
     killed: Crash<Mark>,
     rng: &mut Rng,
@@ -187,7 +209,7 @@ fn cut_after_kill(
         state: Some(Snapshot::of(&core).unwrap()),
         durable: false,
     };
-    let strict = durability == Durability::Sync;
+    let syncs = durability == Durability::Sync;
     let (shown, mut marks) = (disk.now(), vec![found]);
     let cut = Cut {
         recording,
@@ -210,6 +232,8 @@ fn cut_after_kill(
         let any: Vec<_> = cuts_of(losses(device.pending(), rng)).collect();
         let any = any.get(rng.below(any.len().max(1))).copied();
         for loss in cruel.into_iter().chain(any) {
+            // Before it is shown, what the one before did not sync may be lost.
+            let strict = syncs && (at >= shown || before == Durability::Sync);
             let cut = Cut {
                 recording,
                 candidates: opening.candidates(at, loss, strict),

@@ -15,6 +15,7 @@
 //! appended since, and of those the system had not written out by itself, bytes may be missing,
 //! which reading them tells. For that flushes sync all but `data` in either mode: they are rare,
 //! and a header that reached the device before its roots would leave a core that does not open.
+//! Who opens a core with [`Durability::Sync`] syncs what is not known to be on the device, whoever left it.
 
 mod opening;
 

@@ -291,6 +291,8 @@ impl Recorder {
             is_rotting: false,
         };
         recorder.mark(false);
+        // It was there before it was opened.
+        recorder.marks[0].at = 0;
         recorder.marks[0].durable = true;
         recorder
     }

@@ -139,9 +139,10 @@ impl FileCore {
         let length = state.header.head.length;
         let poison = Arc::default();
         let truncated = state.overlay.cut().is_some();
-        // Whoever wrote the entries may have been killed before they were on the device, or what they stand on. What a truncate
-        // gave up is overwritten from here on: were that to outlive its entry, the old head would lack its blocks.
-        let must_sync = !state.layout.is_flushed() && (durability == Durability::Sync || truncated);
+        // Whoever had it open before may have been killed before all was on the device, or have closed it without a sync of the
+        // blocks, as one who does not ask for any, or of anything, as JavaScript. What a truncate gave up is overwritten from here
+        // on: were that to outlive its entry, the old head would lack its blocks.
+        let must_sync = durability == Durability::Sync || truncated;
         if must_sync {
             parts.sync()?;
         }
