@@ -42,6 +42,7 @@ mod store_files;
 mod store_open;
 mod store_read_only;
 mod store_scale;
+mod store_settled;
 mod streams;
 mod together;
 mod twin;

@@ -48,6 +48,11 @@ pub trait BlockFile: Send + Sync + 'static {
     /// The operating system's; what was written is then in doubt for good.
     fn sync(&self) -> io::Result<()>;
 
+    /// Whether everything that is in it is known to survive a power cut, whoever wrote it, and its name.
+    fn is_synced(&self) -> bool {
+        false
+    }
+
     /// Makes `range` read as zeros without changing the length, and gives its space back where
     /// the file system can.
     ///

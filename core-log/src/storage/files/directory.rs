@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
+use ferrocore_primitives::keys::DiscoveryKey;
 use thiserror::Error;
 
 use super::block_file::BlockFile;
@@ -30,15 +31,26 @@ use super::file_system::{FileSystem, Identity, OpenFile, OpenMode};
 use super::oplog::SLOT_BYTES;
 use super::pool::{Holder, Pool};
 use super::record::FRAME_BYTES;
+use super::settled::Settled;
 
 /// The files of a core, by number; [`OPLOG`] is the locked one.
-const NAMES: [&str; 5] = ["oplog", "tree", "bitfield", "data", "header"];
+pub(super) const NAMES: [&str; 5] = ["oplog", "tree", "bitfield", "data", "header"];
 const OPLOG: usize = 0;
 
 /// `bb`, `aa`, `cores`, and `corestore` which that is in: each is made for the first core in it.
 pub(super) const ABOVE_CORE: usize = 4;
 /// That of the drafts of a core, `drafts`, and the store which that is in.
 pub(super) const ABOVE_DRAFT: usize = 3;
+
+/// Where the files of a core are.
+pub(super) struct Home {
+    pub(super) core: DiscoveryKey,
+    pub(super) path: PathBuf,
+    /// How many directories above this one may be new with it.
+    pub(super) above: usize,
+    /// Who knows what of it is on the device, where that matters.
+    pub(super) settled: Option<Arc<Settled>>,
+}
 
 /// What is done with the files of a core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +76,7 @@ pub(super) enum Unusable {
 
 /// The directory of one core that this process has open.
 pub(super) struct CoreDirectory {
-    path: PathBuf,
-    /// How many directories above this one may be new with it.
-    above: usize,
+    home: Home,
     access: Access,
     file_system: Arc<dyn FileSystem>,
     pool: Arc<Pool>,
@@ -74,9 +84,10 @@ pub(super) struct CoreDirectory {
     files: RwLock<Files>,
     /// Since the pool's hand passed.
     used: AtomicBool,
-    /// Whether the entry of a file in the directory may not have reached the device yet: also
-    /// that of a file which whoever had it open before did not sync, or that is not there yet.
-    new: [AtomicBool; NAMES.len()],
+    /// Whether what is in a file may not have reached the device yet: also what whoever had it open before did not sync.
+    unsynced: [AtomicBool; NAMES.len()],
+    /// Whether the entry of a file in the directory may not have.
+    has_new: AtomicBool,
     /// Whether the entry of the directory itself, or of those above it, may not have.
     is_new: AtomicBool,
     /// Kept until all files are closed.
@@ -103,7 +114,7 @@ enum Slot {
 
 /// What is compared of an oplog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seal {
+pub(super) struct Seal {
     identity: Identity,
     len: u64,
     /// Checksum and length of the records in both header slots.
@@ -111,39 +122,45 @@ struct Seal {
 }
 
 impl CoreDirectory {
-    /// Opens the oplog in the directory `path`, and locks it unless it is only read; `None` if
-    /// there is none. So many directories `above` it may be new. `guard` is kept until all files are closed for good.
+    /// Opens the oplog of the core at `home`, and locks it unless it is only read; `None` if
+    /// there is none. `guard` is kept until all files are closed for good.
     ///
     /// # Errors
     /// [`Unusable::Locked`] within the error if somebody else has it locked.
     pub(super) fn open(
-        (path, above): (PathBuf, usize),
+        home: Home,
         access: Access,
         file_system: Arc<dyn FileSystem>,
         pool: Arc<Pool>,
         guard: Box<dyn Send + Sync>,
     ) -> io::Result<Option<Arc<Self>>> {
-        let oplog_path = path.join("oplog");
+        let oplog_path = home.path.join("oplog");
         let oplog = match open_in(&pool, || open_oplog(&*file_system, &oplog_path, access)) {
             Ok(oplog) => oplog,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
+        let is_settled = access == Access::Write
+            && home
+                .settled
+                .as_ref()
+                .is_some_and(|settled| settled.covers(&home.core, &home.path, &*oplog));
+        let is_new = || AtomicBool::new(!is_settled);
         let files = Files {
             oplog: Some(oplog),
             seal: None,
             others: [const { Slot::Unknown }; NAMES.len()],
         };
         let directory = Arc::new(Self {
-            path,
-            above,
+            home,
             access,
             file_system,
             pool,
             files: RwLock::new(files),
             used: AtomicBool::new(true),
-            new: [const { AtomicBool::new(true) }; NAMES.len()],
-            is_new: AtomicBool::new(true),
+            unsynced: NAMES.map(|_| is_new()),
+            has_new: is_new(),
+            is_new: is_new(),
             _guard: guard,
         });
         directory.join_pool();
@@ -199,7 +216,15 @@ impl CoreDirectory {
             return Err(io::ErrorKind::ReadOnlyFilesystem.into());
         }
         let not_there = || io::Error::from(io::ErrorKind::NotFound);
-        self.with(number, true, |file| work(file.ok_or_else(not_there)?))
+        let done = self.with(number, true, |file| work(file.ok_or_else(not_there)?));
+        self.set_unsynced(number, true);
+        done
+    }
+
+    /// Says whether it was so before.
+    fn set_unsynced(&self, number: usize, value: bool) -> bool {
+        let unsynced = self.unsynced.get(number);
+        unsynced.is_none_or(|unsynced| unsynced.swap(value, Ordering::AcqRel))
     }
 
     /// Opens a file, the oplog before it.
@@ -237,7 +262,7 @@ impl CoreDirectory {
         create: bool,
         known: Option<Identity>,
     ) -> io::Result<Option<(Box<dyn OpenFile>, Identity)>> {
-        let path = self.path.join(NAMES.get(number).unwrap_or(&""));
+        let path = self.home.path.join(NAMES.get(number).unwrap_or(&""));
         let open = |mode| open_in(&self.pool, || self.file_system.open(&path, mode));
         let mode = match self.access {
             Access::Read => OpenMode::Read,
@@ -247,7 +272,11 @@ impl CoreDirectory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => match known {
                 Some(_) => return Err(changed("it was removed")),
                 None if !create => return Ok(None),
-                None => open(OpenMode::Create),
+                None => {
+                    let made = open(OpenMode::Create);
+                    self.has_new.store(true, Ordering::Release);
+                    made
+                }
             },
             opened => opened,
         };
@@ -264,7 +293,7 @@ impl CoreDirectory {
     }
 
     fn reopen_oplog(&self, seal: Option<Seal>) -> io::Result<Box<dyn OpenFile>> {
-        let path = self.path.join("oplog");
+        let path = self.home.path.join("oplog");
         let access = match self.access {
             Access::Read => Access::Read,
             Access::Write | Access::Create => Access::Write,
@@ -291,24 +320,38 @@ impl CoreDirectory {
     }
 
     fn sync(self: &Arc<Self>, number: usize) -> io::Result<()> {
-        self.with_existing(number, (), |file| {
+        let was_unsynced = self.set_unsynced(number, false);
+        let synced = self.with_existing(number, (), |file| {
             file.sync()?;
-            let new = self.new.get(number);
-            match new.is_some_and(|new| new.swap(false, Ordering::Relaxed)) {
-                true => self.sync_entries(),
-                false => Ok(()),
-            }
-        })
+            self.sync_entries()
+        });
+        if synced.is_err() && was_unsynced {
+            self.set_unsynced(number, true);
+        }
+        synced
     }
 
     /// Makes the files' entries survive a power cut, and with them those of the directories above.
     fn sync_entries(&self) -> io::Result<()> {
-        self.file_system.sync_directory(&self.path)?;
-        if self.is_new.swap(false, Ordering::Relaxed) {
-            let mut above = self.path.ancestors().skip(1).take(self.above);
-            above.try_for_each(|above| self.file_system.sync_directory(above))?;
+        once(&self.has_new, || {
+            self.file_system.sync_directory(&self.home.path)
+        })?;
+        once(&self.is_new, || {
+            let mut above = self.home.path.ancestors().skip(1).take(self.home.above);
+            above.try_for_each(|above| self.file_system.sync_directory(above))
+        })
+    }
+
+    /// What the oplog is, if nothing of the core is left to sync.
+    fn settled_seal(&self, files: &Files) -> Option<Seal> {
+        let parts = self.unsynced.iter().chain([&self.has_new, &self.is_new]);
+        if parts.into_iter().any(|part| part.load(Ordering::Acquire)) {
+            return None;
         }
-        Ok(())
+        match &files.oplog {
+            Some(oplog) => Seal::of(&**oplog).ok(),
+            None => files.seal,
+        }
     }
 
     // A panic while files are used leaves them open; nothing is half done.
@@ -338,8 +381,10 @@ impl Holder for CoreDirectory {
 
 impl Drop for CoreDirectory {
     fn drop(&mut self) {
-        let files = self.files.get_mut();
-        let files = files.unwrap_or_else(PoisonError::into_inner);
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(settled) = &self.home.settled {
+            settled.closed(self.home.core, self.settled_seal(&files));
+        }
         self.pool.release(files.count());
     }
 }
@@ -388,7 +433,7 @@ impl Seal {
         }
     }
 
-    fn of(file: &dyn OpenFile) -> io::Result<Self> {
+    pub(super) fn of(file: &dyn OpenFile) -> io::Result<Self> {
         let (identity, len) = (file.identity()?, file.len()?);
         let mut frames = [[0; FRAME_BYTES]; 2];
         for (frame, slot) in frames.iter_mut().zip(0..) {
@@ -403,6 +448,14 @@ impl Seal {
             len,
             frames,
         })
+    }
+}
+
+/// Does `work` if the flag is set, which is not after that.
+fn once(flag: &AtomicBool, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    match flag.swap(false, Ordering::AcqRel) {
+        true => work().inspect_err(|_| flag.store(true, Ordering::Release)),
+        false => Ok(()),
     }
 }
 
@@ -478,9 +531,16 @@ impl BlockFile for PooledFile {
         self.directory.sync(self.number)
     }
 
+    fn is_synced(&self) -> bool {
+        let unsynced = self.directory.unsynced.get(self.number);
+        unsynced.is_some_and(|unsynced| !unsynced.load(Ordering::Acquire))
+    }
+
     fn punch(&self, range: Range<u64>) -> io::Result<()> {
         let directory = &self.directory;
-        directory.with_existing(self.number, (), |file| file.punch(range))
+        let done = directory.with_existing(self.number, (), |file| file.punch(range));
+        directory.set_unsynced(self.number, true);
+        done
     }
 
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
@@ -498,20 +558,23 @@ mod tests {
     #[test]
     fn files_that_cannot_be_opened_are_not_counted() {
         let directory = tempfile::tempdir().unwrap();
-        let (place, pool) = (
-            (directory.path().to_owned(), 0),
-            Arc::new(Pool::new(Some(8))),
-        );
+        let pool = Arc::new(Pool::new(Some(8)));
         let open = |access| {
             let (files, pool) = (Arc::new(OsFileSystem), Arc::clone(&pool));
-            CoreDirectory::open(place.clone(), access, files, pool, Box::new(()))
+            let home = Home {
+                core: [1; 32].into(),
+                path: directory.path().to_owned(),
+                above: 0,
+                settled: None,
+            };
+            CoreDirectory::open(home, access, files, pool, Box::new(()))
         };
         assert!(open(Access::Write).unwrap().is_none());
         assert_eq!(pool.open(), 0);
         let core = open(Access::Create).unwrap().unwrap();
         assert!(open(Access::Write).is_err(), "it is locked");
         assert_eq!(pool.open(), 1);
-        std::fs::create_dir(place.0.join("tree")).unwrap();
+        std::fs::create_dir(directory.path().join("tree")).unwrap();
         assert!(core.file("tree").len().is_err());
         core.file("data").write(0, b"data").unwrap();
         assert_eq!(pool.open(), 2);

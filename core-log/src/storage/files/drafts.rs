@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use ferrocore_primitives::keys::DiscoveryKey;
 
-use super::directory::{ABOVE_DRAFT, Access, CoreDirectory};
+use super::directory::{ABOVE_DRAFT, Access, CoreDirectory, Home};
 use super::file_core::{CoreFiles, FileCore};
 use super::file_system::{FileAccess, FileSystem};
 use super::open_cores::OpenCores;
 use super::place::{Place, core_files};
 use super::pool::Pool;
+use super::settled::Settled;
 use super::{file_error, io_error};
 use crate::storage::{CoreHeader, DraftStorage, Durability, OpenedCore, StorageError};
 
@@ -24,6 +25,7 @@ pub(super) struct Drafts {
     pub(super) durability: Durability,
     pub(super) open_cores: Arc<OpenCores>,
     pub(super) pool: Arc<Pool>,
+    pub(super) settled: Option<Arc<Settled>>,
 }
 
 impl Drafts {
@@ -35,6 +37,7 @@ impl Drafts {
             durability: self.durability,
             open_cores: Arc::clone(&self.open_cores),
             pool: Arc::clone(&self.pool),
+            settled: self.settled.clone(),
         })
     }
 
@@ -59,6 +62,7 @@ struct CoreDrafts {
     durability: Durability,
     open_cores: Arc<OpenCores>,
     pool: Arc<Pool>,
+    settled: Option<Arc<Settled>>,
 }
 
 impl CoreDrafts {
@@ -79,8 +83,13 @@ impl CoreDrafts {
         };
         let (files, pool) = (Arc::clone(&self.place.files), Arc::clone(&self.pool));
         let guard = Box::new(registration);
-        let place = (directory.clone(), ABOVE_DRAFT);
-        let opened = CoreDirectory::open(place, access, files, pool, guard);
+        let home = Home {
+            core: *draft,
+            path: directory.clone(),
+            above: ABOVE_DRAFT,
+            settled: self.settled.clone(),
+        };
+        let opened = CoreDirectory::open(home, access, files, pool, guard);
         let opened = opened.map_err(file_error("open", &path))?;
         Ok(opened.map(|opened| core_files(directory, |name| opened.file(name))))
     }
@@ -150,8 +159,13 @@ impl DraftStorage for ReadOnlyDrafts {
             let directory = self.directory.join(draft.to_hex());
             let (files, pool) = (Arc::clone(&self.place.files), Arc::clone(&self.pool));
             let (access, guard) = (Access::Read, Box::new(()));
-            let place = (directory.clone(), ABOVE_DRAFT);
-            let opened = CoreDirectory::open(place, access, files, pool, guard);
+            let home = Home {
+                core: *draft,
+                path: directory.clone(),
+                above: ABOVE_DRAFT,
+                settled: None,
+            };
+            let opened = CoreDirectory::open(home, access, files, pool, guard);
             let opened = opened.map_err(file_error("open", &directory.join("oplog")))?;
             Ok(opened.map(|opened| core_files(directory, |name| opened.file(name))))
         })

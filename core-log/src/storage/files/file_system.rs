@@ -77,6 +77,16 @@ pub trait FileSystem: Send + Sync + 'static {
     /// # Errors
     /// The operating system's.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// Returns once all on the file system that the directory `path` is on survives a power cut, whoever wrote it; with what the
+    /// directory is. `None` if that cannot be had in one, or not be relied on.
+    ///
+    /// # Errors
+    /// The operating system's, which may be about something else on that file system.
+    fn sync_all(&self, path: &Path) -> io::Result<Option<Identity>> {
+        let _ = path;
+        Ok(None)
+    }
 }
 
 /// What is done with a file.
@@ -114,6 +124,13 @@ pub trait OpenFile: BlockFile {
 /// the nearest there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity(u64, u64);
+
+impl Identity {
+    /// Whether both are on the same device, where the system tells.
+    pub(super) fn is_beside(&self, other: &Self) -> bool {
+        cfg!(unix) && self.0 == other.0
+    }
+}
 
 /// What is at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,6 +216,13 @@ impl FileSystem for OsFileSystem {
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         positional::sync_directory(path)
+    }
+
+    fn sync_all(&self, path: &Path) -> io::Result<Option<Identity>> {
+        match positional::sync_all(path)? {
+            Some(directory) => directory.identity().map(Some),
+            None => Ok(None),
+        }
     }
 }
 

@@ -52,6 +52,7 @@ mod recovery;
 mod root_mark;
 mod root_secret;
 mod secrets;
+mod settled;
 mod snapshot;
 mod tree;
 mod tree_cache;
@@ -68,7 +69,7 @@ use ferrocore_primitives::keys::DiscoveryKey;
 use ferrocore_primitives::sign::KeyPair;
 
 use self::aliases::Aliases;
-use self::directory::{ABOVE_CORE, Access, CoreDirectory, Unusable};
+use self::directory::{ABOVE_CORE, Access, CoreDirectory, Home, Unusable};
 use self::drafts::Drafts;
 pub use self::file_core::{CoreFiles, FileCore};
 use self::file_system::{FileAccess, FileSystem, OpenFile, OsFileSystem};
@@ -79,6 +80,7 @@ use self::place::{Place, core_files};
 use self::pool::Pool;
 pub use self::read_only::ReadOnlyFiles;
 use self::secrets::Secrets;
+use self::settled::Settled;
 use crate::corestore::signs_for;
 use crate::root_secret::{RestoreError, RootSecret};
 use crate::storage::{
@@ -102,6 +104,8 @@ pub struct Files {
     purging: Mutex<()>,
     open_cores: Arc<OpenCores>,
     pool: Arc<Pool>,
+    /// In synced mode, in which a core is shown once all of it is on the device.
+    settled: Option<Arc<Settled>>,
     _lock: Box<dyn OpenFile>,
     _holder: Option<Box<dyn OpenFile>>,
 }
@@ -170,12 +174,15 @@ impl Files {
         let journal = Journal::new(files.file(&journal, FileAccess::Write), journal);
         let open_cores = Arc::new(OpenCores::default());
         let pool = Arc::new(Pool::new(open_files_max));
+        let settled = || Settled::new(Arc::clone(&files), place.store.clone());
+        let settled = (durability == Durability::Sync).then(|| Arc::new(settled()));
         let store = Self {
             drafts: Drafts {
                 place: Arc::clone(&place),
                 durability,
                 open_cores: Arc::clone(&open_cores),
                 pool: Arc::clone(&pool),
+                settled: settled.clone(),
             },
             durability,
             root_secret,
@@ -187,6 +194,7 @@ impl Files {
             creating: RwLock::new(()),
             purging: Mutex::new(()),
             pool,
+            settled,
             _holder: announce_holder(&place)?,
             _lock: lock,
             place,
@@ -305,8 +313,13 @@ impl Files {
         };
         let (files, pool) = (Arc::clone(&self.place.files), Arc::clone(&self.pool));
         let guard = Box::new(registration);
-        let place = (directory.clone(), ABOVE_CORE);
-        let opened = CoreDirectory::open(place, access, files, pool, guard);
+        let home = Home {
+            core: *core,
+            path: directory.clone(),
+            above: ABOVE_CORE,
+            settled: self.settled.clone(),
+        };
+        let opened = CoreDirectory::open(home, access, files, pool, guard);
         let opened = opened.map_err(file_error("open", &path))?;
         Ok(opened.map(|opened| core_files(directory, |name| opened.file(name))))
     }

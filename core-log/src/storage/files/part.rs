@@ -19,10 +19,11 @@ pub(super) struct Part {
 
 impl Part {
     pub(super) fn new(file: Box<dyn BlockFile>, path: PathBuf) -> Self {
+        let unsynced = AtomicBool::new(!file.is_synced());
         Self {
             file,
             path,
-            unsynced: AtomicBool::new(true),
+            unsynced,
         }
     }
 

@@ -10,7 +10,7 @@ use ferrocore_primitives::sign::KeyPair;
 use zeroize::Zeroizing;
 
 use super::aliases::Aliases;
-use super::directory::{ABOVE_CORE, Access, CoreDirectory};
+use super::directory::{ABOVE_CORE, Access, CoreDirectory, Home};
 use super::drafts::Drafts;
 use super::file_system::{FileSystem, OsFileSystem};
 use super::guards::Guards;
@@ -91,8 +91,13 @@ impl ReadOnlyFiles {
         let directory = self.place.of_core(core);
         let (files, pool) = (Arc::clone(&self.place.files), Arc::clone(&self.pool));
         let (access, guard) = (Access::Read, Box::new(()));
-        let place = (directory.clone(), ABOVE_CORE);
-        let opened = CoreDirectory::open(place, access, files, pool, guard);
+        let home = Home {
+            core: *core,
+            path: directory.clone(),
+            above: ABOVE_CORE,
+            settled: None,
+        };
+        let opened = CoreDirectory::open(home, access, files, pool, guard);
         let opened = opened.map_err(file_error("open", &directory.join("oplog")))?;
         Ok(opened.map(|opened| core_files(directory, |name| opened.file(name))))
     }

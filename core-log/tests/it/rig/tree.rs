@@ -94,6 +94,7 @@ impl TreeDevice {
                 self.cover(|op| matches!(op, Op::Names(directory, _) if *directory == synced));
             }
             TreeChange::SyncDirectory(_) => {} // above the store
+            TreeChange::SyncAll => self.cover(|_| true),
         }
     }
 

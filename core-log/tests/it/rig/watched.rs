@@ -66,6 +66,8 @@ pub(crate) enum TreeChange {
     Rename(PathBuf, PathBuf),
     Remove(PathBuf),
     SyncDirectory(PathBuf),
+    /// Of all there is.
+    SyncAll,
 }
 
 impl Watched {
@@ -292,6 +294,14 @@ impl FileSystem for Watched {
                 Ok(())
             }
             false => Err(io::ErrorKind::NotFound.into()),
+        })
+    }
+
+    fn sync_all(&self, path: &Path) -> io::Result<Option<Identity>> {
+        self.look(|| {
+            let directory = OsFileSystem.open(path, OpenMode::Read)?;
+            self.changed(TreeChange::SyncAll);
+            directory.identity().map(Some)
         })
     }
 }
