@@ -5,8 +5,9 @@
 
 use crate::audit::{BLOCKS, NODE_BYTES, audit, block, byte_offset, repair, written};
 use crate::rig::proofs::{block_proof, upgrade};
+use crate::rig::workload::Snapshot;
 use crate::rig::{
-    Contents, Disk, create, create_from, header, is_about_roots, open, open_unverified,
+    Contents, Disk, apply, create, create_from, header, is_about_roots, open, open_unverified,
 };
 use bytes::Bytes;
 use ferrocore_log::audit::{Damage, Mode};
@@ -136,6 +137,46 @@ fn a_root_below_a_journaled_head_is_made_anew() {
     assert_eq!(repair(&core), nodes(&[7]));
     drop(core);
     check_whole(&disk);
+}
+
+/// Goal: whoever is refused a core whose head is in the journal, and one of whose roots is damaged, writes no header that names roots
+/// which nobody signed: the core opens as it was once that root is what it was, as if its files come from a backup. Also where
+/// the journal cuts the log, at each moment.
+#[test]
+fn a_refused_opening_leaves_a_journaled_head_in_the_journal() {
+    for durability in [Durability::Buffered, Durability::Sync] {
+        let disk = Disk::new(Contents::new());
+        let core = create(&disk, durability).unwrap();
+        core.append_batch((0..8).map(block).collect()).unwrap();
+        core.flush().unwrap();
+        core.append_batch((8..BLOCKS).map(block).collect()).unwrap();
+        let (mut files, appended) = (disk.contents(), disk.now());
+        core.truncate(6, None).unwrap();
+        let mut refused = [0, 0];
+        for change in disk.changes().split_off(appended) {
+            let whole = open(&Disk::new(files.clone()), durability).unwrap();
+            let whole = Snapshot::of(&whole.unwrap()).unwrap();
+            let flip = |files: &mut Contents, root| {
+                damage(files, |tree| tree[root * NODE_BYTES + 9] ^= 1);
+            };
+            for root in [3, 7, 9] {
+                let mut damaged = files.clone();
+                flip(&mut damaged, root);
+                let disk = Disk::new(damaged);
+                let Err(error) = open(&disk, durability) else {
+                    continue;
+                };
+                assert!(is_about_roots(&error), "{error}");
+                refused[usize::from(whole.fork > 0)] += 1;
+                let mut mended = disk.contents();
+                flip(&mut mended, root);
+                let core = open(&Disk::new(mended), durability).unwrap();
+                assert_eq!(Snapshot::of(&core.unwrap()).unwrap(), whole, "root {root}");
+            }
+            apply(&mut files, &change);
+        }
+        assert!(refused[0] > 0 && refused[1] > 5, "{refused:?}");
+    }
 }
 
 /// Goal: where nothing proves a root, the head is named, and the root if no other can be the wrong one. Nothing is

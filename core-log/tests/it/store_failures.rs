@@ -7,7 +7,7 @@
 use crate::audit::NODE_BYTES;
 use crate::rig::faults::{blocks, faults, left_by};
 use crate::rig::store::{
-    JOURNAL, NAMES, key_of, open_core, open_cores, open_store, oplog_of, tree_of,
+    JOURNAL, NAMES, head_in_header, key_of, open_core, open_cores, open_store, oplog_of, tree_of,
 };
 use crate::rig::workload::Snapshot;
 use crate::rig::{Contents, Disk, Fault, FaultKind, What};
@@ -19,6 +19,8 @@ use ferrocore_primitives::sign::KeyPair;
 enum Step {
     /// So many blocks to each core.
     Together(usize),
+    /// A block to each core, with user data that fills a journal.
+    TogetherWide,
     /// User data of the first, a block to the second.
     Apart(&'static [u8]),
     /// A block to one core.
@@ -53,6 +55,12 @@ fn run(store: &Corestore, cores: &[Core], step: Step) -> Result<(), StoreError> 
         Step::Together(count) => {
             for core in cores {
                 batch.append_batch(core, blocks(count))?;
+            }
+        }
+        Step::TogetherWide => {
+            for core in cores {
+                batch.append(core, "a block")?;
+                batch.set_user_data(core, "wide", Some(&vec![7; WIDE]))?;
             }
         }
         Step::Apart(value) => {
@@ -93,6 +101,9 @@ fn state_of(cores: &[Core]) -> State {
         .map(|core| Snapshot::of(core).unwrap())
         .collect()
 }
+
+/// Bytes of user data that do not fit into a journal of 1 MiB.
+const WIDE: usize = 1100 * 1024;
 
 /// Three cores without blocks.
 fn start(durability: Durability) -> Contents {
@@ -396,15 +407,15 @@ struct Halved {
 }
 
 fn halved(durability: Durability) -> Halved {
-    halved_of(start(durability), durability)
+    halved_of(start(durability), Step::Together(2), durability)
 }
 
-fn halved_of(mut at_commit: Contents, durability: Durability) -> Halved {
+fn halved_of(mut at_commit: Contents, batch: Step, durability: Durability) -> Halved {
     let disk = Disk::new(at_commit.clone());
     let store = open_store(&disk, durability).unwrap();
     let cores = open_cores(&store).unwrap();
     let (before, from) = (state_of(&cores), disk.now());
-    run(&store, &cores, Step::Together(2)).unwrap();
+    run(&store, &cores, batch).unwrap();
     let after = state_of(&cores);
     let changes = disk.changes();
     let is_commit = |change: &crate::rig::Change| {
@@ -458,24 +469,59 @@ fn a_damaged_core_halves_no_batch() {
 fn a_damaged_root_halves_no_batch() {
     let durability = Durability::Sync;
     for is_flushed in [false, true] {
-        let disk = Disk::new(start(durability));
-        let store = open_store(&disk, durability).unwrap();
-        let cores = open_cores(&store).unwrap();
-        for core in &cores {
-            core.append_batch(blocks(4)).unwrap();
-            core.flush().unwrap();
-            core.append("behind the first root").unwrap();
-            if is_flushed {
-                core.flush().unwrap();
-            }
-        }
-        let left = disk.contents(); // closing them would flush
-        let halved = halved_of(left, durability);
+        let left = of_two_roots(is_flushed, durability);
+        let halved = halved_of(left, Step::Together(2), durability);
         for damaged in 0..3 {
             let mut files = halved.at_commit.clone();
             let tree = files.get_mut(tree_of(damaged)).unwrap();
             tree.edit(|nodes| nodes[3 * NODE_BYTES + 9] ^= 1);
             check_other_cores(&Disk::new(files), damaged, &halved);
+        }
+    }
+}
+
+/// Three cores of two roots, the second of which may be in the journal, as is the head then.
+fn of_two_roots(is_flushed: bool, durability: Durability) -> Contents {
+    let disk = Disk::new(start(durability));
+    let store = open_store(&disk, durability).unwrap();
+    let cores = open_cores(&store).unwrap();
+    for core in &cores {
+        core.append_batch(blocks(4)).unwrap();
+        core.flush().unwrap();
+        core.append("behind the first root").unwrap();
+        if is_flushed {
+            core.flush().unwrap();
+        }
+    }
+    disk.contents() // closing them would flush
+}
+
+/// Goal: at no moment of a recovery does a header name roots that nobody signed, also where the batch has to be brought to a core
+/// whose roots are damaged, and fills its journal; and a recovery that is cut off there is made good by the next one.
+#[test]
+fn a_recovery_names_no_roots_that_nobody_signed() {
+    let durability = Durability::Sync;
+    let halved = halved_of(
+        of_two_roots(false, durability),
+        Step::TogetherWide,
+        durability,
+    );
+    for damaged in 0..3 {
+        let mut files = halved.at_commit.clone();
+        let before = head_in_header(&files, damaged);
+        assert_eq!(before.length, 4);
+        let tree = files.get_mut(tree_of(damaged)).unwrap();
+        tree.edit(|nodes| nodes[3 * NODE_BYTES + 9] ^= 1);
+        let disk = Disk::new(files.clone());
+        drop(open_store(&disk, durability).unwrap());
+        let after = &halved.after[damaged];
+        let after = (after.fork, after.length, after.hash);
+        for change in &disk.changes() {
+            crate::rig::apply(&mut files, change);
+            let head = head_in_header(&files, damaged);
+            let is_after = (head.fork, head.length, head.root_hash) == after;
+            assert!(head == before || is_after, "{head:?}");
+            check_other_cores(&Disk::new(files.clone()), damaged, &halved);
         }
     }
 }

@@ -35,6 +35,7 @@ use super::poison::Poison;
 use super::recovery::{self, RootCheck, State};
 use super::tree::Tree;
 use super::writer::Writer;
+use crate::core::is_signed_as_stored;
 use crate::descent::Descent;
 use crate::flat_tree;
 use crate::merkle::{Node, Roots};
@@ -212,14 +213,17 @@ impl FileCore {
         if past.len() >= UNJOURNALED_NODES_MIN {
             // Nodes that an audit took away, in the journal as well: both would take these away again. Or the second
             // header is to come: by that, and later nodes, it is told when it was lost.
-            if self.overlay().hides_some() || writer.oplog.has_one_header() {
+            let must_flush = self.overlay().hides_some() || writer.oplog.has_one_header();
+            if must_flush {
                 self.flush_with(writer, durability)?;
             }
-            past.sort_unstable_by_key(|node| node.index);
-            self.tree.write(past.iter())?;
-            let length = write.head.as_ref().map_or(0, |head| head.head.length);
-            let roots: Vec<u64> = flat_tree::full_roots(length).collect();
-            past.retain(|node| roots.contains(&node.index));
+            if !must_flush || writer.is_vouched {
+                past.sort_unstable_by_key(|node| node.index);
+                self.tree.write(past.iter())?;
+                let length = write.head.as_ref().map_or(0, |head| head.head.length);
+                let roots: Vec<u64> = flat_tree::full_roots(length).collect();
+                past.retain(|node| roots.contains(&node.index));
+            }
         }
         nodes.append(&mut past);
         write.nodes = nodes;
@@ -273,6 +277,7 @@ impl FileCore {
         }
         if let Some(head) = write.head {
             writer.header.head = head.head;
+            writer.is_vouched = true;
         }
         let mut freed = write.freed.into_iter();
         freed.try_for_each(|range| match truncates {
@@ -295,7 +300,18 @@ impl FileCore {
         }
     }
 
+    /// Whether the header may be written: one that names other roots than were signed must not take the place of the one that is
+    /// there. Checks the signature once, if there were entries that changed the head.
+    fn is_vouched(&self, writer: &mut Writer) -> bool {
+        writer.is_vouched = writer.is_vouched || is_signed_as_stored(&writer.header, self);
+        writer.is_vouched
+    }
+
+    /// Moves all entries to their places; they stay where they are if nobody knows the roots.
     fn flush_with(&self, writer: &mut Writer, durability: Durability) -> Result<(), StorageError> {
+        if !self.is_vouched(writer) {
+            return Ok(());
+        }
         let length = writer.header.head.length;
         // Whoever finds nodes or bits without a header knows by this that it was lost later.
         writer.oplog.sync()?;
@@ -390,6 +406,7 @@ impl CoreStorage for FileCore {
     fn set_roots(&self, roots: &Roots) -> Result<(), StorageError> {
         let mut writer = lock(&self.writer);
         writer.header.head.root_hash = roots.hash();
+        writer.is_vouched = true;
         writer.unflushed = writer.oplog.entries_len() > 0;
         let durability = writer.durability;
         drop(writer);

@@ -54,7 +54,7 @@ pub(super) struct State {
     /// The roots of the head's length.
     pub(super) roots: Roots,
     /// Whether the head is that of an entry, which leaves its root hash out.
-    upgraded: bool,
+    pub(super) upgraded: bool,
 }
 
 /// Reads the state of `core`, or `None` if it has none yet.

@@ -28,6 +28,9 @@ pub(super) struct Writer {
     pub(super) header_file: Part,
     pub(super) header: CoreHeader,
     pub(super) external: Option<Range<u64>>,
+    /// Whether the root hash in `header` is known to be one that was signed, or that a header named. An entry leaves it out, and
+    /// what it was made of instead may be damaged.
+    pub(super) is_vouched: bool,
     /// Whether `header` or the entries hold what the other files do not.
     pub(super) unflushed: bool,
     /// That of the last commit, for the flush when the core is dropped.

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use ferrocore_log::storage::files::{CoreFiles, FileCore, Journal};
 use ferrocore_log::storage::{
-    Alias, CoreHeader, OpenedCore, Storage, StorageError, WriteBatch, memory::Memory,
+    Alias, CoreHeader, Head, OpenedCore, Storage, StorageError, WriteBatch, memory::Memory,
 };
 use ferrocore_log::{Core, Corestore, Durability, StoreError, StoreOptions};
 use ferrocore_primitives::keys::DiscoveryKey;
 use ferrocore_primitives::sign::KeyPair;
 
-use super::Disk;
+use super::{Contents, Disk};
 
 /// The names of the cores there may be.
 pub(crate) const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -73,6 +73,17 @@ pub(crate) fn peek_core(disk: &Disk, number: usize) -> Result<Option<CoreHeader>
     FileCore::peek(&keys()[number], || {
         Ok(Some(disk.core_files_named(FILES[number])))
     })
+}
+
+/// The head that a core's header names, whatever its entries and its roots are.
+pub(crate) fn head_in_header(files: &Contents, number: usize) -> Head {
+    let mut files = files.clone();
+    files.get_mut(oplog_of(number)).unwrap().truncate(8192);
+    let disk = Disk::new(files);
+    let opened = FileCore::open_read_only_unverified(&keys()[number], || {
+        Ok(Some(disk.core_files_named(FILES[number])))
+    });
+    opened.unwrap().unwrap().header.head
 }
 
 /// The name of a core's oplog.

@@ -18,7 +18,6 @@ use super::super::tree::Tree;
 use super::super::writer::Writer;
 use super::{CoreFiles, FileCore, Parts};
 use crate::bitfield::Bitfield;
-use crate::core::is_signed_as_stored;
 use crate::storage::{CoreHeader, CoreStorage, Durability, OpenedCore, StorageError};
 
 impl FileCore {
@@ -53,6 +52,7 @@ impl FileCore {
             header_file: parts.header,
             header,
             external: None,
+            is_vouched: true,
             unflushed: false,
             durability,
         };
@@ -149,7 +149,7 @@ impl FileCore {
         let bitfield = parts.bitfield;
         let mut writer = Writer {
             bitfield: BitfieldFile::load(bitfield, length, &state.bits, state.front, &poison)?,
-            // A header that names other roots than were signed must not take the place of the one that is there.
+            is_vouched: !state.upgraded,
             unflushed: check == RootCheck::Whole && !state.layout.is_flushed(),
             oplog: Oplog::new(parts.oplog, state.layout),
             header_file: parts.header,
@@ -170,11 +170,11 @@ impl FileCore {
         let (data, tree) = (parts.data, parts.tree);
         let opened = Self::open_parts(*core, data, tree, state.overlay, writer, poison);
         if truncated {
-            let (header, core) = (&opened.0.header, &*opened.1);
-            if check == RootCheck::Whole && is_signed_as_stored(header, core) {
+            let core = &*opened.1;
+            if check == RootCheck::Whole && core.is_vouched(&mut core.writer()) {
                 core.free_behind(&state.roots)?;
+                core.flush(durability)?;
             }
-            core.flush(durability)?; // unless nobody knows its roots
         }
         Ok(Some(opened))
     }
