@@ -8,6 +8,7 @@ use ferrocore_primitives::hash::Hash;
 use super::{Core, CoreError, Inner, Stored};
 use crate::bitfield::Bitfield;
 use crate::descent::{self, Broken};
+use crate::flat_tree;
 use crate::merkle::Roots;
 use crate::storage::{Head, StorageError};
 
@@ -129,11 +130,26 @@ impl Inner {
     pub(super) fn roots_within(&self, current: &Roots, length: u64) -> Result<Roots, CoreError> {
         match descent::roots_at(current, &Stored(&*self.storage), length)? {
             Ok(roots) => Ok(roots),
-            Err(Broken::Missing(_)) => Err(CoreError::MissingNodes {
+            Err(Broken::Missing(node)) => Err(CoreError::MissingNodes {
                 core: self.key,
-                index: length.saturating_sub(1),
+                index: self.block_that_brings(node, length),
             }),
             Err(broken) => Err(self.broken(broken).into()),
+        }
+    }
+
+    /// The block to fetch for the roots of the first `length` blocks, for which `node` is missing: the last of them has all of these
+    /// on its path. Where it is here, none comes for it; then one below that node.
+    fn block_that_brings(&self, node: u64, length: u64) -> u64 {
+        let (bits, last) = (self.bits(), length.saturating_sub(1));
+        if !bits.get(last) {
+            return last;
+        }
+        let first = flat_tree::first_block(node);
+        let absent = bits.next_unset(first);
+        match absent < flat_tree::end_block(node) {
+            true => absent,
+            false => first,
         }
     }
 

@@ -9,7 +9,7 @@ use ferrocore_primitives::keys::Key;
 
 use super::history::History;
 use super::{Appended, Core, CoreError, Inner, Stored};
-use crate::descent::{self, Broken, Descent};
+use crate::descent::{Broken, Descent};
 use crate::events::Event;
 use crate::limits::NUMBER_MAX;
 use crate::merkle::Roots;
@@ -28,9 +28,11 @@ impl Core {
     /// [`CoreError::NotWritable`], [`CoreError::ReadOnly`]; [`CoreError::OutOfBounds`] if the log is shorter;
     /// [`CoreError::InvalidFork`] and [`CoreError::ForkTooLarge`] as for [`Core::next_fork`];
     /// [`CoreError::Prologue`] below the pinned beginning; [`CoreError::Unconfirmed`] or [`CoreError::Behind`] while there may be more of
-    /// the log elsewhere; [`CoreError::Conflict`], [`CoreError::Signer`]; [`CoreError::Storage`], also where a node that the shorter log
-    /// has for a root, or one beside the way to it, is missing or damaged ([`StorageError::Corrupt`] in `tree`, which an audit repairs):
-    /// nothing is signed then that was not signed before.
+    /// the log elsewhere; [`CoreError::Conflict`], [`CoreError::Signer`]. Nothing is signed that was not signed before: where a node
+    /// that the shorter log has for a root, or one beside the way to it, is damaged, [`CoreError::Storage`]
+    /// ([`StorageError::Corrupt`] in `tree`, which an audit repairs); where it is not here, as after an audit that gave it up,
+    /// [`CoreError::MissingNodes`], which names a block that brings it when it comes from a peer. Where no peer has that, a cut
+    /// to another length may need other nodes.
     ///
     /// # Examples
     /// ```
@@ -52,10 +54,8 @@ impl Core {
         }
         let fork = inner.check_cut(length, fork)?;
         let current = Arc::clone(&inner.read().roots);
-        let nodes = Stored(&*inner.storage);
-        let roots = descent::roots_at(&current, &nodes, length)?;
         // What is signed is proven to whoever reads it: nothing that nobody signed may get in.
-        let roots = roots.map_err(|broken| inner.broken(broken))?;
+        let roots = inner.roots_within(&current, length)?;
         let signature = inner.sign(fork, &roots)?;
         inner.cut(fork, roots, signature, self.padding())
     }

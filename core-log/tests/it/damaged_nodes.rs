@@ -9,7 +9,7 @@ use std::ops::Range;
 use crate::audit::{BLOCKS, NODE_BYTES, block, byte_offset, repair, written};
 use crate::audit_roots::reader_of;
 use crate::rig::proofs::block_proof;
-use crate::rig::{Contents, Disk, open};
+use crate::rig::{Contents, Disk, create, open};
 use ferrocore_log::changeset::VerifyError;
 use ferrocore_log::core::AcceptError;
 use ferrocore_log::manifest::ManifestBuilder;
@@ -201,4 +201,37 @@ fn a_byte_is_found_where_it_is_or_the_damage_is_told() {
         }
     }
     assert!(told > 0);
+}
+
+/// Goal: where a node is not here that proves what a shorter log is made of, as after an audit that gave it up, a cut is refused with
+/// the name of a block that brings it; and once that came, it is made.
+#[test]
+fn a_block_brings_the_node_that_a_cut_lacks() {
+    let disk = Disk::new(Contents::new());
+    let core = create(&disk, Durability::Buffered).unwrap();
+    core.append_batch((0..8).map(block).collect()).unwrap();
+    core.flush().unwrap();
+    let source = open(&Disk::new(disk.contents()), Durability::Buffered);
+    let source = source.unwrap().unwrap();
+    core.clear(4..8).unwrap();
+    drop(core);
+    let mut files = disk.contents();
+    let tree = files.get_mut("tree").unwrap();
+    tree.edit(|tree| tree[8 * NODE_BYTES..15 * NODE_BYTES].fill(0));
+    let core = open(&Disk::new(files), Durability::Buffered);
+    let core = core.unwrap().unwrap();
+    let refused = [
+        core.truncate(4, None).map(drop),
+        core.propose_truncate(4, None).map(drop),
+        core.tree_hash_at(4).map(drop),
+    ];
+    for refused in refused {
+        let error = refused.unwrap_err();
+        let CoreError::MissingNodes { index: 4, .. } = error else {
+            panic!("{error}")
+        };
+    }
+    core.accept(block_proof(&core, &source, 4)).unwrap();
+    core.truncate(4, None).unwrap();
+    assert_eq!(core.tree_hash(), source.tree_hash_at(4).unwrap());
 }
