@@ -130,6 +130,9 @@ impl Inner {
                 shared.flip_history(self.key, next);
             }
         });
+        if committed.is_err() {
+            self.supply.wake_suppliers(); // and whoever waits for the cut
+        }
         committed?;
         self.forget_fitting();
         self.supply.truncated(ancestors);

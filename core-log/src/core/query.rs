@@ -101,28 +101,36 @@ impl Core {
 }
 
 impl Inner {
-    /// The roots of the first `length` blocks, and the fork of which they are.
+    /// The roots of the first `length` blocks, and the fork of which they are. Waits for a cut that is under way.
     pub(super) fn roots_at(&self, length: u64) -> Result<(u64, Arc<Roots>), CoreError> {
         loop {
-            let (fork, current) = {
-                let shared = self.read();
-                (shared.fork, Arc::clone(&shared.roots))
-            };
-            if length == current.length() {
-                return Ok((fork, current));
+            match self.try_roots_at(length)? {
+                Some(found) => return Ok(found),
+                None => drop(self.lock_writer()), // whoever cuts the log is done after this
             }
-            if length > current.length() {
-                return Err(CoreError::OutOfBounds {
-                    core: self.key,
-                    index: length,
-                    length: current.length(),
-                });
-            }
-            let roots = self.roots_within(&current, length);
-            if self.is_still_on(fork) {
-                return Ok((fork, Arc::new(roots?)));
-            }
-            drop(self.lock_writer()); // whoever cuts the log is done after this
+        }
+    }
+
+    /// As [`Inner::roots_at`], but `None` while the log is being cut.
+    pub(super) fn try_roots_at(&self, length: u64) -> Result<Option<(u64, Arc<Roots>)>, CoreError> {
+        let (fork, current) = {
+            let shared = self.read();
+            (shared.fork, Arc::clone(&shared.roots))
+        };
+        if length == current.length() {
+            return Ok(Some((fork, current)));
+        }
+        if length > current.length() {
+            return Err(CoreError::OutOfBounds {
+                core: self.key,
+                index: length,
+                length: current.length(),
+            });
+        }
+        let roots = self.roots_within(&current, length);
+        match self.is_still_on(fork) {
+            true => Ok(Some((fork, Arc::new(roots?)))),
+            false => Ok(None),
         }
     }
 

@@ -253,7 +253,7 @@ impl Snapshot {
     pub async fn seek(&self, byte: u64) -> Result<(u64, u64), CoreError> {
         let (mut asked, mut fetched) = (None, None);
         loop {
-            match self.find(byte)? {
+            match self.find_async(byte).await? {
                 Found::At(index, offset) => return Ok((index, offset)),
                 Found::Near { node, index, cause } => {
                     // Between two leaves only a block decides: their parent proves just the sum of their
@@ -369,6 +369,27 @@ impl Snapshot {
 
     fn find(&self, byte: u64) -> Result<Found, CoreError> {
         loop {
+            match self.try_find(byte)? {
+                Some(found) => return Ok(found),
+                None => drop(self.core.inner.lock_writer()), // until the log is cut
+            }
+        }
+    }
+
+    /// As [`Snapshot::find`], but the thread does not wait while the log is being cut: that takes as long as the device does.
+    async fn find_async(&self, byte: u64) -> Result<Found, CoreError> {
+        loop {
+            let progress = self.core.inner.supply.listen();
+            match self.try_find(byte)? {
+                Some(found) => return Ok(found),
+                None => progress.await,
+            }
+        }
+    }
+
+    /// Finds a byte, unless the log is just being cut below this view.
+    fn try_find(&self, byte: u64) -> Result<Option<Found>, CoreError> {
+        loop {
             let compat_length = self.compat_length();
             let found = self.find_before(compat_length, byte);
             if self.settled_compat_length() == compat_length {
@@ -377,8 +398,8 @@ impl Snapshot {
         }
     }
 
-    /// Finds a byte of the first `length` blocks.
-    fn find_before(&self, length: u64, byte: u64) -> Result<Found, CoreError> {
+    /// Finds a byte of the first `length` blocks; `None` as for [`Snapshot::try_find`].
+    fn find_before(&self, length: u64, byte: u64) -> Result<Option<Found>, CoreError> {
         let padding = self.core.padding() as u64;
         let nodes = Uncut {
             nodes: Stored(&*self.core.inner.storage),
@@ -388,13 +409,16 @@ impl Snapshot {
         let roots = match is_whole {
             true => Arc::clone(&self.roots),
             // The roots of the cut log are here: it was signed with them.
-            false => self.core.inner.roots_at(length)?.1,
+            false => match self.core.inner.try_roots_at(length)? {
+                Some((_, roots)) => roots,
+                None => return Ok(None),
+            },
         };
         let size = |node| -> Result<Option<u64>, StorageError> {
             let node = nodes.node(node)?;
             Ok(node.map(|node| seek::unpadded(&node, padding)))
         };
-        match seek::seek(&roots, &nodes, byte, padding)? {
+        let found = match seek::seek(&roots, &nodes, byte, padding)? {
             Position::Block { index, .. } if index >= length && !is_whole => {
                 Err(self.not_available(index))
             }
@@ -415,7 +439,8 @@ impl Snapshot {
                 let cause = Cause::Damage;
                 Ok(Found::Near { node, index, cause })
             }
-        }
+        };
+        found.map(Some)
     }
 }
 

@@ -3,11 +3,15 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
 
 use crate::common::ready;
 use crate::rig::proofs::{block_proof, follow, upgrade};
 use crate::rig::rng::{Rng, rounds};
+use crate::rig::{Contents, Disk, create};
 use bytes::Bytes;
 use ferrocore_log::proof::{NodeRequest, ProofRequest, UpgradeRequest};
 use ferrocore_log::storage::memory::Memory;
@@ -177,6 +181,41 @@ fn a_reader_learns_an_earlier_hash_with_the_block_before_it() {
         reader.tree_hash_at(7).unwrap(),
         source.tree_hash_at(7).unwrap()
     );
+}
+
+/// Longer than anything here takes: a test that waits as long has failed.
+const WATCHDOG: Duration = Duration::from_secs(60);
+
+/// Goal: who seeks in a view while the log is being cut waits as a future does, not on the thread that others share; and is told
+/// once the cut is made, or has failed. Method: a device whose syncs wait.
+#[cfg(feature = "files")]
+#[test]
+fn who_seeks_amid_a_cut_holds_up_no_thread() {
+    for byte in [2, 20] {
+        let disk = Disk::new(Contents::new());
+        let core = create(&disk, Durability::Buffered).unwrap();
+        append(&core, 0..8);
+        core.flush().unwrap();
+        let snapshot = core.snapshot();
+        disk.hold();
+        let cut = thread::spawn(move || core.truncate(4, None).unwrap());
+        disk.await_held();
+        let (sender, polled) = channel();
+        let seeker = thread::spawn(move || {
+            let mut sought = pin!(snapshot.seek(byte));
+            sender.send(poll(sought.as_mut()).is_pending()).unwrap();
+            pollster::block_on(sought)
+        });
+        let is_pending = polled.recv_timeout(WATCHDOG);
+        disk.let_go();
+        assert_eq!(is_pending, Ok(true));
+        cut.join().unwrap();
+        match seeker.join().unwrap() {
+            Ok(found) => assert_eq!((byte, found), (2, (2, 1))),
+            Err(CoreError::SnapshotNotAvailable { index, .. }) => assert!(byte == 20 && index >= 4),
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 #[test]
