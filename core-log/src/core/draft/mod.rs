@@ -10,6 +10,7 @@ mod commit;
 mod place;
 mod seek;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -20,7 +21,8 @@ pub(crate) use self::base::draft_base_again;
 use self::base::{BASE_USER_DATA, Base};
 use super::append::check_sizes;
 use super::encrypt::nearest_block;
-use super::{AppendOptions, Appended, Core, CoreError, HashedBlocks, Snapshot};
+use super::{AppendOptions, Appended, Core, CoreError, HashedBlocks, Snapshot, Stored};
+use crate::descent::Descent;
 use crate::encryption::BlockCipher;
 use crate::merkle::{Node, Roots};
 use crate::storage::lock;
@@ -129,11 +131,12 @@ impl Draft {
 
     /// Hash over the roots of the first `length` blocks.
     ///
-    /// Cost: reads a node for each of the draft's own blocks.
+    /// Cost: for each of the draft's own blocks, a few node reads and hashes.
     ///
     /// # Errors
     /// [`CoreError::OutOfBounds`] if the draft is shorter, [`CoreError::SnapshotNotAvailable`] if
-    /// the core was cut below the draft, [`CoreError::MissingNodes`], [`CoreError::Storage`].
+    /// the core was cut below the draft, [`CoreError::MissingNodes`]; [`CoreError::CorruptBlock`] if what is kept of a block of
+    /// the draft is damaged; [`CoreError::Storage`].
     pub fn tree_hash_at(&self, length: u64) -> Result<Hash, CoreError> {
         let state = lock(&self.inner.state);
         Ok(self.inner.roots_at(&state, length)?.hash())
@@ -361,18 +364,18 @@ impl Inner {
             return Ok(below.checkout(length)?.roots().clone());
         }
         let (core, mut roots) = (self.plain.key(), below.roots().clone());
+        let own = Arc::clone(&self.own.inner.read().roots);
+        let fresh = HashMap::new();
+        let mut descent = Descent::new(&own, &fresh, Stored(&*self.own.inner.storage));
         for index in state.base.length..length {
-            let leaf = self
-                .own
-                .inner
-                .storage
-                .node(2 * (index - state.base.origin))?;
+            // What is signed by this must be what was drafted: each leaf is proven by the draft's own roots.
+            let leaf = descent.node(2 * (index - state.base.origin))?;
+            let leaf = leaf.map_err(|_| CoreError::CorruptBlock { core, index })?;
             // A leaf's hash does not say where it is.
-            let leaf = leaf.map(|leaf| Node {
+            let leaf = Node {
                 index: 2 * index,
                 ..leaf
-            });
-            let leaf = leaf.ok_or(CoreError::CorruptBlock { core, index })?;
+            };
             roots.push(leaf, |_| {}).ok_or(CoreError::Full { core })?;
         }
         Ok(roots)
