@@ -4,6 +4,7 @@
 mod announcements;
 mod aside;
 mod both_ways;
+mod broken_streams;
 mod buffers;
 mod cancels;
 #[path = "../common/mod.rs"]
