@@ -3,6 +3,7 @@
 //! end of a pair on virtual time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -12,12 +13,19 @@ use crate::common::{Pair, assert_complete_copy, blocks, writer_and_reader};
 use bytes::Bytes;
 use ferrocore_log::core::Download;
 use ferrocore_log::events::Event;
+use ferrocore_log::fuzzing::claimed;
 use ferrocore_log::proof::{BlockProof, NodeRequest, Proof, ProofRequest, UpgradeRequest};
 use ferrocore_log::push::PushMode;
 use ferrocore_log::supply::{All, Claim};
 use ferrocore_log::{Core, Corestore};
+use ferrocore_primitives::sign::KeyPair;
+use ferrocore_replication::Session;
 use ferrocore_replication::limits::{KEPT_BYTES_MAX, UNSTORED_BYTES_MAX};
 use ferrocore_replication::messages::{Data, Message, Request};
+use ferrocore_replication::session::SessionOptions;
+use ferrocore_secret_stream::{Options, Role, SecretStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, copy, duplex, split};
+use tokio::task::yield_now;
 
 /// A writer with `count` blocks, a durable reader, and the two connected.
 fn connected(count: usize, mode: PushMode) -> (Core, Core, Gate, Pair) {
@@ -335,4 +343,80 @@ fn who_is_gone_claims_nothing_while_the_device_is_waited_for() {
     }
     assert_eq!(reader.count(0..40), 1, "what came is stored");
     assert_eq!(script.victim.connection.backlog().requests, 0);
+}
+
+/// Lets others work until something is so. The clock stands still meanwhile.
+async fn until(mut is_so: impl FnMut() -> bool) {
+    for _ in 0..10_000_000 {
+        if is_so() {
+            return;
+        }
+        yield_now().await;
+    }
+    panic!("it does not come about");
+}
+
+/// Carries what two say to each other, but for what the second says once it is held.
+async fn carry(first: DuplexStream, second: DuplexStream, is_held: Arc<AtomicBool>) {
+    let (mut from_first, mut to_first) = split(first);
+    let (mut from_second, mut to_second) = split(second);
+    let there = copy(&mut from_first, &mut to_second);
+    let back = async {
+        let mut bytes = Vec::new();
+        while from_second.read_buf(&mut bytes).await.is_ok() {
+            if !is_held.load(Ordering::SeqCst) {
+                to_first.write_all(&bytes).await.unwrap();
+                bytes.clear();
+            }
+        }
+    };
+    let _ = tokio::join!(there, back);
+}
+
+async fn session(io: DuplexStream, role: Role, store: &Corestore) -> Session {
+    let keys = KeyPair::generate();
+    let stream = SecretStream::handshake(io, role, &keys, Options::default()).await;
+    Session::spawn(stream.unwrap(), store.clone(), SessionOptions::default())
+}
+
+/// Goal: a session whose peer is gone leaves to others what that had not answered, though its own device takes nothing. Method: the
+/// answer to one request is at the device, those to all others are held up; then the stream ends.
+#[tokio::test(start_paused = true)]
+async fn a_session_leaves_to_others_what_is_lost_before_its_device_is_done() {
+    let (here, writer, _, _) = writer_and_reader(&blocks(40));
+    let (reader, gate) = reader(&writer.key());
+    let (at_reader, first) = duplex(100_000);
+    let (second, at_writer) = duplex(100_000);
+    let is_held = Arc::new(AtomicBool::new(false));
+    let wire = tokio::spawn(carry(first, second, Arc::clone(&is_held)));
+    let there = Corestore::memory();
+    let (_writes, reads) = tokio::join!(
+        session(at_writer, Role::Initiator, &here),
+        session(at_reader, Role::Responder, &there)
+    );
+    reads.attach(&reader);
+    until(|| reader.length() == 40).await;
+    gate.close();
+    gate.lock().by.clear();
+    let _first = reader.download(0..1);
+    until(|| !gate.lock().by.is_empty()).await;
+    is_held.store(true, Ordering::SeqCst);
+    let _rest = reader.download(1..40);
+    until(|| claimed(&reader)[0] >= 39).await;
+
+    let beside = reader.supply().attach(Arc::new(|| {}));
+    let claim = || reader.supply().claim(beside, &All, 100);
+    assert!(claim().is_empty(), "all are asked for");
+    wire.abort();
+    let mut left = Vec::new();
+    until(|| {
+        left.extend(claim().iter().map(|claim| claim.index));
+        left.len() == 39
+    })
+    .await;
+    assert_eq!(left, Vec::from_iter(1..40));
+    assert!(!reads.is_closed(), "its device is waited for");
+    gate.open();
+    until(|| reads.is_closed()).await;
+    assert!(reader.has(0), "what came is stored");
 }
