@@ -17,10 +17,10 @@ use ferrocore_primitives::keys::DiscoveryKey;
 use tempfile::TempDir;
 
 use crate::rig::Fault;
+use crate::rig::aftermath::{Aftermath, copy};
 use crate::rig::faults::is_io;
-use crate::rig::power::{Loss, Scene};
+use crate::rig::power::Scene;
 use crate::rig::rng::{Rng, from_env};
-use crate::rig::tree::TreeDevice;
 use crate::rig::watched::Watched;
 use crate::rig::workload::Snapshot;
 
@@ -369,13 +369,6 @@ impl Start {
     }
 }
 
-fn copy(directory: &Path) -> TempDir {
-    let target = tempfile::tempdir().unwrap();
-    let rng = &mut Rng::new(0);
-    TreeDevice::new(directory).write_after(Loss::Nothing, rng, target.path());
-    target
-}
-
 #[test]
 fn every_call_of_making_cores_may_fail() {
     sweep(&Start::without_cores(), MAKING, Durability::Sync);
@@ -449,10 +442,10 @@ fn fail(
     durability: Durability,
 ) -> usize {
     let directory = start.copy();
-    let mut device = TreeDevice::new(directory.path());
+    let mut aftermath = Aftermath::new(directory.path());
     let disk = Watched::with_cores(Some(fault));
     let mut run = Run::new(disk.clone(), directory.path(), durability);
-    let (mut failures, mut known) = (0, 0);
+    let mut failures = 0;
     for (step, may_be) in steps.iter().zip(states.windows(2)) {
         let _scene = Scene(format!("{durability:?}, {step:?}"));
         run.seen = None;
@@ -466,23 +459,26 @@ fn fail(
         assert!(is_io(&error), "{error}");
         // The first file that a core closes for another gives it a descriptor.
         assert!(fault.lasts || !disk.found_no_descriptor(), "{error}");
-        check(&copy(directory.path()), durability, may_be, *step);
-        if durability == Durability::Sync {
-            let changes = disk.changes();
-            for change in &changes[known..] {
-                device.advance(change);
+        let syncs = durability == Durability::Sync;
+        let mut found = Vec::new();
+        aftermath.look(&disk.changes(), syncs, |disk, left| {
+            let (shown, seen) = check((disk, left), durability, may_be, *step);
+            found.push(seen);
+            shown
+        });
+        if let [after_kill, _, after_both] = found.as_slice() {
+            for (core, seen) in after_kill {
+                let kept = after_both.get(core).map(|core| &core.log);
+                assert!(kept == Some(&seen.log), "what was shown is lost");
             }
-            known = changes.len();
-            let left = tempfile::tempdir().unwrap();
-            device.write_after(Loss::Everything, &mut Rng::new(0), left.path());
-            check(&left, durability, may_be, *step);
         }
         let was_held = !run.held.is_empty();
         run.held.clear();
         run.check_open_files(!fault.lasts);
         if fault.lasts {
             drop(run);
-            check(&directory, durability, may_be, *step);
+            let sound = Watched::new(None);
+            check((&sound, &directory), durability, may_be, *step);
             return failures;
         }
         if was_held {
@@ -504,10 +500,19 @@ fn fail(
     failures
 }
 
-/// What is found in a directory, by a store whose disk does not fail; and that it goes on from there.
-fn check(left: &TempDir, durability: Durability, may_be: &[Seen], step: Step) {
-    let mut run = Run::new(Watched::new(None), left.path(), durability);
+/// What is found in a directory, by a store whose disk does not fail; and that it goes on from there. Returns that, and how many changes
+/// there were when it was known.
+fn check(
+    (disk, left): (&Watched, &TempDir),
+    durability: Durability,
+    may_be: &[Seen],
+    step: Step,
+) -> (usize, Seen) {
+    let mut run = Run::new(disk.clone(), left.path(), durability);
+    run.step(Step::HoldAll).unwrap();
+    let shown = disk.now(); // closing them syncs them
     let found = run.look().unwrap();
+    run.held.clear();
     assert_is_one(&found, may_be);
     let (Step::Open(name)
     | Step::Append(name)
@@ -518,7 +523,7 @@ fn check(left: &TempDir, durability: Durability, may_be: &[Seen], step: Step) {
     | Step::Purge(name)
     | Step::Elsewhere(name)) = step
     else {
-        return;
+        return (shown, found);
     };
     run.append(name, 1).unwrap();
     let gone_on = run.look().unwrap();
@@ -527,6 +532,7 @@ fn check(left: &TempDir, durability: Durability, may_be: &[Seen], step: Step) {
     let core = run.key(name).unwrap();
     let length = |seen: &Seen| seen.get(&core).map_or(0, |core| core.log.length);
     assert_eq!(length(&gone_on), length(&found) + 1);
+    (shown, found)
 }
 
 fn assert_is_one(found: &Seen, may_be: &[Seen]) {

@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 use crate::rig::Fault;
+use crate::rig::aftermath::{Aftermath, copy};
 use crate::rig::faults::is_io;
 use crate::rig::power::{Acknowledged, Loss, Scene, candidates, losses};
 use crate::rig::rng::{Rng, from_env};
@@ -172,13 +173,6 @@ impl Start {
 fn encryption_key_of(directory: &Path, core: &DiscoveryKey) -> PathBuf {
     let keys = directory.join("keys");
     keys.join(format!("{}.encryption", core.to_hex()))
-}
-
-fn copy(directory: &Path) -> TempDir {
-    let target = tempfile::tempdir().unwrap();
-    let rng = &mut Rng::new(0);
-    TreeDevice::new(directory).write_after(Loss::Nothing, rng, target.path());
-    target
 }
 
 fn created() -> CoreHeader {
@@ -434,10 +428,10 @@ fn fail(
     durability: Durability,
 ) -> usize {
     let directory = start.copy();
-    let mut device = TreeDevice::new(directory.path());
+    let mut aftermath = Aftermath::new(directory.path());
     let disk = Watched::new(Some(fault));
     let mut run = Run::new(start, disk.clone(), directory.path(), durability);
-    let (mut failures, mut known) = (0, 0);
+    let mut failures = 0;
     let mut opening = std::iter::once((Step::Reopen, &states[..1]));
     let between = states.windows(2);
     let mut each = steps.iter().copied().zip(between);
@@ -447,17 +441,10 @@ fn fail(
         failures += 1;
         assert!(is_io(&error), "{error}");
         let may_be = &with_guards_first(step, may_be);
-        check(start, &copy(directory.path()), durability, may_be);
-        if durability == Durability::Sync {
-            let changes = disk.changes();
-            for change in &changes[known..] {
-                device.advance(change);
-            }
-            known = changes.len();
-            let left = tempfile::tempdir().unwrap();
-            device.write_after(Loss::Everything, &mut Rng::new(0), left.path());
-            check(start, &left, durability, may_be);
-        }
+        let syncs = durability == Durability::Sync;
+        aftermath.look(&disk.changes(), syncs, |disk, left| {
+            check(start, (disk, left), durability, may_be)
+        });
         if fault.lasts {
             return failures;
         }
@@ -466,7 +453,13 @@ fn fail(
     }
     let _scene = Scene(format!("{fault:?}, {durability:?}, at the end"));
     drop(run);
-    check(start, &directory, durability, &states[steps.len()..]);
+    let sound = Watched::new(None);
+    check(
+        start,
+        (&sound, &directory),
+        durability,
+        &states[steps.len()..],
+    );
     failures
 }
 
@@ -483,12 +476,17 @@ fn with_guards_first(step: Step, may_be: &[Seen]) -> Vec<Seen> {
 }
 
 /// What is found in a directory, by a store whose disk does not fail.
-fn check(start: &Start, left: &TempDir, durability: Durability, may_be: &[Seen]) -> Seen {
-    let mut run = Run::new(start, Watched::new(None), left.path(), durability);
+fn check(
+    start: &Start,
+    (disk, left): (&Watched, &TempDir),
+    durability: Durability,
+    may_be: &[Seen],
+) -> usize {
+    let mut run = Run::new(start, disk.clone(), left.path(), durability);
     let found = run.look().unwrap();
     assert!(may_be.contains(&found), "{found:#?} is none of {may_be:#?}");
     assert_tidy(left.path());
-    found
+    disk.now()
 }
 
 /// Nothing is left of a purge, but perhaps the directory where it was noted; of a deleted draft, what `gc` takes.
@@ -613,9 +611,11 @@ impl Sweep<'_> {
             self.cuts += 1;
             let _scene = Scene(format!("{loss:?}, depth {depth}"));
             let left = tempfile::tempdir().unwrap();
-            device.write_after(loss, &mut self.rng, left.path());
-            let deeper = depth == 1 && self.rng.one_in(ONE_IN_DEEPER);
-            let before = deeper.then(|| TreeDevice::new(left.path()));
+            let mut device = device.left(loss, &mut self.rng, left.path());
+            // What a kill left is still to be synced.
+            let is_pending = device.pending() > 0;
+            let one_in = if is_pending { 3 } else { ONE_IN_DEEPER };
+            let deeper = depth == 1 && self.rng.one_in(one_in);
             let disk = Watched::new(None);
             let mut run = Run::new(self.start, disk.clone(), left.path(), self.durability);
             let found = run.look().unwrap();
@@ -624,11 +624,9 @@ impl Sweep<'_> {
             check_state(&found, may_be, strict);
             drop(run);
             assert_tidy(left.path());
-            if let Some(mut device) = before {
-                for change in disk.changes() {
-                    if device.advance(&change) {
-                        self.cut_at(&device, may_be, depth + 1);
-                    }
+            for change in disk.changes().iter().filter(|_| deeper) {
+                if device.advance(change) {
+                    self.cut_at(&device, may_be, depth + 1);
                 }
             }
         }

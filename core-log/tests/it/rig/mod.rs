@@ -1,5 +1,6 @@
 //! Cores on files in memory: quick to copy, to damage, and to cut the power of.
 
+pub(crate) mod aftermath;
 pub(crate) mod drafts;
 pub(crate) mod faults;
 pub(crate) mod file;

@@ -103,13 +103,28 @@ impl TreeDevice {
         self.pending.len()
     }
 
-    /// Writes what a power cut now leaves into the directory `target`.
+    /// Writes what a crash now leaves into the directory `target`.
     pub(crate) fn write_after(&self, loss: Loss, rng: &mut Rng, target: &Path) {
-        let mut tree = self.synced.clone();
-        for op in self.survivors(loss, rng) {
-            tree.apply(&op);
+        self.left(loss, rng, target);
+    }
+
+    /// The same, as a directory whose syncs go by. After a kill, what no sync has covered is with the system, and still not on the
+    /// device.
+    pub(crate) fn left(&self, loss: Loss, rng: &mut Rng, target: &Path) -> Self {
+        let survivors = self.survivors(loss, rng);
+        let mut seen = self.synced.clone();
+        survivors.iter().for_each(|op| seen.apply(op));
+        seen.write(0, target);
+        let (synced, pending) = match loss.is_kill() {
+            true => (self.synced.clone(), survivors),
+            false => (seen.clone(), Vec::new()),
+        };
+        Self {
+            root: target.to_owned(),
+            synced,
+            seen,
+            pending,
         }
-        tree.write(0, target);
     }
 
     fn survivors(&self, loss: Loss, rng: &mut Rng) -> Vec<Op> {
