@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
-use ferrocore_mux::limits::OFFERED_BYTES_MAX;
+use ferrocore_mux::limits::{OFFERED_BYTES_MAX, OFFERED_OVERHEAD};
 use ferrocore_mux::{ChannelId, Event, Mux, OfferId, Segment};
 
 /// Names of channels: few, so that halves meet and queue.
@@ -15,6 +15,13 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 
 /// Channels that one end opens in one run.
 const CHANNELS_MAX: u64 = 24;
+
+/// Messages that one end sends on channels that are not open yet, in one run: what more of them count for is too much ahead, as
+/// documented, and ends the connection.
+const AHEAD_MAX: usize = 400;
+
+const _: () =
+    assert!(AHEAD_MAX + 2 * (CHANNELS_MAX as usize) < OFFERED_BYTES_MAX / (OFFERED_OVERHEAD + 16));
 
 /// A byte says what is next, its upper bits to whom it is done.
 pub fn run(data: &[u8]) {
@@ -52,6 +59,8 @@ struct End {
     mux: Mux,
     /// Numbers channels of this end, never twice.
     serials: u64,
+    /// Messages that were sent before their channel was open.
+    ahead: usize,
     channels: HashMap<ChannelId, Channel>,
     offers: VecDeque<OfferId>,
     /// Frames on their way to the other end.
@@ -117,6 +126,12 @@ impl End {
             return;
         };
         let half = self.channels.get_mut(&channel).expect("it is there");
+        if half.remote.is_none() {
+            if self.ahead == AHEAD_MAX {
+                return;
+            }
+            self.ahead += 1;
+        }
         half.sent += 1;
         let message = [half.serial.to_le_bytes(), half.sent.to_le_bytes()].concat();
         let kind = half.sent % 3;
