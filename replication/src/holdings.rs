@@ -49,6 +49,17 @@ impl Holdings {
         self.write().deny(index)
     }
 
+    /// As [`RemoteBlocks::note_unprovable`].
+    pub(crate) fn note_unprovable(&self, root: u64) {
+        self.write().note_unprovable(root);
+    }
+
+    /// As [`RemoteBlocks::keep_unprovable`].
+    pub(crate) fn keep_unprovable(&self, are_so: impl Fn(u64) -> bool) -> Option<u64> {
+        let has_any = self.read().has_unprovable(); // most have not, most of the time
+        has_any.then(|| self.write().keep_unprovable(are_so))?
+    }
+
     /// As [`RemoteBlocks::has_all`].
     pub(crate) fn has_all(&self, range: Range<u64>) -> bool {
         self.read().has_all(range)

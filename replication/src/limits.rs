@@ -190,6 +190,9 @@ pub const INVALID_REQUESTS_MAX: u32 = 64;
 /// Blocks of one fork that a peer announced and then would not give before it is asked for no more of them.
 pub const DENIALS_MAX: usize = 32;
 
+/// Roots of a peer's log below which it is asked for nothing, as our own tree is damaged above them. It has no more roots than that.
+pub const UNPROVABLE_MAX: usize = 64;
+
 /// Channels closed for bad proofs before the connection is.
 pub const STRIKES_MAX: u32 = 8;
 

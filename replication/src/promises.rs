@@ -51,6 +51,12 @@ impl Path {
     }
 }
 
+/// How many levels lie between a block and the root above it in a log of `length` blocks, if it is in there.
+pub(crate) fn levels_below_root(block: u64, length: u64) -> Option<u64> {
+    let depth = || flat_tree::depth(flat_tree::root_of(block, length)).into();
+    (block < length).then(depth)
+}
+
 /// The nodes under way on one channel.
 #[derive(Debug)]
 pub(crate) struct Promises<T>(Seldom<UnderWay<T>>);
@@ -197,6 +203,26 @@ mod tests {
         let path = path.unwrap_or(Path::to_stored(block, 4));
         promises.promise(path);
         path
+    }
+
+    #[test]
+    fn levels_are_as_javascript_counts_them() {
+        // As `MerkleTree.maxMissingNodes(2 * block, length)` of hypercore 11.37.1.
+        let cases = [
+            ((0, 4), Some(2)),
+            ((3, 4), Some(2)),
+            ((4, 5), Some(0)),
+            ((0, 5), Some(2)),
+            ((5, 7), Some(1)),
+            ((9, 9), None),
+        ];
+        for ((block, length), levels) in cases {
+            assert_eq!(
+                levels_below_root(block, length),
+                levels,
+                "{block} of {length}"
+            );
+        }
     }
 
     #[test]

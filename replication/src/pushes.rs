@@ -13,7 +13,6 @@ use std::task::{Context, Poll, Waker};
 use ferrocore_log::Core;
 use ferrocore_log::changeset::VerifyError;
 use ferrocore_log::core::{AcceptError, AcceptTicket};
-use ferrocore_log::flat_tree;
 use ferrocore_log::proof::{NodeRequest, Proof, ProofRequest, UpgradeRequest};
 use ferrocore_log::supply::SupplierId;
 
@@ -22,6 +21,7 @@ use crate::limits::{BAD_PUSHES_MAX, PUSHED_WAITING_MAX};
 use crate::messages::{Data, Message, Request};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::peer::Peer;
+use crate::promises::levels_below_root;
 use crate::uploads::{self, LongAnswers};
 use crate::wire::Wire;
 
@@ -234,7 +234,7 @@ impl Pushes {
             fork: core.fork(),
             block: Some(NodeRequest {
                 index,
-                nodes: levels_below_root(index, known),
+                nodes: levels_below_root(index, known).unwrap_or(0),
             }),
             upgrade: (index >= known).then_some(upgrade),
             manifest: peer.sync.length == 0,
@@ -283,38 +283,4 @@ fn is_welcome(core: &Core, peer: &Peer, index: u64) -> bool {
     let sync = &peer.sync;
     let takes = peer.is_synced && sync.allow_push && sync.downloading && sync.fork == core.fork();
     takes && index < core.length() && !peer.has(index)
-}
-
-/// How many levels lie between a block and the root above it in a log of `length` blocks; 0 if it is not in
-/// there.
-fn levels_below_root(block: u64, length: u64) -> u64 {
-    if block >= length {
-        return 0;
-    }
-    u64::from(flat_tree::depth(flat_tree::root_of(block, length)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn levels_are_as_javascript_counts_them() {
-        // As `MerkleTree.maxMissingNodes(2 * block, length)` of hypercore 11.37.1.
-        let cases = [
-            ((0, 4), 2),
-            ((3, 4), 2),
-            ((4, 5), 0),
-            ((0, 5), 2),
-            ((5, 7), 1),
-            ((9, 9), 0),
-        ];
-        for ((block, length), levels) in cases {
-            assert_eq!(
-                levels_below_root(block, length),
-                levels,
-                "{block} of {length}"
-            );
-        }
-    }
 }

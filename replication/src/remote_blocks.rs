@@ -65,10 +65,10 @@ impl RemoteBlocks {
             if found >= range.end {
                 return None;
             }
-            if !others.is_some_and(|others| others.denied.contains(found)) {
-                return Some(found);
+            match others.and_then(|others| others.denied.end(found)) {
+                None => return Some(found),
+                Some(end) => from = end,
             }
-            from = found + 1;
         }
         None
     }
@@ -83,6 +83,22 @@ impl RemoteBlocks {
     /// It would not give a block that it has. False once that happened too often.
     pub(crate) fn deny(&mut self, index: u64) -> bool {
         self.others.need().denied.add(index)
+    }
+
+    /// It can prove to us nothing that is below this root of its log. That does not count against it.
+    pub(crate) fn note_unprovable(&mut self, root: u64) {
+        self.others.need().denied.add_unprovable(root);
+    }
+
+    /// Whether there is anything that it cannot prove to us.
+    pub(crate) fn has_unprovable(&self) -> bool {
+        let others = self.others.get();
+        others.is_some_and(|others| others.denied.has_unprovable())
+    }
+
+    /// Keeps those roots that `are_so` still. Returns the first block that it may be asked for again.
+    pub(crate) fn keep_unprovable(&mut self, are_so: impl Fn(u64) -> bool) -> Option<u64> {
+        self.others.get_mut()?.denied.keep_unprovable(are_so)
     }
 
     /// How many pages more may be remembered, as far as others leave memory for them.
@@ -199,9 +215,10 @@ impl RemoteBlocks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::DENIALS_MAX;
+    use crate::limits::{DENIALS_MAX, UNPROVABLE_MAX};
     use crate::memory::PeersMemory;
     use crate::work::steps_done;
+    use ferrocore_log::flat_tree;
     use proptest::prelude::*;
 
     /// More than these tests need.
@@ -456,6 +473,31 @@ mod tests {
             }
             assert_eq!(rounds + 1, DENIALS_MAX);
         }
+    }
+
+    /// Goal: below roots that prove nothing here nothing is asked for, until they do; and no more of them are remembered than may be.
+    #[test]
+    fn what_cannot_be_proven_is_not_asked_for_meanwhile() {
+        let mut blocks = RemoteBlocks::default();
+        blocks.handle_range(have(0, 1 << 20), &memory());
+        let root = |number: usize| flat_tree::index(3, number as u64);
+        for number in [1, 2, 2] {
+            blocks.note_unprovable(root(number));
+        }
+        assert_eq!((blocks.next(7..9), blocks.next(8..30)), (Some(7), Some(24)));
+        assert_eq!(blocks.next(8..24), None);
+        assert_eq!(blocks.keep_unprovable(|_| true), None);
+        assert_eq!(blocks.keep_unprovable(|kept| kept == root(2)), Some(8));
+        assert_eq!(
+            (blocks.next(8..30), blocks.next(16..30)),
+            (Some(8), Some(24))
+        );
+        (0..2 * UNPROVABLE_MAX).for_each(|number| blocks.note_unprovable(root(10 + number)));
+        let asked = (0..2 * UNPROVABLE_MAX as u64)
+            .map(|number| 80 + 8 * number)
+            .filter(|first| blocks.next(*first..*first + 8).is_some());
+        assert_eq!(asked.count(), UNPROVABLE_MAX);
+        assert!(blocks.has_unprovable());
     }
 
     #[test]

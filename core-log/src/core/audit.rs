@@ -84,6 +84,9 @@ impl Core {
             let blocks = auditor.report().blocks;
             tell(&Step::Progress { blocks, total });
         }
+        if mode == Mode::Repair {
+            self.inner.doubts.forget();
+        }
         Ok(auditor.report())
     }
 

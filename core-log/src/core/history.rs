@@ -134,6 +134,7 @@ impl Inner {
             self.supply.wake_suppliers(); // and whoever waits for the cut
         }
         committed?;
+        self.doubts.forget();
         self.forget_fitting();
         self.supply.truncated(ancestors);
         let truncate = Event::Truncate {

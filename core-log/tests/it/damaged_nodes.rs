@@ -177,6 +177,33 @@ fn a_block_that_is_fetched_takes_the_place_of_no_other() {
     assert!(refused > 0);
 }
 
+/// Goal: what was seen to be damaged is asked for with its whole path no longer once it is mended, or of another history.
+#[test]
+fn an_audit_and_a_cut_end_doubts() {
+    let (files, mut ended) = (written(), 0);
+    let doubted = |core: &Core| {
+        let missing = |block: &u64| core.missing_nodes(2 * block).unwrap() > 0;
+        (0..core.length()).filter(missing).count()
+    };
+    for (node, repairs) in nodes().flat_map(|node| [(node, true), (node, false)]) {
+        let (_, core) = damaged(&files, node, 9, 1);
+        for byte in 0..core.byte_length() {
+            let _ = core.seek_local(byte);
+        }
+        if doubted(&core) == 0 {
+            continue;
+        }
+        if repairs {
+            repair(&core);
+        } else if core.truncate(BLOCKS - 1, None).is_err() {
+            continue;
+        }
+        assert_eq!(doubted(&core), 0, "node {node}, an audit: {repairs}");
+        ended += 1 << (16 * u32::from(repairs));
+    }
+    assert!(ended > 1 << 16 && ended & 0xffff > 0, "{ended:x}");
+}
+
 #[test]
 fn a_byte_is_found_where_it_is_or_the_damage_is_told() {
     let (files, mut told) = (written(), 0);

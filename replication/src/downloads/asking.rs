@@ -17,7 +17,7 @@ use super::available::Available;
 use super::commit::Arrived;
 use crate::messages::{Message, Request};
 use crate::peer::Peer;
-use crate::promises::Path;
+use crate::promises::{Path, levels_below_root};
 use crate::requests::Asked;
 use crate::wire::Wire;
 
@@ -41,6 +41,7 @@ impl Downloads {
             return;
         };
         self.take_back(core, wire, now);
+        self.look_what_is_provable(core, peer);
         if let Some(from) = self.news_from.take() {
             core.supply().available(id, from);
         }
@@ -92,7 +93,7 @@ impl Downloads {
         let available = Available::new(peer);
         self.request_seeks(core, id, &available, wire, now);
         for claim in self.claim(core, id, &available, room, now) {
-            self.request_block(core, claim, wire, now);
+            self.request_block(core, peer, claim, wire, now);
         }
         let unknown = available.into_unknown();
         for message in self.inquiries.ask(&unknown, now) {
@@ -280,14 +281,37 @@ impl Downloads {
         }
     }
 
-    fn request_block(&mut self, core: &Core, claim: Claim, wire: &mut Wire<'_>, now: Time) {
+    /// What could not be proven by the peer, as our own tree was damaged, may be now: that was mended, or its log has grown.
+    fn look_what_is_provable(&mut self, core: &Core, peer: &Peer) {
+        let length = core.length().min(peer.length());
+        let is_still_so = |root| {
+            let first = flat_tree::first_block(root);
+            let is_root = first < length && flat_tree::root_of(first, length) == root;
+            is_root && core.missing_nodes(root).is_ok_and(|missing| missing > 0)
+        };
+        if let Some(from) = peer.blocks.keep_unprovable(is_still_so) {
+            self.note_available(from);
+        }
+    }
+
+    fn request_block(
+        &mut self,
+        core: &Core,
+        peer: &Peer,
+        claim: Claim,
+        wire: &mut Wire<'_>,
+        now: Time,
+    ) {
         let index = claim.index;
         let may_rest_on_others = self.unjudged == 0;
         let short = may_rest_on_others.then(|| self.promises.short_path(index));
         let path = match short.flatten() {
             Some(path) => path,
             None => match core.missing_nodes(2 * index) {
-                Ok(missing) => Path::to_stored(index, missing),
+                Ok(missing) => {
+                    let levels = levels_below_root(index, peer.length());
+                    Path::to_stored(index, levels.map_or(missing, |levels| levels.min(missing)))
+                }
                 Err(error) => {
                     tracing::warn!(core = %core.key(), index, %error, "cannot read the tree");
                     return self.stop();

@@ -10,13 +10,14 @@ use std::task::{Context, Poll, Waker};
 use ferrocore_log::Core;
 use ferrocore_log::changeset::VerifyError;
 use ferrocore_log::core::{AcceptError, AcceptTicket, Accepted};
+use ferrocore_log::flat_tree;
 use ferrocore_log::proof::Proof;
 use ferrocore_primitives::time::Time;
 
 use super::Downloads;
 use crate::misbehaviour::PeerMisbehaved;
 use crate::peer::Peer;
-use crate::promises::Path;
+use crate::promises::{Path, levels_below_root};
 use crate::requests::{Asked, Pending};
 use crate::stats::Stats;
 use crate::suspicion::{Suspicion, may_show_conflict};
@@ -78,6 +79,7 @@ impl Downloads {
     ///
     /// # Errors
     /// [`PeerMisbehaved::BadProof`] if a proof does not hold. Those that do are committed.
+    /// [`PeerMisbehaved::TooManyDenials`] if it gave less than it was asked for, once too often.
     pub(crate) fn commit(
         &mut self,
         core: &Core,
@@ -86,7 +88,7 @@ impl Downloads {
         now: Time,
     ) -> Result<(), PeerMisbehaved> {
         let adopted = self.following.poll(&self.waker);
-        let must_wait = self.is_still_committing(core, peer, &mut wire.counted);
+        let must_wait = self.is_still_committing(core, peer, &mut wire.counted)?;
         self.check_followed(core, adopted, &mut wire.counted)?;
         if let Some(error) = self.suspicion.take_verdict() {
             return Err(PeerMisbehaved::BadProof(error));
@@ -104,7 +106,8 @@ impl Downloads {
             .unzip();
         let mut changeset = core.changeset();
         let results = core.verify_into(&mut changeset, proofs);
-        let (verified, refused) = self.sort_out(core, peer, requests, results);
+        let length = changeset.length();
+        let (verified, doubted, refused) = self.sort_out(core, requests, results);
         let bytes = changeset.block_bytes();
         self.committing = Some(Box::new(Committing {
             ticket: core.commit_async(changeset),
@@ -112,24 +115,32 @@ impl Downloads {
             bytes,
             kept_bytes: 0,
         }));
-        if self.is_still_committing(core, peer, &mut wire.counted) {
+        if self.is_still_committing(core, peer, &mut wire.counted)? {
             self.hold_committing();
         }
         let Some(error) = refused else {
-            return Ok(());
+            return give_no_whole_path(length, peer, doubted);
         };
         wire.counted.proofs_refused += 1;
         self.suspect(core, peer, error, wire, now)
     }
 
     /// Whether the commit is still under way; if it is over, sees to what follows.
-    fn is_still_committing(&mut self, core: &Core, peer: &mut Peer, stats: &mut Stats) -> bool {
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved::TooManyDenials`] if it did not give what it was asked for, once too often.
+    fn is_still_committing(
+        &mut self,
+        core: &Core,
+        peer: &mut Peer,
+        stats: &mut Stats,
+    ) -> Result<bool, PeerMisbehaved> {
         let Some(mut committing) = self.committing.take() else {
-            return false;
+            return Ok(false);
         };
         let Poll::Ready(result) = committing.poll(&self.waker) else {
             self.committing = Some(committing);
-            return true;
+            return Ok(true);
         };
         self.promises.stored();
         let Committing {
@@ -150,14 +161,17 @@ impl Downloads {
                     self.release_duplicates(core, &verified, &accepted.blocks);
                     settle_seeks(core, &verified);
                     let is_unplaced =
-                        |path: Path| accepted.unplaced.binary_search(&path.block).is_ok();
-                    let is_unplaced = |p: &&Pending| p.path().is_some_and(is_unplaced);
-                    give_no_whole_path(core, peer, verified.iter().filter(is_unplaced));
+                        |path: &Path| accepted.unplaced.binary_search(&path.block).is_ok();
+                    let unplaced = verified
+                        .iter()
+                        .filter_map(Pending::path)
+                        .filter(is_unplaced);
+                    give_no_whole_path(core.length(), peer, unplaced)?;
                 }
             }
             Err(error) => self.fail_commit(core, &verified, &error),
         }
-        false
+        Ok(false)
     }
 
     /// Paths that are asked for may rest on what is being committed, and its blocks are in memory.
@@ -192,15 +206,16 @@ impl Downloads {
         Ok(())
     }
 
-    /// Which requests are answered by proofs that hold, and the worst that is wrong with the others.
+    /// Which requests are answered by proofs that hold, the paths of those that our own tree neither confirms nor refutes, and
+    /// the worst that is wrong with the others.
     fn sort_out(
         &mut self,
         core: &Core,
-        peer: &mut Peer,
         requests: Vec<Pending>,
         results: Vec<Result<(), VerifyError>>,
-    ) -> (Vec<Pending>, Option<VerifyError>) {
+    ) -> (Vec<Pending>, Vec<Path>, Option<VerifyError>) {
         let (mut verified, mut refused) = (Vec::with_capacity(requests.len()), None);
+        let mut doubted = Vec::new();
         for (pending, result) in requests.into_iter().zip(results) {
             let Err(error) = result else {
                 self.unjudged -= usize::from(self.unjudged > 0 && pending.path().is_some());
@@ -209,7 +224,7 @@ impl Downloads {
             };
             self.release_all(core, [&pending]);
             if matches!(error, VerifyError::Damaged { .. }) {
-                give_no_whole_path(core, peer, [&pending]);
+                doubted.extend(pending.path());
             }
             if is_to_blame(&error, &pending) {
                 refused = Some(error);
@@ -217,7 +232,7 @@ impl Downloads {
                 self.unjudged += 1;
             }
         }
-        (verified, refused)
+        (verified, doubted, refused)
     }
 
     /// Queues an answer, and those that were waiting for it behind it.
@@ -252,19 +267,31 @@ impl Downloads {
     }
 }
 
-/// Does not ask a peer again for blocks that it did not give the whole path of, though that was asked for: what is here
-/// of the tree is damaged, and does not tell where they belong. Those that were asked for before that was known, it may give.
-fn give_no_whole_path<'a>(
-    core: &Core,
+/// Sees to it that a peer is not asked without end for what does not help: what is here of the tree, of a log of `length` blocks,
+/// is damaged, and neither confirms nor places these blocks. Whoever was asked for less than the whole path is asked again.
+///
+/// # Errors
+/// [`PeerMisbehaved::TooManyDenials`] if it was asked for a path up to a root of ours, which needs nothing of what is here, and
+/// gave less, once too often.
+fn give_no_whole_path(
+    length: u64,
     peer: &mut Peer,
-    requests: impl IntoIterator<Item = &'a Pending>,
-) {
-    for path in requests.into_iter().filter_map(Pending::path) {
-        let levels = core.missing_nodes(2 * path.block).unwrap_or(0);
-        if path.levels >= levels {
-            peer.blocks.deny(path.block);
+    paths: impl IntoIterator<Item = Path>,
+) -> Result<(), PeerMisbehaved> {
+    for Path { block, levels, .. } in paths {
+        let common = length.min(peer.length());
+        if levels_below_root(block, common).is_none_or(|whole| levels < whole) {
+            continue;
+        }
+        // A shorter log does not reach up to what is damaged.
+        let root = flat_tree::root_of(block, common);
+        if root != flat_tree::root_of(block, length) {
+            peer.blocks.note_unprovable(root);
+        } else if !peer.blocks.deny(block) {
+            return Err(PeerMisbehaved::TooManyDenials);
         }
     }
+    Ok(())
 }
 
 /// Whoever asked for bytes looks again.
