@@ -40,11 +40,7 @@ impl Core {
         for result in self.verify_into(&mut changeset, vec![proof]) {
             result?;
         }
-        let accepted = self.commit(changeset)?;
-        match accepted.unplaced.first() {
-            Some(index) => Err(AcceptError::Unplaced { index: *index }),
-            None => Ok(accepted),
-        }
+        self.commit(changeset).and_then(placed)
     }
 
     /// A changeset on the current roots, for several proofs that are committed together.
@@ -86,7 +82,7 @@ impl Core {
         if self.inner.durability == Durability::Buffered {
             return self.inner.accept_alone(changeset);
         }
-        let (waiter, ticket) = self.acceptance(changeset);
+        let (waiter, ticket) = self.acceptance(changeset, Ok);
         self.inner.commit_now(waiter);
         ticket.wait()
     }
@@ -99,16 +95,20 @@ impl Core {
     ///
     /// # Errors
     /// The ticket's, as for [`Core::commit`], and [`AcceptError::TooMuch`].
-    pub fn commit_async(&self, mut changeset: Changeset) -> AcceptTicket {
+    pub fn commit_async(&self, changeset: Changeset) -> AcceptTicket {
+        self.commit_judged(changeset, Ok)
+    }
+
+    fn commit_judged(&self, mut changeset: Changeset, judge: Judge) -> AcceptTicket {
         if self.inner.durability == Durability::Buffered {
-            return AcceptTicket::ready(self.inner.accept_alone(changeset));
+            return AcceptTicket::ready(self.inner.accept_alone(changeset).and_then(judge));
         }
         let Some(room) = self.inner.queue.reserve(changeset_cost(&changeset)) else {
             let max = APPENDS_WAITING_BYTES_MAX;
             return AcceptTicket::ready(Err(AcceptError::TooMuch { max }));
         };
         changeset.own_blocks();
-        let (waiter, ticket) = self.acceptance(changeset);
+        let (waiter, ticket) = self.acceptance(changeset, judge);
         self.inner.commit_later(waiter, Some(room));
         ticket
     }
@@ -122,12 +122,13 @@ impl Core {
         let mut changeset = self.changeset();
         match self.verify_into(&mut changeset, vec![proof]).pop() {
             Some(Err(error)) => AcceptTicket::ready(Err(error.into())),
-            _ => self.commit_async(changeset),
+            _ => self.commit_judged(changeset, placed),
         }
     }
 
-    fn acceptance(&self, changeset: Changeset) -> (Waiter, AcceptTicket) {
+    fn acceptance(&self, changeset: Changeset, judge: Judge) -> (Waiter, AcceptTicket) {
         let (completer, ticket) = Completer::new(self.discovery_key());
+        let completer = completer.judging(judge);
         let acceptance = Acceptance {
             changeset,
             completer,
@@ -367,6 +368,17 @@ fn offset_of<S: NodeSource>(
     match descent.byte_offset(leaf)? {
         Err(Broken::Missing(_)) => descent.likely_byte_offset(leaf),
         found => Ok(found),
+    }
+}
+
+/// What becomes of a commit for who waits for it.
+type Judge = fn(Accepted) -> Result<Accepted, AcceptError>;
+
+/// Fails for who brought one block, and that has no place.
+fn placed(accepted: Accepted) -> Result<Accepted, AcceptError> {
+    match accepted.unplaced.first() {
+        Some(index) => Err(AcceptError::Unplaced { index: *index }),
+        None => Ok(accepted),
     }
 }
 

@@ -110,6 +110,7 @@ impl<T, E> fmt::Debug for Ticket<T, E> {
 pub(super) struct Completer<T, E: From<StorageError>> {
     slot: Arc<Slot<T, E>>,
     core: DiscoveryKey,
+    judge: fn(T) -> Result<T, E>,
 }
 
 impl<T, E: From<StorageError>> Completer<T, E> {
@@ -118,11 +119,18 @@ impl<T, E: From<StorageError>> Completer<T, E> {
         let ticket = Ticket {
             slot: Arc::clone(&slot),
         };
-        (Self { slot, core }, ticket)
+        let judge = Ok;
+        (Self { slot, core, judge }, ticket)
+    }
+
+    /// The same, for who takes a change for made only if it is all that was wanted.
+    pub(super) fn judging(mut self, judge: fn(T) -> Result<T, E>) -> Self {
+        self.judge = judge;
+        self
     }
 
     pub(super) fn complete(self, result: Result<T, E>) {
-        self.slot.complete(result);
+        self.slot.complete(result.and_then(self.judge));
     }
 }
 

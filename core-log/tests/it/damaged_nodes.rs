@@ -204,6 +204,30 @@ fn an_audit_and_a_cut_end_doubts() {
     assert!(ended > 1 << 16 && ended & 0xffff > 0, "{ended:x}");
 }
 
+/// Goal: whoever waits for a block is not told that it is here if it found no place, however it waits.
+#[test]
+fn a_block_without_a_place_is_told_to_who_waits_for_it() {
+    let (files, source) = (
+        reader_of(&[0, 1, 2, 3, 8]),
+        open(&Disk::new(written()), Durability::Buffered),
+    );
+    let source = source.unwrap().unwrap();
+    for durability in [Durability::Buffered, Durability::Sync] {
+        let mut unplaced = 0;
+        for (node, index) in nodes().flat_map(|node| [4, 5, 7, 9, 10].map(|index| (node, index))) {
+            let mut files = files.clone();
+            let tree = files.get_mut("tree").unwrap();
+            tree.edit(|tree| tree[node * NODE_BYTES + 9] ^= 1);
+            let core = open(&Disk::new(files), durability).unwrap().unwrap();
+            let proof = block_proof(&core, &source, index);
+            let came = core.accept_async(proof).wait();
+            assert_eq!(came.is_ok(), core.has(index), "block {index}, node {node}");
+            unplaced += usize::from(matches!(came, Err(AcceptError::Unplaced { .. })));
+        }
+        assert!(unplaced > 0);
+    }
+}
+
 #[test]
 fn a_byte_is_found_where_it_is_or_the_damage_is_told() {
     let (files, mut told) = (written(), 0);
