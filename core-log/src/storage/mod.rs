@@ -18,7 +18,7 @@
 //! | a new core | there after a kill; a power cut in the moment of its creation, before its first flush, may take it | there, directory entries and all, once it is created |
 //! | a new name of a core | likewise | likewise |
 //! | secret keys, the root secret | on the device when the call returns | the same |
-//! | what an append waits for | one or two writes | two syncs, shared by all who append to the core at the same time |
+//! | what an append waits for | one or two writes; the first one since the core was opened also one sync, for it stands on what whoever had the core before wrote | two syncs, shared by all who append to the core at the same time |
 //!
 //! After a failed write or sync a core refuses work ([`StorageError::Poisoned`]) until it is opened
 //! again, and after a failed batch that may count already, all its cores do until the store is
