@@ -184,26 +184,63 @@ mod tests {
         (blocks * LEN) as f64 / RATE as f64
     }
 
-    /// Goal: blocks of 10 MiB get through a slow limit also to several at once, though there is room for one of them at a time.
-    /// Method: virtual time.
+    /// Goal: blocks of 10 MiB get through a slow limit also to several at once, whether there is room for one of them at a time or
+    /// for all, which then share it. Method: virtual time.
     #[tokio::test(start_paused = true)]
     async fn long_blocks_get_to_several_through_a_slow_limit() {
+        for budget in [0, FRAME_BUDGET] {
+            let writer = node(Some(RATE), None);
+            let core = long_blocks(&writer, 1);
+            let budgets = FrameBudgets::new(budget);
+            let fetch = || fetch(&writer, &core, &budgets, None);
+            let start = Instant::now();
+            let (a, b, c) = tokio::join!(fetch(), fetch(), fetch());
+            for stats in [a, b, c] {
+                assert_eq!(stats.bytes_downloaded, LEN as u64);
+                assert!(stats.long_bytes_received < 2 * LEN as u64, "{stats:?}");
+            }
+            let seconds = start.elapsed().as_secs_f64();
+            let expected = seconds_for(3);
+            assert!(
+                (expected - 1.0..expected + 5.0).contains(&seconds),
+                "{seconds}"
+            );
+        }
+    }
+
+    /// Goal: a long block gets through a limit that others with short ones share, too.
+    #[tokio::test(start_paused = true)]
+    async fn a_long_block_gets_through_beside_short_ones() {
         let writer = node(Some(RATE), None);
         let core = long_blocks(&writer, 1);
-        let budgets = FrameBudgets::new(0);
-        let fetch = || async {
-            let reader = node(None, None);
-            let [_ours, session] =
-                connect(&writer, &reader, [&budgets, &FrameBudgets::new(0)]).await;
-            let core = reader.store.get(&core.key()).unwrap();
-            session.attach(&core);
-            core.get(0).await.unwrap().len()
-        };
-        let start = Instant::now();
-        let lens = tokio::join!(fetch(), fetch(), fetch());
-        assert_eq!(lens, (LEN, LEN, LEN));
-        let seconds = start.elapsed().as_secs_f64();
-        assert!(seconds >= seconds_for(3) - 1.0, "{seconds}");
+        let short = writer.store.get_named("short").unwrap();
+        let blocks = (0..1000).map(|_| vec![8; 30_000].into()).collect();
+        short.append_batch(blocks).unwrap();
+        let budgets = FrameBudgets::new(FRAME_BUDGET);
+        let others = || fetch(&writer, &short, &budgets, None);
+        let (stats, _, _, _) = tokio::join!(
+            fetch(&writer, &core, &budgets, None),
+            others(),
+            others(),
+            others()
+        );
+        assert!(stats.long_bytes_received < 2 * LEN as u64, "{stats:?}");
+    }
+
+    /// Has a reader of its own, with a limit perhaps, fetch all of `core`; returns what came.
+    async fn fetch(
+        writer: &Shared,
+        core: &Core,
+        budgets: &FrameBudgets,
+        down: Option<u64>,
+    ) -> ferrocore_replication::stats::Stats {
+        let reader = node(None, down);
+        let own = FrameBudgets::new(0);
+        let [_ours, session] = connect(writer, &reader, [budgets, &own]).await;
+        let core = reader.store.get(&core.key()).unwrap();
+        session.attach(&core);
+        core.download_all().caught_up().await.unwrap();
+        session.stats()
     }
 
     /// Goal: whoever downloads slowly, by its own choice or the writer's, asks for no block twice: one takes longer than a silent
@@ -211,21 +248,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_long_block_that_is_arriving_is_waited_for() {
         const BLOCKS: usize = 4;
-        for (up, down) in [(Some(RATE), None), (None, Some(RATE))] {
-            let (writer, reader) = (node(up, None), node(None, down));
-            let core = long_blocks(&writer, BLOCKS);
-            let budgets = [(); 2].map(|()| FrameBudgets::new(0));
-            let [_ours, session] = connect(&writer, &reader, [&budgets[0], &budgets[1]]).await;
-            let start = Instant::now();
-            let core = reader.store.get(&core.key()).unwrap();
-            session.attach(&core);
-            core.download_all().caught_up().await.unwrap();
-            assert_eq!(core.contiguous_length(), BLOCKS as u64);
-            let stats = session.stats();
-            assert_eq!(stats.requests_timed_out, 0);
-            assert!(stats.long_bytes_received >= (BLOCKS * LEN) as u64);
-            let seconds = start.elapsed().as_secs_f64();
-            assert!(seconds <= seconds_for(BLOCKS) + 5.0, "{seconds}");
+        for rate in [RATE, RATE / 6] {
+            for (up, down) in [(Some(rate), None), (None, Some(rate))] {
+                let writer = node(up, None);
+                let core = long_blocks(&writer, BLOCKS);
+                let start = Instant::now();
+                let stats = fetch(&writer, &core, &FrameBudgets::new(0), down).await;
+                assert_eq!(stats.blocks_downloaded, BLOCKS as u64);
+                assert_eq!(stats.requests_timed_out, 0);
+                assert!(stats.long_bytes_received >= (BLOCKS * LEN) as u64);
+                let seconds = start.elapsed().as_secs_f64();
+                let expected = seconds_for(BLOCKS) * RATE as f64 / rate as f64;
+                assert!(seconds <= expected + 5.0, "{seconds}");
+            }
         }
     }
 
@@ -237,15 +272,7 @@ mod tests {
         let writer = node(None, None);
         let core = long_blocks(&writer, BLOCKS);
         let budgets = FrameBudgets::new(FRAME_BUDGET);
-        let fetch = || async {
-            let reader = node(None, Some(3 * RATE));
-            let [_ours, session] =
-                connect(&writer, &reader, [&budgets, &FrameBudgets::new(0)]).await;
-            let core = reader.store.get(&core.key()).unwrap();
-            session.attach(&core);
-            core.download_all().caught_up().await.unwrap();
-            session.stats()
-        };
+        let fetch = || fetch(&writer, &core, &budgets, Some(3 * RATE));
         let (a, b, c, d, e) = tokio::join!(fetch(), fetch(), fetch(), fetch(), fetch());
         for stats in [a, b, c, d, e] {
             assert!(stats.long_bytes_received < ((BLOCKS + 1) * LEN) as u64);

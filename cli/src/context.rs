@@ -20,6 +20,12 @@ use crate::passphrase::Passphrase;
 use crate::stop::Stop;
 use crate::store::Store;
 
+/// Of long blocks, the bytes that come in a second for `--timeout` to be put off.
+const LEAST_A_SECOND: u64 = 4096;
+
+/// ... and the most that put it off without any other progress: two of the longest blocks. More may be anything.
+const ON_ITS_WAY_MAX: u64 = 32 << 20;
+
 /// One run of a command, in this process or for a guest.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -158,22 +164,27 @@ impl Context {
         }
     }
 
-    /// Waits until `progress` has not changed for `--timeout`, and no more of long blocks came.
+    /// Waits until `progress` has not changed for `--timeout`. A long block that is on its way puts that off: what comes of one, if it
+    /// is [enough](LEAST_A_SECOND), up to [`ON_ITS_WAY_MAX`] bytes.
     pub(crate) async fn stalled(&self, progress: impl Fn() -> u64) -> Failure {
         let timeout = self.globals.timeout;
         // Asked often enough that the wait is hardly longer than the timeout.
         let pause = (timeout / 20).clamp(Duration::from_millis(5), Duration::from_secs(1));
-        let progress = || {
-            let on_its_way = self.store.node.stats().long_bytes_received;
-            progress().wrapping_add(on_its_way)
-        };
+        let on_its_way = || self.store.node.stats().long_bytes_received;
+        let enough = (LEAST_A_SECOND as f64 * timeout.as_secs_f64()) as u64;
         let (mut last, mut since) = (progress(), tokio::time::Instant::now());
+        let mut bytes = on_its_way();
+        let (mut seen, mut until) = (bytes, bytes.saturating_add(ON_ITS_WAY_MAX));
         while since.elapsed() < timeout {
             tokio::time::sleep(pause).await;
             let now = progress();
+            bytes = on_its_way();
             if now != last {
-                (last, since) = (now, tokio::time::Instant::now());
+                (last, until) = (now, bytes.saturating_add(ON_ITS_WAY_MAX));
+            } else if bytes < seen.saturating_add(enough) || bytes > until {
+                continue;
             }
+            (seen, since) = (bytes, tokio::time::Instant::now());
         }
         self.timed_out()
     }

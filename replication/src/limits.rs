@@ -4,9 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use ferrocore_mux::limits::{BATCH_LEN_TARGET, LONG_FRAME_LEN, REMOTE_CHANNELS_MAX};
-use ferrocore_secret_stream::budget::{
-    FRAME_BUDGET, FREE_FRAME_LEN, HELD_BYTES_A_SECOND, SMALL_FRAME_LEN,
-};
+use ferrocore_secret_stream::budget::{FRAME_BUDGET, FREE_FRAME_LEN, SMALL_FRAME_LEN};
 use ferrocore_secret_stream::{FRAME_LEN_MAX, READ_LEN_MAX, SEND_BUFFER_LEN};
 
 /// A request is given up when the peer has answered nothing for this long since it was sent, and no frame was arriving: an
@@ -16,11 +14,9 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// A request is given up this long after it was sent, even if others are being answered.
 pub const REQUEST_TIMEOUT_TOTAL: Duration = Duration::from_secs(300);
 
-/// ... unless frames of more than [`FREE_FRAME_LEN`] are arriving all the time: then this long. It is what as many answers of
-/// the longest blocks as are in flight at least take, if they come no slower than a stream allows.
-pub const REQUEST_TIMEOUT_LONG: Duration = Duration::from_secs(
-    REQUEST_TIMEOUT_TOTAL.as_secs() + (WINDOW_MIN * FRAME_LEN_MAX / HELD_BYTES_A_SECOND) as u64,
-);
+/// ... but for a block of a core whose blocks are of more than [`FREE_FRAME_LEN`] bytes in the mean, as long as frames of more than
+/// that arrive: then this long. Four of the longest answers, as many as are in flight at least, take it at 18 kB a second.
+pub const REQUEST_TIMEOUT_LONG: Duration = Duration::from_secs(3600);
 
 /// Another peer may be asked for a block, too, once its answer takes twice the usual time on this
 /// channel, but not sooner than this.

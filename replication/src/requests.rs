@@ -324,8 +324,15 @@ impl Ledger {
     fn deadline(&self, pending: &Pending) -> Time {
         let sent = pending.sent.at();
         let quiet_since = sent.max(self.last_answer).max(self.arriving.any);
-        let behind_long = (self.arriving.long + REQUEST_TIMEOUT).min(sent + REQUEST_TIMEOUT_LONG);
-        let total = behind_long.max(sent + REQUEST_TIMEOUT_TOTAL);
+        let total = sent + REQUEST_TIMEOUT_TOTAL;
+        let total = match pending.path() {
+            // Others are asked for it meanwhile.
+            Some(_) => {
+                let long = self.arriving.long + REQUEST_TIMEOUT;
+                long.min(sent + REQUEST_TIMEOUT_LONG).max(total)
+            }
+            None => total,
+        };
         (quiet_since + REQUEST_TIMEOUT).min(total)
     }
 
@@ -393,17 +400,24 @@ mod tests {
     fn what_is_arriving_puts_off_the_end_of_a_request() {
         let total = REQUEST_TIMEOUT_TOTAL.as_secs();
         let long_total = REQUEST_TIMEOUT_LONG.as_secs();
+        let block = Asked::Block(Path {
+            block: 0,
+            levels: 0,
+            promised_anchor: None,
+        });
         let cases = [
-            (false, 20, 50),
-            (false, total - 1, total),
-            (true, 20, 50),
-            (true, total - 1, total + 29),
-            (true, 2 * total, 2 * total + 30),
-            (true, 2 * long_total, long_total),
+            (block, false, 20, 50),
+            (block, false, total - 1, total),
+            (block, true, 20, 50),
+            (block, true, total - 1, total + 29),
+            (block, true, 2 * total, 2 * total + 30),
+            (block, true, 2 * long_total, long_total),
+            (Asked::Upgrade, true, 20, 50),
+            (Asked::Upgrade, true, 2 * total, total),
         ];
-        for (is_long, until, ends) in cases {
+        for (asked, is_long, until, ends) in cases {
             let mut requests = Requests::default();
-            requests.insert(0, Asked::Upgrade, Time::ZERO);
+            requests.insert(0, asked, Time::ZERO);
             let mut at = 0;
             let ended = loop {
                 let any = seconds(at.min(until));
@@ -414,10 +428,11 @@ mod tests {
                 {
                     break at;
                 }
+                requests.late(seconds(at));
                 let next = requests.next_deadline().unwrap();
                 at = next.saturating_since(Time::ZERO).as_secs();
             };
-            assert_eq!(ended, ends, "long: {is_long}, until {until}");
+            assert_eq!(ended, ends, "{asked:?}, long: {is_long}, until {until}");
         }
     }
 }

@@ -34,7 +34,8 @@ pub enum KeyError {
     Mismatch,
 }
 
-/// An Ed25519 key pair. The secret is zeroized on drop and never printed.
+/// An Ed25519 key pair. The secret is zeroized on drop and never printed; with feature `aws-lc` there is a second copy once it has
+/// signed, which clones share and AWS-LC cleanses with the last of them.
 #[derive(Clone)]
 pub struct KeyPair {
     key: SigningKey,
@@ -50,7 +51,7 @@ impl KeyPair {
 
     /// The pair that derives from `seed`.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        SigningKey::from_bytes(seed).into()
+        Self::of(SigningKey::from_bytes(seed))
     }
 
     /// The pair of a libsodium secret key: seed, then public key.
@@ -59,8 +60,13 @@ impl KeyPair {
     /// [`KeyError::Mismatch`] if the halves do not belong together.
     pub fn from_secret(secret: &[u8; 64]) -> Result<Self, KeyError> {
         SigningKey::from_keypair_bytes(secret)
-            .map(Self::from)
+            .map(Self::of)
             .map_err(|_| KeyError::Mismatch)
+    }
+
+    fn of(key: SigningKey) -> Self {
+        let maker = Maker::new();
+        Self { key, maker }
     }
 
     /// The public half.
@@ -81,13 +87,6 @@ impl KeyPair {
     /// The libsodium form: seed, then public key. Secret.
     pub fn to_secret(&self) -> Zeroizing<[u8; 64]> {
         Zeroizing::new(self.key.to_keypair_bytes())
-    }
-}
-
-impl From<SigningKey> for KeyPair {
-    fn from(key: SigningKey) -> Self {
-        let maker = Maker::new();
-        Self { key, maker }
     }
 }
 

@@ -14,7 +14,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -44,15 +44,46 @@ pub const HELD_TIME_MIN: Duration = Duration::from_secs(1);
 /// How long a frame may wait for room.
 pub const ROOM_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How long room is held whatever its size.
-const HELD_TIME: Duration = Duration::from_secs(60);
+/// While nobody waits room may be held for as long as something moves...
+const AT_LEISURE: Tempo = Tempo {
+    still: Duration::from_secs(60),
+    bytes_a_second: 1024,
+};
 
-/// ... and one second more for each of these bytes: no long frame comes slower.
-pub const HELD_BYTES_A_SECOND: usize = 64 * 1024;
+/// ... and while others wait: whoever stalls goes first.
+const HURRIED: Tempo = Tempo {
+    still: Duration::from_secs(10),
+    bytes_a_second: 64 * 1024,
+};
 
-/// How long it is held while others wait, and one second more for each [`HELD_BYTES_A_SECOND`] of the frame that have moved:
-/// whoever stalls goes first.
-const HURRIED_TIME: Duration = Duration::from_secs(10);
+/// A process that limits itself to some rate may move each of its streams at a rate so many times smaller.
+const STREAMS_AT_PACE: u64 = 64;
+
+/// The least that has to move.
+#[derive(Debug, Clone, Copy)]
+struct Tempo {
+    /// For so long nothing need move; nor after something did, however much.
+    still: Duration,
+    /// On average.
+    bytes_a_second: u64,
+}
+
+impl Tempo {
+    /// The same where `pace` bytes a second are the most that all streams move.
+    fn at_pace(self, pace: Option<u64>) -> Self {
+        let slowest = pace.map_or(u64::MAX, |pace| (pace / STREAMS_AT_PACE).max(1));
+        Self {
+            bytes_a_second: self.bytes_a_second.min(slowest),
+            ..self
+        }
+    }
+
+    /// By when more has to move, if it was `due` before and `bytes` move now.
+    fn next_due(&self, due: Instant, bytes: u64, now: Instant) -> Instant {
+        let worth = Duration::from_secs_f64(bytes as f64 / self.bytes_a_second as f64);
+        (due + worth.min(self.still)).min(now + self.still)
+    }
+}
 
 /// What one permit of the semaphore stands for, in bytes.
 const UNIT: usize = 1024;
@@ -103,8 +134,8 @@ impl FrameBudgets {
 pub struct FrameBudget {
     small: Arc<Part>,
     large: Arc<Part>,
-    /// How long a process that limits itself takes to move all of it.
-    own_time: Duration,
+    /// How many bytes a second a process that limits itself moves.
+    pace: Option<u64>,
 }
 
 /// A part of a budget, for which frames wait in order.
@@ -133,19 +164,21 @@ impl FrameBudget {
 
     fn of(small: Part, large: Part) -> Self {
         let (small, large) = (Arc::new(small), Arc::new(large));
-        Self {
-            small,
-            large,
-            own_time: Duration::ZERO,
-        }
+        let pace = None;
+        Self { small, large, pace }
     }
 
-    /// The same budget, of a process that moves no more than so many bytes a second by its own choice: as long as that takes
-    /// for all of it, nobody is slow.
+    /// The same budget, of a process that moves no more than so many bytes a second by its own choice: nobody is slow for that.
     pub fn at_pace(self, bytes_a_second: u64) -> Self {
+        let pace = Some(bytes_a_second.max(1));
+        Self { pace, ..self }
+    }
+
+    /// How long a process that limits itself takes to move all of it.
+    fn own_time(&self) -> Duration {
         let bytes = (self.small.units + self.large.units) * UNIT;
-        let own_time = Duration::from_secs_f64(bytes as f64 / bytes_a_second.max(1) as f64);
-        Self { own_time, ..self }
+        let seconds = |pace: u64| Duration::from_secs_f64(bytes as f64 / pace as f64);
+        self.pace.map_or(Duration::ZERO, seconds)
     }
 
     /// Waits for room for `len` bytes.
@@ -157,14 +190,14 @@ impl FrameBudget {
         let units = len.div_ceil(UNIT).min(part.units);
         let count = u32::try_from(units).unwrap_or(u32::MAX);
         if let Ok(permit) = Arc::clone(&part.room).try_acquire_many_owned(count) {
-            return Ok(FrameRoom::new(part, len, self.own_time, permit));
+            return Ok(FrameRoom::new(self, part, len, permit));
         }
         let waiting = Waiting::new(part, units);
         let room = Arc::clone(&part.room).acquire_many_owned(count);
-        match timeout(ROOM_TIMEOUT + self.own_time, room).await {
+        match timeout(ROOM_TIMEOUT + self.own_time(), room).await {
             Ok(Ok(permit)) => {
                 drop(waiting);
-                Ok(FrameRoom::new(part, len, self.own_time, permit))
+                Ok(FrameRoom::new(self, part, len, permit))
             }
             // The semaphore is never closed.
             Ok(Err(_)) | Err(_) => Err(StreamError::NoRoom { len }),
@@ -250,35 +283,58 @@ pub struct FrameRoom {
     len: usize,
     /// From when on it counts that it is held.
     since: Instant,
-    /// From when on its frame is to move, and how many bytes have.
-    begun: Instant,
-    moved: usize,
+    at_leisure: Tempo,
+    hurried: Tempo,
+    due: Mutex<Due>,
     _permit: OwnedSemaphorePermit,
 }
 
+/// By when more has to move.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    at_leisure: Instant,
+    hurried: Instant,
+}
+
 impl FrameRoom {
-    fn new(part: &Arc<Part>, len: usize, own_time: Duration, permit: OwnedSemaphorePermit) -> Self {
-        let since = Instant::now() + own_time;
+    fn new(
+        budget: &FrameBudget,
+        part: &Arc<Part>,
+        len: usize,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        let now = Instant::now();
+        let [at_leisure, hurried] = [AT_LEISURE, HURRIED].map(|tempo| tempo.at_pace(budget.pace));
+        let due = Due {
+            at_leisure: now + at_leisure.still,
+            hurried: now + hurried.still,
+        };
         Self {
             part: Arc::clone(part),
             len,
-            since,
-            begun: since,
-            moved: 0,
+            since: now + budget.own_time(),
+            at_leisure,
+            hurried,
+            due: Mutex::new(due),
             _permit: permit,
         }
     }
 
-    /// Says that the frame is only now to move: it had to wait for others of its stream, or was to arrive and is now to be
-    /// worked off.
-    pub fn begin(&mut self) {
-        self.begun = self.begun.max(Instant::now());
-        self.moved = 0;
+    /// Says that so many more bytes of the frame have moved, or of what stands before it.
+    pub fn moved(&self, bytes: u64) {
+        let now = Instant::now();
+        let mut due = self.due();
+        due.at_leisure = self.at_leisure.next_due(due.at_leisure, bytes, now);
+        due.hurried = self.hurried.next_due(due.hurried, bytes, now);
     }
 
-    /// Says that so many more bytes of the frame have moved.
-    pub fn moved(&mut self, bytes: usize) {
-        self.moved += bytes;
+    /// Says that all of the frame has moved, and that it is to be worked off.
+    pub fn begin_work(&self) {
+        let now = Instant::now();
+        *self.due() = Due {
+            at_leisure: now + self.at_leisure.still,
+            hurried: now + self.hurried.still,
+        };
     }
 
     /// When [`check`](Self::check) is to be called next, at the latest.
@@ -300,17 +356,17 @@ impl FrameRoom {
 
     /// The deadline while as many others wait as do now.
     fn deadline(&self) -> Instant {
-        if self.part.waiting() == 0 {
-            return self.begun + HELD_TIME + time_for(self.len);
+        let due = *self.due();
+        match self.part.waiting() {
+            0 => due.at_leisure,
+            _ => due.hurried.min(self.since + self.part.fair_time()),
         }
-        let fair = self.since + self.part.fair_time();
-        fair.min(self.begun + HURRIED_TIME + time_for(self.moved))
     }
-}
 
-/// What so many bytes take at [`HELD_BYTES_A_SECOND`].
-fn time_for(bytes: usize) -> Duration {
-    Duration::from_secs_f64(bytes as f64 / HELD_BYTES_A_SECOND as f64)
+    // A panic leaves two times, both of them right.
+    fn due(&self) -> MutexGuard<'_, Due> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl fmt::Debug for FrameBudget {
@@ -351,48 +407,73 @@ mod tests {
         assert!(!budget.is_crowded());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn who_holds_room_has_less_time_while_others_wait() {
-        let budget = FrameBudget::new(0);
-        let mut room = budget.room(FRAME_LEN_MAX).await.unwrap();
-        tokio::time::advance(HURRIED_TIME).await;
-        room.check().unwrap();
-        let waiting = budget.clone();
-        let waiting = tokio::spawn(async move { waiting.room(1).await });
+    async fn wait_beside(budget: &FrameBudget) -> tokio::task::JoinHandle<()> {
+        let budget = budget.clone();
+        let waiting = tokio::spawn(async move { drop(budget.room(1).await) });
         tokio::task::yield_now().await;
-        assert!(matches!(
-            room.check(),
-            Err(StreamError::FrameTimeout { .. })
-        ));
-        // Unless its frame moves, for as long as is fair.
-        let mut held = HURRIED_TIME;
-        while held < WAIT_TARGET {
-            room.moved(HELD_BYTES_A_SECOND);
-            room.check().unwrap();
+        waiting
+    }
+
+    /// Moves so many bytes each second; returns after how many seconds the room was to be given back, if it was within `seconds`.
+    async fn ends_at(room: &FrameRoom, bytes_a_second: u64, seconds: u64) -> Option<u64> {
+        for second in 0..seconds {
+            if room.check().is_err() {
+                return Some(second);
+            }
             tokio::time::advance(Duration::from_secs(1)).await;
-            held += Duration::from_secs(1);
+            room.moved(bytes_a_second);
         }
-        room.moved(HELD_BYTES_A_SECOND);
-        assert!(room.check().is_err());
-        waiting.abort();
-        let _ = waiting.await;
-        room.check().unwrap();
-        tokio::time::advance(HELD_TIME + Duration::from_secs(256)).await;
-        assert!(room.check().is_err());
+        None
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_frame_that_waits_for_others_of_its_stream_is_not_late() {
+    async fn room_is_held_for_as_long_as_something_moves() {
         let budget = FrameBudget::new(0);
-        let mut room = budget.room(FRAME_LEN_MAX).await.unwrap();
-        tokio::time::advance(HELD_TIME + time_for(FRAME_LEN_MAX)).await;
-        assert!(room.check().is_err());
-        room.begin();
-        room.check().unwrap();
-        let waiting = budget.clone();
-        let _waiting = tokio::spawn(async move { waiting.room(1).await });
-        tokio::task::yield_now().await;
-        assert!(room.check().is_err(), "it had what is fair");
+        let room = budget.room(FRAME_LEN_MAX).await.unwrap();
+        assert_eq!(
+            ends_at(&room, AT_LEISURE.bytes_a_second, 10_000).await,
+            None
+        );
+        let still = AT_LEISURE.still.as_secs();
+        assert_eq!(ends_at(&room, 0, 1000).await, Some(still));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_holds_room_has_to_hurry_while_others_wait() {
+        let rate = HURRIED.bytes_a_second;
+        let still = HURRIED.still.as_secs();
+        let fair = WAIT_TARGET.as_secs();
+        for (bytes_a_second, ends) in [(0, still), (rate / 2, 2 * still), (rate, fair)] {
+            let budget = FrameBudget::new(0);
+            let room = budget.room(FRAME_LEN_MAX).await.unwrap();
+            let waiting = wait_beside(&budget).await;
+            assert_eq!(ends_at(&room, bytes_a_second, 1000).await, Some(ends));
+            waiting.abort();
+            let _ = waiting.await;
+            room.check().unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_moved_at_once_buys_no_time_to_stand_still() {
+        let budget = FrameBudget::new(0);
+        let room = budget.room(FRAME_LEN_MAX).await.unwrap();
+        room.moved(FRAME_LEN_MAX as u64 - 1);
+        let _waiting = wait_beside(&budget).await;
+        let still = HURRIED.still.as_secs();
+        assert_eq!(ends_at(&room, 0, 1000).await, Some(still));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_of_ones_own_slows_nobody_who_moves_and_excuses_nobody_who_stalls() {
+        const PACE: u64 = 100_000;
+        for (bytes_a_second, ends) in [(0, Some(HURRIED.still.as_secs())), (PACE / 3, None)] {
+            let budget = FrameBudget::new(0).at_pace(PACE);
+            let room = budget.room(FRAME_LEN_MAX).await.unwrap();
+            let _waiting = wait_beside(&budget).await;
+            let seconds = FRAME_LEN_MAX as u64 / PACE + WAIT_TARGET.as_secs();
+            assert_eq!(ends_at(&room, bytes_a_second, seconds).await, ends);
+        }
     }
 
     #[tokio::test(start_paused = true)]

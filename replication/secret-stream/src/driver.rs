@@ -5,7 +5,8 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::pending;
 use std::io::{self, ErrorKind};
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -191,6 +192,7 @@ impl<T> SecretStream<T> {
             last_write: Instant::now(),
             write_timeout: self.options.write_timeout,
             stalled_since: None,
+            written: Arc::default(),
         };
         let (header_deadline, idle_timeout) = (self.header_deadline, self.options.idle_timeout);
         let receiver = Receiver::new(reader, self.incoming, header_deadline, idle_timeout);
@@ -231,6 +233,7 @@ pub struct Sender<W> {
     /// Since when the connection has been offered bytes and taken none. A cancelled write goes on waiting
     /// in the next one.
     stalled_since: Option<Instant>,
+    written: Arc<AtomicU64>,
 }
 
 impl<W: AsyncWrite + Unpin> Sender<W> {
@@ -280,9 +283,9 @@ impl<W: AsyncWrite + Unpin> Sender<W> {
         }
     }
 
-    /// Bytes that wait to be written.
-    pub fn unwritten(&self) -> usize {
-        self.outgoing.pending().len()
+    /// Counts the bytes that the connection takes.
+    pub fn written(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.written)
     }
 
     /// Keeps no memory for what will be sent, if nothing waits to be written.
@@ -313,6 +316,8 @@ impl<W: AsyncWrite + Unpin> Sender<W> {
                 return Err(StreamError::Io(ErrorKind::WriteZero.into()));
             }
             self.outgoing.advance(n);
+            let bytes = u64::try_from(n).unwrap_or(u64::MAX);
+            self.written.fetch_add(bytes, Ordering::Relaxed);
             self.last_write = Instant::now();
             self.stalled_since = None;
         }

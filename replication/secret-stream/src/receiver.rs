@@ -1,7 +1,9 @@
 //! The receiving half of a stream, on tokio's clock.
 //! Knows reads, deadlines and what a frame that is arriving holds. Does not know how to cut or decrypt frames.
 
+use std::convert::Infallible;
 use std::fmt;
+use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::budget::{FREE_FRAME_LEN, FrameBudget, FrameBudgets, FrameRoom};
 use crate::{Incoming, StreamError};
@@ -109,18 +111,23 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
         matches!(self.room.state, RoomState::HandedOut(_))
     }
 
-    /// When the last message must be worked off, if it is a long one that holds room: the next call of
-    /// [`recv`](Self::recv) gives it back. Call [`check_frame`](Self::check_frame) then.
-    pub fn frame_deadline(&self) -> Option<Instant> {
-        self.room.next_check()
-    }
-
-    /// Whether the last message may still be worked on.
+    /// Keeps to the deadlines of a long frame that is worked on, or arriving, while nothing is read. Ends only with an error.
+    /// May be cancelled.
     ///
     /// # Errors
-    /// [`StreamError::FrameTimeout`] if it took too long: end the stream.
-    pub fn check_frame(&self) -> Result<(), StreamError> {
-        self.room.check()
+    /// [`StreamError::FrameTimeout`] if it took too long, or [`StreamError::NoRoom`]: end the stream.
+    pub async fn hold(&mut self) -> Result<Infallible, StreamError> {
+        loop {
+            if self.room.is_waited_for() {
+                // Room that nobody takes would be nobody's.
+                self.make_room().await?;
+            }
+            let Some(next_check) = self.room.next_check() else {
+                return pending().await;
+            };
+            sleep_until(next_check).await;
+            self.room.check()?;
+        }
     }
 
     /// When something came last of a frame that was not whole then: what is behind it could not come meanwhile.
@@ -197,10 +204,10 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
             return;
         };
         self.arrivals.any = Some(self.last_read);
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.room.moved(bytes);
         if len > FREE_FRAME_LEN {
             self.arrivals.long = Some(self.last_read);
-            let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
             self.long_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
     }
@@ -307,16 +314,16 @@ impl Room {
 
     fn hand_out(&mut self) {
         self.state = match std::mem::replace(&mut self.state, RoomState::None) {
-            RoomState::Filling(mut room) => {
-                room.begin();
+            RoomState::Filling(room) => {
+                room.begin_work();
                 RoomState::HandedOut(room)
             }
             other => other,
         };
     }
 
-    fn moved(&mut self, bytes: usize) {
-        if let RoomState::Filling(room) = &mut self.state {
+    fn moved(&self, bytes: u64) {
+        if let RoomState::Filling(room) = &self.state {
             room.moved(bytes);
         }
     }

@@ -6,6 +6,7 @@ use ferrocore_log::Core;
 use ferrocore_log::changeset::VerifyError;
 use ferrocore_log::core::AcceptError;
 use ferrocore_primitives::time::Time;
+use ferrocore_secret_stream::budget::FREE_FRAME_LEN;
 
 use super::Downloads;
 use super::waits::Parked;
@@ -29,6 +30,11 @@ impl Downloads {
         arriving: Arriving,
         now: Time,
     ) {
+        let mean_block = core.byte_length() / core.length().max(1);
+        let is_long = usize::try_from(mean_block).is_ok_and(|len| len > FREE_FRAME_LEN);
+        // What is long is not an answer of this core, else.
+        let long = if is_long { arriving.long } else { Time::ZERO };
+        let arriving = Arriving { long, ..arriving };
         for (request, pending) in self.requests.overdue(arriving, now) {
             wire.counted.requests_timed_out += 1;
             wire.send(&Message::Cancel(Cancel { request }));

@@ -86,8 +86,6 @@ enum Happened {
     RoomForFrames,
     /// Memory for a long answer.
     Memory(Result<(), StreamError>),
-    /// The last frame may have been worked on for too long.
-    FrameDue,
     /// Long buffers may have been of no use for long enough.
     BuffersDue,
     News,
@@ -119,13 +117,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         let (outlet, queued) = Outlet::new();
         // Before anybody can read from them: a reader without suppliers fails at once.
         let unoffered = options.follow_readers.then(|| Unoffered::new(&store));
+        let room = UploadRoom::new(sender.written());
         let writer = Writer::spawn(sender, queued, Arc::clone(&outlets.end));
         let desk = Desk::new(connection, store, outlets.misbehaved, outlets.end);
         let mut driver = Self {
             desk: Arc::new(Mutex::new(desk)),
             inbound: Inbound::new(receiver, Bounds::SHORT),
             outlet,
-            room: UploadRoom::new(),
+            room,
             budget: options.frame_budgets.outgoing,
             incoming: options.frame_budgets.incoming,
             writer,
@@ -256,7 +255,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
                 }
                 Happened::Commanded(Some(Command::Close) | None) => return Ok(()),
                 Happened::RoomForFrames | Happened::BuffersDue => {}
-                Happened::FrameDue => self.inbound.check_frame()?,
                 Happened::Memory(room) => {
                     room?;
                     self.desk().connection.grant_room();
@@ -425,16 +423,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
             (connection.next_timeout(), connection.wants_frame())
         };
         let deadline = deadline.map(|time| epoch() + time.saturating_since(Time::ZERO));
-        // A frame that cannot be worked off holds memory.
-        let frame_due = self.inbound.frame_deadline().filter(|_| !is_reading);
         let buffers_due = self.outlet.is_long().then(|| self.buffers_due());
         let has_place = self.has_place();
         tokio::select! {
-            burst = self.inbound.next(), if is_reading => Happened::Received(burst),
+            burst = next_burst(&mut self.inbound, is_reading) => Happened::Received(burst),
             () = self.outlet.freed(), if output == Output::WaitsForRoom => Happened::RoomForFrames,
             () = self.outlet.closed() => Happened::RoomForFrames,
             room = self.room.granted() => Happened::Memory(room),
-            () = sleep_until(frame_due.unwrap_or_else(epoch)), if frame_due.is_some() => Happened::FrameDue,
             () = sleep_until(buffers_due.unwrap_or_else(epoch)), if buffers_due.is_some() => Happened::BuffersDue,
             () = self.news.notified() => Happened::News,
             command = self.commands.recv() => Happened::Commanded(command),
@@ -512,6 +507,17 @@ fn epoch() -> Instant {
 /// After a panic on another thread the session panics, too.
 fn lock(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
     desk.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The next frames, if they are to be read; else only the error that it is to hold a frame for too long.
+async fn next_burst<R: AsyncRead + Unpin>(
+    inbound: &mut Inbound<R>,
+    is_reading: bool,
+) -> Result<Option<Burst>, StreamError> {
+    match is_reading {
+        true => inbound.next().await,
+        false => Err(inbound.hold().await),
+    }
 }
 
 /// What there is to do for cores that were not offered; nothing, ever, without them.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use ferrocore_primitives::time::Time;
 use ferrocore_secret_stream::{FrameBudget, Receiver, StreamError};
 use tokio::io::AsyncRead;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::buffers::Bounds;
 use crate::connection::Arriving;
@@ -98,17 +98,18 @@ impl<R: AsyncRead + Unpin> Inbound<R> {
     /// of a long frame which has been worked on for too long. May be cancelled.
     pub(super) async fn read_ahead(&mut self) -> StreamError {
         loop {
-            if self.has_room() {
-                self.read().await;
-                continue;
+            match self.has_room() {
+                true => self.read().await,
+                false => return self.hold().await,
             }
-            let Some(due) = self.frame_deadline() else {
-                return std::future::pending().await;
-            };
-            sleep_until(due).await;
-            if let Err(error) = self.check_frame() {
-                return error;
-            }
+        }
+    }
+
+    /// As [`Receiver::hold`], while nothing is read.
+    pub(super) async fn hold(&mut self) -> StreamError {
+        match self.receiver.hold().await {
+            Err(error) => error,
+            Ok(never) => match never {},
         }
     }
 
@@ -129,16 +130,6 @@ impl<R: AsyncRead + Unpin> Inbound<R> {
     /// As [`Receiver::long_bytes`].
     pub(super) fn long_bytes(&self) -> Arc<AtomicU64> {
         self.receiver.long_bytes()
-    }
-
-    /// As [`Receiver::frame_deadline`].
-    pub(super) fn frame_deadline(&self) -> Option<Instant> {
-        self.receiver.frame_deadline()
-    }
-
-    /// As [`Receiver::check_frame`].
-    pub(super) fn check_frame(&self) -> Result<(), StreamError> {
-        self.receiver.check_frame()
     }
 
     /// Whether one more frame may be read before those that were are given out. The next call of `recv` gives

@@ -4,7 +4,8 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use ferrocore_mux::Frame;
 use ferrocore_mux::limits::BATCH_LEN_TARGET;
@@ -13,7 +14,7 @@ use tokio::io::AsyncWrite;
 use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, yield_now};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::desk::End;
 use crate::buffers::BufferPlace;
@@ -132,6 +133,11 @@ pub(super) struct UploadRoom {
     /// others for whom everybody has to hurry.
     own: Arc<Semaphore>,
     state: RoomState,
+    /// What is held, by an answer that is to be made, waits to be written, or is being written.
+    held: Vec<Weak<FrameRoom>>,
+    /// All that the stream below has taken, and what of it was seen.
+    written: Arc<AtomicU64>,
+    seen: u64,
 }
 
 enum RoomState {
@@ -142,15 +148,19 @@ enum RoomState {
 
 /// Memory for one long answer.
 pub(super) struct UploadGrant {
-    room: FrameRoom,
+    room: Arc<FrameRoom>,
     _own: OwnedSemaphorePermit,
 }
 
 impl UploadRoom {
-    pub(super) fn new() -> Self {
+    /// Of a stream that counts what is `written`.
+    pub(super) fn new(written: Arc<AtomicU64>) -> Self {
         Self {
             own: Arc::new(Semaphore::new(LONG_ANSWERS_TOGETHER)),
             state: RoomState::None,
+            held: Vec::new(),
+            written,
+            seen: 0,
         }
     }
 
@@ -164,20 +174,38 @@ impl UploadRoom {
         self.state = RoomState::Waiting(Box::pin(async move {
             let own = own.acquire_many_owned(share).await;
             let own = own.expect("the semaphore is never closed");
-            let room = budget.room(len).await?;
+            let room = Arc::new(budget.room(len).await?);
             Ok(UploadGrant { room, _own: own })
         }));
     }
 
-    /// Waits for the memory that was asked for, and keeps it for the answer; for ever if none was.
+    /// Waits for the memory that was asked for, and keeps it for the answer; for ever if none was. Meanwhile sees that what is held
+    /// is not held for too long, whatever it waits for: as long as the peer takes something, that moves.
+    ///
+    /// # Errors
+    /// [`StreamError::NoRoom`], or [`StreamError::FrameTimeout`] if something was held for too long.
     pub(super) async fn granted(&mut self) -> Result<(), StreamError> {
-        let RoomState::Waiting(waiting) = &mut self.state else {
-            return std::future::pending().await;
-        };
-        let granted = waiting.await;
-        self.state = RoomState::None;
-        self.state = RoomState::Granted(granted?);
-        Ok(())
+        loop {
+            let next_check = self.next_check();
+            let granted = async {
+                match &mut self.state {
+                    RoomState::Waiting(waiting) => waiting.await,
+                    RoomState::None | RoomState::Granted(_) => std::future::pending().await,
+                }
+            };
+            let granted = match next_check {
+                Some(next_check) => timeout_at(next_check, granted).await.ok(),
+                None => Some(granted.await),
+            };
+            self.check()?;
+            if let Some(granted) = granted {
+                self.state = RoomState::None;
+                let granted = granted?;
+                self.held.push(Arc::downgrade(&granted.room));
+                self.state = RoomState::Granted(granted);
+                return Ok(());
+            }
+        }
     }
 
     /// Waits for none, and keeps none.
@@ -197,6 +225,23 @@ impl UploadRoom {
                 None
             }
         }
+    }
+
+    fn next_check(&mut self) -> Option<Instant> {
+        self.held.retain(|room| room.strong_count() > 0);
+        let held = self.held.iter().filter_map(Weak::upgrade);
+        held.map(|room| room.next_check()).min()
+    }
+
+    /// Whether all that is held may be.
+    fn check(&mut self) -> Result<(), StreamError> {
+        let written = self.written.load(Ordering::Relaxed);
+        let moved = written.saturating_sub(std::mem::replace(&mut self.seen, written));
+        let mut held = self.held.iter().filter_map(Weak::upgrade);
+        held.try_for_each(|room| {
+            room.moved(moved);
+            room.check()
+        })
     }
 }
 
@@ -225,13 +270,10 @@ async fn write<W: AsyncWrite + Unpin>(
                 is_bulk = frame.len() > BATCH_LEN_TARGET;
                 sender.send(frame.segments()).await?;
                 drop(frame);
-                if let Some(granted) = room {
-                    flush_within(&mut sender, granted).await?;
-                }
-                if let Some(turn) = turn {
+                if room.is_some() || turn.is_some() {
                     sender.flush().await?;
-                    drop(turn);
                 }
+                drop((room, turn));
             }
             Some(Outbound::Shrink(place)) => {
                 sender.flush().await?;
@@ -256,23 +298,6 @@ async fn next_at_hand(
             frames.try_recv()
         }
         other => other,
-    }
-}
-
-/// Writes a long frame in the time that it may hold memory for.
-async fn flush_within<W: AsyncWrite + Unpin>(
-    sender: &mut Sender<W>,
-    granted: UploadGrant,
-) -> Result<(), StreamError> {
-    let UploadGrant { mut room, _own } = granted;
-    room.begin();
-    loop {
-        let unwritten = sender.unwritten();
-        match timeout_at(room.next_check(), sender.flush()).await {
-            Ok(flushed) => return flushed,
-            Err(_) => room.moved(unwritten - sender.unwritten()),
-        }
-        room.check()?;
     }
 }
 

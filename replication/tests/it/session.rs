@@ -1,5 +1,7 @@
 //! Sessions over real streams: the driver.
 
+mod held_room;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;

@@ -24,7 +24,7 @@ impl Maker {
             pair.ok().map(Arc::new)
         };
         let pair = self.0.get_or_init(prepare).as_ref();
-        let signature = pair.and_then(|pair| pair.sign(message).as_ref().try_into().ok());
+        let signature = pair.and_then(|pair| pair.try_sign(message).ok()?.as_ref().try_into().ok());
         // There is nothing that AWS-LC could object to in a key of dalek's.
         signature.unwrap_or_else(|| key.sign(message).to_bytes())
     }
