@@ -115,13 +115,15 @@ impl Inner {
 
     /// Commits `next`, flips to it and tells everybody. The writer lock must be held.
     pub(super) fn replace_history(&self, next: History) -> Result<(), StorageError> {
+        // Space alone is not worth an error.
+        let freed = self.bytes_given_up(&next).ok().flatten();
         // From here on storage holds nodes of either history. Snapshots are told before: one that
         // finds itself whole after a read has read nothing of the new history.
         self.update(|shared| {
             shared.being_cut_to = Some(next.ancestors);
             self.cuts.cut_to(next.ancestors);
         });
-        let committed = self.commit_history(&next);
+        let committed = self.commit_history(&next, freed);
         let (ancestors, fork, length) = (next.ancestors, next.fork, next.roots.length());
         let has_manifest = next.manifest.is_some();
         self.update(|shared| {
@@ -152,7 +154,11 @@ impl Inner {
         Ok(())
     }
 
-    fn commit_history(&self, next: &History) -> Result<(), StorageError> {
+    fn commit_history(
+        &self,
+        next: &History,
+        freed: Option<Range<u64>>,
+    ) -> Result<(), StorageError> {
         let forgotten = next.ancestors..self.read().roots.length();
         let bits = BitWrite {
             range: forgotten.clone(),
@@ -175,7 +181,7 @@ impl Inner {
                 ancestors: next.ancestors,
             }),
             manifest: next.manifest.clone(),
-            freed: self.bytes_given_up(next)?.into_iter().collect(),
+            freed: freed.into_iter().collect(),
             ..CoreWrite::default()
         };
         self.storage.commit(write, self.durability)
