@@ -211,6 +211,10 @@ impl Pushes {
                 tracing::error!(core = %core.key(), %error, "cannot store what a peer sent");
                 Ok(true)
             }
+            Err(AcceptError::Unplaced { index }) => {
+                tracing::warn!(core = %core.key(), index, "the tree is damaged: a pushed block has no place");
+                Ok(false)
+            }
             Err(_) => Ok(true), // another peer was faster
         }
     }
