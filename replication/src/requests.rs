@@ -353,6 +353,7 @@ mod tests {
     const NOTHING: Arriving = Arriving {
         any: Time::ZERO,
         long: Time::ZERO,
+        long_bytes: 0,
     };
 
     fn seconds(count: u64) -> Time {
@@ -423,7 +424,14 @@ mod tests {
                 let any = seconds(at.min(until));
                 let long = if is_long { any } else { Time::ZERO };
                 if !requests
-                    .overdue(Arriving { any, long }, seconds(at))
+                    .overdue(
+                        Arriving {
+                            any,
+                            long,
+                            ..NOTHING
+                        },
+                        seconds(at),
+                    )
                     .is_empty()
                 {
                     break at;

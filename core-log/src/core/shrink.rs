@@ -19,8 +19,8 @@ impl Core {
     /// Cuts the log to `length` blocks and starts another history: the next fork, or `fork`.
     ///
     /// What is cut off cannot be read any more, and its disk space is given back: here at once, and at every reader once it meets
-    /// this fork. A kill or a power cut in between frees it at the next opening. Bytes stay only where another program cut the log:
-    /// hypercore 10 leaves them until those of later blocks lie over them.
+    /// this fork. A kill or a power cut in between frees it at the next opening. Bytes stay, until those of later blocks lie over them, where
+    /// another program cut the log, as hypercore 10 does, and where a node that tells where they begin is damaged or not here.
     ///
     /// Cost: one hash and two node reads a level of the tree, a signature, a commit.
     ///

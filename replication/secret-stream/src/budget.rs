@@ -80,10 +80,14 @@ impl Tempo {
 
     /// By when more has to move, if it was `due` before and `bytes` move now.
     fn next_due(&self, due: Instant, bytes: u64, now: Instant) -> Instant {
-        let worth = Duration::from_secs_f64(bytes as f64 / self.bytes_a_second as f64);
-        (due + worth.min(self.still)).min(now + self.still)
+        let seconds = bytes as f64 / self.bytes_a_second as f64;
+        let worth = Duration::try_from_secs_f64(seconds).unwrap_or(WORTH_MAX);
+        (due + worth.min(WORTH_MAX)).min(now + self.still)
     }
 }
+
+/// More than anything is worth.
+const WORTH_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What one permit of the semaphore stands for, in bytes.
 const UNIT: usize = 1024;
@@ -452,6 +456,16 @@ mod tests {
             let _ = waiting.await;
             room.check().unwrap();
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_moved_fast_enough_need_not_have_been_looked_at() {
+        let budget = FrameBudget::new(0);
+        let room = budget.room(FRAME_LEN_MAX).await.unwrap();
+        tokio::time::advance(Duration::from_secs(40)).await;
+        room.moved(40 * HURRIED.bytes_a_second);
+        let _waiting = wait_beside(&budget).await;
+        room.check().unwrap();
     }
 
     #[tokio::test(start_paused = true)]

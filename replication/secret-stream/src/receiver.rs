@@ -184,10 +184,12 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
                 None => Some(read.await?),
             };
             drop(waiting);
-            self.room.check()?;
             if let Some(n) = n {
                 self.last_read = Instant::now();
                 self.note_arrival(arriving, n);
+            }
+            self.room.check()?;
+            if let Some(n) = n {
                 return Ok(n);
             }
             if deadline.is_some_and(|deadline| deadline <= Instant::now())
@@ -279,6 +281,7 @@ struct Room {
     state: RoomState,
 }
 
+/// Boxed: most streams never hold any.
 enum RoomState {
     None,
     /// A frame has begun to arrive. Kept, because whoever waits may be interrupted.
@@ -286,9 +289,9 @@ enum RoomState {
         Pin<Box<dyn Future<Output = Result<FrameRoom, StreamError>> + Send + std::marker::Sync>>,
     ),
     /// It is arriving.
-    Filling(FrameRoom),
+    Filling(Box<FrameRoom>),
     /// It is being worked on.
-    HandedOut(FrameRoom),
+    HandedOut(Box<FrameRoom>),
 }
 
 impl Room {
@@ -308,7 +311,7 @@ impl Room {
         };
         let room = waiting.await;
         self.state = RoomState::None;
-        self.state = RoomState::Filling(room?);
+        self.state = RoomState::Filling(Box::new(room?));
         Ok(true)
     }
 

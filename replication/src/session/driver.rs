@@ -242,7 +242,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
                 Happened::Timeout => {
                     let (now, arriving) = (now(), self.inbound.arriving(epoch()));
                     let connection = &mut self.desk().connection;
-                    connection.note_arriving(arriving);
+                    connection.note_arriving(arriving, now);
                     connection.handle_timeout(now);
                 }
                 Happened::Unoffered(Turn::Offer(core, _finding)) => self.follow(&core),

@@ -8,7 +8,7 @@
 //! budget, ends its burst, and nothing is read until it has been worked off: a connection never holds two.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use ferrocore_primitives::time::Time;
@@ -124,6 +124,7 @@ impl<R: AsyncRead + Unpin> Inbound<R> {
         Arriving {
             any: time(arrivals.any),
             long: time(arrivals.long),
+            long_bytes: self.receiver.long_bytes().load(Ordering::Relaxed),
         }
     }
 

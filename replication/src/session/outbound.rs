@@ -138,6 +138,8 @@ pub(super) struct UploadRoom {
     /// All that the stream below has taken, and what of it was seen.
     written: Arc<AtomicU64>,
     seen: u64,
+    /// When to look next at what is held, whatever happens before that.
+    look: Option<Instant>,
 }
 
 enum RoomState {
@@ -161,6 +163,7 @@ impl UploadRoom {
             held: Vec::new(),
             written,
             seen: 0,
+            look: None,
         }
     }
 
@@ -186,15 +189,16 @@ impl UploadRoom {
     /// [`StreamError::NoRoom`], or [`StreamError::FrameTimeout`] if something was held for too long.
     pub(super) async fn granted(&mut self) -> Result<(), StreamError> {
         loop {
-            let next_check = self.next_check();
+            self.look = self.look.or_else(|| self.next_check());
+            let look = self.look;
             let granted = async {
                 match &mut self.state {
                     RoomState::Waiting(waiting) => waiting.await,
                     RoomState::None | RoomState::Granted(_) => std::future::pending().await,
                 }
             };
-            let granted = match next_check {
-                Some(next_check) => timeout_at(next_check, granted).await.ok(),
+            let granted = match look {
+                Some(look) => timeout_at(look, granted).await.ok(),
                 None => Some(granted.await),
             };
             self.check()?;
@@ -227,14 +231,15 @@ impl UploadRoom {
         }
     }
 
-    fn next_check(&mut self) -> Option<Instant> {
-        self.held.retain(|room| room.strong_count() > 0);
+    fn next_check(&self) -> Option<Instant> {
         let held = self.held.iter().filter_map(Weak::upgrade);
         held.map(|room| room.next_check()).min()
     }
 
     /// Whether all that is held may be.
     fn check(&mut self) -> Result<(), StreamError> {
+        self.look = None;
+        self.held.retain(|room| room.strong_count() > 0);
         let written = self.written.load(Ordering::Relaxed);
         let moved = written.saturating_sub(std::mem::replace(&mut self.seen, written));
         let mut held = self.held.iter().filter_map(Weak::upgrade);

@@ -15,6 +15,9 @@
 //! Of errors that the device made before, a sync of the whole tells only those that no other program was told of. Where a sync
 //! of the file itself would have told one, it may be missed.
 //!
+//! Who copies files in with the times that they had elsewhere, or sets the clock back, while a store is open, deceives the second: what is
+//! so hidden is synced once it is written to again.
+//!
 //! Knows oplogs as they were left, and times. Does not know what is in the files.
 
 use std::collections::HashMap;
@@ -55,6 +58,7 @@ struct State {
 enum Whole {
     #[default]
     NotYet,
+    UnderWay,
     /// The file system that this directory is on: all that was changed before.
     Synced(Identity, SystemTime),
     /// It cannot be.
@@ -85,15 +89,19 @@ impl Settled {
             return closed.is_some_and(|left| Seal::of(oplog).is_ok_and(|found| found == left));
         }
         if matches!(state.whole, Whole::NotYet) && state.alone >= ALONE_MAX {
-            // Whoever opens a core meanwhile waits: it is one of those that this is for.
-            state.whole = self.sync_whole();
+            // Who opens or closes a core meanwhile does not wait for it.
+            state.whole = Whole::UnderWay;
+            drop(state);
+            let whole = self.sync_whole();
+            state = lock(&self.state);
+            state.whole = whole;
         }
         let covered = match &state.whole {
             Whole::Synced(whole, before) => {
                 let found = oplog.identity();
                 found.is_ok_and(|found| found.is_beside(whole)) && self.is_older(directory, *before)
             }
-            Whole::NotYet | Whole::Never => false,
+            Whole::NotYet | Whole::UnderWay | Whole::Never => false,
         };
         state.alone += usize::from(!covered);
         covered
