@@ -160,6 +160,8 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
     async fn make_room(&mut self) -> Result<(), StreamError> {
         let len = self.incoming.incomplete_len();
         let Some(len) = len.filter(|len| *len > self.free_frame_len) else {
+            // Buffers may have become longer since it began to wait.
+            self.room.wait_no_more();
             return Ok(());
         };
         if self.room.wait_for(len).await? {
@@ -328,6 +330,13 @@ impl Room {
     fn moved(&self, bytes: u64) {
         if let RoomState::Filling(room) = &self.state {
             room.moved(bytes);
+        }
+    }
+
+    /// Gives up the place in the line, where room would be held that nobody takes.
+    fn wait_no_more(&mut self) {
+        if self.is_waited_for() {
+            self.state = RoomState::None;
         }
     }
 

@@ -279,6 +279,26 @@ async fn what_is_arriving_is_told() {
     }
 }
 
+/// Goal: a frame that needs no room any more, as buffers became longer, leaves its place to others. Method: virtual time; somebody
+/// else has all the room at first.
+#[tokio::test(start_paused = true)]
+async fn who_needs_no_room_any_more_waits_for_none() {
+    let budget = FrameBudget::new(0);
+    let taken = budget.room(FRAME_LEN_MAX).await.unwrap();
+    let ((mut sender, _a), (_b, mut receiver)) = split_pair(1 << 20, Options::default()).await;
+    receiver.set_frame_budget(budget.clone());
+    receiver.set_buffers(1024, 2048);
+    sender.send(&[vec![1; 50_000]]).await.unwrap();
+    sender.flush().await.unwrap();
+    let early = timeout(Duration::from_secs(1), receiver.recv()).await;
+    assert!(early.is_err() && budget.is_crowded());
+    receiver.set_buffers(1024, FREE_FRAME_LEN);
+    receiver.recv().await.unwrap().unwrap();
+    assert!(!budget.is_crowded());
+    drop(taken);
+    assert_eq!(budget.held(), 0);
+}
+
 /// Goal: time in which a long frame waits for memory here is not the peer's. Method: virtual time; somebody else has all the room.
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_room_is_arriving() {
