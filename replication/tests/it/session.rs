@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::common::{assert_complete_copy, blocks, writer_and_reader};
 use ferrocore_log::{Core, CoreError, Corestore, StoreError, StoreOptions};
-use ferrocore_mux::Mux;
+use ferrocore_mux::{ChannelId, Mux};
 use ferrocore_primitives::encoding::Encode;
 use ferrocore_primitives::keys::Key;
 use ferrocore_primitives::sign::KeyPair;
@@ -22,7 +22,7 @@ use ferrocore_replication::messages::Handshake;
 use ferrocore_replication::session::SessionOptions;
 use ferrocore_replication::{Session, SessionError};
 use ferrocore_secret_stream::{
-    FrameBudgets, Options, Role, SecretStream, StreamError, WRITE_TIMEOUT,
+    FrameBudgets, Options, Receiver, Role, SecretStream, Sender, StreamError, WRITE_TIMEOUT,
 };
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf,
@@ -379,29 +379,55 @@ async fn opens(
     core: &Core,
     budgets: &FrameBudgets,
 ) -> (Session, WriteHalf<DuplexStream>) {
-    let (ours, theirs) = duplex(100_000);
-    let (ours, theirs) = tokio::join!(
-        secret(ours, Role::Responder),
-        secret(theirs, Role::Initiator)
-    );
-    let session = Session::spawn(ours, store.clone(), options_with(budgets));
-    let hash = *theirs.handshake_hash();
-    let (mut sender, mut receiver) = theirs.split();
-    let mut mux = Mux::new();
-    let handshake = Handshake {
-        seeks: true,
-        capability: capability(true, &core.key(), &hash),
-    };
-    let id = core.discovery_key();
-    mux.open(PROTOCOL, Some(id.as_bytes()), &handshake.to_vec())
-        .unwrap();
-    sender
-        .send(&[mux.poll_transmit().unwrap().to_bytes()])
-        .await
-        .unwrap();
-    sender.flush().await.unwrap();
-    within(receiver.recv()).await.unwrap().expect("an answer");
-    (session, sender.into_inner())
+    let opened = Opened::over(duplex(100_000), store, core, budgets).await;
+    (opened.session, opened.sender.into_inner())
+}
+
+/// A peer that speaks for itself, and has opened a core with a session of ours.
+struct Opened {
+    session: Session,
+    sender: Sender<WriteHalf<DuplexStream>>,
+    receiver: Receiver<ReadHalf<DuplexStream>>,
+    mux: Mux,
+    channel: ChannelId,
+}
+
+impl Opened {
+    /// Over a wire, our end first.
+    async fn over(
+        (ours, theirs): (DuplexStream, DuplexStream),
+        store: &Corestore,
+        core: &Core,
+        budgets: &FrameBudgets,
+    ) -> Self {
+        let (ours, theirs) = tokio::join!(
+            secret(ours, Role::Responder),
+            secret(theirs, Role::Initiator)
+        );
+        let session = Session::spawn(ours, store.clone(), options_with(budgets));
+        let hash = *theirs.handshake_hash();
+        let (mut sender, mut receiver) = theirs.split();
+        let mut mux = Mux::new();
+        let handshake = Handshake {
+            seeks: true,
+            capability: capability(true, &core.key(), &hash),
+        };
+        let id = core.discovery_key();
+        let channel = mux.open(PROTOCOL, Some(id.as_bytes()), &handshake.to_vec());
+        let opening = mux.poll_transmit().unwrap().to_bytes();
+        sender.send(&[opening]).await.unwrap();
+        sender.flush().await.unwrap();
+        let answer = within(receiver.recv()).await.unwrap().expect("an answer");
+        mux.handle_frame(answer);
+        while mux.poll_event().unwrap().is_some() {}
+        Self {
+            session,
+            sender,
+            receiver,
+            mux,
+            channel: channel.unwrap(),
+        }
+    }
 }
 
 /// Goal: a frame that comes a byte a second, or stops in its midst, short or long, while we read or write the log: its session

@@ -2,10 +2,9 @@
 //! nothing, holds no memory that others want. Method: virtual time; a peer that speaks for itself, over a wire that can be made slow.
 
 use ferrocore_log::proof::{NodeRequest, ProofRequest};
-use ferrocore_mux::ChannelId;
 use ferrocore_replication::messages::{Message, Request};
+use ferrocore_secret_stream::FRAME_LEN_MAX;
 use ferrocore_secret_stream::budget::HELD_TIME_MIN;
-use ferrocore_secret_stream::{FRAME_LEN_MAX, Receiver, Sender};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
@@ -16,12 +15,8 @@ const SOON: Duration = Duration::from_secs(15);
 
 /// A peer that has opened a core with a session of ours.
 struct Asker {
-    session: Session,
-    sender: Sender<WriteHalf<DuplexStream>>,
-    /// Its end stays open.
-    _receiver: Receiver<ReadHalf<DuplexStream>>,
-    mux: Mux,
-    channel: ChannelId,
+    /// Its receiving end stays open.
+    at: Opened,
     /// From now on it takes a byte each 50 seconds.
     is_slow: Arc<AtomicBool>,
     asked: u64,
@@ -30,32 +25,8 @@ struct Asker {
 impl Asker {
     async fn open(store: &Corestore, core: &Core, budgets: &FrameBudgets) -> Self {
         let (ours, theirs, is_slow) = slow_wire();
-        let (ours, theirs) = tokio::join!(
-            secret(ours, Role::Responder),
-            secret(theirs, Role::Initiator)
-        );
-        let session = Session::spawn(ours, store.clone(), options_with(budgets));
-        let hash = *theirs.handshake_hash();
-        let (mut sender, mut receiver) = theirs.split();
-        let mut mux = Mux::new();
-        let handshake = Handshake {
-            seeks: true,
-            capability: capability(true, &core.key(), &hash),
-        };
-        let id = core.discovery_key();
-        let channel = mux.open(PROTOCOL, Some(id.as_bytes()), &handshake.to_vec());
-        let opening = mux.poll_transmit().unwrap().to_bytes();
-        sender.send(&[opening]).await.unwrap();
-        sender.flush().await.unwrap();
-        let answer = within(receiver.recv()).await.unwrap().expect("an answer");
-        mux.handle_frame(answer);
-        while mux.poll_event().unwrap().is_some() {}
         Self {
-            session,
-            sender,
-            _receiver: receiver,
-            mux,
-            channel: channel.unwrap(),
+            at: Opened::over((ours, theirs), store, core, budgets).await,
             is_slow,
             asked: 0,
         }
@@ -76,18 +47,18 @@ impl Asker {
                 proof,
                 priority: 0,
             });
-            let (mux, channel, kind) = (&mut self.mux, self.channel, message.kind());
+            let (mux, channel, kind) = (&mut self.at.mux, self.at.channel, message.kind());
             let sent = message.encode(&mut scratch, |segments| mux.send(channel, kind, segments));
             sent.unwrap();
         }
-        while let Some(frame) = self.mux.poll_transmit() {
-            self.sender.send(&[frame.to_bytes()]).await.unwrap();
+        while let Some(frame) = self.at.mux.poll_transmit() {
+            self.at.sender.send(&[frame.to_bytes()]).await.unwrap();
         }
-        self.sender.flush().await.unwrap();
+        self.at.sender.flush().await.unwrap();
     }
 
     async fn has_lost_its_session(&self) -> bool {
-        let ended = timeout(SOON, self.session.closed()).await;
+        let ended = timeout(SOON, self.at.session.closed()).await;
         matches!(ended, Ok(Err(SessionError::Stream(error))) if matches!(*error, StreamError::FrameTimeout { .. }))
     }
 }
@@ -168,7 +139,12 @@ async fn who_waited_for_room_and_does_not_read_holds_none() {
     asker.is_slow.store(true, Ordering::SeqCst);
     sleep(2 * HELD_TIME_MIN).await;
     asker.ask(0, MANY).await;
-    let mut wire = asker.sender;
+    let Opened {
+        session: _session,
+        sender: mut wire,
+        receiver: _receiver,
+        ..
+    } = asker.at;
     wire.flush().await.unwrap();
     let mut io = wire.into_inner();
     // A frame of the longest kind that has begun.
