@@ -377,6 +377,19 @@ async fn a_relay_that_lets_go_tells_nobody() {
     assert_eq!(&word, b"again");
 }
 
+/// Returns once everything that had reached `socket` before was read from it: what is sent now comes out last. A full buffer drops
+/// it, so it is sent until it comes.
+async fn has_read_its_queue(socket: &UdxSocket) {
+    let marker = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    loop {
+        marker.send_to(b"last", socket.local_addr()).unwrap();
+        if let Ok(datagram) = timeout(Duration::from_millis(50), socket.recv_from()).await {
+            assert_eq!(datagram.unwrap().data, "last");
+            return;
+        }
+    }
+}
+
 /// Goal: a stream that runs over a relay goes on over a direct path that opens later, and loses nothing. Method: both ends
 /// write without a pause until both have moved, and then as much again; every byte is known by its place.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -434,6 +447,7 @@ async fn a_running_stream_leaves_its_relay() {
     within(at_two.heard()).await.unwrap();
     within(at_one.moved()).await.unwrap();
     within(at_two.moved()).await.unwrap();
+    within(has_read_its_queue(&middle)).await;
     let passed = || (left.stats().bytes_received + right.stats().bytes_received) as usize;
     let before = passed();
     has_moved.send_replace(true);
