@@ -7,6 +7,7 @@
 
 mod blocks;
 mod claims;
+mod failures;
 mod outlook;
 mod ranges;
 mod seeks;
@@ -24,6 +25,7 @@ use ferrocore_primitives::time::Time;
 
 use self::blocks::BlockWants;
 use self::claims::{Ask, Claimants};
+use self::failures::Failures;
 use self::ranges::RangeWants;
 use self::seeks::SeekWants;
 use self::supplier::{Standing, Supplier};
@@ -72,6 +74,8 @@ struct State {
     late: BTreeSet<u64>,
     /// The claims of blocks that were wanted by nobody when somebody looked last.
     abandoned: BTreeSet<u64>,
+    /// Who was waited for in vain.
+    failures: Failures,
     seeks: SeekWants,
 }
 
@@ -113,6 +117,7 @@ impl SupplyHub {
         let mut state = self.lock();
         state.suppliers.remove(&id);
         state.free_claims(id);
+        state.failures.forget(id);
         state.seeks.forget(id);
         state.wake_all();
         drop(state);
@@ -192,18 +197,32 @@ impl SupplyHub {
         }
     }
 
+    /// A claim that takes so long that it keeps nobody from trying, however many others are late.
+    pub(crate) fn discount(&self, id: SupplierId, index: u64) {
+        let mut state = self.lock();
+        if state.discount(id, index) {
+            state.wake_others(id);
+        }
+    }
+
     pub(crate) fn release(&self, id: SupplierId, index: u64) {
         let mut state = self.lock();
-        if !state
-            .claims
-            .get(&index)
-            .is_some_and(|claim| claim.include(id))
-        {
-            return;
+        if state.is_getting(id, index) {
+            state.give_back(id, index);
+            // The one who could not deliver is not asked at once again.
+            state.wake_others(id);
         }
-        state.give_back(id, index);
-        // The one who could not deliver is not asked at once again.
-        state.wake_others(id);
+    }
+
+    /// A claim was waited for in vain. The supplier may make it again, for others may do no better, or there may be none; but it
+    /// makes it at once itself, before others have heard of it, and so would keep them from the block.
+    pub(crate) fn fail(&self, id: SupplierId, index: u64) {
+        let mut state = self.lock();
+        if state.is_getting(id, index) {
+            state.failures.note(id, index);
+            state.give_back(id, index);
+            state.wake_others(id);
+        }
     }
 
     pub(crate) fn available(&self, id: SupplierId, from: u64) {
@@ -449,6 +468,7 @@ impl SupplyHub {
             state.claims.remove(&index);
             state.late.remove(&index);
             state.abandoned.remove(&index);
+            state.failures.settle(index);
         }
         drop(state);
         self.progress.notify(usize::MAX);
@@ -460,6 +480,7 @@ impl SupplyHub {
         state.claims.retain(|index, _| *index < length);
         state.late.split_off(&length);
         state.abandoned.split_off(&length);
+        state.failures.truncate(length);
         state.seeks.answer_all(); // whoever asked has to look again
         state.ranges.truncated(length);
     }
@@ -477,8 +498,9 @@ impl SupplyHub {
         heeding.for_each(|supplier| (supplier.wake)());
     }
 
-    /// How many blocks suppliers are getting; how many of them one more may try, and how many nobody wanted.
-    pub(crate) fn claimed(&self) -> [usize; 3] {
+    /// How many blocks suppliers are getting; how many of them one more may try, and how many nobody wanted; of how many failures
+    /// are known.
+    pub(crate) fn claimed(&self) -> [usize; 4] {
         self.lock().claimed()
     }
 

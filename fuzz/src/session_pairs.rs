@@ -354,7 +354,7 @@ impl Play {
                 assert!(copy.length() <= writer.length());
             }
             assert!(copy.conflict().is_none());
-            let [claims, late, abandoned] = claimed(copy);
+            let [claims, late, abandoned, _] = claimed(copy);
             assert!(late <= claims && abandoned <= claims, "what is being got");
         }
         for end in self.links.as_flattened() {
@@ -382,7 +382,7 @@ impl Play {
                 let read = |core: &Core| core.get_local(index).expect("in memory");
                 assert_eq!(read(copy), read(writer));
             }
-            assert_eq!(claimed(copy), [0; 3], "nobody is getting anything");
+            assert_eq!(claimed(copy), [0; 4], "nobody is getting anything");
         }
         for end in self.links.as_flattened() {
             let backlog = end.connection.backlog();

@@ -93,6 +93,8 @@ struct Ledger {
     arriving: Arriving,
     /// All requests before this one that can be late are.
     late_from: u64,
+    /// All requests for blocks before this one have taken longer than [`REQUEST_TIMEOUT_TOTAL`].
+    drawn_out_from: u64,
     /// Requests, by id, for what another peer may be asked for, or has been, too.
     contested: BTreeSet<u64>,
 }
@@ -154,6 +156,12 @@ impl Requests {
     pub(crate) fn late(&mut self, now: Time) -> Vec<Path> {
         let ledger = self.0.get_mut();
         ledger.map_or_else(Vec::new, |ledger| ledger.late(now))
+    }
+
+    /// The requests for blocks that have come to take longer than anything does but long blocks on slow lines.
+    pub(crate) fn drawn_out(&mut self, now: Time) -> Vec<Path> {
+        let ledger = self.0.get_mut();
+        ledger.map_or_else(Vec::new, |ledger| ledger.drawn_out(now))
     }
 
     /// Says that the block of a request is being got from another peer, too.
@@ -242,6 +250,19 @@ impl Ledger {
             late.push(path);
         }
         late
+    }
+
+    fn drawn_out(&mut self, now: Time) -> Vec<Path> {
+        let from = self.drawn_out_from;
+        let is_drawn_out = |pending: &Pending| pending.sent.at() + REQUEST_TIMEOUT_TOTAL <= now;
+        let drawn_out = self.pending.range(from..);
+        let drawn_out = drawn_out.take_while(|(_, pending)| is_drawn_out(pending));
+        let mut paths = Vec::new();
+        for (id, pending) in drawn_out {
+            self.drawn_out_from = *id + 1;
+            paths.extend(pending.path());
+        }
+        paths
     }
 
     fn contest(&mut self, id: u64) {
@@ -393,6 +414,35 @@ mod tests {
                 .len(),
             1
         );
+    }
+
+    #[test]
+    fn a_request_is_drawn_out_once() {
+        let mut requests = Requests::default();
+        let block = |block| {
+            Asked::Block(Path {
+                block,
+                levels: 0,
+                promised_anchor: None,
+            })
+        };
+        requests.insert(0, block(7), Time::ZERO);
+        requests.insert(0, Asked::Upgrade, seconds(1));
+        requests.insert(0, block(8), seconds(2));
+        let drawn_out = |requests: &mut Requests, after: u64| {
+            let paths =
+                requests.drawn_out(Time::ZERO + REQUEST_TIMEOUT_TOTAL + Duration::from_secs(after));
+            paths.iter().map(|path| path.block).collect::<Vec<_>>()
+        };
+        assert!(
+            requests
+                .drawn_out(seconds(REQUEST_TIMEOUT_TOTAL.as_secs() - 1))
+                .is_empty()
+        );
+        assert_eq!(drawn_out(&mut requests, 0), [7]);
+        assert!(drawn_out(&mut requests, 1).is_empty());
+        assert_eq!(drawn_out(&mut requests, 2), [8]);
+        assert!(drawn_out(&mut requests, 3).is_empty());
     }
 
     /// Goal: nobody who sends without a pause is taken for silent, nor waited for without end. Method: a request that is never

@@ -54,7 +54,7 @@ impl Core {
     }
 
     /// How many blocks suppliers are getting, for tests.
-    pub(crate) fn claimed(&self) -> [usize; 3] {
+    pub(crate) fn claimed(&self) -> [usize; 4] {
         self.inner.supply.claimed()
     }
 
@@ -387,10 +387,20 @@ impl Supply<'_> {
         self.core.inner.supply.release(id, index);
     }
 
+    /// Gives back a claimed block that was waited for in vain. If the supplier claims it again that keeps nobody else from it.
+    pub fn fail(&self, id: SupplierId, index: u64) {
+        self.core.inner.supply.fail(id, index);
+    }
+
     /// Says that a claimed block takes long. Another supplier that has nothing better to do may
     /// claim it too; look now and then whether it has come from there.
     pub fn late(&self, id: SupplierId, index: u64) {
         self.core.inner.supply.late(id, index);
+    }
+
+    /// Says that a claimed block takes so long that the claim is to keep nobody else from trying, however many others are late.
+    pub fn discount(&self, id: SupplierId, index: u64) {
+        self.core.inner.supply.discount(id, index);
     }
 
     /// Says that more can be delivered at or past block `from` than when it was last claimed.

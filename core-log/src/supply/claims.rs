@@ -52,7 +52,7 @@ pub struct Claim {
 const CONTESTED_MAX: usize = 16;
 
 /// How many suppliers may be getting one block, each since all before it are late: as many as in JavaScript
-/// (`hypercore/lib/replicator.js` 11.37.1, hotswaps), ...
+/// (`hypercore/lib/replicator.js` 11.37.1, hotswaps), but for those who have been at it for too long to be waited for, ...
 const CLAIMANTS_MAX: usize = 3;
 
 /// ... and if somebody waits for just that block: some who hold it back do not keep a reader from who gives it.
@@ -66,6 +66,8 @@ pub(super) struct Claimants {
     rivals: Vec<SupplierId>,
     /// Whether the last is late, too.
     are_late: bool,
+    /// Those that have been at it for so long that they do not count.
+    discounted: Vec<SupplierId>,
 }
 
 impl Claimants {
@@ -74,6 +76,16 @@ impl Claimants {
             first,
             rivals: Vec::new(), // which takes no memory
             are_late: false,
+            discounted: Vec::new(),
+        }
+    }
+
+    /// One of whom nothing is expected: others may try at once.
+    fn of_no_account(first: SupplierId) -> Self {
+        Self {
+            are_late: true,
+            discounted: vec![first],
+            ..Self::new(first)
         }
     }
 
@@ -85,8 +97,9 @@ impl Claimants {
         std::iter::once(self.first).chain(self.rivals.iter().copied())
     }
 
+    /// How many count.
     fn count(&self) -> usize {
-        1 + self.rivals.len()
+        1 + self.rivals.len() - self.discounted.len()
     }
 
     fn last(&self) -> SupplierId {
@@ -99,9 +112,16 @@ impl Claimants {
         self.are_late = false;
     }
 
+    /// One more tries, of whom nothing is expected: all before it are late, and it is, too.
+    fn add_of_no_account(&mut self, id: SupplierId) {
+        self.rivals.push(id);
+        self.discounted.push(id);
+    }
+
     /// Takes `id` out. False if nobody is left.
     fn remove(&mut self, id: SupplierId) -> bool {
         self.are_late |= self.last() == id;
+        self.discounted.retain(|discounted| *discounted != id);
         if self.first != id {
             self.rivals.retain(|rival| *rival != id);
             return true;
@@ -144,7 +164,7 @@ impl State {
                 self.blocks.leave(index);
                 continue;
             }
-            self.claims.insert(index, Claimants::new(ask.id));
+            self.claim_open(ask.id, index);
             claims.taken.push(Claim {
                 index,
                 urgent: true,
@@ -180,6 +200,23 @@ impl State {
         (open, missed)
     }
 
+    /// Whether `id` is getting a block.
+    pub(super) fn is_getting(&self, id: SupplierId, index: u64) -> bool {
+        self.claims
+            .get(&index)
+            .is_some_and(|claim| claim.include(id))
+    }
+
+    /// Takes on a block that nobody is getting.
+    fn claim_open(&mut self, id: SupplierId, index: u64) {
+        let claim = match self.failures.include(id, index) {
+            true => Claimants::of_no_account(id),
+            false => Claimants::new(id),
+        };
+        self.claims.insert(index, claim);
+        self.sort_late(index);
+    }
+
     /// The last who took on a block has not got it in its time. True if one more may try, and that is news.
     pub(super) fn note_late(&mut self, id: SupplierId, index: u64) -> bool {
         let Some(claim) = self.claims.get_mut(&index) else {
@@ -190,6 +227,20 @@ impl State {
         }
         self.sort_late(index);
         self.late.contains(&index)
+    }
+
+    /// `id` has been at a block for so long that it keeps nobody from trying. True if one more may try, and that is news.
+    pub(super) fn discount(&mut self, id: SupplierId, index: u64) -> bool {
+        let Some(claim) = self.claims.get_mut(&index) else {
+            return false;
+        };
+        if !claim.include(id) || claim.discounted.contains(&id) {
+            return false;
+        }
+        claim.discounted.push(id);
+        let might_try = self.late.contains(&index);
+        self.sort_late(index);
+        !might_try && self.late.contains(&index)
     }
 
     /// Puts a block among those that one more may try if all who are getting it are late, and are not too many yet: how many
@@ -226,8 +277,12 @@ impl State {
             let Some(claim) = claim.filter(|_| !ask.local.get(index)) else {
                 continue;
             };
-            claim.add(ask.id);
-            self.late.remove(&index);
+            if self.failures.include(ask.id, index) {
+                claim.add_of_no_account(ask.id);
+            } else {
+                claim.add(ask.id);
+                self.late.remove(&index);
+            }
             taken.push(Claim {
                 index,
                 urgent: self.blocks.contains(index),
@@ -259,12 +314,17 @@ impl State {
             id: ask.id,
         };
         let room = max.saturating_sub(taken.len());
-        let claims = &mut self.claims;
+        let (claims, failures, late) = (&mut self.claims, &self.failures, &mut self.late);
         self.ranges.claim(ask, room, &others, |index| {
             let Entry::Vacant(slot) = claims.entry(index) else {
                 return false;
             };
-            slot.insert(Claimants::new(ask.id));
+            if failures.include(ask.id, index) {
+                slot.insert(Claimants::of_no_account(ask.id));
+                late.insert(index);
+            } else {
+                slot.insert(Claimants::new(ask.id));
+            }
             taken.push(Claim {
                 index,
                 urgent: false,
@@ -296,6 +356,9 @@ impl State {
             self.late.remove(&index);
             self.abandoned.remove(&index);
             self.ranges.offer(index);
+            if !self.is_wanted(index) {
+                self.failures.settle(index);
+            }
         } else if self.is_wanted(index) {
             self.sort_late(index);
         }
@@ -303,6 +366,9 @@ impl State {
 
     /// Some blocks of `range` are wanted less than before: whoever is getting one that nobody wants is woken.
     pub(super) fn abandon(&mut self, range: Range<u64>) {
+        let (blocks, ranges) = (&self.blocks, &self.ranges);
+        let is_wanted = |index| blocks.contains(index) || ranges.contain(index);
+        self.failures.settle_within(range.clone(), is_wanted);
         if self.claims.is_empty() {
             return;
         }
@@ -347,14 +413,16 @@ impl State {
         self.blocks.contains(index) || self.ranges.contain(index)
     }
 
-    /// How many blocks somebody is getting; how many of them one more may try, and how many nobody wanted.
-    pub(super) fn claimed(&self) -> [usize; 3] {
+    /// How many blocks somebody is getting; how many of them one more may try, and how many nobody wanted; of how many failures
+    /// are known.
+    pub(super) fn claimed(&self) -> [usize; 4] {
         let Self {
             claims,
             late,
             abandoned,
+            failures,
             ..
         } = self;
-        [claims.len(), late.len(), abandoned.len()]
+        [claims.len(), late.len(), abandoned.len(), failures.len()]
     }
 }

@@ -150,6 +150,14 @@ fn a_late_block_is_contested_by_one_more_at_a_time() {
     }
     assert!(take(9).is_empty(), "eight are late");
     assert!(hub.lock().late.is_empty());
+    hub.discount(ids[9], 0); // not its claim
+    assert!(take(9).is_empty());
+    hub.discount(ids[4], 0);
+    hub.discount(ids[4], 0);
+    assert_eq!(take(9), [0], "one of them does not count");
+    hub.late(ids[9], 0);
+    assert!(take(2).is_empty(), "eight others are late");
+    hub.release(ids[9], 0);
     for id in [1, 3, 4, 5, 6, 7, 8] {
         hub.release(ids[id], 0);
     }
@@ -157,11 +165,44 @@ fn a_late_block_is_contested_by_one_more_at_a_time() {
     assert_eq!(take(9), [0]);
 }
 
+/// Goal: whom a block was asked of in vain is forgotten with the supplier, with the last who wants it, and when it is here.
+#[test]
+fn failures_are_forgotten_when_they_say_nothing_any_more() {
+    let (hub, ids) = hub_with_suppliers(2);
+    let local = Bitfield::new();
+    let known = || hub.claimed()[3];
+    let want = hub.want_range(0..3, Purpose::Reading);
+    assert_eq!(indexes(&claim(&hub, ids[0], &local, 3, &All, 9)), [0, 1, 2]);
+    for index in 0..3 {
+        hub.fail(ids[1], index); // not its claim
+        hub.fail(ids[0], index);
+    }
+    assert_eq!(known(), 3);
+    hub.arrived(std::iter::once(0));
+    hub.truncated(2);
+    assert_eq!(known(), 1);
+    hub.unwant_range(want);
+    assert_eq!(known(), 0, "nobody wants it");
+    let want = hub.want_range(0..3, Purpose::Reading);
+    claim(&hub, ids[0], &local, 3, &All, 9);
+    hub.unwant_range(want);
+    hub.fail(ids[0], 0);
+    assert_eq!(known(), 0, "nobody wanted it any more");
+    hub.want_range(0..3, Purpose::Reading);
+    claim(&hub, ids[0], &local, 3, &All, 9);
+    hub.fail(ids[0], 0);
+    assert_eq!(known(), 1);
+    hub.detach(ids[0]);
+    assert_eq!(hub.claimed(), [0; 4]);
+}
+
 /// What late blocks are tried by, kept in the obvious way.
 #[derive(Default)]
 struct Model {
     /// Who is getting each block, in the order they came, and whether the last is late.
     claims: HashMap<u64, (Vec<usize>, bool)>,
+    discounted: BTreeSet<(usize, u64)>,
+    failed: BTreeSet<(usize, u64)>,
     waited_for: BTreeSet<u64>,
 }
 
@@ -175,7 +216,8 @@ impl Model {
             } else {
                 3
             };
-            *is_late && suppliers.len() < max
+            let counts = |id: &&usize| !self.discounted.contains(&(**id, *index));
+            *is_late && suppliers.iter().filter(counts).count() < max
         };
         self.claims.keys().copied().filter(may_try).collect()
     }
@@ -193,7 +235,11 @@ impl Model {
             .inspect(|index| {
                 let (suppliers, is_late) = self.claims.entry(*index).or_default();
                 suppliers.push(id);
-                *is_late = false;
+                let has_failed = self.failed.contains(&(id, *index));
+                *is_late = has_failed;
+                if has_failed {
+                    self.discounted.insert((id, *index));
+                }
             })
             .collect()
     }
@@ -208,6 +254,7 @@ impl Model {
         if let Some((suppliers, is_late)) = self.claims.get_mut(&index) {
             *is_late |= suppliers.last() == Some(&id);
             suppliers.retain(|supplier| *supplier != id);
+            self.discounted.remove(&(id, index));
             if suppliers.is_empty() {
                 self.claims.remove(&index);
             }
@@ -220,7 +267,7 @@ proptest! {
     /// whoever waits.
     #[test]
     fn late_blocks_are_kept_as_the_obvious_way_does(
-        steps in proptest::collection::vec((0..12_u8, 0..10_usize, 0..4_u64), 0..200),
+        steps in proptest::collection::vec((0..14_u8, 0..10_usize, 0..4_u64), 0..200),
     ) {
         const LENGTH: u64 = 4;
         let (hub, ids) = hub_with_suppliers(10);
@@ -246,15 +293,32 @@ proptest! {
                     hub.arrived(std::iter::once(index));
                     hub.truncated(index); // so that it is missing again
                     model.claims.retain(|claimed, _| *claimed < index);
+                    model.discounted.retain(|(_, claimed)| *claimed < index);
+                    model.failed.retain(|(_, failed)| *failed < index);
                 }
                 4..=7 => {
                     let taken = claim(&hub, ids[id], &local, LENGTH, &All, 99);
                     let taken: BTreeSet<u64> = indexes(&taken).into_iter().collect();
                     prop_assert_eq!(taken, model.claim(id, LENGTH));
                 }
+                8 => {
+                    hub.discount(ids[id], index);
+                    let claim = model.claims.get(&index);
+                    if claim.is_some_and(|(suppliers, _)| suppliers.contains(&id)) {
+                        model.discounted.insert((id, index));
+                    }
+                }
+                9 => {
+                    hub.fail(ids[id], index);
+                    let claim = model.claims.get(&index);
+                    if claim.is_some_and(|(suppliers, _)| suppliers.contains(&id)) {
+                        model.failed.insert((id, index));
+                        model.give_back(id, index);
+                    }
+                }
                 _ => {
                     let last = model.claims.get(&index).and_then(|(suppliers, _)| suppliers.last());
-                    let id = last.copied().filter(|_| what > 8).unwrap_or(id);
+                    let id = last.copied().filter(|_| what > 10).unwrap_or(id);
                     hub.late(ids[id], index);
                     model.late_by(id, index);
                 }

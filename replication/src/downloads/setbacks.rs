@@ -38,6 +38,9 @@ impl Downloads {
         for (request, pending) in self.requests.overdue(arriving, now) {
             wire.counted.requests_timed_out += 1;
             wire.send(&Message::Cancel(Cancel { request }));
+            if let (Some(id), Some(path)) = (self.supplier(), pending.path()) {
+                core.supply().fail(id, path.block);
+            }
             self.give_up(core, &pending);
         }
         self.make_way(core, &mut wire.counted, now);
@@ -48,6 +51,8 @@ impl Downloads {
         if let Some(id) = self.supplier() {
             let late = self.requests.late(now).into_iter();
             late.for_each(|path| core.supply().late(id, path.block));
+            let drawn_out = self.requests.drawn_out(now).into_iter();
+            drawn_out.for_each(|path| core.supply().discount(id, path.block));
         }
     }
 

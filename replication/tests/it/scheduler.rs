@@ -11,8 +11,11 @@ use bytes::Bytes;
 use ferrocore_log::core::Progress;
 use ferrocore_log::{Core, Corestore};
 use ferrocore_primitives::time::Time;
-use ferrocore_replication::limits::{IN_FLIGHT_MAX, QUEUE_TIME, WINDOW_MIN};
+use ferrocore_replication::limits::{
+    IN_FLIGHT_MAX, QUEUE_TIME, REQUEST_TIMEOUT, REQUEST_TIMEOUT_TOTAL, WINDOW_MIN,
+};
 use ferrocore_replication::messages::{Data, Message, Request, Sync};
+use ferrocore_secret_stream::budget::FREE_FRAME_LEN;
 
 const MB: u64 = 1_000_000;
 
@@ -152,6 +155,66 @@ fn two_that_hold_a_block_back_do_not_hold_up_a_read_for_long() {
     lines.lines[2].is_mute = true;
     let took = read(&mut lines, &reader, 700);
     assert!(took < ms(7000), "{took:?}");
+}
+
+/// Goal: peers that have bytes of long answers come, and never a whole one, do not keep a download from who has its blocks for
+/// longer than any other claim lasts. Method: as many of them as may be getting a block at a time, and then an honest one.
+#[test]
+fn answers_that_never_end_keep_nobody_from_trying() {
+    let long = vec![Bytes::from(vec![7; 2 * FREE_FRAME_LEN]); 2];
+    let (here, _, there, reader) = writer_and_reader(&long);
+    let mut lines = Lines::new();
+    for _ in 0..3 {
+        lines.add(&here, &there, &reader, ms(5), 10 * MB);
+    }
+    lines.run_until(|| reader.length() == 2);
+    for line in &mut lines.lines {
+        line.is_mute = true;
+        line.trickles = true;
+    }
+    let _all = reader.download_all();
+    lines.run_for(REQUEST_TIMEOUT_TOTAL - ms(10_000));
+    assert_eq!(reader.contiguous_length(), 0);
+    lines.add(&here, &there, &reader, ms(5), 10 * MB);
+    let took = lines.run_until(|| reader.contiguous_length() == 2);
+    assert!(took > ms(1000), "they all count at first: {took:?}");
+    assert!(took < ms(90_000), "{took:?}");
+    let refused = lines
+        .lines
+        .iter()
+        .map(|line| line.reader.stats().requests_timed_out);
+    assert_eq!(refused.sum::<u64>(), 0, "none of them was given up");
+}
+
+/// Goal: peers that take what is asked of them and answer nothing do not keep it among themselves, be it a download or a read.
+/// Method: as many as may be getting a block at a time, and then an honest one.
+#[test]
+fn who_answers_nothing_keeps_nobody_from_trying() {
+    for (is_read, mute) in [(false, 3), (true, 8)] {
+        let (here, _, there, reader) = writer_and_reader(&blocks(10));
+        let mut lines = Lines::new();
+        for _ in 0..mute {
+            lines.add(&here, &there, &reader, ms(5), 10 * MB);
+        }
+        lines.run_until(|| reader.length() == 10);
+        lines.lines.iter_mut().for_each(|line| line.is_mute = true);
+        let _all = (!is_read).then(|| reader.download_all());
+        let mut read: Pin<Box<dyn Future<Output = _>>> = Box::pin(reader.get(7));
+        if is_read {
+            assert!(
+                read.as_mut()
+                    .poll(&mut Context::from_waker(Waker::noop()))
+                    .is_pending()
+            );
+        }
+        lines.run_for(4 * REQUEST_TIMEOUT);
+        lines.add(&here, &there, &reader, ms(5), 10 * MB);
+        let took = lines.run_until(|| match is_read {
+            true => reader.has(7),
+            false => reader.contiguous_length() == 10,
+        });
+        assert!(took < REQUEST_TIMEOUT, "{took:?} for a read: {is_read}");
+    }
 }
 
 /// Goal: who leaves a read to a nearer peer, and then cannot be asked any more, does not wait for a moment that is over.
