@@ -37,6 +37,14 @@ pub(super) struct Search {
     pub(super) made: HashMap<(Sought, usize), Vec<Node>>,
 }
 
+#[cfg(test)]
+impl Search {
+    /// Whether nothing is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rebuilt.is_empty() && self.made.is_empty()
+    }
+}
+
 /// Why a search ends without an answer.
 #[derive(Debug)]
 pub(super) enum Halt {
