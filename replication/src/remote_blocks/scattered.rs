@@ -104,12 +104,18 @@ impl Scattered {
         for run in runs {
             self.bits.set_range(run, true);
         }
+        let is_whole = self.bits.next_unset(page * PAGE_BITS) >= (page + 1) * PAGE_BITS;
+        if is_whole {
+            // A run's memory is kept of the page's: what is given back, another connection may take at once.
+            self.pages.insert(page, PAGE_MEMORY_MAX - RUN_MEMORY);
+            self.give_up(vec![page]);
+            self.join_run(page..page + 1, RUN_MEMORY);
+            return true;
+        }
         let takes = self.bits.page_memory(page).min(PAGE_MEMORY_MAX);
         share.give_back(PAGE_MEMORY_MAX - takes);
         self.pages.insert(page, takes);
-        let is_whole = self.bits.next_unset(page * PAGE_BITS) >= (page + 1) * PAGE_BITS;
-        // It gives back more than a run takes.
-        !is_whole || self.set_run(page..page + 1, memory)
+        true
     }
 
     /// As [`set_in_page`](Self::set_in_page), a part of one page, or nothing.
@@ -120,19 +126,35 @@ impl Scattered {
 
     /// Sets whole pages; false, and none of them is set, if there is no memory for it.
     fn set_run(&mut self, pages: Range<u64>, memory: &Memory) -> bool {
-        steps(1);
         self.give_up(self.pages_within(pages.clone()));
-        let touching = self.take_runs(pages.start.saturating_sub(1)..pages.end + 1);
+        let is_one_more = !self.is_touched(&pages);
         let is_too_many = self.pieces() >= BITFIELD_PAGES_MAX;
         let share = self.share.get_or_insert_with(|| memory.share());
-        if touching.is_empty() && (is_too_many || !share.take(RUN_MEMORY)) {
+        if is_one_more && (is_too_many || !share.take(RUN_MEMORY)) {
             return false;
         }
-        share.give_back(touching.len().saturating_sub(1) * RUN_MEMORY);
+        self.join_run(pages, if is_one_more { RUN_MEMORY } else { 0 });
+        true
+    }
+
+    /// Makes one run of whole pages, none of them in `bits`, and of the runs that touch them. So much is taken for it, beside
+    /// what is for those.
+    fn join_run(&mut self, pages: Range<u64>, taken: usize) {
+        steps(1);
+        let touching = self.take_runs(around(&pages));
         let start = touching.first().map_or(pages.start, |run| run.start);
         let end = touching.last().map_or(pages.end, |run| run.end);
         self.runs.insert(start.min(pages.start), end.max(pages.end));
-        true
+        if let Some(share) = &mut self.share {
+            share.give_back((taken + touching.len() * RUN_MEMORY).saturating_sub(RUN_MEMORY));
+        }
+    }
+
+    /// Whether there is a run that holds some of `pages`, or ends or begins beside them.
+    fn is_touched(&self, pages: &Range<u64>) -> bool {
+        let near = around(pages);
+        let behind = self.runs.range(near.clone()).next();
+        self.run_of(near.start).is_some() || behind.is_some()
     }
 
     /// Clears `blocks`. A page that would take more memory then than there is, is cleared as a whole: what is
@@ -269,10 +291,58 @@ impl Scattered {
     }
 }
 
+/// These pages, and the next ones on both sides.
+fn around(pages: &Range<u64>) -> Range<u64> {
+    pages.start.saturating_sub(1)..pages.end + 1
+}
+
 /// What holds both.
 pub(super) fn hull(one: Forgotten, other: Forgotten) -> Forgotten {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.start.min(other.start)..one.end.max(other.end)),
         (one, other) => one.or(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use super::*;
+    use crate::memory::PeersMemory;
+
+    /// Goal: who fills a page keeps what it knew of it, whoever takes the memory that a whole page gives back. Method: another
+    /// connection takes all there is, again and again, on a thread of its own.
+    #[test]
+    fn who_fills_a_page_loses_nothing_to_others() {
+        const ROUNDS: usize = 50_000;
+        let peers = PeersMemory::new(PAGE_MEMORY_MAX);
+        let [ours, theirs] = [(); 2].map(|()| Memory::new(0, 1 << 20, &peers));
+        let page = PAGE_BITS..2 * PAGE_BITS;
+        let half = PAGE_BITS * 3 / 2;
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    theirs.share().take(theirs.free());
+                }
+            });
+            let mut filled = 0;
+            while filled < ROUNDS {
+                let mut scattered = Scattered::default();
+                if scattered.set(page.start..half, &ours) < half {
+                    continue;
+                }
+                let is_set = scattered.set(half..page.end, &ours) == page.end;
+                let knows = scattered.has_all(page.start..half);
+                is_over.store(!knows, Ordering::Relaxed);
+                assert!(knows, "after {filled} pages");
+                assert_eq!(scattered.has_all(half..page.end), is_set);
+                filled += usize::from(is_set);
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(peers.held(), 0);
     }
 }
