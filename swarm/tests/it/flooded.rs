@@ -27,8 +27,9 @@ use crate::network::{Network, connect, listening, relaying, talk, within};
 /// More than a process may have descriptors for, were each worth a socket; and than a node runs queries.
 const FLOOD: usize = 700;
 
-/// Sockets to punch with that a node opens before it hears of the clients again, and some that are being closed.
-const SOCKETS_MAX: usize = 64 + 16;
+/// Sockets to punch with that a node opens before it hears of the clients again, each of which may be about to close while
+/// another has its place: all at once, if the machine stood still until all were late.
+const SOCKETS_MAX: usize = 2 * 64;
 
 /// The datagram of a handshake of a fresh client, as somebody claims to pass it on, for a relay that is not there.
 fn handshake(server: PublicKey, to: SocketAddrV4, number: u16) -> Vec<u8> {

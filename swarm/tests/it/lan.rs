@@ -7,9 +7,12 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use ferrocore_primitives::id::encode_z32;
+use ferrocore_primitives::sign::PublicKey;
 use ferrocore_swarm::lan::{Include, Lan};
 use ferrocore_swarm::transport::Via;
-use ferrocore_swarm::{Connections, JoinOptions, Swarm, SwarmEvent, Topic};
+use ferrocore_swarm::{
+    Connection, ConnectionInfo, Connections, JoinOptions, Swarm, SwarmEvent, Topic,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
@@ -27,6 +30,16 @@ fn new_topic() -> Topic {
 fn swarm() -> (Swarm, Connections) {
     let (transport, lan) = Lan::open(LOOPBACK).unwrap();
     Swarm::builder().transport(transport).discovery(lan).open()
+}
+
+/// The connection to this peer. Another may come before it: in the filter of who is on many topics one seems to be that is not.
+async fn met(connections: &mut Connections, key: PublicKey) -> Connection {
+    loop {
+        let connection = soon(connections.next()).await.unwrap();
+        if connection.info.remote_key == key {
+            return connection;
+        }
+    }
 }
 
 async fn soon<T>(wait: impl Future<Output = T>) -> T {
@@ -56,21 +69,21 @@ async fn members_of_a_topic_find_each_other() {
             ..Default::default()
         },
     );
-    let (at_bob, at_alice) = (
-        soon(to_bob.next()).await.unwrap(),
-        soon(to_alice.next()).await.unwrap(),
-    );
-    assert_eq!(at_bob.info.remote_key, alice.public_key());
-    assert_eq!(at_alice.info.remote_key, bob.public_key());
+    let keys = [alice.public_key(), bob.public_key()];
+    let at_bob = met(&mut to_bob, keys[0]).await;
+    let at_alice = met(&mut to_alice, keys[1]).await;
     assert_eq!((at_bob.info.via, at_alice.info.via), (Via::Lan, Via::Lan));
     assert_eq!(at_bob.topics, [topic]);
     soon(eve.flush()).await;
-    assert!(
-        timeout(Duration::from_millis(200), to_eve.next())
-            .await
-            .is_err()
-    );
-    assert_eq!(eve.status().peers.len(), 0);
+    let meets = async {
+        while let Some(connection) = to_eve.next().await {
+            assert!(!keys.contains(&connection.info.remote_key));
+        }
+    };
+    assert!(timeout(Duration::from_millis(200), meets).await.is_err());
+    let connected = [&alice, &bob].map(|swarm| swarm.status().connections);
+    let is_eve = |info: &ConnectionInfo| info.remote_key == eve.public_key();
+    assert!(!connected.iter().flatten().any(is_eve), "{connected:#?}");
 }
 
 /// Goal: a node hears its own announcement, and does not take itself for a peer. Method: another node of this machine is found,
@@ -86,10 +99,15 @@ async fn a_node_does_not_find_itself_but_others_of_its_machine() {
     let (bob, _to_bob) = swarm();
     let _beside = bob.join(topic, JoinOptions::default());
     while !matches!(soon(events.next()).await, Some(SwarmEvent::Found { .. })) {}
-    let met = soon(to_alice.next()).await.unwrap();
-    assert_eq!(met.info.remote_key, bob.public_key());
+    let mut others = vec![soon(to_alice.next()).await.unwrap()];
+    while others
+        .iter()
+        .all(|one| one.info.remote_key != bob.public_key())
+    {
+        others.push(soon(to_alice.next()).await.unwrap());
+    }
     let known: Vec<_> = alice.status().peers;
-    assert_eq!(known.len(), 1, "{known:#?}");
+    assert_eq!(known.len(), others.len(), "{known:#?}");
 }
 
 #[tokio::test]
@@ -116,7 +134,7 @@ async fn a_topic_joined_later_is_found_among_many() {
             ..Default::default()
         },
     );
-    let connection = soon(to_bob.next()).await.unwrap();
+    let connection = met(&mut to_bob, alice.public_key()).await;
     assert_eq!(connection.topics, [topics[42]]);
     drop((early, serving));
 }
@@ -145,7 +163,7 @@ async fn a_listener_learns_neither_topics_nor_keys() {
     let (bob, mut to_bob) = swarm();
     let _serving = alice.join(topic, JoinOptions::default());
     let _looking = bob.join(topic, JoinOptions::default());
-    soon(to_bob.next()).await.unwrap();
+    met(&mut to_bob, alice.public_key()).await;
     let (mut heard, mut packet) = (Vec::new(), vec![0; 9000]);
     let announcement = b"_ferrocore".as_slice();
     while !contains(&heard, announcement) {

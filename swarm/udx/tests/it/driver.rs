@@ -529,10 +529,8 @@ async fn a_stream_outlives_the_socket_it_has_moved_from() {
 async fn a_relay_counts_what_it_passes_on_and_closes_when_its_peers_are_silent() {
     let (relay, a, b) = (Udx::new(), Udx::new(), Udx::new());
     let (middle, socket_a, socket_b) = (bind(&relay), bind(&a), bind(&b));
-    let mut config = Config::default();
-    config.idle_timeout = Some(Duration::from_secs(1));
-    let left = relay.create_stream(100, config.clone()).unwrap();
-    let right = relay.create_stream(200, config).unwrap();
+    let left = relay.create_stream(100, Config::default()).unwrap();
+    let right = relay.create_stream(200, Config::default()).unwrap();
     left.listen(1);
     right.listen(2);
     left.relay_to(&right);
@@ -541,10 +539,16 @@ async fn a_relay_counts_what_it_passes_on_and_closes_when_its_peers_are_silent()
     let two = b.create_stream(2, Config::default()).unwrap();
     one.connect(&socket_a, 100, middle.local_addr()).unwrap();
     two.connect(&socket_b, 200, middle.local_addr()).unwrap();
-    let (left, right) = (left.handle(), right.handle());
     one.send_message(Bytes::from_static(b"through")).unwrap();
-    while left.stats().packets_received == 0 {
-        tokio::task::yield_now().await; // the relay counts it, so it counts as heard
+    let is_heard = async {
+        while left.stats().packets_received == 0 {
+            tokio::task::yield_now().await; // the relay counts it, so it counts as heard
+        }
+    };
+    within(is_heard).await;
+    // Not before: a machine that stands still for a second would make it be silence.
+    for stream in [&left, &right] {
+        stream.set_idle_timeout(Some(Duration::from_secs(1)));
     }
     assert_eq!(within(left.closed()).await, Some(CloseReason::TimedOut));
     assert_eq!(within(right.closed()).await, Some(CloseReason::TimedOut));

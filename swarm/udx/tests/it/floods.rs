@@ -94,17 +94,22 @@ async fn a_spoofed_source_neither_moves_a_stream_nor_is_answered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_work_while_a_socket_is_flooded() {
     // Goal: with a thousand streams on a socket, nobody else's datagrams make more streams, fill memory or stop
-    // the ones that work. Method: a flood of five kinds as long as a transfer takes.
+    // the ones that work. Method: a flood of five kinds as long as a transfer takes, and until more has come than anybody keeps.
     const STREAMS: u32 = 1000;
+    const FLOOD_MAX: u32 = 10_000_000;
     const LEN: usize = 3_000_000;
     let (a, b) = (Udx::new(), Udx::new());
     let (socket_a, socket_b) = (bind(&a), bind(&b));
     let mut pairs = streams(STREAMS, (&a, &socket_a), (&b, &socket_b));
     let [mut one, mut two] = pairs.pop().unwrap();
-    let to = socket_b.local_addr();
+    let (to, flooded) = (socket_b.local_addr(), socket_b.clone());
     let flood = tokio::task::spawn_blocking(move || {
         let stranger = stranger();
-        for index in 0..30_000u32 {
+        for index in 0..FLOOD_MAX {
+            // What the system drops for want of room has not come.
+            if index >= 30_000 && flooded.stats().datagrams_dropped > 0 {
+                break;
+            }
             let datagram = match index % 5 {
                 0 => packet(Kinds::DATA, 0xdead_0000 + index, 0, 0),
                 1 => packet(Kinds::HEARTBEAT, 10_001 + index % (STREAMS - 1), 0, 0),
@@ -125,12 +130,15 @@ async fn streams_work_while_a_socket_is_flooded() {
     within(flood).await.unwrap();
     assert!(read == vec![9; LEN], "other bytes arrived");
     assert_eq!(b.stream_count(), STREAMS as usize);
+    // When this has come, nothing of the flood is with the system any more, however much it holds.
+    let [mut last, mut behind_all] = pairs.pop().unwrap();
+    last.write_all(b"x").await.unwrap();
+    within(behind_all.read_u8()).await.unwrap();
     let mut waiting = 0;
     while let Ok(datagram) = timeout(Duration::ZERO, socket_b.recv_from()).await {
         assert!(datagram.unwrap().data.len() <= DATAGRAM_LEN_MAX);
         waiting += 1;
     }
-    // Those that the system still held come in as the others are taken.
-    assert!(waiting <= 2 * DATAGRAMS_MAX, "{waiting} datagrams waited");
+    assert!(waiting <= DATAGRAMS_MAX, "{waiting} datagrams waited");
     assert!(socket_b.stats().datagrams_dropped > 0);
 }
