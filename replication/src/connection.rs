@@ -31,10 +31,7 @@ use crate::buffers::Bounds;
 use crate::channel::CoreChannel;
 use crate::heard::Heard;
 use crate::kept::KeptMemory;
-use crate::limits::{
-    CHANNELS_MAX, LONG_BYTES_A_SECOND, LONG_LOOK_INTERVAL, MESSAGES_TOGETHER_MAX, OFFERED_MAX,
-    OPEN_MESSAGES,
-};
+use crate::limits::{CHANNELS_MAX, MESSAGES_TOGETHER_MAX, OFFERED_MAX, OPEN_MESSAGES};
 use crate::memory::PeersMemory;
 use crate::misbehaviour::PeerMisbehaved;
 use crate::shares::Shares;
@@ -90,8 +87,6 @@ pub struct Connection {
     /// Requests of ours on all channels.
     shares: Shares,
     arriving: Arriving,
-    /// When it was seen last how much had come of long frames, and how much.
-    long_seen: (Time, u64),
     /// Whether a frame was given that is not used up.
     has_input: bool,
     /// How many messages are taken in before others have their turn.
@@ -128,8 +123,6 @@ pub struct Arriving {
     pub any: Time,
     /// Of one of more than [`FREE_FRAME_LEN`](ferrocore_secret_stream::budget::FREE_FRAME_LEN) bytes.
     pub long: Time,
-    /// Bytes that came of those, since the stream began.
-    pub long_bytes: u64,
 }
 
 /// What a connection asks of its owner.
@@ -173,7 +166,6 @@ impl Connection {
             bounds: Bounds::LONG,
             shares: Shares::default(),
             arriving: Arriving::default(),
-            long_seen: (Time::ZERO, 0),
             has_input: false,
             messages_together: usize::MAX,
             messages_left: usize::MAX,
@@ -265,18 +257,8 @@ impl Connection {
 
     /// Tells of frames that took longer than a read to come. To be called before [`handle_timeout`](Self::handle_timeout):
     /// without it a long answer on a slow stream is given up before it is here.
-    pub fn note_arriving(&mut self, arriving: Arriving, now: Time) {
-        self.arriving.any = arriving.any;
-        let (seen_at, seen) = self.long_seen;
-        let since = now.saturating_since(seen_at);
-        if since < LONG_LOOK_INTERVAL {
-            return;
-        }
-        let bytes = arriving.long_bytes.saturating_sub(seen);
-        if bytes as f64 >= LONG_BYTES_A_SECOND as f64 * since.as_secs_f64() {
-            self.arriving.long = arriving.long;
-        }
-        self.long_seen = (now, arriving.long_bytes);
+    pub fn note_arriving(&mut self, arriving: Arriving) {
+        self.arriving = arriving;
     }
 
     /// Gives up requests that are overdue.

@@ -374,7 +374,6 @@ mod tests {
     const NOTHING: Arriving = Arriving {
         any: Time::ZERO,
         long: Time::ZERO,
-        long_bytes: 0,
     };
 
     fn seconds(count: u64) -> Time {
@@ -474,14 +473,7 @@ mod tests {
                 let any = seconds(at.min(until));
                 let long = if is_long { any } else { Time::ZERO };
                 if !requests
-                    .overdue(
-                        Arriving {
-                            any,
-                            long,
-                            ..NOTHING
-                        },
-                        seconds(at),
-                    )
+                    .overdue(Arriving { any, long }, seconds(at))
                     .is_empty()
                 {
                     break at;

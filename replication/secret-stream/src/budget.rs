@@ -3,9 +3,10 @@
 //! Knows who holds how much, for how long and whether others wait. Does not know frames.
 //!
 //! A short frame costs its stream's own buffer. A longer one is taken in only when there is room for the
-//! whole of it here: who has to wait is not read from meanwhile. Whoever holds room has a deadline. While others wait,
-//! it has to move on, and has less time in all the more of them wait: so many that stall, or are slow, hold up nobody for longer
-//! than [`WAIT_TARGET`].
+//! whole of it here: who has to wait is not read from meanwhile. Whoever holds room has to move on, faster while others wait,
+//! and may stand still for the less time the more of them do: so many that stall hold up nobody for longer than about
+//! [`WAIT_TARGET`]. Who moves on keeps its room till the end, however many wait: what is cut off has moved in vain, and a crowd of
+//! which nobody gets done would never end.
 //!
 //! | part of a budget | whose frames | in which order |
 //! |---|---|---|
@@ -13,7 +14,6 @@
 //! | the rest | longer ones | as they were begun |
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -34,15 +34,18 @@ pub const SMALL_FRAME_LEN: usize = 1024 * 1024;
 /// Bytes of long frames of peers that have proven nothing, of all that [`FRAME_BUDGET`] allows.
 pub const UNPROVEN_FRAME_BUDGET: usize = 4 * 1024 * 1024;
 
-/// Whoever holds room gives it back soon enough that nobody waits for longer than about this, as long as
-/// [`HELD_TIME_MIN`] each allows it.
+/// Those who stand still give their room back soon enough that nobody waits for them for longer than about this, as long as
+/// [`STILL_TIME_MIN`] each allows it.
 pub const WAIT_TARGET: Duration = Duration::from_secs(120);
 
-/// The least time that room is held for, however many wait.
-pub const HELD_TIME_MIN: Duration = Duration::from_secs(1);
+/// The least time for which whoever holds room may stand still, however many wait.
+pub const STILL_TIME_MIN: Duration = Duration::from_secs(1);
 
-/// How long a frame may wait for room.
+/// How long a frame that arrives may wait for room.
 pub const ROOM_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How often it is looked at what is held. Time beyond twice this in which it was not is our own, and held against nobody.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// While nobody waits room may be held for as long as something moves...
 const AT_LEISURE: Tempo = Tempo {
@@ -146,10 +149,19 @@ pub struct FrameBudget {
 struct Part {
     room: Arc<Semaphore>,
     units: usize,
-    /// What is waited for.
-    waiting_units: AtomicUsize,
-    /// The most of it since somebody began to wait: else those who come last would wait for longer, the fewer are left.
-    waiting_most: AtomicUsize,
+    line: Mutex<Line>,
+}
+
+/// Those who wait for room.
+#[derive(Debug, Clone, Copy, Default)]
+struct Line {
+    /// Units that are waited for.
+    units: usize,
+    /// The same and what those got who have stood in line with them: else those who come last would wait for longer, the fewer
+    /// are left.
+    with_served: usize,
+    /// Since when there has been somebody.
+    since: Option<Instant>,
 }
 
 impl FrameBudget {
@@ -185,27 +197,28 @@ impl FrameBudget {
         self.pace.map_or(Duration::ZERO, seconds)
     }
 
-    /// Waits for room for `len` bytes.
+    /// Waits for room for `len` bytes that arrive: the peer is not read from meanwhile.
     ///
     /// # Errors
     /// [`StreamError::NoRoom`] after [`ROOM_TIMEOUT`], or as much later as the [pace](Self::at_pace) of the process asks for.
     pub async fn room(&self, len: usize) -> Result<FrameRoom, StreamError> {
+        let room = timeout(ROOM_TIMEOUT + self.own_time(), self.room_at_last(len));
+        room.await.map_err(|_| StreamError::NoRoom { len })
+    }
+
+    /// Waits for room for `len` bytes for as long as it takes: whoever is to be sent them loses nothing by that.
+    pub async fn room_at_last(&self, len: usize) -> FrameRoom {
         let part = self.part_for(len);
         let units = len.div_ceil(UNIT).min(part.units);
         let count = u32::try_from(units).unwrap_or(u32::MAX);
         if let Ok(permit) = Arc::clone(&part.room).try_acquire_many_owned(count) {
-            return Ok(FrameRoom::new(self, part, len, permit));
+            return FrameRoom::new(self, part, len, permit);
         }
         let waiting = Waiting::new(part, units);
-        let room = Arc::clone(&part.room).acquire_many_owned(count);
-        match timeout(ROOM_TIMEOUT + self.own_time(), room).await {
-            Ok(Ok(permit)) => {
-                drop(waiting);
-                Ok(FrameRoom::new(self, part, len, permit))
-            }
-            // The semaphore is never closed.
-            Ok(Err(_)) | Err(_) => Err(StreamError::NoRoom { len }),
-        }
+        let permit = Arc::clone(&part.room).acquire_many_owned(count).await;
+        let permit = permit.expect("the semaphore is never closed");
+        waiting.end();
+        FrameRoom::new(self, part, len, permit)
     }
 
     /// Bytes that are held now.
@@ -215,7 +228,7 @@ impl FrameBudget {
 
     /// Whether somebody waits for room.
     pub fn is_crowded(&self) -> bool {
-        self.small.waiting() + self.large.waiting() > 0
+        self.small.line().units + self.large.line().units > 0
     }
 
     fn part_for(&self, len: usize) -> &Arc<Part> {
@@ -232,8 +245,7 @@ impl Part {
         Self {
             room: Arc::new(Semaphore::new(units)),
             units,
-            waiting_units: AtomicUsize::new(0),
-            waiting_most: AtomicUsize::new(0),
+            line: Mutex::default(),
         }
     }
 
@@ -241,15 +253,16 @@ impl Part {
         (self.units - self.room.available_permits()) * UNIT
     }
 
-    fn waiting(&self) -> usize {
-        self.waiting_units.load(Ordering::Acquire)
+    // A panic leaves numbers that say what they said.
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long each may hold room for all who wait to have it within [`WAIT_TARGET`].
-    fn fair_time(&self) -> Duration {
-        let rounds = self.waiting_most.load(Ordering::Acquire) as f64 / self.units.max(1) as f64;
+    /// For how long each may stand still, at most `most`, for all who wait to have their room within [`WAIT_TARGET`] if all do.
+    fn still_time(&self, line: Line, most: Duration) -> Duration {
+        let rounds = line.with_served as f64 / self.units.max(1) as f64;
         let fair = WAIT_TARGET.div_f64(rounds.max(1.0));
-        fair.max(HELD_TIME_MIN)
+        fair.clamp(STILL_TIME_MIN, most)
     }
 }
 
@@ -257,27 +270,38 @@ impl Part {
 struct Waiting<'a> {
     part: &'a Part,
     units: usize,
+    has_room: bool,
 }
 
 impl<'a> Waiting<'a> {
     fn new(part: &'a Part, units: usize) -> Self {
-        let before = part.waiting_units.fetch_add(units, Ordering::AcqRel);
-        match before {
-            0 => part.waiting_most.store(units, Ordering::Release),
-            _ => {
-                _ = part
-                    .waiting_most
-                    .fetch_max(before + units, Ordering::AcqRel)
-            }
+        let mut line = part.line();
+        line.since = line.since.or_else(|| Some(Instant::now()));
+        line.units += units;
+        line.with_served += units;
+        Self {
+            part,
+            units,
+            has_room: false,
         }
-        Self { part, units }
+    }
+
+    /// It has its room.
+    fn end(mut self) {
+        self.has_room = true;
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let units = self.units;
-        self.part.waiting_units.fetch_sub(units, Ordering::AcqRel);
+        let mut line = self.part.line();
+        line.units -= self.units;
+        if !self.has_room {
+            line.with_served -= self.units;
+        }
+        if line.units == 0 {
+            *line = Line::default();
+        }
     }
 }
 
@@ -285,10 +309,10 @@ impl Drop for Waiting<'_> {
 pub struct FrameRoom {
     part: Arc<Part>,
     len: usize,
-    /// From when on it counts that it is held.
-    since: Instant,
     at_leisure: Tempo,
     hurried: Tempo,
+    /// Whether nobody but we ourselves may be what is slow.
+    is_at_pace: bool,
     due: Mutex<Due>,
     _permit: OwnedSemaphorePermit,
 }
@@ -298,6 +322,19 @@ pub struct FrameRoom {
 struct Due {
     at_leisure: Instant,
     hurried: Instant,
+    /// Up to when it was looked at.
+    looked: Instant,
+}
+
+impl Due {
+    fn from_now(at_leisure: Tempo, hurried: Tempo) -> Self {
+        let now = Instant::now();
+        Self {
+            at_leisure: now + at_leisure.still,
+            hurried: now + hurried.still,
+            looked: now,
+        }
+    }
 }
 
 impl FrameRoom {
@@ -307,19 +344,14 @@ impl FrameRoom {
         len: usize,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let now = Instant::now();
         let [at_leisure, hurried] = [AT_LEISURE, HURRIED].map(|tempo| tempo.at_pace(budget.pace));
-        let due = Due {
-            at_leisure: now + at_leisure.still,
-            hurried: now + hurried.still,
-        };
         Self {
             part: Arc::clone(part),
             len,
-            since: now + budget.own_time(),
             at_leisure,
             hurried,
-            due: Mutex::new(due),
+            is_at_pace: budget.pace.is_some(),
+            due: Mutex::new(Due::from_now(at_leisure, hurried)),
             _permit: permit,
         }
     }
@@ -327,24 +359,21 @@ impl FrameRoom {
     /// Says that so many more bytes of the frame have moved, or of what stands before it.
     pub fn moved(&self, bytes: u64) {
         let now = Instant::now();
-        let mut due = self.due();
+        let mut due = self.look(now);
         due.at_leisure = self.at_leisure.next_due(due.at_leisure, bytes, now);
         due.hurried = self.hurried.next_due(due.hurried, bytes, now);
     }
 
     /// Says that all of the frame has moved, and that it is to be worked off.
     pub fn begin_work(&self) {
-        let now = Instant::now();
-        *self.due() = Due {
-            at_leisure: now + self.at_leisure.still,
-            hurried: now + self.hurried.still,
-        };
+        *self.due() = Due::from_now(self.at_leisure, self.hurried);
     }
 
-    /// When [`check`](Self::check) is to be called next, at the latest.
+    /// When [`check`](Self::check) is to be called next, at the latest. What is called later takes the time for its own.
     pub fn next_check(&self) -> Instant {
-        let next = Instant::now() + HELD_TIME_MIN; // others may come
-        next.min(self.deadline())
+        let now = Instant::now();
+        let deadline = self.deadline(*self.look(now));
+        (now + LOOK_INTERVAL).min(deadline) // others may come
     }
 
     /// Whether the room may still be held.
@@ -352,22 +381,48 @@ impl FrameRoom {
     /// # Errors
     /// [`StreamError::FrameTimeout`] if it is to be given back, with the stream.
     pub fn check(&self) -> Result<(), StreamError> {
-        match Instant::now() < self.deadline() {
+        let now = Instant::now();
+        let due = *self.look(now);
+        match now < self.deadline(due) {
             true => Ok(()),
             false => Err(StreamError::FrameTimeout { len: self.len }),
         }
     }
 
-    /// The deadline while as many others wait as do now.
-    fn deadline(&self) -> Instant {
-        let due = *self.due();
-        match self.part.waiting() {
-            0 => due.at_leisure,
-            _ => due.hurried.min(self.since + self.part.fair_time()),
+    /// Puts off what is due by the time in which we did not look, be it that our own device or machine stood still; and, if somebody
+    /// began to wait, until after that: nobody had to hurry before.
+    fn look(&self, now: Instant) -> MutexGuard<'_, Due> {
+        let since = self.part.line().since;
+        let mut due = self.due();
+        let unseen = now.saturating_duration_since(due.looked);
+        let unseen = unseen.saturating_sub(2 * LOOK_INTERVAL);
+        due.looked = now;
+        let put_off = |due: Instant, tempo: Tempo| {
+            let later = due + unseen;
+            later.min(now + tempo.still).max(due)
+        };
+        due.at_leisure = put_off(due.at_leisure, self.at_leisure);
+        due.hurried = put_off(due.hurried, self.hurried);
+        if let Some(since) = since {
+            due.hurried = due.hurried.max(since + self.hurried.still);
         }
+        due
     }
 
-    // A panic leaves two times, both of them right.
+    /// The deadline while as many others wait as do now.
+    fn deadline(&self, due: Due) -> Instant {
+        let line = *self.part.line();
+        if line.units == 0 {
+            return due.at_leisure;
+        }
+        let still = match self.is_at_pace {
+            true => self.hurried.still,
+            false => self.part.still_time(line, self.hurried.still),
+        };
+        due.hurried - (self.hurried.still - still)
+    }
+
+    // A panic leaves times, all of them right.
     fn due(&self) -> MutexGuard<'_, Due> {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -446,26 +501,90 @@ mod tests {
     async fn who_holds_room_has_to_hurry_while_others_wait() {
         let rate = HURRIED.bytes_a_second;
         let still = HURRIED.still.as_secs();
-        let fair = WAIT_TARGET.as_secs();
-        for (bytes_a_second, ends) in [(0, still), (rate / 2, 2 * still), (rate, fair)] {
+        let cases = [(0, Some(still)), (rate / 2, Some(2 * still)), (rate, None)];
+        for (bytes_a_second, ends) in cases {
             let budget = FrameBudget::new(0);
             let room = budget.room(FRAME_LEN_MAX).await.unwrap();
             let waiting = wait_beside(&budget).await;
-            assert_eq!(ends_at(&room, bytes_a_second, 1000).await, Some(ends));
+            assert_eq!(ends_at(&room, bytes_a_second, 1000).await, ends);
             waiting.abort();
             let _ = waiting.await;
             room.check().unwrap();
         }
     }
 
+    /// Goal: nobody is held to what nobody asked of him at the time. Method: a slow one holds room for minutes; then somebody
+    /// waits, and it stands still, or goes on, or begins to hurry.
     #[tokio::test(start_paused = true)]
-    async fn who_moved_fast_enough_need_not_have_been_looked_at() {
+    async fn who_was_slow_before_anybody_waited_has_time_to_hurry() {
+        let rate = HURRIED.bytes_a_second;
+        let still = HURRIED.still.as_secs();
+        for (then, ends) in [(0, Some(still)), (rate / 2, Some(2 * still)), (rate, None)] {
+            let budget = FrameBudget::new(0);
+            let room = budget.room(FRAME_LEN_MAX).await.unwrap();
+            assert_eq!(ends_at(&room, AT_LEISURE.bytes_a_second, 150).await, None);
+            let _waiting = wait_beside(&budget).await;
+            assert_eq!(ends_at(&room, then, 200).await, ends);
+        }
+    }
+
+    /// Goal: who stands still has the less time the more wait for it, but not on account of those who went away. Method: a crowd
+    /// begins to wait, and all but one hang up.
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_that_hung_up_hurries_nobody() {
+        for (hangs_up, ends) in [(false, 2), (true, HURRIED.still.as_secs())] {
+            let budget = FrameBudget::new(0);
+            let room = budget.room(FRAME_LEN_MAX).await.unwrap();
+            let wait =
+                |budget: FrameBudget| async move { budget.room_at_last(FRAME_LEN_MAX).await };
+            let crowd: Vec<_> = (0..60)
+                .map(|_| tokio::spawn(wait(budget.clone())))
+                .collect();
+            let _one = wait_beside(&budget).await;
+            if hangs_up {
+                crowd.iter().for_each(|waiting| waiting.abort());
+                for waiting in crowd {
+                    waiting.await.unwrap_err();
+                }
+            }
+            assert_eq!(ends_at(&room, 0, 100).await, Some(ends));
+        }
+    }
+
+    /// Goal: a crowd of slow ones gets what it waits for, however many they are: who is cut off has moved in vain, and comes again.
+    /// Method: forty, of which one at a time has room for minutes.
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_gets_done_one_after_the_other() {
         let budget = FrameBudget::new(0);
-        let room = budget.room(FRAME_LEN_MAX).await.unwrap();
-        tokio::time::advance(Duration::from_secs(40)).await;
-        room.moved(40 * HURRIED.bytes_a_second);
-        let _waiting = wait_beside(&budget).await;
-        room.check().unwrap();
+        let load = |budget: FrameBudget| async move {
+            let room = budget.room_at_last(FRAME_LEN_MAX).await;
+            let seconds = FRAME_LEN_MAX as u64 / HURRIED.bytes_a_second;
+            assert_eq!(ends_at(&room, HURRIED.bytes_a_second, seconds).await, None);
+        };
+        let crowd: Vec<_> = (0..40)
+            .map(|_| tokio::spawn(load(budget.clone())))
+            .collect();
+        for loading in crowd {
+            loading.await.unwrap();
+        }
+        assert_eq!(budget.held(), 0);
+    }
+
+    /// Goal: time in which our own machine stood still is held against nobody, but buys no time to stand still. Method: nobody
+    /// looks for a while, and then each second.
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_looked_at_is_our_own_time() {
+        for unseen in [1, 9, 11, 200] {
+            let budget = FrameBudget::new(0);
+            let room = budget.room(FRAME_LEN_MAX).await.unwrap();
+            let _waiting = wait_beside(&budget).await;
+            assert_eq!(ends_at(&room, 0, 5).await, None);
+            tokio::time::advance(Duration::from_secs(unseen)).await;
+            let ends = ends_at(&room, 0, 100).await.unwrap();
+            let left = HURRIED.still.as_secs() - 5;
+            let held_against = unseen.min(2 * LOOK_INTERVAL.as_secs());
+            assert_eq!(ends, left - held_against, "{unseen} s");
+        }
     }
 
     #[tokio::test(start_paused = true)]

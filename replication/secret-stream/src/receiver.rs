@@ -111,6 +111,11 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
         matches!(self.room.state, RoomState::HandedOut(_))
     }
 
+    /// Gives back what is held for a frame that is worked on or arriving, or waited for: nothing is to be received any more.
+    pub fn abandon(&mut self) {
+        self.room.state = RoomState::None;
+    }
+
     /// Keeps to the deadlines of a long frame that is worked on, or arriving, while nothing is read. Ends only with an error.
     /// May be cancelled.
     ///
@@ -161,15 +166,22 @@ impl<R: AsyncRead + Unpin> Receiver<R> {
         let len = self.incoming.incomplete_len();
         let Some(len) = len.filter(|len| *len > self.free_frame_len) else {
             // Buffers may have become longer since it began to wait.
-            self.room.wait_no_more();
+            if self.room.wait_no_more() {
+                self.begin_to_listen();
+            }
             return Ok(());
         };
         if self.room.wait_for(len).await? {
             self.incoming.reserve_frame();
-            self.last_read = Instant::now(); // we were not listening
-            self.arrivals = Arrivals::at(self.last_read);
+            self.begin_to_listen();
         }
         Ok(())
+    }
+
+    /// While it waited for room nothing could come: that is as if something had.
+    fn begin_to_listen(&mut self) {
+        self.last_read = Instant::now();
+        self.arrivals = Arrivals::at(self.last_read);
     }
 
     /// Reads what there is, within the deadlines that hold now.
@@ -333,11 +345,13 @@ impl Room {
         }
     }
 
-    /// Gives up the place in the line, where room would be held that nobody takes.
-    fn wait_no_more(&mut self) {
-        if self.is_waited_for() {
+    /// Gives up the place in the line, where room would be held that nobody takes. Whether it had one.
+    fn wait_no_more(&mut self) -> bool {
+        let is_waiting = self.is_waited_for();
+        if is_waiting {
             self.state = RoomState::None;
         }
+        is_waiting
     }
 
     fn give_back(&mut self) {

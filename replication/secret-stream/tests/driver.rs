@@ -299,6 +299,32 @@ async fn who_needs_no_room_any_more_waits_for_none() {
     assert_eq!(budget.held(), 0);
 }
 
+/// Goal: as long as a frame waited for room nobody listened, and that is not the peer's silence, be it that no room is needed at last.
+/// Method: the rest of the frame comes half a minute after that.
+#[tokio::test(start_paused = true)]
+async fn who_needs_no_room_any_more_begins_to_listen() {
+    const IDLE: Duration = Duration::from_secs(30);
+    let budget = FrameBudget::new(0);
+    let _taken = budget.room(FRAME_LEN_MAX).await.unwrap();
+    let (a, mut b) = pair(1 << 20, Options::default()).await;
+    b.set_idle_timeout(Some(IDLE));
+    let ((mut sender, _a), (_b, mut receiver)) = (a.split(), b.split());
+    receiver.set_frame_budget(budget.clone());
+    receiver.set_buffers(1024, 2048);
+    sender.send(&[b"first"]).await.unwrap();
+    sender.flush().await.unwrap();
+    receiver.recv().await.unwrap().unwrap();
+    let mut io = sender.into_inner();
+    io.write_all(&[0x50, 0xc3, 0, 7]).await.unwrap();
+    let early = timeout(IDLE + IDLE, receiver.recv()).await;
+    assert!(early.is_err() && budget.is_crowded());
+    receiver.set_buffers(1024, FREE_FRAME_LEN);
+    let early = timeout(IDLE / 2, receiver.recv()).await;
+    assert!(early.is_err(), "{early:?}");
+    let late = receiver.recv().await.unwrap_err();
+    assert!(matches!(late, StreamError::IdleTimeout), "{late}");
+}
+
 /// Goal: time in which a long frame waits for memory here is not the peer's. Method: virtual time; somebody else has all the room.
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_room_is_arriving() {

@@ -177,6 +177,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
     pub(super) async fn run(mut self) -> Result<(), SessionError> {
         let mut result = self.replicate().await;
         self.unoffered = None; // nothing more is offered
+        // Others may wait for the memory.
+        self.inbound.abandon();
+        self.room.give_back();
         // What came before the end is worth as much as what came before that.
         if result.is_ok() || matches!(result, Err(SessionError::Stream(_))) {
             result = result.and(self.poll_events());
@@ -200,6 +203,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         // Claims are free for others before the peer is waited for.
         drop(desk);
         drop(outlet);
+        if matches!(&result, Err(SessionError::Stream(error)) if is_stuck(error)) {
+            writer.abort().await;
+            return result;
+        }
         let written = writer.finish().await;
         result.and(written.map_err(SessionError::from))
     }
@@ -242,7 +249,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
                 Happened::Timeout => {
                     let (now, arriving) = (now(), self.inbound.arriving(epoch()));
                     let connection = &mut self.desk().connection;
-                    connection.note_arriving(arriving, now);
+                    connection.note_arriving(arriving);
                     connection.handle_timeout(now);
                 }
                 Happened::Unoffered(Turn::Offer(core, _finding)) => self.follow(&core),
@@ -491,6 +498,14 @@ enum Output {
     WaitsForMemory,
     /// The writing task went away, and knows why.
     WriterEnded,
+}
+
+/// Whether the peer was given up because it held what others wait for, or took nothing: it is not waited for again.
+fn is_stuck(error: &StreamError) -> bool {
+    matches!(
+        error,
+        StreamError::FrameTimeout { .. } | StreamError::NoRoom { .. } | StreamError::WriteTimeout
+    )
 }
 
 /// All sessions of a process go by one clock: those of one core tell it the time.

@@ -8,7 +8,7 @@
 //! budget, ends its burst, and nothing is read until it has been worked off: a connection never holds two.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use ferrocore_primitives::time::Time;
@@ -105,6 +105,12 @@ impl<R: AsyncRead + Unpin> Inbound<R> {
         }
     }
 
+    /// Gives back all that is held for what came and will not be read: whoever closes takes its time.
+    pub(super) fn abandon(&mut self) {
+        self.frames = Vec::new();
+        self.receiver.abandon();
+    }
+
     /// As [`Receiver::hold`], while nothing is read.
     pub(super) async fn hold(&mut self) -> StreamError {
         match self.receiver.hold().await {
@@ -124,7 +130,6 @@ impl<R: AsyncRead + Unpin> Inbound<R> {
         Arriving {
             any: time(arrivals.any),
             long: time(arrivals.long),
-            long_bytes: self.receiver.long_bytes().load(Ordering::Relaxed),
         }
     }
 

@@ -138,13 +138,11 @@ pub(super) struct UploadRoom {
     /// All that the stream below has taken, and what of it was seen.
     written: Arc<AtomicU64>,
     seen: u64,
-    /// When to look next at what is held, whatever happens before that.
-    look: Option<Instant>,
 }
 
 enum RoomState {
     None,
-    Waiting(Pin<Box<dyn Future<Output = Result<UploadGrant, StreamError>> + Send>>),
+    Waiting(Pin<Box<dyn Future<Output = UploadGrant> + Send>>),
     Granted(UploadGrant),
 }
 
@@ -163,7 +161,6 @@ impl UploadRoom {
             held: Vec::new(),
             written,
             seen: 0,
-            look: None,
         }
     }
 
@@ -177,8 +174,8 @@ impl UploadRoom {
         self.state = RoomState::Waiting(Box::pin(async move {
             let own = own.acquire_many_owned(share).await;
             let own = own.expect("the semaphore is never closed");
-            let room = Arc::new(budget.room(len).await?);
-            Ok(UploadGrant { room, _own: own })
+            let room = Arc::new(budget.room_at_last(len).await);
+            UploadGrant { room, _own: own }
         }));
     }
 
@@ -186,25 +183,23 @@ impl UploadRoom {
     /// is not held for too long, whatever it waits for: as long as the peer takes something, that moves.
     ///
     /// # Errors
-    /// [`StreamError::NoRoom`], or [`StreamError::FrameTimeout`] if something was held for too long.
+    /// [`StreamError::FrameTimeout`] if something was held for too long.
     pub(super) async fn granted(&mut self) -> Result<(), StreamError> {
         loop {
-            self.look = self.look.or_else(|| self.next_check());
-            let look = self.look;
+            let next_check = self.next_check();
             let granted = async {
                 match &mut self.state {
                     RoomState::Waiting(waiting) => waiting.await,
                     RoomState::None | RoomState::Granted(_) => std::future::pending().await,
                 }
             };
-            let granted = match look {
-                Some(look) => timeout_at(look, granted).await.ok(),
+            let granted = match next_check {
+                Some(next_check) => timeout_at(next_check, granted).await.ok(),
                 None => Some(granted.await),
             };
             self.check()?;
             if let Some(granted) = granted {
                 self.state = RoomState::None;
-                let granted = granted?;
                 self.held.push(Arc::downgrade(&granted.room));
                 self.state = RoomState::Granted(granted);
                 return Ok(());
@@ -238,7 +233,6 @@ impl UploadRoom {
 
     /// Whether all that is held may be.
     fn check(&mut self) -> Result<(), StreamError> {
-        self.look = None;
         self.held.retain(|room| room.strong_count() > 0);
         let written = self.written.load(Ordering::Relaxed);
         let moved = written.saturating_sub(std::mem::replace(&mut self.seen, written));
@@ -324,6 +318,12 @@ impl Writer {
             drop(end);
             written
         }))
+    }
+
+    /// Ends the task, whatever it has to write: whoever waits for the end may count on the stream being closed.
+    pub(super) async fn abort(mut self) {
+        self.0.abort();
+        let _ended = (&mut self.0).await;
     }
 
     /// Waits for the task to write what it has, but not for ever.

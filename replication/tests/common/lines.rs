@@ -7,12 +7,8 @@ use bytes::Bytes;
 use ferrocore_log::{Core, Corestore};
 use ferrocore_primitives::time::Time;
 use ferrocore_replication::connection::Arriving;
-use ferrocore_replication::limits::LONG_BYTES_A_SECOND;
 
 use super::End;
-
-/// A little more than is asked of a peer that is to be waited for.
-const TRICKLE: u64 = LONG_BYTES_A_SECOND + 100;
 
 /// A seeder, and the line to it.
 pub(crate) struct Line {
@@ -21,7 +17,7 @@ pub(crate) struct Line {
     pub(crate) reader: End,
     /// Whether nothing comes from the seeder any more.
     pub(crate) is_mute: bool,
-    /// Whether the reader sees bytes of long frames come all the same, [so many](TRICKLE) a second, none of them whole.
+    /// Whether the reader sees bytes of long frames come all the same, none of them whole.
     pub(crate) trickles: bool,
     delay: Duration,
     /// What goes to the reader, in bytes a second.
@@ -121,12 +117,8 @@ impl Line {
         arrive(&mut self.to_seeder, &mut self.seeder.arriving, now);
         arrive(&mut self.to_reader, &mut self.reader.arriving, now);
         if self.trickles {
-            let arriving = Arriving {
-                any: now,
-                long: now,
-                long_bytes: TRICKLE * now.saturating_since(Time::ZERO).as_secs(),
-            };
-            self.reader.connection.note_arriving(arriving, now);
+            let (any, long) = (now, now);
+            self.reader.connection.note_arriving(Arriving { any, long });
         }
         let asked = self.reader.step(now).expect("the reader is not misused");
         let answered = self.seeder.step(now).expect("the seeder is not misused");

@@ -4,9 +4,9 @@
 use ferrocore_log::proof::{NodeRequest, ProofRequest};
 use ferrocore_replication::messages::{Message, Request};
 use ferrocore_secret_stream::FRAME_LEN_MAX;
-use ferrocore_secret_stream::budget::HELD_TIME_MIN;
-use tokio::task::yield_now;
-use tokio::time::{Instant, sleep};
+use ferrocore_secret_stream::budget::{FRAME_BUDGET, STILL_TIME_MIN, WAIT_TARGET};
+use tokio::task::{JoinHandle, yield_now};
+use tokio::time::{Instant, advance, sleep, sleep_until};
 
 use super::*;
 
@@ -82,7 +82,7 @@ fn slow_wire() -> (DuplexStream, DuplexStream, Arc<AtomicBool>) {
                 }
                 false => buffer.len(),
             };
-            let taken = timeout(HELD_TIME_MIN, near_out.read(&mut buffer[..most])).await;
+            let taken = timeout(STILL_TIME_MIN, near_out.read(&mut buffer[..most])).await;
             match taken {
                 Ok(Ok(0) | Err(_)) => return,
                 Ok(Ok(count)) => {
@@ -97,6 +97,43 @@ fn slow_wire() -> (DuplexStream, DuplexStream, Arc<AtomicBool>) {
     (ours, theirs, is_slow)
 }
 
+/// A wire on which what the first end sends comes to the second at so many bytes a second.
+fn paced_wire(rate: usize) -> (DuplexStream, DuplexStream) {
+    let (ours, near) = duplex(1 << 14);
+    let (far, theirs) = duplex(1 << 14);
+    let ((mut near_out, mut near_in), (mut far_out, mut far_in)) =
+        (tokio::io::split(near), tokio::io::split(far));
+    tokio::spawn(async move { tokio::io::copy(&mut far_out, &mut near_in).await });
+    tokio::spawn(async move {
+        let mut buffer = vec![0; rate / 5];
+        let mut next = Instant::now();
+        while let Ok(count @ 1..) = near_out.read(&mut buffer).await {
+            if far_in.write_all(&buffer[..count]).await.is_err() {
+                return;
+            }
+            next = next.max(Instant::now()) + Duration::from_secs_f64(count as f64 / rate as f64);
+            sleep_until(next).await;
+        }
+    });
+    (ours, theirs)
+}
+
+/// A writer and a reader over such a wire, each with memory of its own.
+async fn paced(
+    rate: usize,
+    [here, there]: [&Corestore; 2],
+    [ours_budgets, their_budgets]: [&FrameBudgets; 2],
+) -> (Session, Session) {
+    let (ours, theirs) = paced_wire(rate);
+    let (ours, theirs) = tokio::join!(
+        secret(ours, Role::Initiator),
+        secret(theirs, Role::Responder)
+    );
+    let ours = Session::spawn(ours, here.clone(), options_with(ours_budgets));
+    let theirs = Session::spawn(theirs, there.clone(), options_with(their_budgets));
+    (ours, theirs)
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_stands_before_a_long_answer_holds_no_room() {
     const LEN: usize = 10 << 20;
@@ -105,7 +142,7 @@ async fn what_stands_before_a_long_answer_holds_no_room() {
     let budgets = FrameBudgets::new(0);
     let mut asker = Asker::open(&here, &writer, &budgets).await;
     asker.is_slow.store(true, Ordering::SeqCst);
-    sleep(2 * HELD_TIME_MIN).await;
+    sleep(2 * STILL_TIME_MIN).await;
     for index in 0..3 {
         asker.ask(index, 1).await;
     }
@@ -116,7 +153,7 @@ async fn what_stands_before_a_long_answer_holds_no_room() {
     // It goes on asking, more often than anybody looks at what is held.
     let asks_on = async {
         loop {
-            sleep(HELD_TIME_MIN / 3).await;
+            sleep(STILL_TIME_MIN / 3).await;
             asker.ask(0, 1).await;
         }
     };
@@ -137,7 +174,7 @@ async fn who_waited_for_room_and_does_not_read_holds_none() {
     let taken = budgets.incoming.room(FRAME_LEN_MAX).await.unwrap();
     let mut asker = Asker::open(&here, &writer, &budgets).await;
     asker.is_slow.store(true, Ordering::SeqCst);
-    sleep(2 * HELD_TIME_MIN).await;
+    sleep(2 * STILL_TIME_MIN).await;
     asker.ask(0, MANY).await;
     let Opened {
         session: _session,
@@ -160,4 +197,144 @@ async fn who_waited_for_room_and_does_not_read_holds_none() {
     let start = Instant::now();
     let _room = budgets.incoming.room(FRAME_LEN_MAX).await.unwrap();
     assert!(start.elapsed() <= 2 * SOON, "{:?}", start.elapsed());
+}
+
+/// Goal: nobody is kept from room by peers that were cut for holding it, and take their time to go. Method: sixty that each have
+/// begun a frame of 16 MiB, and take a byte of what we have to say now and then.
+#[tokio::test(start_paused = true)]
+async fn who_is_cut_gives_its_room_back_at_once() {
+    let (here, writer, _there, _reader) = writer_and_reader(&vec![vec![1; 10_000].into(); 5]);
+    let budgets = FrameBudgets::new(0);
+    let mut stalled = Vec::new();
+    for _ in 0..60 {
+        let mut asker = Asker::open(&here, &writer, &budgets).await;
+        asker.is_slow.store(true, Ordering::SeqCst);
+        asker.ask(0, 30).await;
+        let Opened {
+            session,
+            sender,
+            receiver,
+            ..
+        } = asker.at;
+        let mut io = sender.into_inner();
+        io.write_all(&[255, 255, 255, 7, 7, 7]).await.unwrap();
+        stalled.push((session, io, receiver));
+    }
+    sleep(Duration::from_millis(200)).await;
+    let start = Instant::now();
+    let _room = budgets.incoming.room(FRAME_LEN_MAX).await.unwrap();
+    assert!(start.elapsed() <= WAIT_TARGET, "{:?}", start.elapsed());
+}
+
+/// Goal: the same of what they are to be sent, however much else they say meanwhile. Method: sixty that ask for a long block, take
+/// next to nothing of it, and for a short one again and again.
+#[tokio::test(start_paused = true)]
+async fn who_takes_nothing_gives_its_room_back_at_once() {
+    let blocks = [vec![1; 15 << 20].into(), vec![2; 100].into()];
+    let (here, writer, _there, _reader) = writer_and_reader(&blocks);
+    let budgets = FrameBudgets::new(0);
+    let mut stalled = Vec::new();
+    for _ in 0..60 {
+        let mut asker = Asker::open(&here, &writer, &budgets).await;
+        asker.is_slow.store(true, Ordering::SeqCst);
+        asker.ask(0, 1).await;
+        stalled.push(tokio::spawn(async move {
+            loop {
+                asker.ask(1, 1).await;
+                sleep(STILL_TIME_MIN / 3).await;
+            }
+        }));
+    }
+    sleep(Duration::from_millis(200)).await;
+    assert!(budgets.outgoing.is_crowded());
+    let start = Instant::now();
+    let _room = budgets.outgoing.room_at_last(FRAME_LEN_MAX).await;
+    assert!(start.elapsed() <= 2 * WAIT_TARGET, "{:?}", start.elapsed());
+    stalled.iter().for_each(JoinHandle::abort);
+}
+
+/// Goal: readers of long blocks wait for one another and are all served, where each that is cut would come again, and nobody get
+/// any. Method: twelve over lines on which a block takes most of a minute, two of which have room at a time.
+#[tokio::test(start_paused = true)]
+async fn a_crowd_of_readers_is_served_one_after_the_other() {
+    const LEN: usize = 10 << 20;
+    let (here, writer, _there, _reader) = writer_and_reader(&[vec![3; LEN].into()]);
+    let budgets = FrameBudgets::new(FRAME_BUDGET);
+    let mut reading = Vec::new();
+    for _ in 0..12 {
+        let own = FrameBudgets::new(0);
+        let there = Corestore::memory();
+        let reader = there.get(&writer.key()).unwrap();
+        let (ours, theirs) = paced(240_000, [&here, &there], [&budgets, &own]).await;
+        reading.push(tokio::spawn(async move {
+            let all = reader.download_all();
+            tokio::select! {
+                ended = ours.closed() => panic!("{ended:?}"),
+                caught_up = all.caught_up() => caught_up.unwrap(),
+            }
+            assert!(reader.has(0));
+            drop(theirs);
+        }));
+    }
+    for reading in reading {
+        timeout(Duration::from_secs(600), reading)
+            .await
+            .expect("in time")
+            .unwrap();
+    }
+}
+
+/// Goal: what comes slowly comes once, however slowly that is, and however long it has to wait for memory here in between. Method:
+/// blocks that take seven minutes each; blocks of which one is held up for a while after five minutes.
+#[tokio::test(start_paused = true)]
+async fn what_comes_slowly_is_asked_for_once() {
+    let a_while = Some(Duration::from_secs(50));
+    let cases = [(5_000, 2 << 20, 3, None), (100_000, 10 << 20, 5, a_while)];
+    for (rate, len, blocks, held_up) in cases {
+        let blocks: Vec<_> = (0..blocks).map(|fill| vec![fill; len].into()).collect();
+        let (here, _writer, there, reader) = writer_and_reader(&blocks);
+        let all = reader.download_all();
+        let (ours, theirs) = (FrameBudgets::new(0), FrameBudgets::new(0));
+        let (_ours, session) = paced(rate, [&here, &there], [&ours, &theirs]).await;
+        if let Some(time) = held_up {
+            let incoming = theirs.incoming.clone();
+            tokio::spawn(async move {
+                sleep(Duration::from_secs(310)).await;
+                let room = incoming.room_at_last(FRAME_LEN_MAX).await;
+                sleep(time).await;
+                drop(room);
+            });
+        }
+        let seconds = (blocks.len() * len / rate) as u64;
+        let in_time = timeout(
+            Duration::from_secs(seconds + seconds / 10 + 60),
+            all.caught_up(),
+        );
+        in_time.await.expect("in time").unwrap();
+        let stats = session.stats();
+        assert_eq!((stats.requests_timed_out, stats.answers_ignored), (0, 0));
+    }
+}
+
+/// Goal: time in which our own machine stood still is held against no peer. Method: while one takes a long answer somebody else
+/// waits for its room, and the clock jumps.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_stood_still_blames_nobody() {
+    const LEN: usize = 10 << 20;
+    let (here, _writer, there, reader) = writer_and_reader(&[vec![3; LEN].into()]);
+    let all = reader.download_all();
+    let (budgets, own) = (FrameBudgets::new(0), FrameBudgets::new(0));
+    let (ours, _theirs) = paced(1_000_000, [&here, &there], [&budgets, &own]).await;
+    while budgets.outgoing.held() < LEN {
+        sleep(Duration::from_millis(10)).await;
+    }
+    sleep(Duration::from_secs(3)).await;
+    let outgoing = budgets.outgoing.clone();
+    let _waits = tokio::spawn(async move { outgoing.room_at_last(FRAME_LEN_MAX).await });
+    yield_now().await;
+    advance(Duration::from_secs(30)).await;
+    tokio::select! {
+        ended = ours.closed() => panic!("{ended:?}"),
+        caught_up = all.caught_up() => caught_up.unwrap(),
+    }
 }
