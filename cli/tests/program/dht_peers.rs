@@ -146,13 +146,15 @@ fn a_doctor_says_what_works_and_what_does_not() {
     let doctor = |more: &[&str]| {
         let mut arguments = vec!["doctor", "--json"];
         arguments.extend(more);
-        network.run(&arguments)
+        on(&network.bootstrap, &arguments)
     };
     let names = ["clock", "disk", "udp", "dht", "nat", "relay"];
-    let well = doctor(&["--relay", &network.relay_key]).expect(0);
+    let well = doctor(&["--relay", &network.relay_key]);
+    let well = network.bench.run_until("s", &well, 0);
     assert_eq!(checks(&well), all(&names, ""));
     let nobody = encode_z32(KeyPair::generate().public_key().as_bytes());
-    let ill = doctor(&["--relay", &nobody]).expect(1);
+    let ill = network.bench.run("s", &doctor(&["--relay", &nobody]));
+    let ill = ill.expect(1);
     assert_eq!(checks(&ill), all(&names, "relay"));
     let alone = on("127.0.0.1:9", &["doctor", "--json"]);
     let alone = network.bench.run("s", &alone).expect(1);
@@ -175,7 +177,8 @@ fn a_doctor_says_who_serves_a_drive() {
     while network.run(&["dht", "lookup", topic]).code != Some(0) {
         assert!(started.elapsed() < PATIENCE, "never announced");
     }
-    let served = network.run(&["doctor", key, "--json"]).expect(0);
+    let doctor = on(&network.bootstrap, &["doctor", key, "--json"]);
+    let served = bench.run_until("s", &doctor, 0);
     let names = ["clock", "disk", "udp", "dht", "nat", "target"];
     assert_eq!(checks(&served), all(&names, ""));
     let last: Value = served.text().lines().last().unwrap().parse().unwrap();
@@ -271,8 +274,9 @@ fn serves(running: &mut Running) {
 #[test]
 fn who_listens_is_reached_by_key_and_who_does_not_is_not() {
     let network = Network::start();
-    let pong = network.run(&["dht", "ping", &network.relay_key, "--json"]);
-    let pong = pong.expect(0).event("pong");
+    let ping = ["dht", "ping", &network.relay_key, "--json"];
+    let ping = on(&network.bootstrap, &ping);
+    let pong = network.bench.run_until("s", &ping, 0).event("pong");
     assert_eq!(pong["remote_key"], network.relay_key.as_str());
     assert!(pong["address"].as_str().unwrap().starts_with("127.0.0.1:"));
     assert!(["direct", "punched"].contains(&pong["via"].as_str().unwrap()));

@@ -217,7 +217,7 @@ fn an_interrupted_get_says_so_and_is_resumed() {
     let (_share, link, address) = bench.share("s1", "in");
     let mut get = bench.start(
         "s2",
-        &["get", &link, "out", "--peer", &address, "--down", "1M"],
+        &["get", &link, "out", "--peer", &address, "--down", "300K"],
     );
     get.wait("resolved");
     let ended = get.interrupt().expect(130);
