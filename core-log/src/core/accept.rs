@@ -65,7 +65,7 @@ impl Core {
         let results = changeset.extend(&Stored(&*self.inner.storage), proofs);
         for result in &results {
             if let Err(VerifyError::Damaged { below, .. }) = result {
-                self.inner.doubts.doubt(*below);
+                self.inner.doubt_below(changeset.base.fork, *below);
             }
         }
         results
@@ -298,7 +298,7 @@ impl Inner {
                         blocks: vec![(*block).clone()],
                     }),
                     Err(broken) => {
-                        self.doubts.doubt(broken.below());
+                        self.doubt_below(changeset.base.fork, broken.below());
                         accepted.unplaced.push(index);
                         continue;
                     }

@@ -101,7 +101,7 @@ impl Core {
     ///
     /// A node whose sibling is not here, as damage may leave it, counts as missing: nothing proves it, so that what comes
     /// must not be held against it. Where the tree was seen to be damaged, all levels count: what comes then is held against a
-    /// root, and takes the place of what is here. If that was in more than 64 places, they count everywhere until those are mended.
+    /// root, and takes the place of what is here. Of more than 64 such places neighbours count as one: all levels count also between them.
     ///
     /// 0 if the node lies past the log, which only an upgrade can prove.
     ///

@@ -390,9 +390,14 @@ impl Snapshot {
     /// Finds a byte, unless the log is just being cut below this view.
     fn try_find(&self, byte: u64) -> Result<Option<Found>, CoreError> {
         loop {
-            let compat_length = self.compat_length();
+            let (fork, compat_length) = (self.core.fork(), self.compat_length());
             let found = self.find_before(compat_length, byte);
             if self.settled_compat_length() == compat_length {
+                if let Ok(Some(Found::Near { node, cause, .. })) = &found
+                    && matches!(cause, Cause::Damage)
+                {
+                    self.core.inner.doubt_below(fork, *node);
+                }
                 return found;
             }
         }
@@ -434,7 +439,6 @@ impl Snapshot {
                 Ok(Found::Near { node, index, cause })
             }
             Position::Damaged { node, bytes } => {
-                self.core.inner.doubts.doubt(node);
                 let index = guess(node, bytes, size(node)?);
                 let cause = Cause::Damage;
                 Ok(Found::Near { node, index, cause })

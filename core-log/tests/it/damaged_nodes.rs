@@ -13,6 +13,7 @@ use crate::rig::{Contents, Disk, create, open};
 use ferrocore_log::changeset::VerifyError;
 use ferrocore_log::core::AcceptError;
 use ferrocore_log::manifest::ManifestBuilder;
+use ferrocore_log::proof::{NodeRequest, ProofRequest};
 use ferrocore_log::storage::StorageError;
 use ferrocore_log::verifier::Verifier;
 use ferrocore_log::{Core, CoreError, Durability, Manifest};
@@ -202,6 +203,36 @@ fn an_audit_and_a_cut_end_doubts() {
         ended += 1 << (16 * u32::from(repairs));
     }
     assert!(ended > 1 << 16 && ended & 0xffff > 0, "{ended:x}");
+}
+
+/// Goal: damage that is seen in a history which was cut meanwhile is not doubted in the new one, where it need not be.
+#[test]
+fn nothing_of_a_history_that_is_no_more_is_doubted() {
+    let files = written();
+    let source = open(&Disk::new(files.clone()), Durability::Buffered);
+    let (source, mut met) = (source.unwrap().unwrap(), [0; 2]);
+    let paths = (0..8).flat_map(|index| (0..3).map(move |nodes| NodeRequest { index, nodes }));
+    for (node, path) in nodes().flat_map(|node| paths.clone().map(move |path| (node, path))) {
+        for is_cut in [false, true] {
+            let (_, core) = damaged(&files, node, 9, 1);
+            let request = ProofRequest {
+                block: Some(path),
+                ..ProofRequest::default()
+            };
+            let mut changeset = core.changeset();
+            if is_cut && core.truncate(BLOCKS - 1, None).is_err() {
+                continue;
+            }
+            let proof = source.prove(&request).unwrap().unwrap();
+            let result = core.verify_into(&mut changeset, vec![proof]);
+            if let [Err(VerifyError::Damaged { .. })] = &result[..] {
+                let is_doubted = core.missing_nodes(2 * path.index).unwrap() > 0;
+                assert_eq!(is_doubted, !is_cut, "node {node}, {path:?}");
+                met[usize::from(is_cut)] += 1;
+            }
+        }
+    }
+    assert!(met.iter().all(|met| *met > 0), "{met:?}");
 }
 
 /// Goal: whoever waits for a block is not told that it is here if it found no place, however it waits.
