@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use crate::common::ready;
+use crate::rig::proofs::follow;
 use bytes::Bytes;
 use ferrocore_log::merkle::Node;
 use ferrocore_log::proof::{NodeRequest, ProofRequest};
@@ -20,11 +21,13 @@ use ferrocore_log::{Core, CoreError, Corestore, Durability, Manifest};
 use ferrocore_primitives::sign::KeyPair;
 
 type Change = Box<dyn FnOnce() + Send>;
+type Look = Box<dyn FnMut() + Send>;
 
-/// Memory storage that makes a change, once, before it reads a block, does something, once, when a
-/// commit is written but not known, hides a node, and reads a block as zeros, once.
+/// Memory storage that looks at something before it reads a node, makes a change, once, before it reads a block, does something,
+/// once, when a commit is written but not known, hides a node, and reads a block as zeros, once.
 struct Interposed {
     inner: Arc<dyn CoreStorage>,
+    before_node: Arc<Mutex<Option<Look>>>,
     before_block: Arc<Mutex<Option<Change>>>,
     after_commit: Arc<Mutex<Option<Change>>>,
     hidden: Arc<Mutex<Option<u64>>>,
@@ -33,6 +36,9 @@ struct Interposed {
 
 impl CoreStorage for Interposed {
     fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
+        if let Some(look) = &mut *self.before_node.lock().unwrap() {
+            look();
+        }
         let is_hidden = *self.hidden.lock().unwrap() == Some(index);
         Ok(self.inner.node(index)?.filter(|_| !is_hidden))
     }
@@ -60,6 +66,7 @@ impl CoreStorage for Interposed {
 
 struct Rig {
     core: Core,
+    before_node: Arc<Mutex<Option<Look>>>,
     before_block: Arc<Mutex<Option<Change>>>,
     after_commit: Arc<Mutex<Option<Change>>>,
     hidden: Arc<Mutex<Option<u64>>>,
@@ -79,10 +86,11 @@ impl Rig {
             head: Head::empty(),
         };
         let opened = Memory::new().create(header).unwrap();
-        let (before_block, after_commit) = (Arc::default(), Arc::default());
+        let (before_node, before_block, after_commit) = <_>::default();
         let (hidden, garbled) = (Arc::default(), Arc::default());
         let storage = Arc::new(Interposed {
             inner: opened.storage,
+            before_node: Arc::clone(&before_node),
             before_block: Arc::clone(&before_block),
             after_commit: Arc::clone(&after_commit),
             hidden: Arc::clone(&hidden),
@@ -94,6 +102,7 @@ impl Rig {
             .unwrap();
         Self {
             core,
+            before_node,
             before_block,
             after_commit,
             hidden,
@@ -111,6 +120,25 @@ fn rewrite(core: &Core) {
     core.truncate(4, None).unwrap();
     core.append("longer than before").unwrap();
     core.append("and one more").unwrap();
+}
+
+/// Goal: what a cut reads, which may fail and take a while, it reads before any view is told that it is cut.
+/// Method: another history, whose nodes that both share are read to tell what the cut frees.
+#[test]
+fn views_are_whole_while_a_cut_reads() {
+    let (rig, source) = (Rig::new(), Rig::new().core);
+    rewrite(&source);
+    source.append_batch(vec![Bytes::new(); 8]).unwrap();
+    let (view, reads) = (rig.core.snapshot(), Arc::new(AtomicUsize::new(0)));
+    let (seen, count) = (view.clone(), Arc::clone(&reads));
+    *rig.before_node.lock().unwrap() = Some(Box::new(move || {
+        assert_eq!(seen.compat_length(), 8);
+        count.fetch_add(1, Ordering::Relaxed);
+    }));
+    assert!(follow(&rig.core, &source, usize::MAX).unwrap());
+    assert!(reads.load(Ordering::Relaxed) > 0);
+    *rig.before_node.lock().unwrap() = None;
+    assert_eq!((view.compat_length(), rig.core.length()), (4, 14));
 }
 
 #[test]
