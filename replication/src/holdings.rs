@@ -5,6 +5,7 @@
 use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use ferrocore_log::flat_tree;
 use ferrocore_log::supply::{Availability, SharedAvailability};
 
 use crate::memory::Memory;
@@ -54,10 +55,15 @@ impl Holdings {
         self.write().note_unprovable(root);
     }
 
-    /// As [`RemoteBlocks::keep_unprovable`].
-    pub(crate) fn keep_unprovable(&self, are_so: impl Fn(u64) -> bool) -> Option<u64> {
-        let has_any = self.read().has_unprovable(); // most have not, most of the time
-        has_any.then(|| self.write().keep_unprovable(are_so))?
+    /// Forgets the roots noted as unprovable of which `is_so` is true no more. Returns the first block that the peer may be asked for
+    /// again. Nobody waits for these holdings while `is_so` looks at whatever else.
+    pub(crate) fn keep_unprovable(&self, is_so: impl Fn(u64) -> bool) -> Option<u64> {
+        let roots = self.read().unprovable(); // most have none, most of the time
+        let provable: Vec<_> = roots.into_iter().filter(|root| !is_so(*root)).collect();
+        let first = provable.iter().map(|root| flat_tree::first_block(*root));
+        let first = first.min()?;
+        self.write().note_provable(&provable);
+        Some(first)
     }
 
     /// As [`RemoteBlocks::has_all`].
@@ -88,5 +94,26 @@ impl Availability for Shared {
 
     fn has_all(&self, range: Range<u64>) -> bool {
         self.read().has_all(range)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: whoever judges what a peer can prove may wait for whoever looks at what it has: neither holds up the other.
+    #[test]
+    fn nobody_waits_while_roots_are_judged() {
+        let holdings = Holdings::default();
+        let root = |number| flat_tree::index(3, number);
+        assert_eq!(holdings.keep_unprovable(|_| panic!("there is none")), None);
+        for number in [2, 1, 3] {
+            holdings.note_unprovable(root(number));
+        }
+        let is_free = |_| holdings.0.0.try_write().is_ok();
+        assert_eq!(holdings.keep_unprovable(is_free), None);
+        let is_first = |kept| kept == root(1);
+        assert_eq!(holdings.keep_unprovable(is_first), Some(16));
+        assert_eq!(holdings.read().unprovable(), [root(1)]);
     }
 }

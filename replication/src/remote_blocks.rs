@@ -90,15 +90,17 @@ impl RemoteBlocks {
         self.others.need().denied.add_unprovable(root);
     }
 
-    /// Whether there is anything that it cannot prove to us.
-    pub(crate) fn has_unprovable(&self) -> bool {
+    /// The roots below which it can prove nothing to us.
+    pub(crate) fn unprovable(&self) -> Vec<u64> {
         let others = self.others.get();
-        others.is_some_and(|others| others.denied.has_unprovable())
+        others.map_or(Vec::new(), |others| others.denied.unprovable())
     }
 
-    /// Keeps those roots that `are_so` still. Returns the first block that it may be asked for again.
-    pub(crate) fn keep_unprovable(&mut self, are_so: impl Fn(u64) -> bool) -> Option<u64> {
-        self.others.get_mut()?.denied.keep_unprovable(are_so)
+    /// It may be able to prove what is below these after all.
+    pub(crate) fn note_provable(&mut self, roots: &[u64]) {
+        if let Some(others) = self.others.get_mut() {
+            others.denied.remove_unprovable(roots);
+        }
     }
 
     /// How many pages more may be remembered, as far as others leave memory for them.
@@ -486,8 +488,8 @@ mod tests {
         }
         assert_eq!((blocks.next(7..9), blocks.next(8..30)), (Some(7), Some(24)));
         assert_eq!(blocks.next(8..24), None);
-        assert_eq!(blocks.keep_unprovable(|_| true), None);
-        assert_eq!(blocks.keep_unprovable(|kept| kept == root(2)), Some(8));
+        assert_eq!(blocks.unprovable(), [root(1), root(2)]);
+        blocks.note_provable(&[root(1), root(3)]);
         assert_eq!(
             (blocks.next(8..30), blocks.next(16..30)),
             (Some(8), Some(24))
@@ -497,7 +499,7 @@ mod tests {
             .map(|number| 80 + 8 * number)
             .filter(|first| blocks.next(*first..*first + 8).is_some());
         assert_eq!(asked.count(), UNPROVABLE_MAX);
-        assert!(blocks.has_unprovable());
+        assert_eq!(blocks.unprovable().len(), UNPROVABLE_MAX);
     }
 
     #[test]

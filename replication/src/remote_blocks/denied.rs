@@ -44,20 +44,12 @@ impl Denied {
         }
     }
 
-    pub(super) fn has_unprovable(&self) -> bool {
-        !self.unprovable.is_empty()
+    pub(super) fn unprovable(&self) -> Vec<u64> {
+        self.unprovable.iter().copied().collect()
     }
 
-    /// Keeps those roots that `are_so` still. Returns the first block below the others, if there are any.
-    pub(super) fn keep_unprovable(&mut self, are_so: impl Fn(u64) -> bool) -> Option<u64> {
-        let mut from = None;
-        self.unprovable.retain(|root| {
-            let is_kept = are_so(*root);
-            let first = (!is_kept).then(|| flat_tree::first_block(*root));
-            from = first.into_iter().chain(from).min();
-            is_kept
-        });
-        from
+    pub(super) fn remove_unprovable(&mut self, roots: &[u64]) {
+        self.unprovable.retain(|root| !roots.contains(root));
     }
 
     /// It does not have these any more, or has them anew.
