@@ -234,7 +234,10 @@ impl CoreChannel {
 
     /// Goes on with pushed blocks that had to wait.
     fn take_pushed(&mut self, stats: &mut Stats, now: Time) -> Result<(), PeerMisbehaved> {
-        while let Some(proof) = self.pushes.go_on(&self.core, self.downloads.waker())? {
+        while let Some(proof) = self
+            .pushes
+            .go_on(&self.core, self.downloads.waker(), stats)?
+        {
             let (core, peer) = (&self.core, &mut self.peer);
             let data = Data { request: 0, proof };
             self.downloads.handle_data(core, peer, data, now, stats)?;

@@ -22,6 +22,7 @@ use crate::messages::{Data, Message, Request};
 use crate::misbehaviour::PeerMisbehaved;
 use crate::peer::Peer;
 use crate::promises::levels_below_root;
+use crate::stats::Stats;
 use crate::uploads::{self, LongAnswers};
 use crate::wire::Wire;
 
@@ -165,7 +166,7 @@ impl Pushes {
         receiving.is_some_and(|receiving| receiving.storing.is_some())
     }
 
-    /// Goes on with what has come behind a block that is stored now. Returns the next that is of no use.
+    /// Goes on with what has come behind a block that is stored now, and counts that if it was of no use. Returns the next that is.
     ///
     /// # Errors
     /// As for [`handle`](Self::handle).
@@ -173,8 +174,9 @@ impl Pushes {
         &mut self,
         core: &Core,
         waker: &Waker,
+        stats: &mut Stats,
     ) -> Result<Option<Proof>, PeerMisbehaved> {
-        self.look_at_storing(core, waker)?;
+        stats.answers_ignored += u64::from(!self.look_at_storing(core, waker)?);
         while let Some(receiving) = self.receiving.as_mut().filter(|r| r.storing.is_none()) {
             let Some(Waiting { proof, kept_bytes }) = receiving.behind.pop_front() else {
                 self.receiving = None;
