@@ -5,15 +5,17 @@
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use crate::common::script::{Script, range, sync_of};
 use crate::common::{Pair, blocks};
 use crate::hostile::block_requests;
+use ferrocore_log::proof::{NodeRequest, ProofRequest};
 use ferrocore_log::push::PushMode;
-use ferrocore_log::{Core, Corestore, StoreOptions};
+use ferrocore_log::{Core, Corestore, Durability, StoreOptions};
 use ferrocore_primitives::keys::DiscoveryKey;
-use ferrocore_replication::limits::DENIALS_MAX;
+use ferrocore_replication::limits::{BAD_PUSHES_MAX, DENIALS_MAX};
 use ferrocore_replication::messages::{Data, Message};
 
 const BLOCKS: usize = 16;
@@ -199,7 +201,14 @@ fn a_shorter_peer_is_asked_for_what_it_can_prove() {
 /// Goal: who is asked for a path up to a root and gives less is the one to blame, and soon asked no more; an honest peer then mends all.
 #[test]
 fn who_gives_no_whole_path_is_asked_no_more() {
-    const COUNT: u64 = 64;
+    // Below what is damaged the tree refutes what is given; beside it, that is right and has no place.
+    for wanted in [64..128, 0..64] {
+        check_who_gives_no_whole_path(wanted);
+    }
+}
+
+fn check_who_gives_no_whole_path(wanted: Range<u64>) {
+    const COUNT: u64 = 128;
     let here = Corestore::memory();
     let writer = here.get_named("log").unwrap();
     writer.append_batch(blocks(COUNT as usize)).unwrap();
@@ -209,9 +218,9 @@ fn who_gives_no_whole_path_is_asked_no_more() {
         fetch(&here, &there, &reader, 0..1);
     }
     // A child of the root.
-    damage(folder.path(), &writer.discovery_key(), 95, 9);
+    damage(folder.path(), &writer.discovery_key(), 191, 9);
     let (there, reader) = reader(folder.path(), &writer);
-    let wanted = reader.download_all();
+    let download = reader.download(wanted.clone());
     let mut script = Script::open(&there, &reader);
     script.say(&sync_of(COUNT));
     script.say(&range(false, 0, COUNT));
@@ -231,8 +240,61 @@ fn who_gives_no_whole_path_is_asked_no_more() {
     }
     let blame = script.victim.connection.poll_misbehaviour().unwrap();
     assert!(blame.to_string().contains("withholds"), "{blame}");
-    assert!(reader.count(0..COUNT) < DENIALS_MAX as u64);
-    drop((script, wanted));
-    let refused = fetch(&here, &there, &reader, 0..COUNT);
-    assert_eq!((refused, reader.count(0..COUNT)), (0, COUNT));
+    assert!(reader.count(wanted.clone()) < DENIALS_MAX as u64);
+    drop((script, download));
+    let refused = fetch(&here, &there, &reader, wanted.clone());
+    let here = reader.count(wanted.clone());
+    assert_eq!((refused, here), (0, wanted.end - wanted.start));
+}
+
+/// Goal: a pushed block that is right, and has no place here as our own tree is damaged, is of no use, which is not its sender's
+/// fault; with its whole path it is welcome. Method: blocks beside a damaged child of the root, pushed with a path that ends below it.
+#[test]
+fn a_pushed_block_without_a_place_is_nobodys_fault() {
+    const COUNT: u64 = 128;
+    const PUSHED: u64 = BAD_PUSHES_MAX as u64 + 2;
+    let here = Corestore::memory();
+    let writer = here.get_named("log").unwrap();
+    writer.append_batch(blocks(COUNT as usize)).unwrap();
+    for durability in [Durability::Buffered, Durability::Sync] {
+        let folder = tempfile::tempdir().unwrap();
+        {
+            let (there, reader) = reader(folder.path(), &writer);
+            fetch(&here, &there, &reader, 0..1);
+        }
+        damage(folder.path(), &writer.discovery_key(), 191, 9);
+        let options = StoreOptions {
+            durability,
+            ..StoreOptions::default()
+        };
+        let there = Corestore::open(folder.path(), options).unwrap();
+        let reader = there.get(&writer.key()).unwrap();
+        reader.set_push_mode(PushMode::Only);
+        let mut script = Script::open(&there, &reader);
+        script.say(&sync_of(COUNT));
+        let push = |script: &mut Script, index, nodes| {
+            let request = ProofRequest {
+                block: Some(NodeRequest { index, nodes }),
+                ..ProofRequest::default()
+            };
+            let (request, proof) = (0, writer.prove(&request).unwrap().unwrap());
+            script.say(&Message::Data(Data { request, proof }));
+            script.deliver().unwrap();
+            while script.victim.connection.backlog().commits > 0 {
+                thread::yield_now(); // another thread commits
+                script.deliver().unwrap();
+            }
+        };
+        for index in 1..=PUSHED {
+            push(&mut script, index, u64::from(COUNT.ilog2()) - 1);
+        }
+        assert_eq!(reader.count(0..COUNT), 1);
+        assert_eq!(script.victim.stats().answers_ignored, PUSHED);
+        push(&mut script, 1, COUNT.ilog2().into());
+        assert_eq!((reader.count(0..COUNT), reader.has(1)), (2, true));
+        let stats = script.victim.stats();
+        assert_eq!((stats.answers_ignored, stats.proofs_refused), (PUSHED, 0));
+        let blame = script.victim.connection.poll_misbehaviour();
+        assert!(blame.is_none() && script.is_open(&reader), "{blame:?}");
+    }
 }
