@@ -380,6 +380,67 @@ fn cores_that_fill_a_connection_share_it() {
     }
 }
 
+/// Goal: of cores that fill a connection, each has its part of what that carries, also those that come when it is full.
+/// Method: two have all requests in flight when two more come; once those have had time to grow, what comes for each is counted.
+#[test]
+fn who_comes_late_to_a_full_connection_has_its_share() {
+    const BLOCKS: u64 = 40_000;
+    let (here, there) = (Corestore::memory(), Corestore::memory());
+    let readers: Vec<_> = (0..4)
+        .map(|number| {
+            let writer = here.get_named(&format!("core {number}")).unwrap();
+            writer.append_batch(blocks(BLOCKS as usize)).unwrap();
+            there.get(&writer.key()).unwrap()
+        })
+        .collect();
+    let _all: Vec<_> = readers.iter().map(Core::download_all).collect();
+    let mut lines = Lines::new();
+    lines.add(&here, &there, &readers[0], ms(400), 100 * MB);
+    lines.lines[0].reader.connection.attach(&readers[1]);
+    let in_flight = |lines: &Lines| {
+        let stats = lines.lines[0].reader.connection.core_stats();
+        readers
+            .iter()
+            .map(|reader| {
+                let of_reader = stats.iter().find(|core| core.key == reader.key());
+                of_reader.map_or(0, |core| core.in_flight)
+            })
+            .collect::<Vec<_>>()
+    };
+    while in_flight(&lines).iter().sum::<usize>() < IN_FLIGHT_MAX {
+        lines.run_for(ms(100));
+        assert!(
+            lines.now < Time::ZERO + Duration::from_secs(30),
+            "it is not full"
+        );
+    }
+    readers[2..]
+        .iter()
+        .for_each(|reader| lines.lines[0].reader.connection.attach(reader));
+    while in_flight(&lines)
+        .iter()
+        .any(|own| own.abs_diff(IN_FLIGHT_MAX / 4) > IN_FLIGHT_MAX / 20)
+    {
+        lines.run_for(ms(100));
+        assert!(
+            lines.now < Time::ZERO + Duration::from_secs(60),
+            "{:?}",
+            in_flight(&lines)
+        );
+    }
+    let counts = || readers.iter().map(|reader| reader.count(0..BLOCKS));
+    let before: Vec<_> = counts().collect();
+    lines.run_for(ms(2000));
+    let came: Vec<_> = counts()
+        .zip(before)
+        .map(|(after, before)| after - before)
+        .collect();
+    assert!(counts().all(|count| count < BLOCKS), "they still want more");
+    let part = came.iter().sum::<u64>() / 4;
+    let is_about_part = |came: &u64| came.abs_diff(part) <= part / 10;
+    assert!(came.iter().all(is_about_part), "{came:?}");
+}
+
 /// Goal: a paused download asks for nothing, says how far it is, and goes on where it was.
 #[test]
 fn a_download_can_be_paused_and_tells_how_far_it_is() {
