@@ -37,6 +37,7 @@ mod downloads;
 mod extensions;
 mod following;
 pub mod fully_remote;
+#[doc(hidden)]
 pub mod fuzzing;
 mod heard;
 mod holdings;
