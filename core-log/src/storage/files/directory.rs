@@ -19,38 +19,22 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
-use ferrocore_primitives::keys::DiscoveryKey;
 use thiserror::Error;
 
 use super::block_file::BlockFile;
 use super::file_system::{FileSystem, Identity, OpenFile, OpenMode};
+use super::home::Home;
 use super::oplog::SLOT_BYTES;
 use super::pool::{Holder, Pool};
 use super::record::FRAME_BYTES;
-use super::settled::Settled;
 
 /// The files of a core, by number; [`OPLOG`] is the locked one.
 pub(super) const NAMES: [&str; 5] = ["oplog", "tree", "bitfield", "data", "header"];
 const OPLOG: usize = 0;
-
-/// `bb`, `aa`, `cores`, and `corestore` which that is in: each is made for the first core in it.
-pub(super) const ABOVE_CORE: usize = 4;
-/// That of the drafts of a core, `drafts`, and the store which that is in.
-pub(super) const ABOVE_DRAFT: usize = 3;
-
-/// Where the files of a core are.
-pub(super) struct Home {
-    pub(super) core: DiscoveryKey,
-    pub(super) path: PathBuf,
-    /// How many directories above this one may be new with it.
-    pub(super) above: usize,
-    /// Who knows what of it is on the device, where that matters.
-    pub(super) settled: Option<Arc<Settled>>,
-}
 
 /// What is done with the files of a core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,14 +9,15 @@ use std::sync::Arc;
 
 use ferrocore_primitives::keys::DiscoveryKey;
 
-use super::directory::{ABOVE_DRAFT, Access, CoreDirectory, Home};
+use super::directory::Access;
 use super::file_core::{CoreFiles, FileCore};
 use super::file_system::{FileAccess, FileSystem};
+use super::home::Home;
+use super::io_error;
 use super::open_cores::OpenCores;
 use super::place::{Place, core_files};
 use super::pool::Pool;
 use super::settled::Settled;
-use super::{file_error, io_error};
 use crate::storage::{CoreHeader, DraftStorage, Durability, OpenedCore, StorageError};
 
 /// The drafts of all cores of a store.
@@ -75,23 +76,8 @@ impl CoreDrafts {
         draft: &DiscoveryKey,
         access: Access,
     ) -> Result<Option<CoreFiles>, StorageError> {
-        let directory = self.directory_of(draft);
-        let path = directory.join("oplog");
-        let Some(registration) = OpenCores::register(&self.open_cores, *draft) else {
-            let holder = Some(std::process::id());
-            return Err(StorageError::Locked { path, holder });
-        };
-        let (files, pool) = (Arc::clone(&self.place.files), Arc::clone(&self.pool));
-        let guard = Box::new(registration);
-        let home = Home {
-            core: *draft,
-            path: directory.clone(),
-            above: ABOVE_DRAFT,
-            settled: self.settled.clone(),
-        };
-        let opened = CoreDirectory::open(home, access, files, pool, guard);
-        let opened = opened.map_err(file_error("open", &path))?;
-        Ok(opened.map(|opened| core_files(directory, |name| opened.file(name))))
+        let home = Home::of_draft(&self.directory, draft, self.settled.clone());
+        home.open(access, &self.place.files, &self.pool, &self.open_cores)
     }
 }
 
@@ -156,18 +142,7 @@ struct ReadOnlyDrafts {
 impl DraftStorage for ReadOnlyDrafts {
     fn open(&self, draft: &DiscoveryKey) -> Result<Option<OpenedCore>, StorageError> {
         FileCore::open_read_only(draft, || {
-            let directory = self.directory.join(draft.to_hex());
-            let (files, pool) = (Arc::clone(&self.place.files), Arc::clone(&self.pool));
-            let (access, guard) = (Access::Read, Box::new(()));
-            let home = Home {
-                core: *draft,
-                path: directory.clone(),
-                above: ABOVE_DRAFT,
-                settled: None,
-            };
-            let opened = CoreDirectory::open(home, access, files, pool, guard);
-            let opened = opened.map_err(file_error("open", &directory.join("oplog")))?;
-            Ok(opened.map(|opened| core_files(directory, |name| opened.file(name))))
+            Home::of_draft(&self.directory, draft, None).open_to_read(&self.place.files, &self.pool)
         })
     }
 

@@ -33,6 +33,7 @@ pub(crate) mod fuzzing;
 mod gc;
 mod guards;
 mod header;
+mod home;
 mod journal;
 mod lock;
 mod open_cores;
@@ -69,14 +70,15 @@ use ferrocore_primitives::keys::DiscoveryKey;
 use ferrocore_primitives::sign::KeyPair;
 
 use self::aliases::Aliases;
-use self::directory::{ABOVE_CORE, Access, CoreDirectory, Home, Unusable};
+use self::directory::{Access, Unusable};
 use self::drafts::Drafts;
 pub use self::file_core::{CoreFiles, FileCore};
 use self::file_system::{FileAccess, FileSystem, OpenFile, OsFileSystem};
 use self::guards::Guards;
+use self::home::Home;
 pub use self::journal::{JOURNAL_BYTES_MAX, Journal};
 use self::open_cores::OpenCores;
-use self::place::{Place, core_files};
+use self::place::Place;
 use self::pool::Pool;
 pub use self::read_only::ReadOnlyFiles;
 use self::secrets::Secrets;
@@ -305,23 +307,8 @@ impl Files {
         core: &DiscoveryKey,
         access: Access,
     ) -> Result<Option<CoreFiles>, StorageError> {
-        let directory = self.place.of_core(core);
-        let path = directory.join("oplog");
-        let Some(registration) = OpenCores::register(&self.open_cores, *core) else {
-            let holder = Some(process::id());
-            return Err(StorageError::Locked { path, holder });
-        };
-        let (files, pool) = (Arc::clone(&self.place.files), Arc::clone(&self.pool));
-        let guard = Box::new(registration);
-        let home = Home {
-            core: *core,
-            path: directory.clone(),
-            above: ABOVE_CORE,
-            settled: self.settled.clone(),
-        };
-        let opened = CoreDirectory::open(home, access, files, pool, guard);
-        let opened = opened.map_err(file_error("open", &path))?;
-        Ok(opened.map(|opened| core_files(directory, |name| opened.file(name))))
+        let home = Home::of_core(&self.place, core, self.settled.clone());
+        home.open(access, &self.place.files, &self.pool, &self.open_cores)
     }
 
     /// Runs `work` on the index of aliases, which is read or rebuilt when first needed.

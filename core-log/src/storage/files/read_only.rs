@@ -10,16 +10,16 @@ use ferrocore_primitives::sign::KeyPair;
 use zeroize::Zeroizing;
 
 use super::aliases::Aliases;
-use super::directory::{ABOVE_CORE, Access, CoreDirectory, Home};
 use super::drafts::Drafts;
 use super::file_system::{FileSystem, OsFileSystem};
 use super::guards::Guards;
-use super::place::{Place, core_files};
+use super::home::Home;
+use super::place::Place;
 use super::pool::Pool;
 use super::root_secret::{self, ROOT_SECRET_BYTES};
 use super::secrets::Secrets;
 use super::whole;
-use super::{CoreFiles, FileCore, file_error, io_error, is_damaged};
+use super::{CoreFiles, FileCore, io_error, is_damaged};
 use crate::root_secret::RootSecret;
 use crate::storage::{
     Alias, CoreHeader, Durability, OpenedCore, Storage, StorageError, WriteBatch, lock,
@@ -88,18 +88,7 @@ impl ReadOnlyFiles {
     }
 
     fn files_of(&self, core: &DiscoveryKey) -> Result<Option<CoreFiles>, StorageError> {
-        let directory = self.place.of_core(core);
-        let (files, pool) = (Arc::clone(&self.place.files), Arc::clone(&self.pool));
-        let (access, guard) = (Access::Read, Box::new(()));
-        let home = Home {
-            core: *core,
-            path: directory.clone(),
-            above: ABOVE_CORE,
-            settled: None,
-        };
-        let opened = CoreDirectory::open(home, access, files, pool, guard);
-        let opened = opened.map_err(file_error("open", &directory.join("oplog")))?;
-        Ok(opened.map(|opened| core_files(directory, |name| opened.file(name))))
+        Home::of_core(&self.place, core, None).open_to_read(&self.place.files, &self.pool)
     }
 
     /// Adds what is kept beside the files of a core.
