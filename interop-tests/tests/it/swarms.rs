@@ -223,23 +223,25 @@ async fn agreed(node: &mut Node, ours: &mut Ours, count: usize) {
 }
 
 /// Goal: whose dial stays is for the keys to say, so both sides keep the same, whichever key is the larger. Method: it is counted
-/// how often dials did cross, by what each side has seen: where none did, nothing is shown.
+/// how often dials did cross, by what each side has seen: where few did, little is shown, so that it goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_dials_at_once_both_sides_keep_the_same() {
     let rounds = size("FERROCORE_DIALS", 200) / 2;
     let mut node = Node::with_swarms(1);
     for is_ours_larger in [true, false] {
-        let crossed = dials_at_once(&mut node, is_ours_larger, rounds).await;
-        println!("ours the larger key: {is_ours_larger}; {crossed} of {rounds} dials crossed");
+        let (made, crossed) = dials_at_once(&mut node, is_ours_larger, rounds).await;
+        println!("ours the larger key: {is_ours_larger}; {crossed} of {made} dials crossed");
         assert!(
             crossed * 4 >= rounds,
-            "only {crossed} of {rounds} dials crossed"
+            "only {crossed} of {made} dials crossed"
         );
     }
 }
 
-/// Has both sides dial at once again and again; returns how often that made two connections.
-async fn dials_at_once(node: &mut Node, is_ours_larger: bool, rounds: usize) -> usize {
+/// Has both sides dial at once so often, and again and again until every fourth time has made two connections; returns how
+/// often they did, and how often that came about.
+async fn dials_at_once(node: &mut Node, is_ours_larger: bool, rounds: usize) -> (usize, usize) {
+    const TIMES_MAX: usize = 10;
     let there = node.keys[0];
     let keys = std::iter::repeat_with(KeyPair::generate);
     let is_as_wanted =
@@ -249,8 +251,9 @@ async fn dials_at_once(node: &mut Node, is_ours_larger: bool, rounds: usize) -> 
     let mut events = ours.swarm.events();
     let _serving = ours.join(Topic::from_name("dials"), SERVING).await;
     let here = hex(ours.swarm.public_key().as_bytes());
-    let mut crossed = 0;
-    for _ in 0..rounds {
+    let (mut made, mut crossed) = (0, 0);
+    while made < rounds || (crossed * 4 < rounds && made < TIMES_MAX * rounds) {
+        made += 1;
         let before = node.count("crossings", "count");
         let dial = node.peer.begin("joinPeer", json!({ "key": here }));
         ours.swarm.join_peer(there);
@@ -265,7 +268,7 @@ async fn dials_at_once(node: &mut Node, is_ours_larger: bool, rounds: usize) -> 
         parted(node, &mut ours).await;
         is_duplicate_told(&mut events).await;
     }
-    crossed
+    (made, crossed)
 }
 
 /// Takes the events there are; whether one tells of two connections to a peer.
