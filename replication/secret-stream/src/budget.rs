@@ -41,7 +41,7 @@ pub const WAIT_TARGET: Duration = Duration::from_secs(120);
 /// The least time for which whoever holds room may stand still, however many wait.
 pub const STILL_TIME_MIN: Duration = Duration::from_secs(1);
 
-/// How long a frame that arrives may wait for room.
+/// How long a frame may wait for room.
 pub const ROOM_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How often it is looked at what is held. Time beyond twice this in which it was not is our own, and held against nobody.
@@ -157,11 +157,41 @@ struct Part {
 struct Line {
     /// Units that are waited for.
     units: usize,
-    /// The same and what those got who have stood in line with them: else those who come last would wait for longer, the fewer
-    /// are left.
-    with_served: usize,
-    /// Since when there has been somebody.
+    /// The most of them, but for those that were waited for by who went away, until as many were got: else those who come last
+    /// would wait for longer, the fewer are left.
+    most: usize,
+    /// How many were got since.
+    got: usize,
+    /// Since when there has been somebody, but for pauses in which nobody could have hurried.
     since: Option<Instant>,
+    /// When the last one left.
+    left: Option<Instant>,
+}
+
+impl Line {
+    fn join(&mut self, units: usize, now: Instant) {
+        if self.units == 0 && self.left.is_none_or(|left| left + HURRIED.still < now) {
+            self.since = Some(now);
+        }
+        self.units += units;
+        if self.units >= self.most {
+            (self.most, self.got) = (self.units, 0);
+        }
+    }
+
+    fn leave(&mut self, units: usize, has_room: bool, now: Instant) {
+        self.units -= units;
+        match has_room {
+            true => self.got += units,
+            false => self.most = self.most.saturating_sub(units).max(self.units),
+        }
+        if self.got >= self.most {
+            (self.most, self.got) = (self.units, 0);
+        }
+        if self.units == 0 {
+            self.left = Some(now);
+        }
+    }
 }
 
 impl FrameBudget {
@@ -190,6 +220,14 @@ impl FrameBudget {
         Self { pace, ..self }
     }
 
+    /// For how long one of many streams of a process that limits itself may stand still on account of that, and a little more.
+    fn still_min(&self) -> Duration {
+        let turn = self.pace.map(|pace| {
+            Duration::from_secs_f64((2 * STREAMS_AT_PACE * UNIT as u64) as f64 / pace as f64)
+        });
+        turn.unwrap_or_default().max(STILL_TIME_MIN)
+    }
+
     /// How long a process that limits itself takes to move all of it.
     fn own_time(&self) -> Duration {
         let bytes = (self.small.units + self.large.units) * UNIT;
@@ -197,7 +235,7 @@ impl FrameBudget {
         self.pace.map_or(Duration::ZERO, seconds)
     }
 
-    /// Waits for room for `len` bytes that arrive: the peer is not read from meanwhile.
+    /// Waits for room for `len` bytes.
     ///
     /// # Errors
     /// [`StreamError::NoRoom`] after [`ROOM_TIMEOUT`], or as much later as the [pace](Self::at_pace) of the process asks for.
@@ -206,8 +244,8 @@ impl FrameBudget {
         room.await.map_err(|_| StreamError::NoRoom { len })
     }
 
-    /// Waits for room for `len` bytes for as long as it takes: whoever is to be sent them loses nothing by that.
-    pub async fn room_at_last(&self, len: usize) -> FrameRoom {
+    /// The same without an end.
+    async fn room_at_last(&self, len: usize) -> FrameRoom {
         let part = self.part_for(len);
         let units = len.div_ceil(UNIT).min(part.units);
         let count = u32::try_from(units).unwrap_or(u32::MAX);
@@ -258,11 +296,10 @@ impl Part {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For how long each may stand still, at most `most`, for all who wait to have their room within [`WAIT_TARGET`] if all do.
-    fn still_time(&self, line: Line, most: Duration) -> Duration {
-        let rounds = line.with_served as f64 / self.units.max(1) as f64;
-        let fair = WAIT_TARGET.div_f64(rounds.max(1.0));
-        fair.clamp(STILL_TIME_MIN, most)
+    /// For how long each may stand still for all who wait to have their room within [`WAIT_TARGET`] if all do.
+    fn still_time(&self, line: Line) -> Duration {
+        let rounds = line.most as f64 / self.units.max(1) as f64;
+        WAIT_TARGET.div_f64(rounds.max(1.0))
     }
 }
 
@@ -275,10 +312,7 @@ struct Waiting<'a> {
 
 impl<'a> Waiting<'a> {
     fn new(part: &'a Part, units: usize) -> Self {
-        let mut line = part.line();
-        line.since = line.since.or_else(|| Some(Instant::now()));
-        line.units += units;
-        line.with_served += units;
+        part.line().join(units, Instant::now());
         Self {
             part,
             units,
@@ -295,13 +329,7 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut line = self.part.line();
-        line.units -= self.units;
-        if !self.has_room {
-            line.with_served -= self.units;
-        }
-        if line.units == 0 {
-            *line = Line::default();
-        }
+        line.leave(self.units, self.has_room, Instant::now());
     }
 }
 
@@ -311,8 +339,8 @@ pub struct FrameRoom {
     len: usize,
     at_leisure: Tempo,
     hurried: Tempo,
-    /// Whether nobody but we ourselves may be what is slow.
-    is_at_pace: bool,
+    /// For so long whoever holds it may stand still, however many wait.
+    still_min: Duration,
     due: Mutex<Due>,
     _permit: OwnedSemaphorePermit,
 }
@@ -350,7 +378,7 @@ impl FrameRoom {
             len,
             at_leisure,
             hurried,
-            is_at_pace: budget.pace.is_some(),
+            still_min: hurried.still.min(budget.still_min()),
             due: Mutex::new(Due::from_now(at_leisure, hurried)),
             _permit: permit,
         }
@@ -415,10 +443,8 @@ impl FrameRoom {
         if line.units == 0 {
             return due.at_leisure;
         }
-        let still = match self.is_at_pace {
-            true => self.hurried.still,
-            false => self.part.still_time(line, self.hurried.still),
-        };
+        let fair = self.part.still_time(line);
+        let still = fair.clamp(self.still_min, self.hurried.still);
         due.hurried - (self.hurried.still - still)
     }
 
@@ -447,6 +473,8 @@ impl fmt::Debug for FrameRoom {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -548,6 +576,53 @@ mod tests {
                 }
             }
             assert_eq!(ends_at(&room, 0, 100).await, Some(ends));
+        }
+    }
+
+    /// Goal: a crowd hurries those who stand still for as long as it takes to serve it, however long others come one by one after it.
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_is_forgotten_though_the_line_never_ends() {
+        let budget = FrameBudget::new(0);
+        let mut room = budget.room(FRAME_LEN_MAX).await.unwrap();
+        let wait = |budget: FrameBudget| async move { budget.room_at_last(FRAME_LEN_MAX).await };
+        let mut line: VecDeque<_> = (0..40)
+            .map(|_| tokio::spawn(wait(budget.clone())))
+            .collect();
+        tokio::task::yield_now().await;
+        for served in 0..300 {
+            if served == 20 {
+                let of_crowd = WAIT_TARGET.as_secs() / 40;
+                assert_eq!(ends_at(&room, 0, 100).await, Some(of_crowd), "of the crowd");
+            }
+            tokio::time::advance(Duration::from_millis(2900)).await;
+            if served >= 38 {
+                line.push_back(tokio::spawn(wait(budget.clone())));
+                tokio::task::yield_now().await;
+            }
+            drop(room);
+            room = line.pop_front().unwrap().await.unwrap();
+            assert!(budget.is_crowded());
+        }
+        assert_eq!(ends_at(&room, 0, 100).await, Some(HURRIED.still.as_secs()));
+    }
+
+    /// Goal: who stands still has no time for it anew each time somebody begins to wait. Method: the others are served in between,
+    /// each after a second, by what is left.
+    #[tokio::test(start_paused = true)]
+    async fn who_stands_still_is_found_out_though_others_are_served() {
+        let budget = FrameBudget::new(0);
+        let stalled = budget.room(FRAME_LEN_MAX / 2).await.unwrap();
+        for second in 0.. {
+            let other = budget.room(FRAME_LEN_MAX / 2).await.unwrap();
+            let waiting = wait_beside(&budget).await;
+            if stalled.check().is_err() {
+                assert_eq!(second, HURRIED.still.as_secs());
+                return;
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+            drop(other);
+            waiting.await.unwrap();
+            assert!(!budget.is_crowded() && second < 100);
         }
     }
 

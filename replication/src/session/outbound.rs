@@ -142,7 +142,7 @@ pub(super) struct UploadRoom {
 
 enum RoomState {
     None,
-    Waiting(Pin<Box<dyn Future<Output = UploadGrant> + Send>>),
+    Waiting(Pin<Box<dyn Future<Output = Result<UploadGrant, StreamError>> + Send>>),
     Granted(UploadGrant),
 }
 
@@ -174,8 +174,8 @@ impl UploadRoom {
         self.state = RoomState::Waiting(Box::pin(async move {
             let own = own.acquire_many_owned(share).await;
             let own = own.expect("the semaphore is never closed");
-            let room = Arc::new(budget.room_at_last(len).await);
-            UploadGrant { room, _own: own }
+            let room = Arc::new(budget.room(len).await?);
+            Ok(UploadGrant { room, _own: own })
         }));
     }
 
@@ -183,7 +183,7 @@ impl UploadRoom {
     /// is not held for too long, whatever it waits for: as long as the peer takes something, that moves.
     ///
     /// # Errors
-    /// [`StreamError::FrameTimeout`] if something was held for too long.
+    /// [`StreamError::NoRoom`], or [`StreamError::FrameTimeout`] if something was held for too long.
     pub(super) async fn granted(&mut self) -> Result<(), StreamError> {
         loop {
             let next_check = self.next_check();
@@ -200,6 +200,7 @@ impl UploadRoom {
             self.check()?;
             if let Some(granted) = granted {
                 self.state = RoomState::None;
+                let granted = granted?;
                 self.held.push(Arc::downgrade(&granted.room));
                 self.state = RoomState::Granted(granted);
                 return Ok(());

@@ -248,7 +248,7 @@ async fn who_takes_nothing_gives_its_room_back_at_once() {
     sleep(Duration::from_millis(200)).await;
     assert!(budgets.outgoing.is_crowded());
     let start = Instant::now();
-    let _room = budgets.outgoing.room_at_last(FRAME_LEN_MAX).await;
+    let _room = budgets.outgoing.room(FRAME_LEN_MAX).await.unwrap();
     assert!(start.elapsed() <= 2 * WAIT_TARGET, "{:?}", start.elapsed());
     stalled.iter().for_each(JoinHandle::abort);
 }
@@ -300,7 +300,7 @@ async fn what_comes_slowly_is_asked_for_once() {
             let incoming = theirs.incoming.clone();
             tokio::spawn(async move {
                 sleep(Duration::from_secs(310)).await;
-                let room = incoming.room_at_last(FRAME_LEN_MAX).await;
+                let room = incoming.room(FRAME_LEN_MAX).await.unwrap();
                 sleep(time).await;
                 drop(room);
             });
@@ -330,7 +330,7 @@ async fn a_machine_that_stood_still_blames_nobody() {
     }
     sleep(Duration::from_secs(3)).await;
     let outgoing = budgets.outgoing.clone();
-    let _waits = tokio::spawn(async move { outgoing.room_at_last(FRAME_LEN_MAX).await });
+    let _waits = tokio::spawn(async move { outgoing.room(FRAME_LEN_MAX).await });
     yield_now().await;
     advance(Duration::from_secs(30)).await;
     tokio::select! {
