@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ferrocore_interop_tests::fcore::Fcore;
+use ferrocore_interop_tests::fcore::{Fcore, Run};
 use ferrocore_interop_tests::network::Network;
 use ferrocore_interop_tests::node::{self, Tree};
 use ferrocore_interop_tests::peer::{self, Peer};
@@ -14,11 +14,28 @@ use serde_json::json;
 /// What the search may take, with all of a small transfer.
 const SOON: Duration = Duration::from_secs(8);
 
+/// It may take longer while the machine does something else, but not so often.
+const ATTEMPTS: usize = 3;
+
 fn node_on(network: &Network, host: u8, storage: &Path) -> Peer {
     let mut command = peer::script("lan.mjs", Tree::Current, storage);
     command.arg(node::ensure(Tree::Multicast));
     command.arg(network.address(host).to_string());
     Peer::run("lan.mjs", &mut network.host(host).enter(&command))
+}
+
+/// What is done there takes no longer than [`SOON`] at one of the attempts.
+#[track_caller]
+fn is_soon(mut what: impl FnMut(usize) -> Duration) {
+    let mut all = Vec::new();
+    for attempt in 0..ATTEMPTS {
+        let took = what(attempt);
+        if took < SOON {
+            return;
+        }
+        all.push(took);
+    }
+    panic!("it took {all:?}");
 }
 
 #[test]
@@ -40,18 +57,21 @@ fn a_folder_is_fetched_by_key_alone() {
 
     // Another host, and another store of the same.
     for reader in [1, 0] {
-        let (store, fetched) = (format!("store{reader}"), format!("fetched{reader}"));
-        let getting = Fcore::new(at(&store)).lan_only(&network, reader);
-        let started = Instant::now();
-        let got = getting.run(["get".as_ref(), link.as_ref(), at(&fetched).as_os_str()]);
-        let took = started.elapsed();
-        let got = got.expect_code(0);
-        assert_eq!(got.event("peer")["via"], "lan");
-        for file in ["a.txt", "b.bin"] {
-            let read = |folder: &str| std::fs::read(at(folder).join(file)).unwrap();
-            assert!(read("shared") == read(&fetched), "{file} differs");
-        }
-        assert!(took < SOON, "it took {took:?}");
+        is_soon(|attempt| {
+            let store = format!("store{reader}.{attempt}");
+            let fetched = format!("fetched{reader}.{attempt}");
+            let getting = Fcore::new(at(&store)).lan_only(&network, reader);
+            let started = Instant::now();
+            let got = getting.run(["get".as_ref(), link.as_ref(), at(&fetched).as_os_str()]);
+            let took = started.elapsed();
+            let got = got.expect_code(0);
+            assert_eq!(got.event("peer")["via"], "lan");
+            for file in ["a.txt", "b.bin"] {
+                let read = |folder: &str| std::fs::read(at(folder).join(file)).unwrap();
+                assert!(read("shared") == read(&fetched), "{file} differs");
+            }
+            took
+        });
     }
     sharing.interrupt().expect_code(0);
 }
@@ -67,21 +87,33 @@ fn a_search_that_leads_nowhere_holds_up_no_other() {
     let at = |name: &str| scratch.path().join(name);
     std::fs::create_dir(at("shared")).unwrap();
     std::fs::write(at("shared/a.txt"), "hello").unwrap();
-    let sharing = Fcore::new(at("s1")).in_dht_on(&network, 0);
-    let mut sharing = sharing.start(["share".as_ref(), at("shared").as_os_str()]);
-    let ready = sharing.wait_event("ready");
-    let started = Instant::now();
-    assert_eq!(sharing.wait_event("announced")["by"], json!(["lan"]));
-    let took = started.elapsed();
-    assert!(took < SOON, "it was told after {took:?}");
+    let mut shared = None;
+    is_soon(|_| {
+        if let Some((sharing, _)) = shared.take() {
+            let sharing: Run = sharing;
+            sharing.interrupt().expect_code(0);
+        }
+        let sharing = Fcore::new(at("s1")).in_dht_on(&network, 0);
+        let mut sharing = sharing.start(["share".as_ref(), at("shared").as_os_str()]);
+        let ready = sharing.wait_event("ready");
+        let started = Instant::now();
+        assert_eq!(sharing.wait_event("announced")["by"], json!(["lan"]));
+        let took = started.elapsed();
+        shared = Some((sharing, ready));
+        took
+    });
+    let (sharing, ready) = shared.unwrap();
 
-    let getting = Fcore::new(at("s2")).in_dht_on(&network, 1);
     let link = ready["link"].as_str().unwrap().as_ref();
-    let started = Instant::now();
-    let got = getting.run(["get".as_ref(), link, at("fetched").as_os_str()]);
-    let took = started.elapsed();
-    assert_eq!(got.expect_code(0).event("peer")["via"], "lan");
-    assert!(took < SOON, "it took {took:?}");
+    is_soon(|attempt| {
+        let getting = Fcore::new(at(&format!("store.{attempt}"))).in_dht_on(&network, 1);
+        let fetched = at(&format!("fetched.{attempt}"));
+        let started = Instant::now();
+        let got = getting.run(["get".as_ref(), link, fetched.as_os_str()]);
+        let took = started.elapsed();
+        assert_eq!(got.expect_code(0).event("peer")["via"], "lan");
+        took
+    });
     sharing.interrupt().expect_code(0);
 }
 

@@ -84,10 +84,12 @@ fn a_peer_that_closes_in_mid_block_ends_in_a_timeout() {
     let stage = Stage::new();
     let shared = Shared::start(&stage.fcore("store"), &stage.few_files("source"));
     let tap = Tap::holding_after(shared.port, 100_000);
+    // Until it is held there, a busy machine may be silent for a while.
+    let patient = ["--timeout", "5s"];
     let run =
         stage
             .fcore("reader")
-            .start(get(&shared.key, &stage.path("dest"), tap.port(), &SHORT));
+            .start(get(&shared.key, &stage.path("dest"), tap.port(), &patient));
     tap.wait_holding();
     tap.cut();
     run.finish().expect_code(4);
@@ -107,7 +109,7 @@ fn an_absent_path_and_version_are_not_found() {
             &shared.key,
             &dest,
             shared.port,
-            &["--at", "9999", "--timeout", "2s"],
+            &["--at", "9999", "--timeout", "5s"],
         ))
         .expect_code(3);
     reader

@@ -38,7 +38,7 @@ fn a_get_whose_share_is_killed_ends_with_4_and_resumes() {
     let (sharer, reader) = (stage.fcore("store"), stage.fcore("reader"));
     let shared = Shared::start(&sharer, &source);
     let tap = Tap::holding_after(shared.port, HELD_BYTES);
-    let run = reader.start(get(&shared.key, &target, tap.port(), &["--timeout", "2s"]));
+    let run = reader.start(get(&shared.key, &target, tap.port(), &["--timeout", "5s"]));
     tap.wait_holding();
     shared.run.kill();
     tap.cut();
@@ -92,7 +92,7 @@ fn assert_resumes_after_node(tree: Tree) {
     node.call("import", json!({ "dir": source }));
     let reader = stage.fcore("reader");
     let tap = Tap::holding_after(node.listen(), HELD_BYTES);
-    let run = reader.start(get(&key, &target, tap.port(), &["--timeout", "2s"]));
+    let run = reader.start(get(&key, &target, tap.port(), &["--timeout", "5s"]));
     tap.wait_holding();
     node.kill();
     tap.cut();
