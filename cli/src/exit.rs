@@ -152,6 +152,13 @@ pub(crate) const BLOCK_HINT: &str =
 /// What whoever meets damage can do.
 const AUDIT_HINT: &str = "`fcore core audit` names all that is damaged; `fcore core audit --repair` mends what can be proven, and lets the rest be fetched again";
 
+/// What whoever lacks nodes that block `index` brings can do.
+fn missing_hint(index: u64) -> String {
+    format!(
+        "`fcore core get LOG {index}` fetches that from a peer; if it is here already, `fcore core audit --repair` mends what can be proven"
+    )
+}
+
 /// What whoever has a log that cannot be opened can do.
 const UNREADABLE_HINT: &str = "put the log's files back from a copy of the store; or, if somebody else writes it and a peer has it, \
     `fcore purge` it and fetch it again";
@@ -268,6 +275,9 @@ impl From<CoreError> for Failure {
             }
             CoreError::CorruptBlock { .. } => {
                 return Self::new(Kind::Storage, error).hint(AUDIT_HINT);
+            }
+            CoreError::MissingNodes { index, .. } => {
+                return Self::new(Kind::Other, error).hint(missing_hint(index));
             }
             CoreError::Manifest { .. } | CoreError::Full { .. } => Kind::Storage,
             CoreError::OutOfBounds { .. } | CoreError::BytePastEnd { .. } => {
@@ -406,6 +416,15 @@ mod tests {
         assert!(hint(locked(None)).contains("--store"));
         assert!(locked(None).to_string().contains("another program (Node?)"));
         assert!(hint(StorageError::Poisoned { core }).contains("again"));
+    }
+
+    /// Goal: who is told that a block has to be fetched is told how.
+    #[test]
+    fn missing_nodes_say_how_they_come() {
+        let core = ferrocore::Key::from([1; 32]);
+        let failure = Failure::from(CoreError::MissingNodes { core, index: 7 });
+        let hint = failure.hint.unwrap_or_default();
+        assert!(hint.contains("fcore core get LOG 7") && hint.contains("audit --repair"));
     }
 
     #[test]
