@@ -83,6 +83,9 @@ pub struct Connection {
     /// Channels that are committing.
     commits: usize,
     long_answers: LongAnswers,
+    /// Channels with a long answer to make, in the order they came to it: the first has the room, or waits for it. They are not
+    /// among those that are `asked`.
+    long_line: VecDeque<ChannelId>,
     bounds: Bounds,
     /// Requests of ours on all channels.
     shares: Shares,
@@ -163,6 +166,7 @@ impl Connection {
             kept: KeptMemory::default(),
             commits: 0,
             long_answers: LongAnswers::default(),
+            long_line: VecDeque::new(),
             bounds: Bounds::LONG,
             shares: Shares::default(),
             arriving: Arriving::default(),
@@ -371,6 +375,7 @@ impl Connection {
     /// turn.
     pub fn grant_room(&mut self) {
         self.long_answers.grant();
+        self.let_first_in_line_answer();
     }
 
     /// There is no room any more, should the answer not have needed it.

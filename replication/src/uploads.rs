@@ -37,7 +37,7 @@ pub(crate) enum LongAnswers {
     Unlimited,
     /// None until there is room.
     Limited,
-    /// One waits for room of this many bytes, and all others with it.
+    /// One waits for room of this many bytes. Its channel waits with it, and each that comes to one behind it.
     Waiting(usize),
     /// One of no more than this many bytes, once.
     Granted(usize),
@@ -63,6 +63,26 @@ impl LongAnswers {
 
     pub(crate) fn is_waiting(self) -> bool {
         matches!(self, Self::Waiting(_))
+    }
+
+    pub(crate) fn is_granted(self) -> bool {
+        matches!(self, Self::Granted(_))
+    }
+
+    /// The same for another, who may need less.
+    pub(crate) fn without_wait(self) -> Self {
+        match self {
+            Self::Waiting(_) => Self::Limited,
+            other => other,
+        }
+    }
+
+    /// What holds for those who are not the first in line.
+    pub(crate) fn of_others(self) -> Self {
+        match self {
+            Self::Unlimited => Self::Unlimited,
+            Self::Limited | Self::Waiting(_) | Self::Granted(_) => Self::Limited,
+        }
     }
 
     /// An answer with a long block was made.

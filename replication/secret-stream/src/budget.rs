@@ -46,7 +46,7 @@ pub const STILL_TIME_MIN: Duration = Duration::from_secs(2);
 pub const ROOM_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How often it is looked at what is held. Time beyond twice this in which it was not is our own, and held against nobody.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// While nobody waits room may be held for as long as something moves...
 const AT_LEISURE: Tempo = Tempo {
@@ -82,6 +82,11 @@ impl Tempo {
         }
     }
 
+    /// How long so many bytes may take.
+    fn time_for(&self, bytes: usize) -> Duration {
+        Duration::from_secs_f64(bytes as f64 / self.bytes_a_second as f64) + self.still
+    }
+
     /// By when more has to move, if it was `due` before and `bytes` move now.
     fn next_due(&self, due: Instant, bytes: u64, now: Instant) -> Instant {
         let seconds = bytes as f64 / self.bytes_a_second as f64;
@@ -101,6 +106,10 @@ const _: () = assert!(
     "every frame finds room alone"
 );
 const _: () = assert!(FRAME_BUDGET / UNIT < u32::MAX as usize);
+const _: () = assert!(
+    STILL_TIME_MIN.as_millis() > 2 * LOOK_INTERVAL.as_millis(),
+    "time in which nobody looked is held against nobody, however many wait"
+);
 
 /// What the two directions may hold. Each has its own: two processes that had given all their room to what
 /// they send would wait for each other to receive.
@@ -342,6 +351,8 @@ pub struct FrameRoom {
     hurried: Tempo,
     /// For so long whoever holds it may stand still, however many wait.
     still_min: Duration,
+    /// Until when it may be held, however much moves: where a limit of our own is what is slow there is another end.
+    until: Option<Instant>,
     due: Mutex<Due>,
     _permit: OwnedSemaphorePermit,
 }
@@ -380,6 +391,9 @@ impl FrameRoom {
             at_leisure,
             hurried,
             still_min: hurried.still.min(budget.still_min()),
+            until: budget
+                .pace
+                .map(|_| Instant::now() + budget.own_time() + HURRIED.time_for(len)),
             due: Mutex::new(Due::from_now(at_leisure, hurried)),
             _permit: permit,
         }
@@ -446,7 +460,14 @@ impl FrameRoom {
         }
         let fair = self.part.still_time(line);
         let still = fair.clamp(self.still_min, self.hurried.still);
-        due.hurried - (self.hurried.still - still)
+        let deadline = due.hurried - (self.hurried.still - still);
+        match self.until {
+            None => deadline,
+            Some(until) => {
+                let asked_for = line.since.map_or(until, |since| since + still);
+                deadline.min(until.max(asked_for))
+            }
+        }
     }
 
     // A panic leaves times, all of them right.
@@ -580,6 +601,20 @@ mod tests {
         }
     }
 
+    /// Goal: a limit of one's own lets nobody have room for ever while others wait. Method: one that moves what is asked of one of many.
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_of_ones_own_is_no_reason_to_hold_room_for_ever() {
+        const PACE: u64 = 100_000;
+        let budget = FrameBudget::new(0).at_pace(PACE);
+        let room = budget.room(FRAME_LEN_MAX).await.unwrap();
+        let wait = |budget: FrameBudget| async move { budget.room_at_last(FRAME_LEN_MAX).await };
+        let _waiting = tokio::spawn(wait(budget.clone()));
+        tokio::task::yield_now().await;
+        let most = budget.own_time() + HURRIED.time_for(FRAME_LEN_MAX);
+        let ends = ends_at(&room, PACE / STREAMS_AT_PACE + 1, 10_000).await;
+        assert_eq!(ends, Some(most.as_secs() + 1));
+    }
+
     /// Goal: a crowd hurries those who stand still for as long as it takes to serve it, however long others come one by one after it.
     #[tokio::test(start_paused = true)]
     async fn a_crowd_is_forgotten_though_the_line_never_ends() {
@@ -658,7 +693,7 @@ mod tests {
             tokio::time::advance(Duration::from_secs(unseen)).await;
             let ends = ends_at(&room, 0, 100).await.unwrap();
             let left = HURRIED.still.as_secs() - 5;
-            let held_against = unseen.min(2 * LOOK_INTERVAL.as_secs());
+            let held_against = unseen.min((2 * LOOK_INTERVAL).as_secs());
             assert_eq!(ends, left - held_against, "{unseen} s");
         }
     }

@@ -114,6 +114,8 @@ impl Connection {
         if let Some(channel) = self.channels.remove(&id) {
             if channel.is_asked {
                 self.asked.retain(|asked| *asked != id);
+                self.long_line.retain(|waiting| *waiting != id);
+                self.let_first_in_line_answer();
             }
             self.by_core.remove(&channel.core().discovery_key());
             self.shares.moved(id, channel.in_flight(), 0, false);

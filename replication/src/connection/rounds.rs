@@ -66,19 +66,65 @@ impl Connection {
     /// Answers the peer's questions, one channel after the other, while there is room.
     pub(super) fn upload(&mut self) -> Result<(), PeerMisbehaved> {
         let target = self.bounds.upload_target;
-        while self.mux.buffered_bytes() < target && !self.long_answers.is_waiting() {
+        while self.mux.buffered_bytes() < target {
             let Some(id) = self.asked.pop_front() else {
                 break;
             };
             if let Some(channel) = self.channels.get_mut(&id) {
                 channel.is_asked = false;
             }
-            let mut long = self.long_answers;
+            let is_first = self.long_line.front() == Some(&id);
+            let is_alone = self.long_line.is_empty() && !self.long_answers.is_waiting();
+            let may = match is_first || is_alone {
+                true => self.long_answers,
+                false => self.long_answers.of_others(),
+            };
+            let mut long = may;
             let uploaded = self.with(id, |channel, wire| channel.upload(wire, &mut long));
-            self.long_answers = long;
+            if is_first || is_alone {
+                self.long_answers = long;
+            }
+            // Who had room has had its turn.
+            let is_done = is_first && (may.is_granted() || !long.is_waiting());
+            if is_done {
+                self.long_line.pop_front();
+            }
+            if long.is_waiting() {
+                self.stand_aside(id);
+                if is_done || !is_first {
+                    self.long_line.push_back(id);
+                }
+            }
+            if is_done {
+                if self.long_line.front() != Some(&id) {
+                    self.long_answers = self.long_answers.without_wait();
+                }
+                self.let_first_in_line_answer();
+            }
             self.judge(id, uploaded.unwrap_or(Ok(())))?;
         }
         Ok(())
+    }
+
+    /// A channel that has come to a long answer waits for its turn to have room, and with it what it is asked behind that; the others
+    /// are answered meanwhile.
+    fn stand_aside(&mut self, id: ChannelId) {
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel.is_asked = true; // for what waits
+        }
+        if self.asked.back() == Some(&id) {
+            self.asked.pop_back(); // where it had just come
+        }
+    }
+
+    /// Whoever is first in line, as long as it waits for no room, makes its answer, or begins to wait.
+    pub(super) fn let_first_in_line_answer(&mut self) {
+        let Some(first) = self.long_line.front() else {
+            return;
+        };
+        if !self.long_answers.is_waiting() && self.asked.front() != Some(first) {
+            self.asked.push_front(*first);
+        }
     }
 
     /// Runs `work` on a channel and keeps the connection's sums up to date.

@@ -338,3 +338,51 @@ async fn a_machine_that_stood_still_blames_nobody() {
         caught_up = all.caught_up() => caught_up.unwrap(),
     }
 }
+
+/// Goal: a long answer that waits for room holds up no other core of its connection, and those that wait on several come one after
+/// the other. Method: all room is taken while long blocks of two cores are wanted, and short ones of a third.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_room_holds_up_no_other_core() {
+    let (here, there) = (Corestore::memory(), Corestore::memory());
+    let write = |name: &str, lens: &[usize]| {
+        let writer = here.get_named(name).unwrap();
+        let blocks = lens.iter().map(|len| vec![7; *len].into());
+        writer.append_batch(blocks.collect()).unwrap();
+        there.get(&writer.key()).unwrap()
+    };
+    let long = [
+        write("one", &[300_000, 10 << 20, 2 << 20]),
+        write("two", &[10 << 20, 300_000]),
+    ];
+    let short = write("three", &[100; 50]);
+    let (budgets, own) = (FrameBudgets::new(0), FrameBudgets::new(FRAME_BUDGET));
+    let taken = budgets.outgoing.room(FRAME_LEN_MAX).await.unwrap();
+    let (_ours, session) = paced(10_000_000, [&here, &there], [&budgets, &own]).await;
+    let wanted = long.each_ref().map(|core| core.download_all());
+    timeout(SOON, async {
+        while !budgets.outgoing.is_crowded() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("a long answer waits");
+    let whole = short.download_all();
+    timeout(SOON, whole.caught_up())
+        .await
+        .expect("in time")
+        .unwrap();
+    assert_eq!(short.contiguous_length(), 50);
+    assert!(long.iter().all(|core| core.contiguous_length() == 0));
+    drop(taken);
+    for all in wanted {
+        timeout(SOON, all.caught_up())
+            .await
+            .expect("in time")
+            .unwrap();
+    }
+    assert_eq!(session.stats().requests_timed_out, 0);
+    assert!(
+        long.iter()
+            .all(|core| core.contiguous_length() == core.length())
+    );
+}
