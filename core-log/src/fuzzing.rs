@@ -19,7 +19,7 @@ pub fn signatures_checked() -> u64 {
 }
 
 /// How many blocks of a core suppliers are getting; how many of them one more may try as all who do are late, and how many
-/// nobody wanted; of how many it is known that somebody was waited for in vain.
+/// nobody wanted; how often it is known that one of them was waited for in vain.
 pub fn claimed(core: &crate::Core) -> [usize; 4] {
     core.claimed()
 }

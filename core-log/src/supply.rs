@@ -498,8 +498,8 @@ impl SupplyHub {
         heeding.for_each(|supplier| (supplier.wake)());
     }
 
-    /// How many blocks suppliers are getting; how many of them one more may try, and how many nobody wanted; of how many failures
-    /// are known.
+    /// How many blocks suppliers are getting; how many of them one more may try, and how many nobody wanted; how many failures are
+    /// known.
     pub(crate) fn claimed(&self) -> [usize; 4] {
         self.lock().claimed()
     }

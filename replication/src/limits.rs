@@ -15,9 +15,9 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub const REQUEST_TIMEOUT_TOTAL: Duration = Duration::from_secs(300);
 
 /// ... but for a block of a core whose blocks are of more than [`FREE_FRAME_LEN`] bytes in the mean, as long as frames of more than
-/// that arrive: then this long. Four of the longest answers, as many as are in flight at least, take 18 hours at a kilobyte a second, the
-/// least at which a peer is listened to. It keeps no other peer from the block for longer than [`REQUEST_TIMEOUT_TOTAL`].
-pub const REQUEST_TIMEOUT_LONG: Duration = Duration::from_secs(24 * 3600);
+/// that arrive: then this long. Four of the longest answers, as many as are in flight at least, take it at 6.2 kB a second. It keeps
+/// no other peer from the block for longer than [`REQUEST_TIMEOUT_TOTAL`].
+pub const REQUEST_TIMEOUT_LONG: Duration = Duration::from_secs(3 * 3600);
 
 /// Another peer may be asked for a block, too, once its answer takes twice the usual time on this
 /// channel, but not sooner than this.

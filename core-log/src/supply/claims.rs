@@ -164,11 +164,11 @@ impl State {
                 self.blocks.leave(index);
                 continue;
             }
-            self.claim_open(ask.id, index);
+            let contested = self.claim_open(ask.id, index);
             claims.taken.push(Claim {
                 index,
                 urgent: true,
-                contested: false,
+                contested,
             });
         }
         let mut is_left = false;
@@ -207,14 +207,16 @@ impl State {
             .is_some_and(|claim| claim.include(id))
     }
 
-    /// Takes on a block that nobody is getting.
-    fn claim_open(&mut self, id: SupplierId, index: u64) {
-        let claim = match self.failures.include(id, index) {
+    /// Takes on a block that nobody is getting. True if others may try at once.
+    fn claim_open(&mut self, id: SupplierId, index: u64) -> bool {
+        let has_failed = self.failures.include(id, index);
+        let claim = match has_failed {
             true => Claimants::of_no_account(id),
             false => Claimants::new(id),
         };
         self.claims.insert(index, claim);
         self.sort_late(index);
+        has_failed
     }
 
     /// The last who took on a block has not got it in its time. True if one more may try, and that is news.
@@ -319,7 +321,8 @@ impl State {
             let Entry::Vacant(slot) = claims.entry(index) else {
                 return false;
             };
-            if failures.include(ask.id, index) {
+            let contested = failures.include(ask.id, index);
+            if contested {
                 slot.insert(Claimants::of_no_account(ask.id));
                 late.insert(index);
             } else {
@@ -328,7 +331,7 @@ impl State {
             taken.push(Claim {
                 index,
                 urgent: false,
-                contested: false,
+                contested,
             });
             true
         });
@@ -413,8 +416,8 @@ impl State {
         self.blocks.contains(index) || self.ranges.contain(index)
     }
 
-    /// How many blocks somebody is getting; how many of them one more may try, and how many nobody wanted; of how many failures
-    /// are known.
+    /// How many blocks somebody is getting; how many of them one more may try, and how many nobody wanted; how many failures are
+    /// known.
     pub(super) fn claimed(&self) -> [usize; 4] {
         let Self {
             claims,

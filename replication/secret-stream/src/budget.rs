@@ -572,6 +572,10 @@ mod tests {
         for (then, ends) in [(0, Some(still)), (rate / 2, Some(2 * still)), (rate, None)] {
             let budget = FrameBudget::new(0);
             let room = budget.room(FRAME_LEN_MAX).await.unwrap();
+            // Somebody else did, long before.
+            let waiting = wait_beside(&budget).await;
+            waiting.abort();
+            waiting.await.unwrap_err();
             assert_eq!(ends_at(&room, AT_LEISURE.bytes_a_second, 150).await, None);
             let _waiting = wait_beside(&budget).await;
             assert_eq!(ends_at(&room, then, 200).await, ends);
@@ -743,7 +747,7 @@ mod tests {
         let stalling: Vec<_> = (0..100)
             .map(|_| tokio::spawn(stall(budget.clone())))
             .collect();
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(budget.is_crowded());
         let start = Instant::now();
         drop(budget.room(SMALL_FRAME_LEN).await.unwrap());

@@ -180,6 +180,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         // Others may wait for the memory.
         self.inbound.abandon();
         self.room.give_back();
+        if matches!(&result, Err(SessionError::Stream(error)) if is_stuck(error)) {
+            self.writer.stop();
+        }
         // What came before the end is worth as much as what came before that.
         if result.is_ok() || matches!(result, Err(SessionError::Stream(_))) {
             result = result.and(self.poll_events());
@@ -203,10 +206,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
         // Claims are free for others before the peer is waited for.
         drop(desk);
         drop(outlet);
-        if matches!(&result, Err(SessionError::Stream(error)) if is_stuck(error)) {
-            writer.abort().await;
-            return result;
-        }
         let written = writer.finish().await;
         result.and(written.map_err(SessionError::from))
     }

@@ -321,10 +321,9 @@ impl Writer {
         }))
     }
 
-    /// Ends the task, whatever it has to write: whoever waits for the end may count on the stream being closed.
-    pub(super) async fn abort(mut self) {
+    /// Ends the task soon, whatever it has to write.
+    pub(super) fn stop(&self) {
         self.0.abort();
-        let _ended = (&mut self.0).await;
     }
 
     /// Waits for the task to write what it has, but not for ever.
