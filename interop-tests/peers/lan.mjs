@@ -75,7 +75,9 @@ export function lookup (topic, onpeer) {
       onpeer(new NoiseSecretStream(true, net.connect(port, at)))
     }
   })
+  // A packet may be lost.
   mdns.query(TYPE, 'PTR')
+  setInterval(() => mdns.query(TYPE, 'PTR'), 2_000).unref()
 }
 
 // --- what the test does with it ---
