@@ -2,6 +2,7 @@
 //! through with Node, in both roles; what it cannot do is known, and why.
 //! Method: `foreign/`, which dials; taps hold a transfer at an exact byte.
 
+use std::pin::pin;
 use std::process::Command;
 use std::time::Duration;
 
@@ -75,19 +76,34 @@ impl Served {
         self.run.say("dial");
         core
     }
+
+    /// As [`within`]; the crate dials once more whenever nothing came of it for a while. What a connection has lost is asked for on
+    /// the next one at once.
+    async fn within<T>(&mut self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        for _ in 0..12 {
+            let patience = Duration::from_secs(20);
+            if let Ok(done) = timeout(patience, &mut future).await {
+                return done;
+            }
+            self.run.say("dial");
+        }
+        panic!("not within four minutes");
+    }
 }
 
 /// Waits for what the crate serves. What it is asked while it reads from its disk is lost on it (`Message::Request` with
 /// `pending_create_proof` in its `src/replication/mod.rs`), and we ask again after thirty seconds, each time perhaps at such
-/// a moment: on a busy machine that may come several times. It dials anew when its stream has ended, and for nothing else: what
-/// we would never ask for again must not come by another connection.
+/// a moment: on a busy machine that may come several times.
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    let patience = Duration::from_secs(600);
-    timeout(patience, future).await.expect("within ten minutes")
+    let patience = Duration::from_secs(240);
+    timeout(patience, future)
+        .await
+        .expect("within four minutes")
 }
 
 /// Downloads until `count` blocks are here, each of which is its index.
-async fn complete(core: &Core, count: u64) {
+async fn complete(served: &mut Served, core: &Core, count: u64) {
     let _all = core.download_all();
     let events = core.events();
     let whole = async {
@@ -95,7 +111,7 @@ async fn complete(core: &Core, count: u64) {
             events.next().await;
         }
     };
-    within(whole).await;
+    served.within(whole).await;
     assert_eq!(core.length(), count);
     assert!(is_sound(core));
     for index in 0..count {
@@ -119,7 +135,7 @@ async fn we_fetch_what_the_crate_serves() {
     let mut served = Served::start("-", port);
     served.fill(SERVED, 8);
     let core = served.core(&node);
-    complete(&core, SERVED as u64).await;
+    complete(&mut served, &core, SERVED as u64).await;
     node.close().await;
 }
 
@@ -143,18 +159,18 @@ async fn of_what_the_crate_serves_we_fetch_what_is_asked_for() {
     let mut served = Served::start("-", port);
     served.fill(SERVED, 8);
     let core = served.core(&node);
-    within(core.update()).await.unwrap();
+    served.within(core.update()).await.unwrap();
     assert_eq!(core.length(), SERVED as u64);
     assert_eq!(core.count(0..SERVED as u64), 0);
     // One after the other: see `read_through`.
     for (count, index) in (1..).zip([41, 3, 59, 0]) {
-        let block = within(core.get(index)).await.unwrap();
+        let block = served.within(core.get(index)).await.unwrap();
         assert_eq!(block, vec![index as u8; 8]);
         assert_eq!(core.count(0..SERVED as u64), count);
     }
     core.clear(0..SERVED as u64).unwrap();
     assert_eq!(core.count(0..SERVED as u64), 0);
-    assert_eq!(within(core.get(41)).await.unwrap(), vec![41; 8]);
+    assert_eq!(served.within(core.get(41)).await.unwrap(), vec![41; 8]);
     assert_eq!(core.count(0..SERVED as u64), 1);
     assert!(is_sound(&core));
     node.close().await;
@@ -168,7 +184,7 @@ async fn the_crate_tells_where_a_byte_is() {
         served.fill(10, size);
     }
     let core = served.core(&node);
-    within(core.update()).await.unwrap();
+    served.within(core.update()).await.unwrap();
     // At, in and before an edge; the last byte is the last of all.
     for (byte, expected) in [
         (100, (10, 0)),
@@ -176,7 +192,11 @@ async fn the_crate_tells_where_a_byte_is() {
         (399, (19, 29)),
         (4449, (39, 399)),
     ] {
-        assert_eq!(within(core.seek(byte)).await.unwrap(), expected, "{byte}");
+        assert_eq!(
+            served.within(core.seek(byte)).await.unwrap(),
+            expected,
+            "{byte}"
+        );
     }
     assert!(core.count(0..40) < 8, "{} blocks", core.count(0..40));
     assert!(is_sound(&core));
@@ -207,7 +227,7 @@ async fn a_hundred_live_appends_of_the_crate_arrive_in_order() {
         if index >= 50 {
             served.fill(1, usize::from(index));
         }
-        let block = within(all.next()).await.unwrap().unwrap();
+        let block = served.within(all.next()).await.unwrap().unwrap();
         let size = if index < 50 { 20 } else { usize::from(index) };
         assert_eq!(block, vec![index; size]);
     }
@@ -236,7 +256,7 @@ async fn empty_and_long_blocks_of_the_crate_arrive() {
     for (count, size) in [(2, 0), (3, LONG), (2, 0), (1, 1)] {
         served.fill(count, size);
     }
-    complete(&core, 8).await;
+    complete(&mut served, &core, 8).await;
     assert_eq!(core.get(4).await.unwrap(), vec![4; LONG]);
     assert_eq!(core.get(6).await.unwrap(), "");
     node.close().await;
